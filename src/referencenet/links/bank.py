@@ -1,0 +1,116 @@
+"""The bank: what a write pass leaves behind, a value keyed by site name.
+
+A bank holds, per attention site, the input of the self-attention (the output of `norm1`) or, where writer and reader are
+one UNet, the keys and values made from it; per AdaIN site, mean and variance. Letters: b rows, n tokens, c channels.
+A bank is a plain value: it can be sliced, moved, saved and read again without the UNet that wrote it.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor
+
+Pair = tuple[Tensor, Tensor]
+
+_FORMAT = "referencenet-bank-1"
+
+
+@dataclass
+class ReferenceBank:
+    """What one reference offers to a reader.
+
+    Attributes:
+        hidden: Site name to the self-attention's input, (b, n, c).
+        projected: Site name to the reader's (keys, values), each (b, n, c), where the writer was the reader itself.
+        statistics: Site name to (mean, biased variance) over the picture, each (b, c).
+    """
+
+    hidden: dict[str, Tensor] = field(default_factory=dict[str, Tensor])
+    projected: dict[str, Pair] = field(default_factory=dict[str, Pair])
+    statistics: dict[str, Pair] = field(default_factory=dict[str, Pair])
+
+    @property
+    def rows(self) -> int:
+        """Number of rows b, the same at every site.
+
+        Raises:
+            ValueError: If the bank is empty or its sites disagree.
+        """
+        counts = {tensor.shape[0] for tensor in self._tensors().values()}
+        if len(counts) != 1:
+            raise ValueError(f"a bank needs one number of rows at all its sites, but this one has {sorted(counts) or 'no site'}.")
+        return counts.pop()
+
+    def map(self, function: Callable[[Tensor], Tensor]) -> ReferenceBank:
+        """A new bank with `function` applied to every tensor."""
+        return ReferenceBank(
+            hidden={name: function(value) for name, value in self.hidden.items()},
+            projected={name: (function(k), function(v)) for name, (k, v) in self.projected.items()},
+            statistics={name: (function(mean), function(var)) for name, (mean, var) in self.statistics.items()},
+        )
+
+    def to(self, *args: torch.device | torch.dtype | str) -> ReferenceBank:
+        """A copy on another device or in another dtype, as `Tensor.to`."""
+        return self.map(lambda tensor: tensor.to(*args))
+
+    def save(self, path: str | Path) -> None:
+        """Write the bank as safetensors; the file appears whole or not at all.
+
+        Raises:
+            ValueError: If the bank is empty.
+        """
+        tensors = {name: tensor.detach().contiguous().cpu() for name, tensor in self._tensors().items()}
+        if not tensors:
+            raise ValueError("an empty bank cannot be saved; write a reference into it first.")
+        path = Path(path)
+        partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
+        try:
+            save_file(tensors, partial, metadata={"format": _FORMAT})
+            partial.replace(path)
+        finally:
+            partial.unlink(missing_ok=True)
+
+    @classmethod
+    def load(cls, path: str | Path, device: torch.device | str = "cpu") -> ReferenceBank:
+        """Read a bank that `save` wrote.
+
+        Raises:
+            FileNotFoundError: If there is no such file.
+            ValueError: If the file is not a whole bank.
+        """
+        path = Path(path)
+        if not path.is_file():
+            raise FileNotFoundError(f"there is no bank file at {path}; write one with ReferenceBank.save.")
+        bank = cls()
+        try:
+            with safe_open(path, framework="pt", device=str(device)) as file:
+                found = (file.metadata() or {}).get("format")
+                if found != _FORMAT:
+                    raise ValueError(f"{path} is no reference bank: its format is {found!r}, expected {_FORMAT!r}.")
+                tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118 - not a dictionary
+        except SafetensorError as error:
+            raise ValueError(f"{path} is no whole safetensors file ({error}); write the bank again.") from error
+        for key, tensor in tensors.items():
+            part, name = key.split("/", 1)
+            if part == "hidden":
+                bank.hidden[name] = tensor
+            elif part == "key":
+                bank.projected[name] = (tensor, tensors[f"value/{name}"])
+            elif part == "mean":
+                bank.statistics[name] = (tensor, tensors[f"variance/{name}"])
+        return bank
+
+    def _tensors(self) -> dict[str, Tensor]:
+        """All tensors by their name in a file."""
+        named = {f"hidden/{name}": tensor for name, tensor in self.hidden.items()}
+        for (first, second), pairs in ((("key", "value"), self.projected), (("mean", "variance"), self.statistics)):
+            for name, (a, b) in pairs.items():
+                named |= {f"{first}/{name}": a, f"{second}/{name}": b}
+        return named
