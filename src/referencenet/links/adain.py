@@ -131,9 +131,16 @@ class ReadStatistics:
             seen = (amounts >= level).to(features.dtype)
             weights = seen * features.new_tensor([r.weight for r in self.references]).view(-1, 1, 1)
             weights = (weights / weights.sum(0)).unsqueeze(1).unsqueeze(1)  # (references, 1, 1, h, w)
-            pairs = [(r.mean[bank].repeat_interleave(readers, 0), r.variance[bank].repeat_interleave(readers, 0)) for r in self.references]
-            target_mean = sum((w * _map(mean) for w, (mean, _) in zip(weights, pairs, strict=True)), start=torch.zeros_like(total))
-            target_variance = sum((w * _map(var) for w, (_, var) in zip(weights, pairs, strict=True)), start=torch.zeros_like(total))
+            pairs = [
+                (r.mean[bank].repeat_interleave(readers, 0), r.variance[bank].repeat_interleave(readers, 0))
+                for r in self.references
+            ]
+            target_mean = sum(
+                (w * _map(mean) for w, (mean, _) in zip(weights, pairs, strict=True)), start=torch.zeros_like(total)
+            )
+            target_variance = sum(
+                (w * _map(var) for w, (_, var) in zip(weights, pairs, strict=True)), start=torch.zeros_like(total)
+            )
             total = total + (level - previous) * (normal * _std(target_variance) + target_mean)
             previous = level
         return total + (1 - previous) * features

@@ -232,7 +232,9 @@ def write(unet: nn.Module, latents: Tensor, *, timestep: Tensor | float = 0, enc
     """
     with attach(unet, links) as link:
         stop = not getattr(unet, "is_gradient_checkpointing", False)
-        return link.write(latents, timestep, encoder_hidden_states=encoder_hidden_states, projected=False, stop=stop, **unet_kwargs)
+        return link.write(
+            latents, timestep, encoder_hidden_states=encoder_hidden_states, projected=False, stop=stop, **unet_kwargs
+        )
 
 
 def choose_sites(unet: nn.Module, links: Sequence[AnyLink]) -> list[Site]:
@@ -286,7 +288,9 @@ def _check_replaceable(name: str, module: nn.Module) -> AttentionModule:
     if not isinstance(module, AttentionModule):
         raise TypeError(f"{name} is a {type(module).__name__}; expected diffusers' Attention module.")
     processor = type(module.processor).__name__
-    special = [part for part in ("spatial_norm", "group_norm", "norm_q", "norm_k") if getattr(module, part, None) is not None]
+    special = [
+        part for part in ("spatial_norm", "group_norm", "norm_q", "norm_k") if getattr(module, part, None) is not None
+    ]
     if processor not in STANDARD_PROCESSORS or special or module.residual_connection:
         raise TypeError(
             f"the self-attention {name} is computed by {processor}{f' with {special}' if special else ''}, which a link would "
@@ -317,7 +321,9 @@ def _plan(reads: Sequence[ReadBank], weights: Sequence[float] | None) -> RowPlan
     """The plan of a reading batch whose rows are evenly spread over the bank's."""
     bank_rows = {read.bank.rows for read in reads}
     if len(bank_rows) != 1:
-        raise ValueError(f"the banks have {sorted(bank_rows)} rows; expected at least one bank, all of one number of rows.")
+        raise ValueError(
+            f"the banks have {sorted(bank_rows)} rows; expected at least one bank, all of one number of rows."
+        )
     rows = bank_rows.pop()
     weights = [1.0] * rows if weights is None else weights
     if not weights or len(weights) % rows:

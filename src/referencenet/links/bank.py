@@ -45,7 +45,9 @@ class ReferenceBank:
         """
         counts = {tensor.shape[0] for tensor in self._tensors().values()}
         if len(counts) != 1:
-            raise ValueError(f"a bank needs one number of rows at all its sites, but this one has {sorted(counts) or 'no site'}.")
+            raise ValueError(
+                f"a bank needs one number of rows at all its sites, but this one has {sorted(counts) or 'no site'}."
+            )
         return counts.pop()
 
     def map(self, function: Callable[[Tensor], Tensor]) -> ReferenceBank:

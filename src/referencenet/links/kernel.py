@@ -61,7 +61,9 @@ def attend(query: Tensor, key: Tensor, value: Tensor, references: Sequence[Refer
     return _attend_merged(query, key, value, references, plan)
 
 
-def _attend_merged(query: Tensor, key: Tensor, value: Tensor, references: Sequence[ReferenceTokens], plan: RowPlan) -> Tensor:
+def _attend_merged(
+    query: Tensor, key: Tensor, value: Tensor, references: Sequence[ReferenceTokens], plan: RowPlan
+) -> Tensor:
     """One attention per key set; the sets are merged by their log-sum-exp, in place of the own output."""
     own, own_lse = _attention_logsumexp(query, key, value)
     own, own_lse = own.transpose(1, 2), own_lse.transpose(1, 2)  # (r, n, h, d), (r, n, h)
@@ -74,7 +76,14 @@ def _attend_merged(query: Tensor, key: Tensor, value: Tensor, references: Sequen
             output, lse = _attend_folded(query[rows], reference, section)
             read.append(output)
             read_lse.append(lse + reference.log_weight)
-        _merge_into(own[rows], own_lse[rows], read, read_lse, [_per_token(r.amount, query.shape[2]) for r in references], section.amount)
+        _merge_into(
+            own[rows],
+            own_lse[rows],
+            read,
+            read_lse,
+            [_per_token(r.amount, query.shape[2]) for r in references],
+            section.amount,
+        )
     return own.transpose(1, 2)
 
 
@@ -92,7 +101,14 @@ def _attend_folded(query: Tensor, reference: ReferenceTokens, section: Section) 
     return output.transpose(1, 2).reshape(rows, tokens, heads, width), lse.transpose(1, 2).reshape(rows, tokens, heads)
 
 
-def _merge_into(own: Tensor, own_lse: Tensor, read: list[Tensor], read_lse: list[Tensor], amounts: list[float | Tensor], amount: float) -> None:
+def _merge_into(
+    own: Tensor,
+    own_lse: Tensor,
+    read: list[Tensor],
+    read_lse: list[Tensor],
+    amounts: list[float | Tensor],
+    amount: float,
+) -> None:
     """Move the own output (r, n, h, d) toward the union with the references, each by its amount."""
     if len(read) == 1:
         share = torch.sigmoid(read_lse[0] - own_lse) * (amounts[0] * amount)
@@ -166,7 +182,9 @@ def _read_concatenated(query: Tensor, key: Tensor, value: Tensor, references: Se
     readers = (stop - start) // (section.bank_stop - section.bank_start)
     bank = slice(section.bank_start, section.bank_stop)
     keys = torch.cat([key[start:stop], *(r.key[bank].repeat_interleave(readers, dim=0) for r in references)], dim=2)
-    values = torch.cat([value[start:stop], *(r.value[bank].repeat_interleave(readers, dim=0) for r in references)], dim=2)
+    values = torch.cat(
+        [value[start:stop], *(r.value[bank].repeat_interleave(readers, dim=0) for r in references)], dim=2
+    )
     own_mask = attention_mask if attention_mask is None or attention_mask.shape[0] == 1 else attention_mask[start:stop]
     if own_mask is None and all(_is_published(reference) for reference in references):
         read = F.scaled_dot_product_attention(query[start:stop], keys, values)
@@ -179,12 +197,18 @@ def _read_concatenated(query: Tensor, key: Tensor, value: Tensor, references: Se
     return _plain(query, key, value, attention_mask, start, stop).lerp(read, section.amount)
 
 
-def _read_levels(query: Tensor, keys: Tensor, values: Tensor, references: Sequence[ReferenceTokens], own_mask: Tensor | None) -> Tensor:
+def _read_levels(
+    query: Tensor, keys: Tensor, values: Tensor, references: Sequence[ReferenceTokens], own_mask: Tensor | None
+) -> Tensor:
     """The mean over levels of `_layered_shares`, one masked attention per level, less the part that belongs to no reference."""
     tokens = query.shape[2]
     own_bias = query.new_zeros(1, 1, tokens, tokens)
     if own_mask is not None:
-        own_bias = own_bias + (own_mask if own_mask.is_floating_point() else torch.zeros_like(own_mask, dtype=query.dtype).masked_fill(~own_mask, -torch.inf))
+        own_bias = own_bias + (
+            own_mask
+            if own_mask.is_floating_point()
+            else torch.zeros_like(own_mask, dtype=query.dtype).masked_fill(~own_mask, -torch.inf)
+        )
     amounts = torch.stack([_amount_map(reference.amount, query) for reference in references])  # (references, n)
     read = torch.zeros_like(query)
     previous = torch.zeros_like(amounts[0])

@@ -33,7 +33,9 @@ class Pyramid:
         if mask.ndim != 2 or not bool(((mask >= 0) & (mask <= 1)).all()):
             raise ValueError(f"a mask is (height, width) with values in [0, 1], but this one is {tuple(mask.shape)}.")
         if not bool(mask.any()):
-            raise ValueError("the mask is black everywhere: white marks what may be read; use strength=0 to read nothing.")
+            raise ValueError(
+                "the mask is black everywhere: white marks what may be read; use strength=0 to read nothing."
+            )
         maps: dict[tuple[int, int], Tensor] = {}
         height, width = size
         while (height, width) not in maps:

@@ -47,7 +47,9 @@ def plan_rows(sources: Sequence[int], weights: Sequence[float]) -> RowPlan:
         ValueError: If the lists differ in length or a weight lies outside [0, 1].
     """
     if len(sources) != len(weights):
-        raise ValueError(f"{len(sources)} bank rows were named for {len(weights)} weights; give one of each per batch row.")
+        raise ValueError(
+            f"{len(sources)} bank rows were named for {len(weights)} weights; give one of each per batch row."
+        )
     for weight in weights:
         if not 0.0 <= weight <= 1.0:
             raise ValueError(f"a row's weight is {weight}; expected 0 (reads nothing) to 1 (reads as published).")

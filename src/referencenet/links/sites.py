@@ -17,7 +17,9 @@ from torch import nn
 
 Kind = Literal["attention", "adain"]
 
-_PLACE = re.compile(r"(down_blocks|mid_block|up_blocks)(?:\.(\d+))?(?:\.(?:attentions|resnets)\.(\d+))?(?:\.transformer_blocks\.(\d+))?")
+_PLACE = re.compile(
+    r"(down_blocks|mid_block|up_blocks)(?:\.(\d+))?(?:\.(?:attentions|resnets)\.(\d+))?(?:\.transformer_blocks\.(\d+))?"
+)
 _STAGES = ("down_blocks", "mid_block", "up_blocks")
 
 
@@ -44,7 +46,11 @@ def attention_sites(unet: nn.Module) -> list[Site]:
     """Every self-attention a reference can reach, by rank: i / n after a stable sort of depth-first order, widest first."""
     found: list[tuple[str, int]] = []
     for name, module in unet.named_modules():
-        if isinstance(module, BasicTransformerBlock) and "motion_modules" not in name and not module.only_cross_attention:
+        if (
+            isinstance(module, BasicTransformerBlock)
+            and "motion_modules" not in name
+            and not module.only_cross_attention
+        ):
             found.append((f"{name}.attn1", module.norm1.normalized_shape[0]))  # pyright: ignore
     widest_first = sorted(found, key=lambda item: -item[1])
     return [

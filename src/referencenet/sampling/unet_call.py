@@ -1,0 +1,112 @@
+"""One call of a UNet as a value: what the denoising pass was given, and the same for some of its rows.
+
+Letters: r rows of the guidance batch (samples), f frames that the model folds into its rows.
+"""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+PER_ROW = ("encoder_hidden_states", "class_labels", "timestep_cond", "encoder_attention_mask", "added_cond_kwargs")
+"""Arguments of a diffusers UNet that hold something for every row."""
+
+_OF_THE_RESULT = (
+    "down_block_additional_residuals",
+    "mid_block_additional_residual",
+    "down_intrablock_additional_residuals",
+)
+"""Spatial conditions: they describe the result, never the reference."""
+
+
+@dataclass(frozen=True)
+class UNetCall:
+    """The arguments of a UNet's forward.
+
+    Attributes:
+        sample: (r, c, h, w), or (r, c, f, h, w) for films.
+        timestep: A number, or a tensor of one or r.
+        conditions: The other arguments by name.
+    """
+
+    sample: Tensor
+    timestep: Any
+    conditions: dict[str, Any]
+
+    @classmethod
+    def bind(cls, unet: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> UNetCall:
+        """Read a call of `unet` as a forward hook gets it."""
+        named = dict(inspect.signature(unet.forward).bind(*args, **kwargs).arguments)
+        return cls(named.pop("sample"), named.pop("timestep"), named)
+
+    @property
+    def rows(self) -> int:
+        """Samples in the guidance batch, r."""
+        return self.sample.shape[0]
+
+    @property
+    def frames(self) -> int:
+        """Frames per sample; 1 for pictures."""
+        return self.sample.shape[2] if self.sample.ndim == 5 else 1
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """(height, width) of the latents."""
+        return self.sample.shape[-2], self.sample.shape[-1]
+
+    def timestep_of(self, rows: Sequence[int]) -> Any:
+        """The timestep for some rows."""
+        return _pick(self.timestep, rows, self.rows, 1)
+
+    def conditions_of(self, rows: Sequence[int], size: tuple[int, int]) -> dict[str, Any]:
+        """The conditions for a pass over a reference in the place of some rows: without those that describe the result.
+
+        Args:
+            rows: Which rows.
+            size: (height, width) of the reference's latents; attention masks made for another size are left out.
+        """
+        kept: dict[str, Any] = {}
+        for name, value in self.conditions.items():
+            if name in PER_ROW:
+                kept[name] = _pick(value, rows, self.rows, self.frames)
+            elif name == "cross_attention_kwargs" and value and size != self.size:
+                kept[name] = {key: part for key, part in value.items() if key != "ip_adapter_masks"}
+            elif name not in (*_OF_THE_RESULT, "attention_mask", "return_dict"):
+                kept[name] = value
+        return kept
+
+    def distinct_rows(self) -> list[int]:
+        """For every row the first row whose conditions are equal to its own."""
+        found: list[int] = []
+        conditions = {name: self.conditions.get(name) for name in PER_ROW}
+        rows = [_tensors(_pick(conditions, [row], self.rows, self.frames)) for row in range(self.rows)]
+        for row in range(self.rows):
+            same = (other for other in sorted(set(found)) if all(map(torch.equal, rows[other], rows[row])))
+            found.append(next(same, row))
+        return found
+
+
+def _pick(value: Any, rows: Sequence[int], total: int, frames: int) -> Any:
+    """The given rows of every tensor inside `value` that has one entry per row (or per row and frame)."""
+    if isinstance(value, dict):
+        return {key: _pick(part, rows, total, frames) for key, part in value.items()}
+    if isinstance(value, list | tuple):
+        return [_pick(part, rows, total, frames) for part in value]
+    if not isinstance(value, Tensor) or value.ndim == 0 or value.shape[0] not in (total, total * frames):
+        return value
+    value = value[::frames] if value.shape[0] == total * frames else value
+    return value if list(rows) == list(range(total)) else value[list(rows)]
+
+
+def _tensors(value: Any) -> list[Tensor]:
+    """All tensors inside a value."""
+    if isinstance(value, Tensor):
+        return [value]
+    if isinstance(value, dict):
+        value = list(value.values())
+    return [tensor for part in value for tensor in _tensors(part)] if isinstance(value, list | tuple) else []
