@@ -1,7 +1,7 @@
 """Tiny diffusers pipelines of every kind: real classes, seeded random weights, a fraction of a second a call.
 
-The parts (`unet`, `vae`, `text_encoder`, ...) are built once per process and copied for each pipeline, so no test sees what another did to
-its weights. Sizes: pictures 64 x 64, latents (batch, 4, 8, 8), two UNet levels of unequal width, four self-attention sites or more.
+The parts (`unet`, `vae`, `text_encoder`, ...) are built once per process and copied for each pipeline, so no test sees
+what another did to its weights. Sizes: pictures 64 x 64, latents (batch, 4, 8, 8), two UNet levels of unequal width.
 """
 
 from __future__ import annotations
@@ -77,7 +77,7 @@ def latents(seed: int, *shape: int) -> torch.Tensor:
 
 
 def fill(module: torch.nn.Module, seed: int, only: str = "") -> torch.nn.Module:
-    """Fill the parameters whose names contain `only` with seeded noise, so that zero-initialised layers do something too."""
+    """Fill the parameters whose names contain `only` with seeded noise, so that even zero-initialised ones work."""
     generator = torch.Generator().manual_seed(seed)
     with torch.no_grad():
         for name, parameter in module.named_parameters():
@@ -317,11 +317,9 @@ class Tiny:
         return self.pipe.unet
 
     def __call__(self, *, seed: int = 0, **changes: Any) -> torch.Tensor:
-        """Call the pipeline from `seed` and return its latents (batch, 4, 8, 8), or (batch, 4, frames, 8, 8) for films."""
-        arguments = (
-            {"generator": torch.Generator().manual_seed(seed), "output_type": "latent"} | self.arguments | changes
-        )
-        return self.pipe(**arguments)[0]
+        """Call the pipeline from `seed`; return latents (batch, 4, 8, 8), of films (batch, 4, frames, 8, 8)."""
+        arguments = {"generator": torch.Generator().manual_seed(seed), "output_type": "latent"}
+        return self.pipe(**(arguments | self.arguments | changes))[0]
 
 
 def _sd() -> DiffusionPipeline:
