@@ -1,0 +1,75 @@
+"""What can be said of a scene, in a closed vocabulary small enough for a tiny text encoder."""
+
+from __future__ import annotations
+
+from referencenet.paperdoll.character import Character
+from referencenet.paperdoll.scene import Scene
+
+IDENTITY = ("skin", "hair", "upper", "lower", "extra")
+_SKIN = {
+    "porcelain": "pale",
+    "rosy": "pale",
+    "peach": "fair",
+    "golden": "fair",
+    "tan": "tan",
+    "brown": "tan",
+    "umber": "dark",
+    "ebony": "dark",
+}
+_VIEWS = {"front": "facing front", "left": "facing left", "right": "facing right", "back": "seen from behind"}
+
+
+def attributes(scene: Scene) -> dict[str, str]:
+    """Give what a caption can say, by aspect.
+
+    Returns:
+        `pose`, `view`, `shot`, `expression`, `background`, and of the identity `skin`, `hair`, `upper`, `lower`, `extra`, but
+        only what the picture shows (no expression from behind, no trousers in a portrait); every value is a phrase of the
+        closed vocabulary.
+    """
+    who, place = scene.character, scene.background
+    said = {
+        "shot": scene.camera.shot,
+        "pose": scene.pose.name,
+        "view": _VIEWS[scene.pose.view],
+        "background": f"plain {place.colour} background" if place.name == "plain" else f"{place.name} background",
+        "skin": f"{_SKIN[who.skin]} skin",
+        "hair": "bald head" if who.hair_style == "bald" else f"{who.hair_colour} {who.hair_style} hair",
+        "upper": _upper(who, emblem=scene.pose.view != "back"),
+        "lower": "" if who.lower == "dress" or scene.camera.shot == "portrait" else f"{who.lower_colour} {who.lower}",
+        "extra": _extra(who),
+    }
+    if scene.pose.view != "back":
+        said["expression"] = scene.expression.name
+    return {aspect: phrase for aspect, phrase in said.items() if phrase}
+
+
+def _upper(who: Character, *, emblem: bool) -> str:
+    garment = "dress" if who.lower == "dress" else who.upper
+    if who.pattern == "plain":
+        words = f"{who.upper_colour} {garment}"
+    elif who.pattern == "two-tone":
+        words = f"{who.upper_colour} and {who.pattern_colour} {garment}"
+    else:
+        words = f"{who.pattern} {who.upper_colour} and {who.pattern_colour} {garment}"
+    return words if who.emblem == "none" or not emblem else f"{words} with {who.emblem_colour} {who.emblem}"
+
+
+def _extra(who: Character) -> str:
+    hat = "" if who.hat == "none" else "crown" if who.hat == "crown" else f"{who.hat_colour} {who.hat}"
+    return " and ".join(word for word in (hat, "glasses" if who.glasses else "", "beard" if who.beard else "") if word)
+
+
+def caption(scene: Scene, *, identity: bool = True) -> str:
+    """Say what a scene shows, always in the same order.
+
+    Args:
+        scene: What is drawn.
+        identity: Whether to say who it is (skin, hair, clothes); without it only pose, view, expression, framing and place.
+
+    Returns:
+        Phrases parted by commas, such as "full body, waving, facing front, smiling, meadow background, fair skin, ...".
+    """
+    said = attributes(scene)
+    order = ("shot", "pose", "view", "expression", "background", *(IDENTITY if identity else ()))
+    return ", ".join(said[aspect] for aspect in order if aspect in said)

@@ -1,0 +1,78 @@
+"""Patterns and emblems of garments."""
+
+from __future__ import annotations
+
+import math
+
+from referencenet.paperdoll.canvas import Canvas, Point, polyline
+from referencenet.paperdoll.character import Character
+from referencenet.paperdoll.palette import CLOTH
+
+Box = tuple[float, float, float, float]
+_BAND, _CHECK, _GRID = 3.7, 4.7, 5.6
+
+
+def draw_pattern(canvas: Canvas, who: Character, box: Box) -> None:
+    """Cover a box (left, top, right, bottom, in units) with the upper garment's pattern; the caller clips."""
+    if who.pattern == "plain":
+        return
+    left, top, right, bottom = box
+    colour = CLOTH[who.pattern_colour]
+    if who.pattern == "striped":
+        rows = range(math.floor(top / (2 * _BAND)), math.ceil(bottom / (2 * _BAND)) + 1)
+        d = "".join(
+            f"M{left:.2f} {row * 2 * _BAND + 1.2:.2f}h{right - left:.2f}v{_BAND}h{left - right:.2f}Z" for row in rows
+        )
+    elif who.pattern == "pinstriped":
+        columns = range(math.floor(left / 4.4), math.ceil(right / 4.4) + 1)
+        d = "".join(f"M{column * 4.4 - 0.9:.2f} {top:.2f}h1.8v{bottom - top:.2f}h-1.8Z" for column in columns)
+    elif who.pattern == "dotted":
+        d = "".join(
+            f"M{x - 1.65:.2f} {y:.2f}a1.65 1.65 0 1 0 3.3 0a1.65 1.65 0 1 0 -3.3 0Z" for x, y in _grid(box, _GRID)
+        )
+    elif who.pattern == "checked":
+        h = _CHECK / 2
+        d = "".join(f"M{x - h:.2f} {y - h:.2f}h{_CHECK}v{_CHECK}h{-_CHECK}Z" for x, y in _grid(box, _CHECK))
+    else:
+        middle = top + (bottom - top) * 0.55
+        d = f"M{left:.2f} {middle:.2f}H{right:.2f}V{bottom:.2f}H{left:.2f}Z"
+    canvas.paint(f'<path d="{d}" fill="{colour}"/>')
+
+
+def _grid(box: Box, step: float) -> list[Point]:
+    """Every second field of a chessboard: centres that are one step apart, odd rows shifted by one."""
+    left, top, right, bottom = box
+    points: list[Point] = []
+    for row in range(math.floor(top / step), math.ceil(bottom / step) + 1):
+        for column in range(math.floor(left / step), math.ceil(right / step) + 1):
+            if (row + column) % 2 == 0:
+                points.append((column * step, row * step + 1.0))
+    return points
+
+
+def sleeve_pattern(canvas: Canvas, who: Character, points: list[Point], width: float) -> None:
+    """Let the pattern run along a sleeve."""
+    colour, d = CLOTH[who.pattern_colour], polyline(points)
+    dashes = {
+        "striped": f'stroke-width="{width:.2f}" stroke-dasharray="3 3.6" stroke-dashoffset="-2.4"',
+        "checked": f'stroke-width="{width * 0.5:.2f}" stroke-dasharray="3.4 3.6"',
+        "dotted": 'stroke-width="3" stroke-dasharray="0.01 5" stroke-linecap="round" stroke-dashoffset="-2"',
+        "pinstriped": 'stroke-width="1.8"',
+    }
+    if who.pattern in dashes:
+        canvas.paint(f'<path d="{d}" fill="none" stroke="{colour}" {dashes[who.pattern]}/>')
+
+
+def emblem_path(name: str) -> str:
+    """Give an emblem around (0, 0) with a half width of about 1 as path data."""
+    if name == "star":
+        points = [
+            (r * math.sin(i * math.pi / 5), -r * math.cos(i * math.pi / 5)) for i, r in enumerate([1.12, 0.5] * 5)
+        ]
+        return polyline(points) + "Z"
+    return {
+        "heart": "M0 1C-1.5 -.1 -1.05 -1.05 -.5 -1C-.2 -1 0 -.75 0 -.5C0 -.75 .2 -1 .5 -1C1.05 -1.05 1.5 -.1 0 1Z",
+        "circle": "M-.95 0a.95 .95 0 1 0 1.9 0a.95 .95 0 1 0 -1.9 0Z",
+        "bolt": "M.25 -1.2L-.8 .25H-.1L-.35 1.2L.8 -.3H.1Z",
+        "cross": "M-.34 -1H.34V-.34H1V.34H.34V1H-.34V.34H-1V-.34H-.34Z",
+    }[name]
