@@ -19,7 +19,7 @@ def traces(model: torch.nn.Module) -> Traces:
         found[f"{name}: own forward"] = vars(module).get("forward")
         found[f"{name}: processor"] = getattr(module, "processor", None)
         for attribute, value in vars(module).items():
-            if "hooks" in attribute:
+            if isinstance(value, dict) and "hooks" in attribute:
                 found[f"{name}: {attribute}"] = list(value.values())
     return found
 

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 import torch
 from diffusers import StableDiffusionImg2ImgPipeline
+from diffusers.models.attention_processor import AttnProcessor
 
 from referencenet import Reference, reference, share
 from tiny import Tiny, latents, picture, tiny
@@ -52,20 +53,17 @@ def test_an_exception_inside_detaches(kind: str, error: type[BaseException]):
 def test_an_exception_anywhere_in_a_pass_detaches(site: str, error: type[BaseException]):
     """The write pass comes first and ends early, so every module is interrupted in one of the passes."""
     pipeline, plain, before = prepared()
+    for allowed in range(2):  # the first pass that reaches the module is interrupted, then the second
+        seen: list[int] = []
 
-    def interrupt(*_: Any) -> None:
-        raise error
+        def interrupt(*_: Any, seen: list[int] = seen, allowed: int = allowed) -> None:
+            seen.append(1)
+            if len(seen) > allowed:
+                raise error
 
-    for passes in range(2):  # in the first pass that reaches the module, and in the second
-        with pytest.raises(error), reference(pipeline.pipe, picture(1), links=BOTH):  # noqa: PT012
-            count = []
-            handle = pipeline.unet.get_submodule(site).register_forward_hook(
-                lambda *_, count=count, passes=passes: count.append(1) or (len(count) > passes and interrupt())  # noqa: FURB
-            )
-            try:
-                pipeline()
-            finally:
-                handle.remove()
+        handle = pipeline.unet.get_submodule(site).register_forward_hook(interrupt)
+        with pytest.raises(error), handle, reference(pipeline.pipe, picture(1), links=BOTH):
+            pipeline()
         assert_untouched(pipeline, plain, before)
 
 
@@ -221,9 +219,10 @@ def test_the_same_seed_gives_the_same_picture_and_another_seed_another():
 
 @pytest.mark.parametrize("links", [["attention"], BOTH], ids=["attention", "both"])
 @pytest.mark.parametrize("style_fidelity", [0.5, 1.0])
-def test_a_list_of_generators_makes_each_picture_as_if_alone(links: list[str], style_fidelity: float):
+@pytest.mark.parametrize("hero", [Reference(picture(1)), Reference(latents=latents(99))], ids=["picture", "latents"])
+def test_a_list_of_generators_makes_each_picture_as_if_alone(hero: Reference, links: list[str], style_fidelity: float):
     pipeline = tiny("sd")
-    with reference(pipeline.pipe, picture(1), links=links, style_fidelity=style_fidelity):
+    with reference(pipeline.pipe, hero, links=links, style_fidelity=style_fidelity):
         generators = [torch.Generator().manual_seed(seed) for seed in (5, 6, 7)]
         batch = pipeline(generator=generators, num_images_per_prompt=3)
         for row, seed in enumerate((5, 6, 7)):
@@ -251,7 +250,7 @@ def test_with_a_generator_the_global_one_is_left_alone():
 
 
 def test_fixed_noise_serves_the_whole_batch_by_one_write():
-    """The rows that conv_in sees tell the passes: one row per distinct prompt and half in a write, all rows in a read."""
+    """The rows that conv_in sees tell the passes: one per distinct prompt and half in a write, all in a read."""
     pipeline = tiny("sd")
     rows: list[int] = []
     handle = pipeline.unet.conv_in.register_forward_hook(lambda module, args, output: rows.append(args[0].shape[0]))  # noqa: ARG005
@@ -291,39 +290,45 @@ def test_fresh_noise_is_new_at_every_step():
     assert abs(float((first * second).mean())) < 0.3
 
 
-@pytest.mark.parametrize(
-    "prepare",
-    [
-        lambda pipe: pipe.enable_attention_slicing(1),
-        lambda pipe: pipe.fuse_qkv_projections(),
-        lambda pipe: pipe.unet.set_default_attn_processor(),
-        lambda pipe: pipe.enable_freeu(s1=0.9, s2=0.2, b1=1.2, b2=1.4),
-        lambda pipe: pipe.unet.to(memory_format=torch.channels_last),
-        lambda pipe: pipe.enable_vae_slicing(),
-    ],
-    ids=["attention_slicing", "fused_qkv", "default_processors", "freeu", "channels_last", "vae_slicing"],
-)
-def test_diffusers_own_switches_keep_working(prepare: Callable[[Any], Any]):
-    switched, usual = tiny("sd"), tiny("sd")
-    prepare(switched.pipe)
-    if "freeu" not in str(getattr(prepare, "__code__", "")) and switched.unet.up_blocks[0].__dict__.get("s1") is None:
-        with reference(usual.pipe, Reference(picture(1)), links=BOTH):
-            expected = usual()
-    else:
-        expected = None
-    plain = switched()
-    before = pipeline_traces(switched.pipe)
-    with reference(switched.pipe, Reference(picture(1)), links=BOTH):
-        linked = switched()
-    assert_untouched(switched, plain, before)
-    if expected is not None:
-        assert relative_error(linked, expected) < ROUNDING
+SWITCHES: dict[str, Callable[[Any], Any]] = {
+    "attention_slicing": lambda pipe: pipe.enable_attention_slicing(1),
+    "fused_qkv": lambda pipe: pipe.fuse_qkv_projections(),
+    "default_processors": lambda pipe: pipe.unet.set_default_attn_processor(),
+    "channels_last": lambda pipe: pipe.unet.to(memory_format=torch.channels_last),
+    "vae_slicing": lambda pipe: pipe.vae.enable_slicing(),
+}
+
+
+@pytest.mark.parametrize("switch", SWITCHES)
+def test_diffusers_own_switches_keep_working_and_move_no_number(switch: str):
+    usual = tiny("sd")
+    with reference(usual.pipe, picture(1), links=BOTH):
+        expected = usual()
+    pipeline = tiny("sd")
+    SWITCHES[switch](pipeline.pipe)
+    plain = pipeline()
+    before = pipeline_traces(pipeline.pipe)
+    with reference(pipeline.pipe, picture(1), links=BOTH):
+        linked = pipeline()
+    assert_untouched(pipeline, plain, before)
+    assert relative_error(linked, expected) < ROUNDING
+
+
+def test_freeu_and_a_reference_both_take_part():
+    pipeline = tiny("sd")
+    with reference(pipeline.pipe, picture(1)):
+        without = pipeline()
+    pipeline.pipe.enable_freeu(s1=0.9, s2=0.2, b1=1.2, b2=1.4)
+    plain = pipeline()
+    before = pipeline_traces(pipeline.pipe)
+    with reference(pipeline.pipe, picture(1)):
+        linked = pipeline()
+    assert_untouched(pipeline, plain, before)
     assert not torch.allclose(linked, plain, rtol=1e-3)
+    assert not torch.allclose(linked, without, rtol=1e-3)
 
 
 def test_a_processor_that_a_user_sets_inside_stays():
-    from diffusers.models.attention_processor import AttnProcessor
-
     pipeline = tiny("sd")
     with reference(pipeline.pipe, picture(1)):
         pipeline.unet.set_attn_processor(AttnProcessor())

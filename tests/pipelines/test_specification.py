@@ -13,6 +13,8 @@ from referencenet import AdaIN, Attention, Reference, reference
 from tiny import KINDS, Tiny, latents, picture, scheduler, tiny
 from tolerances import ROUNDING, relative_error
 
+pytestmark = pytest.mark.filterwarnings("ignore:__array")  # diffusers' schedulers and numpy 2
+
 
 def noises(count: int, rows: int = 1) -> list[torch.Tensor]:
     return [latents(100 + step, rows, 4, 8, 8) for step in range(count)]
@@ -67,7 +69,6 @@ SCHEDULERS: dict[str, dict[str, Any]] = {
     "DPMSolverSinglestepScheduler": {},
     "UniPCMultistepScheduler": {},
     "HeunDiscreteScheduler": {},
-    "LMSDiscreteScheduler": {},
     "KDPM2DiscreteScheduler": {},
     "KDPM2AncestralDiscreteScheduler": {},
     "DEISMultistepScheduler": {},
