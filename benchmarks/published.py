@@ -72,7 +72,7 @@ class PublishedAdaIN:
         self.setting = setting
         self.bank: list[tuple[torch.Tensor, torch.Tensor]] = []
 
-    def __call__(self, module: torch.nn.Module, args: Any, output: Any) -> Any:
+    def __call__(self, module: torch.nn.Module, args: Any, output: Any) -> Any:  # noqa: ARG002 - a hook's signature
         """Renormalise the output (B, C, H, W), bare or first of a tuple."""
         hidden_states = output[0] if isinstance(output, tuple) else output
         variance, mean = torch.var_mean(hidden_states, dim=(2, 3), keepdim=True, correction=0)
@@ -89,7 +89,7 @@ class PublishedAdaIN:
         return (mixed, *output[1:]) if isinstance(output, tuple) else mixed
 
 
-def adain_modules(unet: torch.nn.Module, weight: float) -> list[torch.nn.Module]:
+def adain_modules(unet: Any, weight: float) -> list[Any]:
     """Modules whose outputs AdaIN renormalises at a weight in [0, 1]: mid block and last of each pair in its blocks."""
     down, up = unet.down_blocks, unet.up_blocks
     ranked = [(block, 2 * (1 - k / len(down))) for k, block in enumerate(down)]
@@ -102,13 +102,13 @@ def adain_modules(unet: torch.nn.Module, weight: float) -> list[torch.nn.Module]
 
 
 @contextmanager
-def attached(unet: torch.nn.Module, setting: Setting) -> Iterator[None]:
+def attached(unet: Any, setting: Setting) -> Iterator[None]:
     """Attach processors and hooks to a UNet2DConditionModel and take them away at the end."""
     before = unet.attn_processors
     with ExitStack() as stack:
         stack.callback(unet.set_attn_processor, before)
         if setting.attention:
-            blocks = [block for block in depth_first(unet) if isinstance(block, BasicTransformerBlock)]
+            blocks: list[Any] = [block for block in depth_first(unet) if isinstance(block, BasicTransformerBlock)]
             blocks.sort(key=lambda block: -block.norm1.normalized_shape[0])
             for i, block in enumerate(blocks):
                 is_linked = setting.attention_weight > i / len(blocks)
@@ -119,7 +119,7 @@ def attached(unet: torch.nn.Module, setting: Setting) -> Iterator[None]:
         yield
 
 
-def depth_first(module: torch.nn.Module) -> list[torch.nn.Module]:
+def depth_first(module: torch.nn.Module) -> list[Any]:
     """All modules, parents before children, children in the order of their registration."""
     return [module, *(inner for child in module.children() for inner in depth_first(child))]
 
@@ -135,7 +135,7 @@ class Inputs:
 
 
 def step(
-    unet: torch.nn.Module, scheduler: Any, setting: Setting, inputs: Inputs, latents: torch.Tensor, index: int
+    unet: Any, scheduler: Any, setting: Setting, inputs: Inputs, latents: torch.Tensor, index: int
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """One denoising step's two passes.
 
@@ -166,7 +166,7 @@ def step(
 
 @torch.no_grad()
 def sample(
-    unet: torch.nn.Module, scheduler: Any, setting: Setting, inputs: Inputs, *, num_steps: int, guidance: float
+    unet: Any, scheduler: Any, setting: Setting, inputs: Inputs, *, num_steps: int, guidance: float
 ) -> dict[str, torch.Tensor]:
     """Denoise the published way; returns the three outputs of a golden case of the kind "reference"."""
     scheduler.set_timesteps(num_steps, device=inputs.latents.device)

@@ -95,10 +95,7 @@ def load_case(path: str | Path) -> Case:
         CaseError: the folder or a file is missing, the JSON is broken, keys are missing, or the two files disagree.
     """
     path = Path(path)
-    if not path.is_dir():
-        state = "is a file" if path.exists() else "does not exist"
-        raise CaseError(f"{path} {state}; give a case folder, which holds case.json and outputs.safetensors")
-    content = read_json(path / "case.json")
+    content = read_content(path)
     missing = [key for key in REQUIRED if key not in content]
     if missing:
         raise CaseError(f"{path / 'case.json'} lacks {listed(missing)}; a case has {', '.join(REQUIRED)}")
@@ -107,9 +104,9 @@ def load_case(path: str | Path) -> Case:
             raise CaseError(f"{path / 'case.json'}: {key} is {type(content[key]).__name__}; expected an object")
     return Case(
         path=path,
-        id=str(content["id"]),
-        method=str(content["method"]),
-        kind=str(content["kind"]),
+        id=content["id"],
+        method=content["method"],
+        kind=content["kind"],
         components={name: read_component(path, name, value) for name, value in content["components"].items()},
         inputs={name: read_input(path, name, value) for name, value in content["inputs"].items()},
         scalars=content["scalars"],
@@ -117,6 +114,22 @@ def load_case(path: str | Path) -> Case:
         tolerance=read_tolerance(path, content),
         content=content,
     )
+
+
+def read_content(path: Path) -> dict[str, Any]:
+    """Read a case folder's case.json and check that it says what it is: id, method and kind.
+
+    Raises:
+        CaseError: the folder or the file is missing, the JSON is broken, or it does not say what it is.
+    """
+    if not path.is_dir():
+        state = "is a file" if path.exists() else "does not exist"
+        raise CaseError(f"{path} {state}; give a case folder, which holds case.json and outputs.safetensors")
+    content = read_json(path / "case.json")
+    for key in REQUIRED[:3]:
+        if not isinstance(content.get(key), str):
+            raise CaseError(f"{path / 'case.json'}: {key} is {content.get(key)!r}; expected a name")
+    return content
 
 
 def read_json(file: Path) -> dict[str, Any]:

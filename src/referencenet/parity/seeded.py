@@ -19,7 +19,7 @@ Kind = Literal["weight", "gain", "bias", "normal", "uniform"]
 
 
 def parameter_kind(name: str, num_dimensions: int) -> Kind:
-    """Distribution of a parameter: matrices and kernels are weights, vectors ending in ".weight" gains, others biases."""
+    """Distribution of a parameter: matrices are weights, vectors ending in ".weight" gains, others biases."""
     if num_dimensions >= 2:
         return "weight"
     return "gain" if name.endswith(".weight") else "bias"

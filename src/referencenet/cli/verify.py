@@ -1,0 +1,29 @@
+"""`refnet verify CASE_DIR...`: are our outputs those of the published implementations?"""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from rich.console import Console
+
+from referencenet.media.files import written_whole
+from referencenet.parity.report import as_json, exit_status, render
+from referencenet.parity.verify import verify
+
+
+def run_verify(paths: Sequence[Path], json_file: Path | None = None, console: Console | None = None) -> int:
+    """Run golden case folders and print a table of their outputs with relative errors; the last line is a summary.
+
+    Args:
+        paths: case folders, each with case.json and outputs.safetensors.
+        json_file: also write the results there.
+        console: where to print; the standard output if None.
+
+    Returns:
+        Exit status: 0 all passed, 1 a case failed, 2 none failed but a case could not be read.
+    """
+    results = verify(paths)
+    (console or Console()).print(render(results))
+    if json_file is not None:
+        with written_whole(json_file) as file:
+            file.write_text(as_json(results), encoding="utf-8")
+    return exit_status(results)
