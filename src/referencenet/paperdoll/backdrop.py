@@ -122,10 +122,12 @@ def _snow(canvas: Canvas, stream: Stream, width: float, horizon: float) -> None:
     for x in (stream.uniform(0, 0.3), stream.uniform(0.7, 1.0)):
         middle, top = x * width, horizon - stream.uniform(30, 46)
         canvas.paint(
-            f'<path d="M{middle - 32:.1f} {horizon + 6}L{middle:.1f} {top:.1f}L{middle + 32:.1f} {horizon + 6}Z" fill="#a9bdd2"/>'
+            f'<path d="M{middle - 32:.1f} {horizon + 6}L{middle:.1f} {top:.1f}L{middle + 32:.1f} {horizon + 6}Z" '
+            'fill="#a9bdd2"/>'
         )
         canvas.paint(
-            f'<path d="M{middle - 9:.1f} {top + 12.5:.1f}L{middle:.1f} {top:.1f}L{middle + 9:.1f} {top + 12.5:.1f}L{middle:.1f} {top + 9:.1f}Z" fill="#fff"/>'
+            f'<path d="M{middle - 9:.1f} {top + 12.5:.1f}L{middle:.1f} {top:.1f}L{middle + 9:.1f} {top + 12.5:.1f}'
+            f'L{middle:.1f} {top + 9:.1f}Z" fill="#fff"/>'
         )
     _hills(canvas, stream, width, horizon, 2.5, "#eef4f9")
     for _ in range(20):
@@ -140,7 +142,8 @@ def _desert(canvas: Canvas, stream: Stream, width: float, horizon: float) -> Non
     for side in (stream.uniform(0.04, 0.2), stream.uniform(0.8, 0.96)):
         x, y = side * width, horizon + stream.uniform(4, 12)
         canvas.paint(
-            f'<path d="M{x:.1f} {y:.1f}v-24M{x:.1f} {y - 10:.1f}h-6v-7M{x:.1f} {y - 7:.1f}h6v-9" fill="none" stroke="#8fa863" '
+            f'<path d="M{x:.1f} {y:.1f}v-24M{x:.1f} {y - 10:.1f}h-6v-7M{x:.1f} {y - 7:.1f}h6v-9" fill="none" '
+            'stroke="#8fa863" '
             'stroke-width="4" stroke-linecap="round" stroke-linejoin="round"/>'
         )
 
@@ -167,7 +170,8 @@ def _forest(canvas: Canvas, stream: Stream, width: float, horizon: float) -> Non
             base, tall = horizon + 2 + 3 * depth, stream.uniform(34, 54)
             _rect(canvas, x - 1.6, base - 8, 3.2, 9, "#8d6f55")
             d = "".join(
-                f"M{x - 11 + 2.6 * i:.1f} {base - 6 - i * tall * 0.24:.1f}L{x:.1f} {base - 6 - (i + 1.7) * tall * 0.27:.1f}"
+                f"M{x - 11 + 2.6 * i:.1f} {base - 6 - i * tall * 0.24:.1f}"
+                f"L{x:.1f} {base - 6 - (i + 1.7) * tall * 0.27:.1f}"
                 f"L{x + 11 - 2.6 * i:.1f} {base - 6 - i * tall * 0.24:.1f}Z"
                 for i in range(3)
             )

@@ -1,7 +1,7 @@
 """Surfaces in painter's order, kept as SVG for the picture and as flat shapes for exact annotations.
 
-Whoever draws says two things at once: what a surface looks like (`paint`) and which part it is (`label`). The picture is
-rendered from the first list with anti-aliasing, the maps from the second without, so that maps and picture agree by make.
+Whoever draws says two things at once: what a surface looks like (`paint`) and which part it is (`label`). The picture
+is rendered from the first list with anti-aliasing, the maps from the second without, so that both agree by make.
 """
 
 from __future__ import annotations

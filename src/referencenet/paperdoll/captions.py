@@ -23,9 +23,9 @@ def attributes(scene: Scene) -> dict[str, str]:
     """Give what a caption can say, by aspect.
 
     Returns:
-        `pose`, `view`, `shot`, `expression`, `background`, and of the identity `skin`, `hair`, `upper`, `lower`, `extra`, but
-        only what the picture shows (no expression from behind, no trousers in a portrait); every value is a phrase of the
-        closed vocabulary.
+        `pose`, `view`, `shot`, `expression`, `background`, and of the identity `skin`, `hair`, `upper`, `lower` and
+        `extra`, but only what the picture shows (no expression from behind, no trousers in a portrait); every value is
+        a phrase of the closed vocabulary.
     """
     who, place = scene.character, scene.background
     said = {
@@ -65,7 +65,7 @@ def caption(scene: Scene, *, identity: bool = True) -> str:
 
     Args:
         scene: What is drawn.
-        identity: Whether to say who it is (skin, hair, clothes); without it only pose, view, expression, framing and place.
+        identity: Whether to say who it is (skin, hair, clothes); else only framing, pose, view, expression and place.
 
     Returns:
         Phrases parted by commas, such as "full body, waving, facing front, smiling, meadow background, fair skin, ...".

@@ -1,7 +1,7 @@
 """Who is in the picture: a character, drawn from one integer, and which split it belongs to.
 
-Everything that tells who somebody is lives here (skin, hair, face, build, garments); nothing that changes from picture to
-picture does. All fields are names of the closed vocabulary, so that captions and attribute scores read them directly.
+Everything that tells who somebody is lives here (skin, hair, face, build, garments); nothing that changes from picture
+to picture does. All fields are names of the closed vocabulary, so captions and attribute scores read them as they are.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 """How a body stands: joint angles of named poses, and the joints in space that follow from them.
 
-A limb segment has two angles in degrees: `spread` away from the middle of the body, in the plane of the chest, and `swing`
-forwards. Both 0 is hanging straight down. Joints are found in three dimensions (x right, y down, z to the viewer) in units
-of about a hundredth of a figure's height and turned by the body's yaw; the picture simply leaves z away.
+A limb segment has two angles in degrees: `spread` away from the middle of the body, in the plane of the chest, and
+`swing` forwards. Both 0 is hanging straight down. Joints are found in three dimensions (x right, y down, z to the
+viewer) in units of about a hundredth of a figure's height and turned by the body's yaw; the picture leaves z away.
 """
 
 from __future__ import annotations

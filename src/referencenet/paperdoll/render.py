@@ -8,7 +8,7 @@ import numpy as np
 
 from referencenet.paperdoll.backdrop import HEIGHT, draw_backdrop
 from referencenet.paperdoll.canvas import Canvas, rasterize
-from referencenet.paperdoll.figure import draw_figure
+from referencenet.paperdoll.drawing import draw_figure
 from referencenet.paperdoll.pose import joints
 from referencenet.paperdoll.scene import SHOTS, Scene
 

@@ -141,7 +141,7 @@ class Scene:
             character: Seed of the character.
             scene: Seed of pose, expression, background and camera, each from a stream of its own.
             **overrides: `pose`, `view`, `expression`, `background` or `shot` as a name of the vocabulary (its jitter
-                is still drawn), or `pose`, `expression`, `background`, `camera` as objects, which are taken as they are.
+                is still drawn), or `pose`, `expression`, `background`, `camera` as objects, taken as they are.
         """
         known = {"pose", "view", "expression", "background", "shot", "camera"}
         if not overrides.keys() <= known:
