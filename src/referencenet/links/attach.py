@@ -18,6 +18,7 @@ from diffusers.models.attention_processor import Attention as AttentionModule
 from torch import Tensor, nn
 
 from referencenet.links.adain import AdaIN, ReadStatistics, ReferenceStatistics, StatisticsHook, WriteStatistics
+from referencenet.links.additive import Additive, additive_sites
 from referencenet.links.bank import ReferenceBank
 from referencenet.links.concat import (
     Attention,
@@ -35,7 +36,7 @@ from referencenet.links.masks import Pyramid
 from referencenet.links.rows import RowPlan, plan_rows
 from referencenet.links.sites import Site, adain_sites, attention_sites
 
-AnyLink = Attention | AdaIN
+AnyLink = Attention | Additive | AdaIN
 
 STANDARD_PROCESSORS = (
     "AttnProcessor",
@@ -114,9 +115,9 @@ class Link:
 
         Args:
             banks: One or several; all with the same number of rows.
-            weights: Per row of the reading batch how much it reads, in [0, 1]; None: all rows read in full. Row i of r reads
-                bank row i * b // r. A UNet that folds frames into its rows counts samples here.
-            plan: Instead of weights, exactly which row reads which bank row.
+            weights: Per row of the reading batch how much it reads: 0 not at all, 1 in full, more goes beyond; None: all rows
+                in full. Row i of r reads bank row i * b // r. A UNet that folds frames into its rows counts samples here.
+            plan: Instead of weights, exactly which row reads which bank row, and which row reads zeros in its place.
 
         Raises:
             KeyError: If a bank lacks sites that this link reads.
@@ -125,6 +126,8 @@ class Link:
         reads = [_as_read(bank) for bank in ([banks] if isinstance(banks, ReferenceBank | ReadBank) else banks)]
         plan = plan or _plan(reads, weights)
         self._check_banks([read.bank for read in reads])
+        if self.hooks and any(section.reads_zeros for section in plan.sections):
+            raise ValueError("AdaIN cannot read zeros: a variance of zero erases the features; let those rows read nothing.")
         with self._tasks():
             for name, processor in self.processors.items():
                 tokens = [_tokens(self._attention(name), name, read) for read in reads]
@@ -165,7 +168,8 @@ class Link:
                 hook.task = task
 
     def _attention(self, name: str) -> AttentionModule:
-        return self.unet.get_submodule(name)  # pyright: ignore[reportReturnType] - sites name Attention modules
+        reader = next(site.reader for site in self.sites if site.name == name)
+        return self.unet.get_submodule(reader)  # pyright: ignore[reportReturnType] - sites name Attention modules
 
     def _check_banks(self, banks: Sequence[ReferenceBank]) -> None:
         for bank in banks:
@@ -202,7 +206,7 @@ def attach(unet: nn.Module, links: Sequence[AnyLink] = (Attention(),)) -> Iterat
     attentions: dict[str, AttentionModule] = {}
     for site in sites:
         if site.kind == "attention":
-            attentions[site.name] = _check_replaceable(site.name, unet.get_submodule(site.name))
+            attentions[site.name] = _check_replaceable(site.reader, unet.get_submodule(site.reader))
     link = Link(unet, sites)
     with ExitStack() as undo:
         for name, module in attentions.items():
@@ -246,24 +250,35 @@ def choose_sites(unet: nn.Module, links: Sequence[AnyLink]) -> list[Site]:
     """
     if not links:
         raise ValueError("no link was given; expected at least one of Attention() and AdaIN().")
-    if len({type(link) for link in links}) < len(links):
-        raise ValueError(f"two links of one kind were given: {list(links)}; give each kind once.")
+    if len({isinstance(link, AdaIN) for link in links}) < len(links):
+        raise ValueError(f"two links of one kind were given: {list(links)}; give one on attention and one AdaIN at most.")
     chosen: list[Site] = []
     for link in links:
-        if not isinstance(link, Attention | AdaIN):  # pyright: ignore[reportUnnecessaryIsInstance] - users err here
-            raise TypeError(f"{link!r} is no link; expected Attention() or AdaIN().")
-        if not 0.0 <= link.weight <= 1.0:
-            raise ValueError(f"the weight of {link!r} must lie in [0, 1]: 0 chooses no layer, 1 all.")
-        sites = attention_sites(unet) if isinstance(link, Attention) else adain_sites(unet)
-        if not sites:
-            raise TypeError(
-                f"{type(unet).__name__} has no place where a reference could be read; give a diffusers UNet with spatial "
-                "transformer blocks (Stable Diffusion 1, 2, XL or AnimateDiff)."
-            )
-        chosen += [site for site in sites if link.chooses(site.rank)]
+        if not isinstance(link, Attention | Additive | AdaIN):  # pyright: ignore[reportUnnecessaryIsInstance] - users err here
+            raise TypeError(f"{link!r} is no link; expected Attention(), Additive() or AdaIN().")
+        chosen += _sites_of(unet, link)
     if not chosen:
         raise ValueError(f"the weights of {list(links)} choose no layer; raise one above 0, or do not link at all.")
     return chosen
+
+
+def _sites_of(unet: nn.Module, link: AnyLink) -> list[Site]:
+    """The sites that one link chooses."""
+    if isinstance(link, Additive):
+        return additive_sites(unet)
+    if not 0.0 <= link.weight <= 1.0:
+        raise ValueError(f"the weight of {link!r} must lie in [0, 1]: 0 chooses no layer, 1 all.")
+    if isinstance(link, AdaIN):
+        chosen = sites = adain_sites(unet)
+    else:
+        sites = attention_sites(unet)
+        chosen = [site for site in sites if site.stage in link.stages]
+    if not sites:
+        raise TypeError(
+            f"{type(unet).__name__} has no place where a reference could be read; give a diffusers UNet with spatial "
+            "transformer blocks (Stable Diffusion 1, 2, XL or AnimateDiff)."
+        )
+    return [site for site in chosen if link.chooses(site.rank)]
 
 
 def is_linked(unet: nn.Module) -> bool:

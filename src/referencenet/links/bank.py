@@ -2,7 +2,8 @@
 
 A bank holds, per attention site, the input of the self-attention (the output of `norm1`) or, where writer and reader are
 one UNet, the keys and values made from it; per AdaIN site, mean and variance. Letters: b rows, n tokens, c channels.
-A bank is a plain value: it can be sliced, moved, saved and read again without the UNet that wrote it.
+A bank is a plain value: it can be sliced, moved, saved and read again without the UNet that wrote it; what else a reader
+needs of the reference, such as an image embedding for its cross-attention, may travel in it as context.
 """
 
 from __future__ import annotations
@@ -30,11 +31,13 @@ class ReferenceBank:
         hidden: Site name to the self-attention's input, (b, n, c).
         projected: Site name to the reader's (keys, values), each (b, n, c), where the writer was the reader itself.
         statistics: Site name to (mean, biased variance) over the picture, each (b, c).
+        context: What a system reads of the reference elsewhere, by a name of its own; of any shape.
     """
 
     hidden: dict[str, Tensor] = field(default_factory=dict[str, Tensor])
     projected: dict[str, Pair] = field(default_factory=dict[str, Pair])
     statistics: dict[str, Pair] = field(default_factory=dict[str, Pair])
+    context: dict[str, Tensor] = field(default_factory=dict[str, Tensor])
 
     @property
     def rows(self) -> int:
@@ -56,7 +59,18 @@ class ReferenceBank:
             hidden={name: function(value) for name, value in self.hidden.items()},
             projected={name: (function(k), function(v)) for name, (k, v) in self.projected.items()},
             statistics={name: (function(mean), function(var)) for name, (mean, var) in self.statistics.items()},
+            context={name: function(value) for name, value in self.context.items()},
         )
+
+    def joined(self) -> ReferenceBank:
+        """One row of all rows' tokens behind each other: several references of one size that are read together.
+
+        Raises:
+            ValueError: If the bank holds statistics, which have no tokens.
+        """
+        if self.statistics:
+            raise ValueError("a bank of AdaIN statistics has no tokens to join; give its references one by one.")
+        return self.map(lambda tensor: tensor.flatten(0, 1).unsqueeze(0))  # (1, b n, c)
 
     def to(self, *args: torch.device | torch.dtype | str) -> ReferenceBank:
         """A copy on another device or in another dtype, as `Tensor.to`."""
@@ -71,6 +85,7 @@ class ReferenceBank:
         tensors = {name: tensor.detach().contiguous().cpu() for name, tensor in self._tensors().items()}
         if not tensors:
             raise ValueError("an empty bank cannot be saved; write a reference into it first.")
+        tensors |= {f"context/{name}": tensor.detach().contiguous().cpu() for name, tensor in self.context.items()}
         path = Path(path)
         partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
         try:
@@ -96,7 +111,7 @@ class ReferenceBank:
                 found = (file.metadata() or {}).get("format")
                 if found != _FORMAT:
                     raise ValueError(f"{path} is no reference bank: its format is {found!r}, expected {_FORMAT!r}.")
-                tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118 - not a dictionary
+                tensors = {key: file.get_tensor(key) for key in file.keys()}
         except SafetensorError as error:
             raise ValueError(f"{path} is no whole safetensors file ({error}); write the bank again.") from error
         for key, tensor in tensors.items():
@@ -107,10 +122,12 @@ class ReferenceBank:
                 bank.projected[name] = (tensor, tensors[f"value/{name}"])
             elif part == "mean":
                 bank.statistics[name] = (tensor, tensors[f"variance/{name}"])
+            elif part == "context":
+                bank.context[name] = tensor
         return bank
 
     def _tensors(self) -> dict[str, Tensor]:
-        """All tensors by their name in a file."""
+        """What sites hold, by its name in a file."""
         named = {f"hidden/{name}": tensor for name, tensor in self.hidden.items()}
         for (first, second), pairs in ((("key", "value"), self.projected), (("mean", "variance"), self.statistics)):
             for name, (a, b) in pairs.items():

@@ -18,6 +18,7 @@ from torch import Tensor
 from referencenet.links.bank import ReferenceBank
 from referencenet.links.kernel import ReferenceTokens, attend
 from referencenet.links.rows import RowPlan, plan_rows
+from referencenet.links.sites import STAGES, Stage
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -26,16 +27,18 @@ class Attention:
 
     Attributes:
         weight: How many sites take part, in [0, 1]: those of rank i / n below it, widest first.
+        stages: The parts of the UNet whose sites take part.
     """
 
     weight: float = 1.0
+    stages: tuple[Stage, ...] = STAGES
 
     def chooses(self, rank: float) -> bool:
         """Whether a site of this rank takes part."""
         return self.weight > rank
 
 
-class WriteDone(Exception):  # noqa: N818 - a signal, not an error
+class WriteDone(Exception):
     """Raised behind the last site of a write pass: nothing after it is needed."""
 
 

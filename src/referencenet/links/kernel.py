@@ -3,17 +3,19 @@
 Softmax attention over a union of key sets is a mean of the attentions over each set, weighted by exp(log-sum-exp). So one
 attention over the own tokens and one over each reference give plain attention, attention over the union and every mixture
 between them; a reference shared by many rows is attended once with all their queries behind each other.
-Where the kernel gives no log-sum-exp (or a gradient through it is needed) the same result comes from SDPA over concatenated
-keys. Letters: r rows, h heads, n tokens, t reference tokens, d head width. Approximations have no place here.
+N tokens with keys and values of zero are one output of zero with log-sum-exp log N, and cost nothing. Where the kernel gives
+no log-sum-exp (or a gradient through it is needed) the same result comes from SDPA over concatenated keys. Approximations
+have no place here. Letters: r rows, h heads, n tokens, t reference tokens, d head width.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from math import log
 
 import torch
-import torch.nn.functional as F  # noqa: N812 - the field's name
+import torch.nn.functional as F
 from torch import Tensor
 
 from referencenet.links.rows import RowPlan, Section
@@ -73,7 +75,10 @@ def _attend_merged(
         read: list[Tensor] = []
         read_lse: list[Tensor] = []
         for reference in references:
-            output, lse = _attend_folded(query[rows], reference, section)
+            if section.reads_zeros:
+                output, lse = _attend_zeros(own[rows], own_lse[rows], reference.key.shape[2])
+            else:
+                output, lse = _attend_folded(query[rows], reference, section)
             read.append(output)
             read_lse.append(lse + reference.log_weight)
         _merge_into(
@@ -99,6 +104,15 @@ def _attend_folded(query: Tensor, reference: ReferenceTokens, section: Section) 
     folded = query.transpose(1, 2).reshape(key.shape[0], -1, heads, width).transpose(1, 2)  # (b, h, r/b n, d)
     output, lse = _attention_logsumexp(folded, key, value)
     return output.transpose(1, 2).reshape(rows, tokens, heads, width), lse.transpose(1, 2).reshape(rows, tokens, heads)
+
+
+def _attend_zeros(own: Tensor, own_lse: Tensor, count: int) -> tuple[Tensor, Tensor]:
+    """Attention to `count` tokens of zero: every logit is 0 and so is every value.
+
+    Returns:
+        Output and log-sum-exp like the own ones, (r, n, h, d) and (r, n, h), without storage of their own.
+    """
+    return own.new_zeros(()).expand_as(own), own_lse.new_full((), log(count)).expand_as(own_lse)
 
 
 def _merge_into(
@@ -179,6 +193,8 @@ def _plain(query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None, start
 def _read_concatenated(query: Tensor, key: Tensor, value: Tensor, references: Sequence[ReferenceTokens], section: Section,
                        start: int, stop: int, attention_mask: Tensor | None) -> Tensor:  # fmt: skip
     """The rows [start, stop) of a section over [self; references]."""
+    if section.reads_zeros:
+        references = [_one_zero_token(reference) for reference in references]
     readers = (stop - start) // (section.bank_stop - section.bank_start)
     bank = slice(section.bank_start, section.bank_stop)
     keys = torch.cat([key[start:stop], *(r.key[bank].repeat_interleave(readers, dim=0) for r in references)], dim=2)
@@ -215,12 +231,19 @@ def _read_levels(
     for level in amounts.sort(dim=0).values:
         biases = [own_bias]
         for reference, amount in zip(references, amounts, strict=True):
-            bias = torch.where(amount >= level, reference.log_weight, -torch.inf).to(query.dtype).view(1, 1, tokens, 1)
+            bias = query.new_full((tokens,), reference.log_weight).masked_fill(amount < level, -torch.inf)
+            bias = bias.view(1, 1, tokens, 1)
             biases.append(bias.expand(*own_bias.shape[:2], -1, reference.key.shape[2]))
         union = F.scaled_dot_product_attention(query, keys, values, attn_mask=torch.cat(biases, dim=-1))
         read = read + (level - previous).view(-1, 1) * union
         previous = level
     return read
+
+
+def _one_zero_token(reference: ReferenceTokens) -> ReferenceTokens:
+    """One token in the place of a reference's t tokens of zero, counted t times."""
+    zero = torch.zeros_like(reference.key[:, :, :1])  # (b, h, 1, d)
+    return ReferenceTokens(zero, zero, reference.log_weight + log(reference.key.shape[2]), reference.amount)
 
 
 def _is_published(reference: ReferenceTokens) -> bool:

@@ -16,11 +16,13 @@ from diffusers.models.attention import BasicTransformerBlock
 from torch import nn
 
 Kind = Literal["attention", "adain"]
+Stage = Literal["down_blocks", "mid_block", "up_blocks"]
+
+STAGES: tuple[Stage, ...] = ("down_blocks", "mid_block", "up_blocks")
 
 _PLACE = re.compile(
     r"(down_blocks|mid_block|up_blocks)(?:\.(\d+))?(?:\.(?:attentions|resnets)\.(\d+))?(?:\.transformer_blocks\.(\d+))?"
 )
-_STAGES = ("down_blocks", "mid_block", "up_blocks")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -33,6 +35,7 @@ class Site:
         width: Channels of what is written there; 0 where the module does not tell.
         rank: Share in [0, 1] of the published order; the link's weight is compared with it.
         order: Sorts sites by when a forward pass reaches them.
+        layer: What inside the module reads, where it is not the module itself: an additive link's own attention.
     """
 
     name: str
@@ -40,6 +43,17 @@ class Site:
     width: int
     rank: float
     order: tuple[int, int, int, int]
+    layer: str = ""
+
+    @property
+    def reader(self) -> str:
+        """Name in the UNet of the attention that reads."""
+        return f"{self.name}.{self.layer}" if self.layer else self.name
+
+    @property
+    def stage(self) -> Stage:
+        """The part of the UNet that it belongs to."""
+        return STAGES[self.order[0]]
 
 
 def attention_sites(unet: nn.Module) -> list[Site]:
@@ -87,4 +101,4 @@ def _order(name: str, *, after: int) -> tuple[int, int, int, int]:
     stage, block, pair, layer = match.groups()
     last = 10**6  # behind every pair and layer of the block
     pair_index = last if pair is None else int(pair)
-    return _STAGES.index(stage), int(block or 0), pair_index, last * after + int(layer or 0)
+    return STAGES.index(stage), int(block or 0), pair_index, last * after + int(layer or 0)
