@@ -173,7 +173,7 @@ class _Processor:
 
 
 @contextmanager
-def _at_sites(unet: nn.Module, links: PlainLinks, attention: Any, statistics: Any) -> Iterator[None]:
+def at_sites(unet: nn.Module, links: PlainLinks, attention: Any, statistics: Any) -> Iterator[None]:
     """Compute self-attentions by `attention(attn, name, tokens)`, replace features by `statistics(name, features)`."""
     before = {name: unet.get_submodule(name).processor for name in links.attention}
     hooks = []
@@ -217,7 +217,7 @@ def plain_writing(unet: nn.Module, links: PlainLinks, reference: PlainReference)
         written.variances[name] = pixels.var(dim=2, correction=0)[..., None, None]
         return features
 
-    with _at_sites(unet, links, keep_tokens, keep_statistics):
+    with at_sites(unet, links, keep_tokens, keep_statistics):
         yield written
 
 
@@ -231,7 +231,7 @@ def plain_reading(unet: nn.Module, links: PlainLinks, written: Sequence[Written]
     def read_statistics(name: str, features: Tensor) -> Tensor:
         return links.read_statistics(name, features, written)
 
-    with _at_sites(unet, links, read_tokens, read_statistics):
+    with at_sites(unet, links, read_tokens, read_statistics):
         yield
 
 
