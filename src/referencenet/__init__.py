@@ -1,8 +1,19 @@
-"""Reference control for diffusion models: write, bank, link, read."""
+"""Reference control for diffusion models: write, bank, link, read.
 
-from referencenet.links import AdaIN, Attention, Link, ReferenceBank, attach, write
-from referencenet.methods.reference_only import Reference, reference, share
+Names are imported when they are first used, so that `refnet --help` need not wait for torch.
+"""
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
 from referencenet.version import __version__
+
+if TYPE_CHECKING:
+    from referencenet.links.adain import AdaIN
+    from referencenet.links.attach import Link, attach, write
+    from referencenet.links.bank import ReferenceBank
+    from referencenet.links.concat import Attention
+    from referencenet.methods.reference_only import Reference, reference, share
 
 __all__ = [
     "AdaIN",
@@ -16,3 +27,26 @@ __all__ = [
     "share",
     "write",
 ]
+
+_HOMES = {
+    "AdaIN": "links.adain",
+    "Attention": "links.concat",
+    "Link": "links.attach",
+    "Reference": "methods.reference_only",
+    "ReferenceBank": "links.bank",
+    "attach": "links.attach",
+    "reference": "methods.reference_only",
+    "share": "methods.reference_only",
+    "write": "links.attach",
+}
+
+
+def __getattr__(name: str) -> Any:
+    """Import a public name from the file that defines it."""
+    if name not in _HOMES:
+        raise AttributeError(f"module 'referencenet' has no attribute {name!r}; it has {', '.join(sorted(__all__))}")
+    return getattr(import_module(f"referencenet.{_HOMES[name]}"), name)
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

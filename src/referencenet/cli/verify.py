@@ -2,12 +2,32 @@
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Annotated
 
+import typer
 from rich.console import Console
 
 from referencenet.media.files import written_whole
 from referencenet.parity.report import as_json, exit_status, render
 from referencenet.parity.verify import verify
+
+app = typer.Typer()
+
+
+@app.command("verify")
+def verify_command(
+    cases: Annotated[
+        list[Path], typer.Argument(help="Golden case folders, each with case.json and outputs.safetensors.")
+    ],
+    json_file: Annotated[
+        Path | None, typer.Option("--json", help="Also write the results there.", show_default=False)
+    ] = None,
+) -> None:
+    """Run golden cases: recorded outputs of the published implementations, compared with ours.
+
+    Prints each output's relative error. Exit status 1 if a case fails, 2 if none fails but one cannot be read.
+    """
+    raise typer.Exit(run_verify(cases, json_file))
 
 
 def run_verify(paths: Sequence[Path], json_file: Path | None = None, console: Console | None = None) -> int:

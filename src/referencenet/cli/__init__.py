@@ -1,0 +1,1 @@
+"""The command line `refnet`: thin, one file per command."""

@@ -1,0 +1,102 @@
+"""The command `refnet`: its commands, its version, and what all of them share.
+
+A command lives in the file of its name and is loaded when it is called, so that `refnet --help` answers at once.
+"""
+
+import importlib
+import os
+import platform
+from importlib.metadata import version as version_of
+from typing import Annotated, Any
+
+import typer
+from rich.console import Console
+from typer.core import TyperGroup
+
+from referencenet.cli.console import DEBUG, is_debugging, tell_error
+from referencenet.version import __version__
+
+COMMANDS = {
+    "demo": "See it work: four characters, with and without reference, with scores.",
+    "generate": "Draw pictures that refer to pictures.",
+    "methods": "List the published systems and their state here.",
+    "verify": "Compare our outputs with those of the published implementations.",
+    "benchmark": "Measure how much of a character the built-in model brings over.",
+    "train": "Train the built-in model again.",
+    "paperdoll": "Write data sets of drawn characters, in the layouts that the field reads.",
+}
+
+
+class Refnet(TyperGroup):
+    """Loads a command when it is called, and turns every exception into one line and an exit status."""
+
+    def resolve_command(self, ctx: Any, args: list[str]) -> Any:
+        """Find the command in what was typed, and load it."""
+        name, command, rest = super().resolve_command(ctx, args)
+        if name in COMMANDS:
+            module = importlib.import_module(f"referencenet.cli.{name}")
+            command = typer.main.get_command(module.app)
+        return name, command, rest
+
+    def invoke(self, ctx: Any) -> Any:
+        """Run the command that was typed."""
+        if ctx.params.get("debug"):
+            os.environ[DEBUG] = "1"
+        if not is_debugging():
+            for library in ("DIFFUSERS", "TRANSFORMERS"):
+                os.environ.setdefault(f"{library}_VERBOSITY", "error")
+        try:
+            return super().invoke(ctx)
+        except (typer.Exit, typer.Abort):
+            raise
+        except Exception as error:
+            if is_debugging() or hasattr(error, "exit_code"):  # what typer raises and prints itself
+                raise
+            raise typer.Exit(tell_error(error)) from error
+
+
+app = typer.Typer(
+    name="refnet",
+    cls=Refnet,
+    no_args_is_help=True,
+    rich_markup_mode="markdown",
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+    epilog="Begin with `refnet demo`. Every command explains itself: `refnet generate --help`.",
+)
+
+
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        others = ", ".join(f"{name} {version_of(name)}" for name in ("torch", "diffusers"))
+        line = f"refnet {__version__} (python {platform.python_version()}, {others})"
+        Console(highlight=False).print(line, soft_wrap=True)
+        raise typer.Exit
+
+
+@app.callback()
+def refnet(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Print the versions and leave.")
+    ] = False,
+    debug: Annotated[
+        bool, typer.Option("--debug", envvar=DEBUG, help="Show tracebacks and the libraries' warnings.")
+    ] = False,
+) -> None:
+    """Make pictures that refer to a picture: the same person, somewhere else.
+
+    Works with a small built-in model (nothing to download) and with any Stable Diffusion model of diffusers.
+    """
+
+
+def _listed() -> None:
+    """Stand in the list of commands; `Refnet.resolve_command` puts the real command in its place."""
+
+
+for _name, _summary in COMMANDS.items():
+    app.command(_name, help=_summary)(_listed)
+
+
+def main() -> None:
+    """Run the command line."""
+    app()

@@ -1,0 +1,269 @@
+"""`refnet generate`: pictures that refer to pictures, a contact sheet, and every setting to make them again.
+
+Pictures are drawn one at a time, each from a generator of its own seed: `--seed 45` alone draws what
+`--seed 42 --count 4` drew as its fourth.
+"""
+
+import inspect
+import random
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+from typing import Annotated, Any
+
+import diffusers
+import torch
+import typer
+from PIL import Image
+from rich.console import Console
+from rich.markup import escape
+
+from referencenet.cli.console import progress_bar, tell
+from referencenet.cli.models import choose_device, choose_dtype, load_pipeline
+from referencenet.cli.settings import (
+    DtypeChoice,
+    LinkChoice,
+    Settings,
+    pairs,
+    parse_size,
+    read_document,
+    to_document,
+)
+from referencenet.media.files import written_whole
+from referencenet.media.images import read_image, resize
+from referencenet.media.sheets import contact_sheet, write_image
+from referencenet.methods.reference_only import LinkName, Reference, reference
+from referencenet.version import __version__
+
+app = typer.Typer()
+
+LINKS: dict[str, list[LinkName]] = {"attention": ["attention"], "adain": ["adain"], "both": ["attention", "adain"]}
+Draw = Callable[[int, Callable[[], None]], Image.Image]  # from a seed, calling back at every step
+
+
+def _use_settings(ctx: typer.Context, file: Path | None) -> Path | None:
+    """Take options that were not typed from an earlier run's settings.json."""
+    if file is not None:
+        options, changed = read_document(file)
+        for name in changed:
+            tell(f"[yellow]note:[/] {escape(name)} is missing or no longer what it was; the pictures will differ.")
+        ctx.default_map = {**(ctx.default_map or {}), **options}
+    return file
+
+
+@app.command()
+def generate(
+    out: Annotated[Path, typer.Option("--out", "-o", help="Folder for the pictures, sheet.png and settings.json.")],
+    reference: Annotated[
+        list[str], typer.Option("--reference", "-r", metavar="PICTURE", help="Refer to this. May be given again.")
+    ],
+    prompt: Annotated[str, typer.Option("--prompt", "-p", help="What the pictures show.")],
+    model: Annotated[
+        str, typer.Option("--model", "-m", metavar="builtin|FOLDER|HUB_ID", help="A Stable Diffusion model.")
+    ] = "builtin",
+    link: Annotated[
+        LinkChoice, typer.Option("--link", "-l", help="How references are read; referencenet is trained, built in.")
+    ] = "attention",
+    count: Annotated[int, typer.Option("--count", "-n", min=1, help="How many pictures.")] = 1,
+    seed: Annotated[
+        int | None, typer.Option("--seed", min=0, show_default="random", help="Of the first picture; counts up.")
+    ] = None,
+    strength: Annotated[float, typer.Option(min=0, max=1, help="0 is no reference, 1 as published.")] = 1.0,
+    style_fidelity: Annotated[
+        float, typer.Option(min=0, max=1, help="0: the prompt matters more; 1: the reference does.")
+    ] = 0.5,
+    mask: Annotated[
+        list[str] | None,
+        typer.Option(metavar="PICTURE", help="White may be read. The first is the first reference's, and so on."),
+    ] = None,
+    result_mask: Annotated[
+        str | None, typer.Option(metavar="PICTURE", help="White: here the result may read references.")
+    ] = None,
+    control: Annotated[
+        list[str] | None,
+        typer.Option(metavar="KIND=PICTURE", help="A condition, as in pose=skeleton.png. Needs a ControlNet, or "
+                     "--link referencenet, which follows pose."),
+    ] = None,
+    controlnet: Annotated[
+        list[str] | None, typer.Option(metavar="KIND=FOLDER|HUB_ID", help="The ControlNet for a kind of --control.")
+    ] = None,
+    negative_prompt: Annotated[str, typer.Option(help="What the pictures shall not show.")] = "",
+    steps: Annotated[
+        int | None, typer.Option(min=1, show_default="the model's", help="Denoising steps.")
+    ] = None,
+    guidance: Annotated[
+        float | None, typer.Option(min=0, show_default="the model's", help="Guidance scale; 1 is none.")
+    ] = None,
+    size: Annotated[
+        str | None, typer.Option(metavar="N|WIDTHxHEIGHT", show_default="the model's", help="In pixels.")
+    ] = None,
+    device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1, mps.")] = "auto",
+    dtype: Annotated[DtypeChoice, typer.Option(help="auto is half precision on CUDA.")] = "auto",
+    settings: Annotated[  # noqa: ARG001 - acts through its callback
+        Path | None,
+        typer.Option(
+            "--settings", metavar="settings.json", callback=_use_settings, is_eager=True, exists=True, dir_okay=False,
+            help="Take every option that is not typed from an earlier run: draws the same again.",
+        ),
+    ] = None,
+) -> None:  # fmt: skip
+    """Draw pictures that refer to pictures.
+
+    Try: `refnet generate -r hero.png -p "waving, plain blue background" --out out`
+    """
+    chosen = Settings(
+        prompt=prompt,
+        reference=tuple(_absolute(reference)),
+        mask=tuple(_absolute(mask or [])),
+        result_mask=next(iter(_absolute([result_mask])), None) if result_mask else None,
+        negative_prompt=negative_prompt,
+        model=model,
+        link=link,
+        style_fidelity=style_fidelity,
+        strength=strength,
+        control=tuple(f"{kind}={_absolute([path])[0]}" for kind, path in pairs(control or [], "--control").items()),
+        controlnet=tuple(controlnet or []),
+        count=count,
+        seed=seed,
+        steps=steps,
+        guidance=guidance,
+        size=size,
+        device=device,
+        dtype=dtype,
+    )
+    sheet = run_generate(chosen, out)
+    Console().print(f"{count} {'picture' if count == 1 else 'pictures'}, side by side in {sheet}", soft_wrap=True)
+
+
+def run_generate(settings: Settings, out: Path) -> Path:
+    """Draw what the settings say into a folder.
+
+    Args:
+        settings: Of the run.
+        out: Folder; made if it is missing.
+
+    Returns:
+        The path of the contact sheet.
+    """
+    references = _read_references(settings)  # before the model is loaded: a wrong path is told at once
+    _check_controls(settings)
+    with _artist(settings, references) as (draw, settings, made_with):
+        seeds = range(settings.seed or 0, (settings.seed or 0) + settings.count)
+        pictures = [{"file": f"seed-{seed}.png", "seed": seed} for seed in seeds]
+        with written_whole(out / "settings.json") as file:
+            file.write_text(to_document(settings, made_with, pictures), encoding="utf-8")
+        drawn: list[Image.Image] = []
+        with progress_bar("drawing", settings.count * (settings.steps or 1)) as (bar, task):
+            for seed in seeds:
+                drawn.append(draw(seed, lambda: bar.advance(task)))
+                write_image(drawn[-1], out / f"seed-{seed}.png")
+    captions = [*["reference"] * len(references), *[f"seed {seed}" for seed in seeds]]
+    shown = [*[read_image(path) for path in settings.reference], *drawn]
+    return write_image(contact_sheet(shown, captions=captions, cell=drawn[0].size), out / "sheet.png")
+
+
+@contextmanager
+def _artist(settings: Settings, references: list[Reference]) -> Iterator[tuple[Draw, Settings, dict[str, str]]]:
+    """Load the model and link it.
+
+    Yields:
+        What draws a picture from a seed; the settings without open questions; what the pictures are made with.
+    """
+    device = choose_device(settings.device)
+    dtype = choose_dtype(settings.dtype, device)
+    pipe: Any = load_pipeline(settings.model, controlnets=pairs(settings.controlnet, "--controlnet"), dtype=dtype)
+    pipe.set_progress_bar_config(disable=True)
+    pipe.to(device)
+    settings = _settled(settings, pipe, device, dtype)
+    with reference(pipe, references, links=LINKS[settings.link], style_fidelity=settings.style_fidelity):
+        yield _drawer(pipe, settings), settings, _made_with(pipe)
+
+
+def _drawer(pipe: Any, settings: Settings) -> Draw:
+    """Bind the settings to the pipeline's call."""
+    size = parse_size(settings.size or "")
+    conditions = [
+        resize(read_image(path), size, how="stretch", multiple=1)
+        for path in (pairs(settings.control, "--control")[kind] for kind in pairs(settings.controlnet, "--controlnet"))
+    ]
+    extra = {"image": conditions if len(conditions) > 1 else conditions[0]} if conditions else {}
+
+    def draw(seed: int, on_step: Callable[[], None]) -> Image.Image:
+        def step_done(_pipe: Any, _step: int, _timestep: Any, tensors: dict[str, Any]) -> dict[str, Any]:
+            on_step()
+            return tensors
+
+        return pipe(
+            prompt=settings.prompt,
+            negative_prompt=settings.negative_prompt or None,
+            width=size[0],
+            height=size[1],
+            num_inference_steps=settings.steps,
+            guidance_scale=settings.guidance,
+            generator=torch.Generator("cpu").manual_seed(seed),  # the same picture on every device, up to rounding
+            callback_on_step_end=step_done,
+            **extra,
+        ).images[0]
+
+    return draw
+
+
+def _settled(settings: Settings, pipe: Any, device: torch.device, dtype: torch.dtype) -> Settings:
+    """Fill in what was left to the model, so that the written settings leave nothing open."""
+    defaults = inspect.signature(pipe.__call__).parameters
+    scale = pipe.vae_scale_factor
+    default_size = pipe.unet.config.sample_size * scale
+    width, height = parse_size(settings.size or str(default_size))
+    if width % scale or height % scale:
+        raise ValueError(f"--size {width}x{height} does not fit this model; both must be multiples of {scale}.")
+    return replace(
+        settings,
+        seed=random.SystemRandom().randrange(2**31) if settings.seed is None else settings.seed,
+        steps=settings.steps or defaults["num_inference_steps"].default,
+        guidance=defaults["guidance_scale"].default if settings.guidance is None else settings.guidance,
+        size=f"{width}x{height}",
+        device=str(device),
+        dtype=str(dtype).removeprefix("torch."),
+    )
+
+
+def _made_with(pipe: Any) -> dict[str, str]:
+    return {
+        "pipeline": type(pipe).__name__,
+        "scheduler": type(pipe.scheduler).__name__,
+        "referencenet": __version__,
+        "diffusers": diffusers.__version__,
+        "torch": torch.__version__,
+    }
+
+
+def _read_references(settings: Settings) -> list[Reference]:
+    """Read the pictures and their masks."""
+    if len(settings.mask) > len(settings.reference):
+        raise ValueError(f"--mask was given {len(settings.mask)} times for {len(settings.reference)} references.")
+    masks = [*settings.mask, *[None] * (len(settings.reference) - len(settings.mask))]
+    return [
+        Reference(path, mask=mask, result_mask=settings.result_mask, strength=settings.strength)
+        for path, mask in zip(settings.reference, masks, strict=True)
+    ]
+
+
+def _check_controls(settings: Settings) -> None:
+    """Check that every condition has something that follows it, and that its picture can be read."""
+    pictures, nets = pairs(settings.control, "--control"), pairs(settings.controlnet, "--controlnet")
+    followed = {"pose"} if settings.link == "referencenet" else set(nets)
+    if settings.link == "referencenet" and nets:
+        raise ValueError("--link referencenet follows a pose by itself; leave --controlnet away.")
+    for kind in pictures.keys() - followed:
+        way = "it follows pose only" if settings.link == "referencenet" else f"add --controlnet {kind}=FOLDER"
+        raise ValueError(f"Nothing follows --control {kind}; {way}.")
+    for kind in set(nets) - pictures.keys():
+        raise ValueError(f"--controlnet {kind} has no picture to follow; add --control {kind}=PICTURE.")
+    for path in pictures.values():
+        read_image(path)
+
+
+def _absolute(paths: list[str]) -> list[str]:
+    """Make paths hold wherever the settings are read again."""
+    return [str(Path(path).expanduser().absolute()) for path in paths]

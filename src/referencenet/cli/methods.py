@@ -1,0 +1,34 @@
+"""`refnet methods`: the published systems and their true state here."""
+
+from dataclasses import fields
+from typing import Annotated
+
+import typer
+from rich.console import Console
+from rich.table import Table
+
+from referencenet.methods.registry import METHODS, find_method
+
+app = typer.Typer()
+
+
+@app.command()
+def methods(
+    name: Annotated[str | None, typer.Argument(help="Show everything about this one.", show_default=False)] = None,
+) -> None:
+    """List the published systems: which work here, what they start from, their licences."""
+    console = Console()
+    if name is None:
+        table = Table("name", "system", "state", "base", "link", "paper", pad_edge=False)
+        for row in METHODS.values():
+            state = "[green]works[/]" if row.state == "works" else row.state
+            table.add_row(row.name, row.title, state, row.base, row.link, row.paper or "")
+        console.print(table)
+        return
+    row = find_method(name)
+    table = Table(show_header=False, box=None)
+    for field in fields(row):
+        value = getattr(row, field.name)
+        if value:
+            table.add_row(f"[bold]{field.name}[/]", "\n".join(value) if isinstance(value, tuple) else str(value))
+    console.print(table)

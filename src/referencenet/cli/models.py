@@ -1,0 +1,68 @@
+"""From what `--model` and `--controlnet` say to a pipeline that is ready to draw."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from diffusers import AutoPipelineForText2Image, ControlNetModel, DiffusionPipeline
+
+DTYPES = {"float32": torch.float32, "float16": torch.float16, "bfloat16": torch.bfloat16}
+
+
+def choose_device(name: str) -> torch.device:
+    """Turn `auto`, `cpu`, `cuda`, `cuda:1` or `mps` into a device that is there."""
+    if name == "auto":
+        name = "cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu"
+    try:
+        return torch.empty(0, device=name).device
+    except (RuntimeError, AssertionError) as error:
+        reason = str(error).splitlines()[0]
+        raise ValueError(f"--device {name} cannot be used ({reason}); use auto or cpu.") from error
+
+
+def choose_dtype(name: str, device: torch.device) -> torch.dtype:
+    """Turn `auto`, `float32`, `float16` or `bfloat16` into a type; auto is half precision on CUDA only."""
+    if name == "auto":
+        return torch.float16 if device.type == "cuda" else torch.float32
+    return DTYPES[name]
+
+
+def load_pipeline(model: str, *, controlnets: Mapping[str, str], dtype: torch.dtype) -> DiffusionPipeline:
+    """Load a diffusers pipeline from a folder or from the Hugging Face hub.
+
+    Args:
+        model: A folder that holds model_index.json, or an identifier on the hub.
+        controlnets: By kind, the folders or identifiers of ControlNets to put beside the UNet, in this order.
+        dtype: Of all weights.
+
+    Returns:
+        A text-to-image pipeline; with ControlNets the one of its family that takes them.
+
+    Raises:
+        ValueError: There is no such model, or it cannot be downloaded.
+    """
+    pipe = _from_pretrained(DiffusionPipeline, "--model", model, "model_index.json", dtype)
+    if not controlnets:
+        return pipe
+    nets = [
+        _from_pretrained(ControlNetModel, f"--controlnet {kind}", path, "config.json", dtype)
+        for kind, path in controlnets.items()
+    ]
+    return AutoPipelineForText2Image.from_pipe(pipe, controlnet=nets[0] if len(nets) == 1 else nets)
+
+
+def _from_pretrained(kind: Any, option: str, name: str, index: str, dtype: torch.dtype) -> Any:
+    """Load one thing, or say in one sentence why not."""
+    path = Path(name).expanduser()
+    if path.is_file():
+        raise ValueError(f"{option} {name} is a file; give the folder of a diffusers model, which holds {index}.")
+    if path.is_dir() and not (path / index).exists():
+        raise ValueError(f"{option} {name} is a folder without {index}; give the folder of a diffusers model.")
+    if not path.is_dir() and (name.startswith((".", "/", "~")) or name.count("/") != 1):
+        raise ValueError(f"{option} {name}: there is no such folder, and names on the hub have the form owner/name.")
+    try:
+        return kind.from_pretrained(str(path) if path.is_dir() else name, torch_dtype=dtype)
+    except OSError as error:
+        where = "is damaged or incomplete" if path.is_dir() else "is not in the local cache, and the hub gave no answer"
+        raise ValueError(f"{option} {name} {where}: {str(error).splitlines()[0]}") from error

@@ -1,0 +1,132 @@
+"""Everything that decides what `refnet generate` draws: written beside the pictures, read back to draw them again."""
+
+import hashlib
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+LinkChoice = Literal["attention", "adain", "both", "referencenet"]
+DtypeChoice = Literal["auto", "float32", "float16", "bfloat16"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Settings:
+    """The options of one run, named as on the command line; None means the model's own default.
+
+    Attributes:
+        prompt: What the pictures show.
+        reference: Paths of the pictures to refer to.
+        mask: Paths, one for each of the first references: where it may be read.
+        result_mask: Path: where in the result the references may be read.
+        negative_prompt: What the pictures shall not show.
+        model: `builtin`, a folder, or an identifier on the hub.
+        link: How the references are read.
+        style_fidelity: In [0, 1].
+        strength: In [0, 1].
+        control: KIND=PICTURE each.
+        controlnet: KIND=PATH each.
+        count: Pictures.
+        seed: Of the first picture; the next ones count up.
+        steps: Of the scheduler.
+        guidance: Scale; 1 is none.
+        size: WIDTHxHEIGHT, or one number for both, in pixels.
+        device: Where the model runs.
+        dtype: What it computes in.
+    """
+
+    prompt: str
+    reference: tuple[str, ...]
+    mask: tuple[str, ...] = ()
+    result_mask: str | None = None
+    negative_prompt: str = ""
+    model: str = "builtin"
+    link: LinkChoice = "attention"
+    style_fidelity: float = 0.5
+    strength: float = 1.0
+    control: tuple[str, ...] = ()
+    controlnet: tuple[str, ...] = ()
+    count: int = 1
+    seed: int | None = None
+    steps: int | None = None
+    guidance: float | None = None
+    size: str | None = None
+    device: str = "auto"
+    dtype: DtypeChoice = "auto"
+
+    @property
+    def files(self) -> list[str]:
+        """Every picture that the run reads."""
+        pictures = [path for path in pairs(self.control, "--control").values()]
+        return [*self.reference, *self.mask, *([self.result_mask] if self.result_mask else []), *pictures]
+
+
+def pairs(given: Sequence[str], option: str) -> dict[str, str]:
+    """Read KIND=VALUE options.
+
+    Raises:
+        ValueError: One has another form, or a kind comes twice.
+    """
+    found: dict[str, str] = {}
+    for text in given:
+        kind, sign, value = text.partition("=")
+        if not (kind and sign and value):
+            raise ValueError(f"{option} was {text!r}; it has the form KIND=PATH, as in pose=skeleton.png.")
+        if kind in found:
+            raise ValueError(f"{option} names the kind {kind!r} twice; give each kind once.")
+        found[kind] = value
+    return found
+
+
+def parse_size(text: str) -> tuple[int, int]:
+    """Read 512 or 512x768.
+
+    Returns:
+        Width and height in pixels.
+
+    Raises:
+        ValueError: The text is neither.
+    """
+    parts = text.lower().split("x")
+    if not 1 <= len(parts) <= 2 or not all(part.isdecimal() and int(part) > 0 for part in parts):
+        raise ValueError(f"--size was {text!r}; it is one number or WIDTHxHEIGHT in pixels, as in 512x768.")
+    return int(parts[0]), int(parts[-1])
+
+
+def to_document(settings: Settings, made_with: Mapping[str, str], pictures: Sequence[Mapping[str, Any]]) -> str:
+    """Make the text of settings.json."""
+    document = {
+        "again": "refnet generate --settings settings.json --out FOLDER",
+        "settings": asdict(settings),
+        "pictures": list(pictures),
+        "made_with": dict(made_with),
+        "sha256": {path: fingerprint(path) for path in settings.files},
+    }
+    return json.dumps(document, indent=2, ensure_ascii=False) + "\n"
+
+
+def read_document(path: Path) -> tuple[dict[str, Any], list[str]]:
+    """Read settings.json back.
+
+    Returns:
+        The options by name, and the pictures that are not what they were when the file was written.
+
+    Raises:
+        ValueError: It is not a file that `refnet generate` wrote.
+    """
+    try:
+        document = json.loads(path.read_text(encoding="utf-8"))
+        settings, prints = dict(document["settings"]), dict(document["sha256"])
+        unknown = settings.keys() - Settings.__dataclass_fields__.keys()
+    except (KeyError, TypeError, ValueError) as error:
+        raise ValueError(f"{path} is no settings.json of refnet generate; give one that it wrote.") from error
+    if unknown:
+        raise ValueError(f"{path} holds unknown settings {', '.join(sorted(unknown))}; it is of another version.")
+    return settings, [name for name, sha in prints.items() if fingerprint(name) != sha]
+
+
+def fingerprint(path: str) -> str | None:
+    """Compute a file's sha256, or None if it is not there."""
+    file = Path(path)
+    return hashlib.sha256(file.read_bytes()).hexdigest() if file.is_file() else None
