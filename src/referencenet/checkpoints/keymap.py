@@ -40,12 +40,14 @@ class KeyMap:
         renames: (regular expression, replacement) pairs; every one is applied to a key, in order.
         splits: Tensors that are cut.
         squeezed: Patterns (of renamed keys) of 1x1 convolutions that are linear layers here: axes of 1 are dropped.
+        unbatched: Patterns (of renamed keys) of tables that were published with a leading axis of 1: it is dropped.
         ignored: Pattern of a published key to the reason why it is left out.
     """
 
     renames: Sequence[tuple[str, str]] = ()
     splits: Sequence[Split] = ()
     squeezed: Sequence[str] = ()
+    unbatched: Sequence[str] = ()
     ignored: Mapping[str, str] = field(default_factory=dict[str, str])
 
     def name(self, key: str) -> str:
@@ -84,6 +86,8 @@ class KeyMap:
         """A renamed tensor, cut and squeezed."""
         if any(re.fullmatch(pattern, name) for pattern in self.squeezed):
             tensor = tensor.flatten(1) if tensor.ndim > 2 else tensor
+        if any(re.fullmatch(pattern, name) for pattern in self.unbatched):
+            tensor = tensor.squeeze(0)
         for split in self.splits:
             match = re.fullmatch(split.pattern, name)
             if match is not None:

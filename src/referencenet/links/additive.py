@@ -1,6 +1,6 @@
 """The additive link: beside a self-attention a second one with weights of its own, and only that one reads references.
 
-FlashFace (arXiv 2403.17008, as published in code): with y the input of both, A1 the self-attention, A2 the second layer,
+FlashFace (arXiv 2403.17008, as published in code): with y the input of both, A1 the self-attention, A2 the second,
 
     x + A1(y, y) + s A2(y, [y; references]) + (1 - s) A2(y, y)
 

@@ -1,7 +1,7 @@
 """Rows of a guidance batch that are equal until the first linked site are computed once and forked there.
 
 Two passes of guidance that differ only in what they read of a reference have one down path, if no site lies in it:
-FlashFace's conditional rows with and without faces, MagicAnimate's halves. Letters: r rows before the fork, k rows behind it.
+FlashFace's conditional rows with and without faces, MagicAnimate's halves. Letters: r rows before, k behind the fork.
 """
 
 from __future__ import annotations
