@@ -1,9 +1,9 @@
 """The bank: what a write pass leaves behind, a value keyed by site name.
 
-A bank holds, per attention site, the input of the self-attention (the output of `norm1`) or, where writer and reader are
-one UNet, the keys and values made from it; per AdaIN site, mean and variance. Letters: b rows, n tokens, c channels.
-A bank is a plain value: it can be sliced, moved, saved and read again without the UNet that wrote it; what else a reader
-needs of the reference, such as an image embedding for its cross-attention, may travel in it as context.
+A bank holds, per attention site, the input of the self-attention (the output of `norm1`) or, where writer and reader
+are one UNet, the keys and values made from it; per AdaIN site, mean and variance. It is a plain value: it can be sliced,
+moved, saved and read again without the UNet that wrote it; what else a reader needs of the reference, such as an image
+embedding for its cross-attention, may travel in it as context. Letters: b rows, n tokens, c channels.
 """
 
 from __future__ import annotations
@@ -21,6 +21,7 @@ from torch import Tensor
 Pair = tuple[Tensor, Tensor]
 
 _FORMAT = "referencenet-bank-1"
+_PAIRS = {"key": "value", "value": "key", "mean": "variance", "variance": "mean"}
 
 
 @dataclass
@@ -115,7 +116,10 @@ class ReferenceBank:
         except SafetensorError as error:
             raise ValueError(f"{path} is no whole safetensors file ({error}); write the bank again.") from error
         for key, tensor in tensors.items():
-            part, name = key.split("/", 1)
+            part, _, name = key.partition("/")
+            pair = _PAIRS.get(part)
+            if pair is not None and f"{pair}/{name}" not in tensors:
+                raise ValueError(f"{path} is no whole bank: it has {key!r} but not '{pair}/{name}'; write it again.")
             if part == "hidden":
                 bank.hidden[name] = tensor
             elif part == "key":
@@ -124,6 +128,8 @@ class ReferenceBank:
                 bank.statistics[name] = (tensor, tensors[f"variance/{name}"])
             elif part == "context":
                 bank.context[name] = tensor
+            elif pair is None:
+                raise ValueError(f"{path} is no reference bank: its entry {key!r} is unknown; write it again.")
         return bank
 
     def _tensors(self) -> dict[str, Tensor]:
