@@ -1,9 +1,9 @@
 """The bank: what a write pass leaves behind, a value keyed by site name.
 
 A bank holds, per attention site, the input of the self-attention (the output of `norm1`) or, where writer and reader
-are one UNet, the keys and values made from it; per AdaIN site, mean and variance. It is a plain value: it can be sliced,
-moved, saved and read again without the UNet that wrote it; what else a reader needs of the reference, such as an image
-embedding for its cross-attention, may travel in it as context. Letters: b rows, n tokens, c channels.
+are one UNet, the keys and values made from it; per AdaIN site, mean and variance. It is a plain value: it can be
+sliced, moved, saved and read again without the UNet that wrote it; what else a reader needs of the reference, such as
+an image embedding for its cross-attention, may travel in it as context. Letters: b rows, n tokens, c channels.
 """
 
 from __future__ import annotations
@@ -116,21 +116,27 @@ class ReferenceBank:
         except SafetensorError as error:
             raise ValueError(f"{path} is no whole safetensors file ({error}); write the bank again.") from error
         for key, tensor in tensors.items():
-            part, _, name = key.partition("/")
-            pair = _PAIRS.get(part)
-            if pair is not None and f"{pair}/{name}" not in tensors:
-                raise ValueError(f"{path} is no whole bank: it has {key!r} but not '{pair}/{name}'; write it again.")
-            if part == "hidden":
-                bank.hidden[name] = tensor
-            elif part == "key":
-                bank.projected[name] = (tensor, tensors[f"value/{name}"])
-            elif part == "mean":
-                bank.statistics[name] = (tensor, tensors[f"variance/{name}"])
-            elif part == "context":
-                bank.context[name] = tensor
-            elif pair is None:
-                raise ValueError(f"{path} is no reference bank: its entry {key!r} is unknown; write it again.")
+            try:
+                bank._place(key, tensor, tensors)
+            except KeyError as error:
+                raise ValueError(f"{path} is no whole bank: {error.args[0]}; write it again.") from error
         return bank
+
+    def _place(self, key: str, tensor: Tensor, tensors: dict[str, Tensor]) -> None:
+        """Put an entry of a file where it belongs; `tensors` are all of the file."""
+        part, _, name = key.partition("/")
+        if part in _PAIRS and f"{_PAIRS[part]}/{name}" not in tensors:
+            raise KeyError(f"it has {key!r} but not '{_PAIRS[part]}/{name}'")
+        if part == "hidden":
+            self.hidden[name] = tensor
+        elif part == "key":
+            self.projected[name] = (tensor, tensors[f"value/{name}"])
+        elif part == "mean":
+            self.statistics[name] = (tensor, tensors[f"variance/{name}"])
+        elif part == "context":
+            self.context[name] = tensor
+        elif part not in _PAIRS:
+            raise KeyError(f"its entry {key!r} is unknown")
 
     def _tensors(self) -> dict[str, Tensor]:
         """What sites hold, by its name in a file."""
