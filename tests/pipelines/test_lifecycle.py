@@ -7,13 +7,14 @@ from collections.abc import Callable
 from contextlib import ExitStack
 from typing import Any
 
+import accelerate
 import pytest
 import torch
 from diffusers import StableDiffusionImg2ImgPipeline
 from diffusers.models.attention_processor import AttnProcessor
 
 from referencenet import Reference, reference, share
-from tiny import Tiny, latents, picture, tiny
+from tiny import Tiny, half_mask, latents, picture, tiny
 from tolerances import ROUNDING, relative_error
 from traces import pipeline_traces
 
@@ -156,6 +157,20 @@ def test_moving_the_pipeline_inside_is_not_undone_and_not_in_the_way(kind: str):
         assert double.dtype == torch.float64
         pipeline.pipe.to("cpu", torch.float32)
         assert torch.equal(pipeline(), single)
+    assert_untouched(pipeline, plain, before)
+
+
+def test_a_pipeline_whose_unet_is_offloaded_can_be_linked_with_masks():
+    hero = Reference(picture(1), mask=half_mask("left"), result_mask=half_mask("top"))
+    usual = tiny("sd")
+    with reference(usual.pipe, hero, links=BOTH):
+        expected = usual()
+    pipeline = tiny("sd")
+    accelerate.cpu_offload(pipeline.unet, execution_device=torch.device("cpu"))
+    plain = pipeline()
+    before = pipeline_traces(pipeline.pipe)
+    with reference(pipeline.pipe, hero, links=BOTH):
+        assert torch.equal(pipeline(), expected)
     assert_untouched(pipeline, plain, before)
 
 

@@ -248,6 +248,8 @@ def choose_sites(unet: nn.Module, links: Sequence[AnyLink]) -> list[Site]:
         TypeError: If the module has no sites at all, or a link is of no known kind.
         ValueError: If there are no links, two of a kind, a weight outside [0, 1], or the weights choose no site.
     """
+    if not isinstance(unet, nn.Module):  # pyright: ignore[reportUnnecessaryIsInstance] - users err here
+        raise TypeError(f"links attach to a diffusers UNet, but were given a {type(unet).__name__}.")
     if not links:
         raise ValueError("no link was given; expected at least one of Attention() and AdaIN().")
     if len({isinstance(link, AdaIN) for link in links}) < len(links):
@@ -323,8 +325,8 @@ def _replace_processor(module: AttentionModule, undo: ExitStack) -> ReferenceAtt
         if module.processor is replacement:
             module.set_processor(original)
 
+    undo.callback(restore)  # before the module is touched: an interrupt may come between any two lines
     module.set_processor(replacement)  # pyright: ignore[reportArgumentType] - diffusers lists its own classes
-    undo.callback(restore)
     return replacement
 
 
