@@ -13,7 +13,7 @@ import typer
 from rich.console import Console
 from typer.core import TyperGroup
 
-from referencenet.cli.console import DEBUG, is_debugging, tell_error
+from referencenet.cli.console import tell_error
 from referencenet.version import __version__
 
 COMMANDS = {
@@ -40,9 +40,8 @@ class Refnet(TyperGroup):
 
     def invoke(self, ctx: Any) -> Any:
         """Run the command that was typed."""
-        if ctx.params.get("debug"):
-            os.environ[DEBUG] = "1"
-        if not is_debugging():
+        is_debugging = bool(ctx.params.get("debug"))
+        if not is_debugging:
             for library in ("DIFFUSERS", "TRANSFORMERS"):
                 os.environ.setdefault(f"{library}_VERBOSITY", "error")
         try:
@@ -50,7 +49,7 @@ class Refnet(TyperGroup):
         except (typer.Exit, typer.Abort):
             raise
         except Exception as error:
-            if is_debugging() or hasattr(error, "exit_code"):  # what typer raises and prints itself
+            if is_debugging or hasattr(error, "exit_code"):  # what typer raises and prints itself
                 raise
             raise typer.Exit(tell_error(error)) from error
 
@@ -80,7 +79,7 @@ def refnet(
         bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Print the versions and leave.")
     ] = False,
     debug: Annotated[
-        bool, typer.Option("--debug", envvar=DEBUG, help="Show tracebacks and the libraries' warnings.")
+        bool, typer.Option("--debug", envvar="REFNET_DEBUG", help="Show tracebacks and the libraries' warnings.")
     ] = False,
 ) -> None:
     """Make pictures that refer to a picture: the same person, somewhere else.

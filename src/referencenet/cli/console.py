@@ -4,7 +4,6 @@ An error is one line, whatever raised it. What was asked for wrongly ends with s
 `refnet --debug` (or REFNET_DEBUG=1) shows the traceback as well.
 """
 
-import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -13,13 +12,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
-DEBUG = "REFNET_DEBUG"
-WRONGLY_ASKED = (ValueError, TypeError, FileNotFoundError, NotADirectoryError, IsADirectoryError)
-
-
-def is_debugging() -> bool:
-    """Whether the person wants to see tracebacks."""
-    return os.environ.get(DEBUG, "") not in ("", "0")
+WRONGLY_ASKED = (ValueError, TypeError, FileNotFoundError, FileExistsError, NotADirectoryError, IsADirectoryError)
 
 
 def tell(message: str) -> None:

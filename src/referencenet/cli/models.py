@@ -62,7 +62,7 @@ def _from_pretrained(kind: Any, option: str, name: str, index: str, dtype: torch
     if not path.is_dir() and (name.startswith((".", "/", "~")) or name.count("/") != 1):
         raise ValueError(f"{option} {name}: there is no such folder, and names on the hub have the form owner/name.")
     try:
-        return kind.from_pretrained(str(path) if path.is_dir() else name, torch_dtype=dtype)
+        return kind.from_pretrained(str(path) if path.is_dir() else name, dtype=dtype)
     except OSError as error:
         where = "is damaged or incomplete" if path.is_dir() else "is not in the local cache, and the hub gave no answer"
         raise ValueError(f"{option} {name} {where}: {str(error).splitlines()[0]}") from error

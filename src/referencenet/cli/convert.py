@@ -1,0 +1,66 @@
+"""`refnet convert SYSTEM FILES... --out DIR`: released files to an ordinary pipeline folder."""
+
+import shutil
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.console import Console
+
+from referencenet.methods.published import PIPELINES
+
+SHARD = "2GB"  # written at once, so that memory stays below that of the largest file
+
+
+def convert(
+    system: Annotated[str, typer.Argument(help=f"One of {', '.join(PIPELINES)}.")],
+    files: Annotated[list[Path], typer.Argument(help="The folder with the released files, or the files one by one.")],
+    out: Annotated[Path, typer.Option("--out", "-o", help="Folder to write, which from_pretrained reads.")],
+    base: Annotated[
+        str | None, typer.Option(metavar="FOLDER|HUB_ID", help="The base model, if its configuration is not the usual one.")
+    ] = None,
+    vae: Annotated[Path | None, typer.Option(help="The autoencoder's folder, if it is not among the files.")] = None,
+    image_encoder: Annotated[Path | None, typer.Option(help="CLIP's folder, if it is not among the files.")] = None,
+) -> None:
+    """Convert the released files of a published system, strictly: every key has its place, or an error names it.
+
+    Try: `refnet convert animate_anyone pretrained_weights/ --out animate-anyone`
+    """
+    parts = {"vae": vae, "image_encoder": image_encoder}
+    path = run_convert(system, files, out, base=base, **{name: part for name, part in parts.items() if part is not None})
+    Console().print(f"converted: {path}", soft_wrap=True)
+
+
+def run_convert(system: str, files: Sequence[Path], out: Path, **options: Any) -> Path:
+    """Convert; the folder appears whole or not at all.
+
+    Args:
+        system: Key of PIPELINES.
+        files: A folder, or files.
+        out: Folder to write; must not hold anything yet.
+        options: Further arguments of the pipeline's `from_published`.
+
+    Returns:
+        The folder.
+
+    Raises:
+        ValueError: If the system is unknown or `out` is taken.
+    """
+    if system not in PIPELINES:
+        raise ValueError(f"there is no published system {system!r}; there are {', '.join(sorted(PIPELINES))}.")
+    if out.exists() and (not out.is_dir() or any(out.iterdir())):
+        raise ValueError(f"{out} is there already and not empty; give another --out.")
+    given = files[0] if len(files) == 1 and files[0].is_dir() else list(files)
+    pipe = PIPELINES[system].from_published(given, **options)
+    partial = out.with_name(f".{out.name}.partial")
+    shutil.rmtree(partial, ignore_errors=True)
+    try:
+        pipe.save_pretrained(partial, max_shard_size=SHARD)
+        if out.exists():
+            out.rmdir()
+        out.parent.mkdir(parents=True, exist_ok=True)
+        partial.rename(out)
+    finally:
+        shutil.rmtree(partial, ignore_errors=True)
+    return out

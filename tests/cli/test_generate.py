@@ -1,0 +1,128 @@
+"""`refnet generate` on a real, tiny model in a folder: what it writes, that it repeats, what it refuses."""
+
+import json
+
+import numpy as np
+import pytest
+from PIL import Image
+from typer.testing import CliRunner
+
+from referencenet.cli.app import app
+from tiny import SIZE, half_mask, picture, tiny
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    """A folder with a tiny Stable Diffusion model, a ControlNet, and pictures."""
+    folder = tmp_path_factory.mktemp("generate")
+    pipe = tiny("controlnet").pipe
+    pipe.controlnet.save_pretrained(folder / "net")
+    tiny("sd").pipe.save_pretrained(folder / "model")
+    for name, image in (("a", picture(1)), ("b", picture(2)), ("mask", half_mask()), ("pose", picture(3))):
+        image.save(folder / f"{name}.png")
+    return folder
+
+
+@pytest.fixture
+def generate(folder, tmp_path, monkeypatch):
+    """Run `refnet generate` with two steps; gives the result and the folder that it wrote."""
+    monkeypatch.chdir(folder)
+    monkeypatch.setenv("COLUMNS", "300")
+
+    def run(*arguments, name="out", model="model", extra=("-p", "a", "--steps", "2", "-r", "a.png")):
+        out = tmp_path / name
+        model_option = ("--model", model) if model else ()
+        return CliRunner().invoke(app, ["generate", "--out", str(out), *model_option, *extra, *arguments]), out
+
+    return run
+
+
+def pixels(path):
+    with Image.open(path) as image:
+        return np.array(image)
+
+
+def test_pictures_sheet_and_settings_are_written(generate):
+    result, out = generate("--count", "2", "--seed", "5")
+    assert result.exit_code == 0, result.output
+    assert sorted(path.name for path in out.iterdir()) == ["seed-5.png", "seed-6.png", "settings.json", "sheet.png"]
+    assert pixels(out / "seed-5.png").shape == (SIZE, SIZE, 3)
+    assert not np.array_equal(pixels(out / "seed-5.png"), pixels(out / "seed-6.png"))
+    document = json.loads((out / "settings.json").read_text())
+    assert document["settings"]["seed"] == 5
+    assert document["settings"]["size"] == f"{SIZE}x{SIZE}"
+    assert None not in {document["settings"][name] for name in ("steps", "guidance", "seed", "size")}
+    assert str(out / "sheet.png") in result.output
+
+
+def test_settings_draw_the_same_pictures_again_and_typed_options_go_before(generate):
+    first, out = generate("--count", "2", "--link", "both", "--mask", "mask.png", "--strength", "0.7")
+    assert first.exit_code == 0, first.output
+    again, copy = generate("--settings", str(out / "settings.json"), name="again", model=None, extra=())
+    assert again.exit_code == 0, again.output
+    pictures = sorted(path.name for path in out.glob("seed-*.png"))
+    assert len(pictures) == 2
+    assert all(np.array_equal(pixels(out / name), pixels(copy / name)) for name in pictures)
+    seed = pictures[1].removeprefix("seed-").removesuffix(".png")
+    one, alone = generate(
+        "--settings", str(out / "settings.json"), "--count", "1", "--seed", seed, name="one", model=None, extra=()
+    )
+    assert one.exit_code == 0, one.output
+    assert np.array_equal(pixels(alone / pictures[1]), pixels(out / pictures[1]))
+
+
+def test_strength_zero_is_plain_and_a_reference_moves_the_picture(generate):
+    _, off = generate("--seed", "1", "--strength", "0", name="off")
+    _, on = generate("--seed", "1", name="on")
+    _, two = generate("--seed", "1", "-r", "b.png", name="two")
+    pictures = [pixels(out / "seed-1.png") for out in (off, on, two)]
+    assert not any(np.array_equal(pictures[i], pictures[j]) for i, j in ((0, 1), (1, 2), (0, 2)))
+
+
+def test_controlnet_follows_its_picture(generate):
+    result, out = generate("--seed", "1", "--control", "pose=pose.png", "--controlnet", "pose=net")
+    assert result.exit_code == 0, result.output
+    _, plain = generate("--seed", "1", name="plain")
+    assert not np.array_equal(pixels(out / "seed-1.png"), pixels(plain / "seed-1.png"))
+    assert json.loads((out / "settings.json").read_text())["made_with"]["pipeline"].endswith("ControlNetPipeline")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["-r", "nothing.png"], "There is no file"),
+        (["-r", "model/model_index.json"], "is not a picture"),
+        (["--mask", "mask.png", "--mask", "mask.png"], "--mask was given 2 times for 1 references"),
+        (["--size", "huge"], "--size was 'huge'"),
+        (["--size", "65"], "--size 65x65 does not fit this model"),
+        (["--control", "pose=pose.png"], "Nothing follows --control pose; add --controlnet pose=FOLDER"),
+        (["--controlnet", "pose=net"], "--controlnet pose has no picture to follow"),
+        (["--control", "pose"], "it has the form KIND=PATH"),
+        (["--control", "depth=a.png", "--link", "referencenet"], "it follows pose only"),
+        (["--link", "magic"], "magic"),
+        (["--device", "toaster"], "--device toaster cannot be used"),
+        (["--settings", "model/model_index.json"], "is no settings.json of refnet generate"),
+    ],
+)
+def test_what_cannot_be_done_is_told_in_one_line(generate, arguments, message):
+    result, out = generate(*arguments)
+    assert result.exit_code == 2, result.output
+    assert message in result.output
+    assert "Traceback" not in result.output
+    assert not out.exists()
+
+
+@pytest.mark.parametrize(
+    ("model", "message"),
+    [
+        ("./nothing", "there is no such folder, and names on the hub have the form owner/name"),
+        ("net", "is a folder without model_index.json"),
+        ("a.png", "is a file; give the folder of a diffusers model"),
+        ("nobody/nothing", "is not in the local cache, and the hub gave no answer"),
+    ],
+)
+def test_models_that_are_not_there_are_told_in_one_line(generate, monkeypatch, model, message):
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
+    result, _ = generate(model=model)
+    assert result.exit_code == 2, result.output
+    assert message in result.output
