@@ -7,7 +7,7 @@ to picture does. All fields are names of the closed vocabulary, so captions and 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 from referencenet.paperdoll.palette import CLOTH, EYES, HAIR, SKIN
 from referencenet.paperdoll.streams import Stream
@@ -90,7 +90,7 @@ class Character:
         return cls(seed=int(seed), **_draw_person(seed), **_draw_clothes(seed))
 
 
-def _draw_person(seed: int) -> dict[str, object]:
+def _draw_person(seed: int) -> dict[str, Any]:
     body, hair, face = Stream("body", seed), Stream("hair", seed), Stream("face", seed)
     style = hair.weighted(HAIR_STYLES)
     colour = hair.choice(tuple(HAIR))
@@ -111,7 +111,7 @@ def _draw_person(seed: int) -> dict[str, object]:
     }
 
 
-def _draw_clothes(seed: int) -> dict[str, object]:
+def _draw_clothes(seed: int) -> dict[str, Any]:
     clothes, colours = Stream("clothes", seed), Stream("cloth colours", seed)
     lower = clothes.weighted(LOWERS)
     upper = clothes.weighted(UPPERS if lower != "dress" else {"t-shirt": 0.4, "sweater": 0.3, "tank": 0.3})

@@ -68,7 +68,8 @@ def _eye(canvas: Canvas, head: Head, side: int, name: str) -> None:
     if tall == 0:
         d = f"M{x - wide:.2f} {y + 0.6:.2f}q{wide:.2f} 2.4 {2 * wide:.2f} 0"
         canvas.paint(f'<path d="{d}" fill="none" stroke="{INK}" stroke-width="1.7" stroke-linecap="round"/>')
-        canvas.label(name, "head", f'<path d="{d}" fill="none" stroke="{{0}}" stroke-width="1.7"/>')
+        line = f'<path d="{d}" fill="none" stroke="{{0}}" stroke-width="1.7" stroke-linecap="round"/>'
+        canvas.label(name, "head", line)
         return
     d = ellipse(x, y, wide, tall)
     iris = EYES[head.character.eye_colour]
@@ -112,7 +113,8 @@ def draw_mouth(canvas: Canvas, head: Head, skin: str) -> None:
         canvas.paint(
             f'<path d="{d}" fill="none" stroke="{mix(lip, INK, 0.35)}" stroke-width="1.5" stroke-linecap="round"/>'
         )
-        canvas.label("mouth", "head", f'<path d="{d}" fill="none" stroke="{{0}}" stroke-width="1.5"/>')
+        line = f'<path d="{d}" fill="none" stroke="{{0}}" stroke-width="1.5" stroke-linecap="round"/>'
+        canvas.label("mouth", "head", line)
         return
     d = smooth(upper) + "L" + smooth(lower[::-1])[1:] + "Z"
     tongue = (lower[2][0], lower[2][1] - 0.2)

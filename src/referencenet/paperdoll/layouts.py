@@ -1,7 +1,7 @@
 """Data-set folders in the layouts that the field's loaders read: pictures, films, sound and every annotation.
 
-`viton-hd` as HR-VITON and its successors read VITON-HD, `ubc` as Moore-AnimateAnyone reads UBC fashion films, `tiktok` as
-the TikTok data set comes, `hdtf` as Hallo prepares HDTF, `flat` as an image folder of Hugging Face datasets.
+`viton-hd` as HR-VITON and its successors read VITON-HD, `ubc` as Moore-AnimateAnyone reads UBC fashion films, `tiktok`
+as the TikTok data set comes, `hdtf` as Hallo prepares HDTF, `flat` as an image folder of Hugging Face datasets.
 A folder is there whole or not at all: everything is written beside it and renamed at the end.
 """
 
@@ -19,7 +19,7 @@ import numpy as np
 from PIL import Image
 
 from referencenet.paperdoll.captions import attributes, caption
-from referencenet.paperdoll.character import Character, split
+from referencenet.paperdoll.character import split
 from referencenet.paperdoll.film_layouts import FilmClip, write_hdtf, write_tiktok, write_ubc
 from referencenet.paperdoll.landmarks import face_box
 from referencenet.paperdoll.maps import PARTS, dense_map, dense_picture, segmentation
@@ -142,7 +142,7 @@ def _save(picture: np.ndarray, path: Path) -> None:
 def _save_labels(labels: np.ndarray, path: Path) -> None:
     """Write a label map as a palette picture, which reads back as its numbers."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    image = Image.fromarray(labels, mode="P")
+    image = Image.fromarray(labels)
     tones = [(97 * i % 256, 151 * i % 256, 211 * i % 256) for i in range(20)]
     image.putpalette([channel for tone in tones for channel in tone])
     image.save(path)
@@ -253,8 +253,3 @@ LAYOUTS: dict[str, Writer] = {
     "hdtf": _films(write_hdtf, 1.0),
     "flat": _write_flat,
 }
-
-
-def garment_of(character: int, size: int = 256) -> np.ndarray:
-    """Draw the flat-lay garment of a character's seed; (size, size, 3) uint8."""
-    return flat_lay(Character.from_seed(character), size)

@@ -62,5 +62,6 @@ def _blurred(values: np.ndarray) -> np.ndarray:
     kernel /= kernel.sum()
     for axis in (0, 1):
         length = values.shape[axis] - WINDOW + 1
-        values = sum(weight * np.take(values, np.arange(i, i + length), axis=axis) for i, weight in enumerate(kernel))
+        shifted = [np.take(values, np.arange(i, i + length), axis=axis) for i in range(WINDOW)]
+        values = np.tensordot(kernel, np.stack(shifted), axes=1)
     return values
