@@ -46,6 +46,11 @@ def all_goldens() -> list[Path]:
     return sorted(path.parent for path in GOLDENS.glob("*/case.json"))
 
 
+def goldens_of(kind: str) -> list[Path]:
+    """Return the folders of the copied golden cases of one kind."""
+    return [folder for folder in all_goldens() if read_content(folder)["kind"] == kind]
+
+
 def read_content(folder: Path) -> dict[str, Any]:
     """Return the content of a folder's case.json."""
     return json.loads((folder / "case.json").read_text())

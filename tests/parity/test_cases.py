@@ -36,7 +36,7 @@ def test_tolerance_of_the_case_is_used(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        (lambda c: c.pop("scalars"), r"lacks scalars; a case has id, method, kind"),
+        (lambda c: c.pop("inputs"), r"lacks inputs; a case has id, method, kind"),
         (lambda c: c.update(inputs=[]), r"inputs is list; expected an object"),
         (lambda c: c["inputs"]["latents"].pop("shape"), r"input 'latents' needs a shape.*got None"),
         (lambda c: c["inputs"]["latents"].update(shape=[1, 0]), r"input 'latents' needs a shape.*got \[1, 0\]"),

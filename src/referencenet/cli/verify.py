@@ -7,6 +7,7 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
+from referencenet.cli.manifests import run_manifests
 from referencenet.media.files import written_whole
 from referencenet.parity.report import as_json, exit_status, render
 from referencenet.parity.verify import verify
@@ -17,8 +18,12 @@ app = typer.Typer()
 @app.command("verify")
 def verify_command(
     cases: Annotated[
-        list[Path], typer.Argument(help="Golden case folders, each with case.json and outputs.safetensors.")
+        list[Path],
+        typer.Argument(metavar="CASES...", help="Golden case folders, each with case.json and outputs.safetensors."),
     ],
+    manifest: Annotated[
+        bool, typer.Option("--manifest", help="The paths are full-size key lists, SYSTEM-FILE.json.gz: check key maps.")
+    ] = False,
     json_file: Annotated[
         Path | None, typer.Option("--json", help="Also write the results there.", show_default=False)
     ] = None,
@@ -27,7 +32,7 @@ def verify_command(
 
     Prints each output's relative error. Exit status 1 if a case fails, 2 if none fails but one cannot be read.
     """
-    raise typer.Exit(run_verify(cases, json_file))
+    raise typer.Exit(run_manifests(cases, json_file) if manifest else run_verify(cases, json_file))
 
 
 def run_verify(paths: Sequence[Path], json_file: Path | None = None, console: Console | None = None) -> int:

@@ -14,12 +14,17 @@ import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file
 
-from referencenet.parity.seeded import Kind, fill, seeded_input
+from referencenet.checkpoints.keymap import CheckpointError, KeyMap
+from referencenet.checkpoints.load import load_published
+from referencenet.parity.seeded import Kind, fill, seeded, seeded_input
 
 DEFAULT_TOLERANCE = 1e-4
 """Largest relative error of an output unless the case has its own `tolerance`."""
 
-REQUIRED = ("id", "method", "kind", "components", "inputs", "outputs", "scalars")
+PLAIN_KEYS = KeyMap()
+"""Published keys that are ours."""
+
+REQUIRED = ("id", "method", "kind", "components", "inputs", "outputs")  # and scalars, if there are any
 
 
 class CaseError(ValueError):
@@ -77,6 +82,32 @@ class Case:
             )
         fill(module, self.id, component)
 
+    def published_state(self, component: str) -> dict[str, torch.Tensor]:
+        """The parameters of a published component under their published keys; buffers are left out."""
+        rows = self.components[component]["state_dict"]
+        return {
+            key: torch.from_numpy(seeded(f"{self.id}/{component}/{key}", shape)).reshape(tuple(shape))
+            for key, shape, kind in rows
+            if kind == "param"
+        }
+
+    def load(self, module: torch.nn.Module, component: str, keymap: KeyMap = PLAIN_KEYS) -> None:
+        """Fill a module from a component's published keys through the key map that its checkpoints are read with.
+
+        Raises:
+            CaseError: a published key does not fit the module, or a parameter of the module would stay unset.
+        """
+        source = f"{self.id}/{component}"
+        try:
+            brought = load_published(module, self.published_state(component), keymap, source=source, partial=True)
+        except CheckpointError as error:
+            raise CaseError(f"{error} Correct the component's configuration or state_dict in case.json.") from error
+        unset = {name for name, _ in module.named_parameters()} - brought
+        if unset:
+            raise CaseError(
+                f"{source} lacks {len(unset)} parameters: {listed(unset)}; correct its state_dict in case.json"
+            )
+
 
 def listed(names: Mapping[str, Any] | Sequence[str] | set[str]) -> str:
     """Name at most ten of the given names, sorted, and count the rest."""
@@ -99,7 +130,8 @@ def load_case(path: str | Path) -> Case:
     missing = [key for key in REQUIRED if key not in content]
     if missing:
         raise CaseError(f"{path / 'case.json'} lacks {listed(missing)}; a case has {', '.join(REQUIRED)}")
-    for key in REQUIRED[3:]:
+    content = {"scalars": {}, **content}
+    for key in (*REQUIRED[3:], "scalars"):
         if not isinstance(content[key], dict):
             raise CaseError(f"{path / 'case.json'}: {key} is {type(content[key]).__name__}; expected an object")
     return Case(

@@ -1,0 +1,171 @@
+"""A published set of weight files as a row: which file fills which component, and by which key map.
+
+Rows stand beside the code of their system; whatever reads weights (pipelines, conversion, the check of full-size key lists)
+goes by the row. A component may come from several files: each has its share, and later files replace what earlier ones set.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from referencenet.checkpoints.files import check_finite, read_state
+from referencenet.checkpoints.keymap import CheckpointError, KeyMap, some
+from referencenet.checkpoints.load import load_published
+
+Check = Callable[[Mapping[str, Tensor], str], None]
+Build = Callable[[Mapping[str, Any]], nn.Module]
+
+
+@dataclass(frozen=True, kw_only=True)
+class PublishedFile:
+    """One weight file of a set.
+
+    Attributes:
+        path: Where the publisher has it, inside the set's folder.
+        component: The pipeline's component that it fills.
+        keymap: What becomes of its keys.
+        share: Regular expression of our keys that this file must bring; other files bring the rest of the component.
+        checks: Further checks of a state dict, called with it and the file's name.
+        manifest: Name of the key list of this file at full size, if there is one.
+    """
+
+    path: str
+    component: str
+    keymap: KeyMap = field(default_factory=KeyMap)
+    share: str = ".*"
+    checks: tuple[Check, ...] = ()
+    manifest: str | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class PublishedSet:
+    """The files of one released model.
+
+    Attributes:
+        name: `system.tag`.
+        source: Where to get the files.
+        licence: Of the weights, as its publisher states it.
+        paper: arXiv number.
+        files: In the order in which they are read.
+        build: Component to what makes its network from a configuration of the base model.
+        base_config: The base model's configuration at full size.
+        further: What else the pipeline needs, each a folder in diffusers' or transformers' layout, and where to get it.
+    """
+
+    name: str
+    source: str
+    licence: str
+    paper: str | None
+    files: tuple[PublishedFile, ...]
+    build: Mapping[str, Build]
+    base_config: Mapping[str, Any]
+    further: Mapping[str, str] = field(default_factory=dict[str, str])
+
+    @property
+    def components(self) -> list[str]:
+        """Components that the files fill, in order."""
+        return list(dict.fromkeys(file.component for file in self.files))
+
+    def files_of(self, component: str) -> list[PublishedFile]:
+        """The files that fill a component."""
+        return [file for file in self.files if file.component == component]
+
+
+def load_component(published: PublishedSet, component: str, states: Sequence[tuple[PublishedFile, Mapping[str, Tensor], str]],
+                   config: Mapping[str, Any] | None = None) -> nn.Module:  # fmt: skip
+    """Build a component from its files' state dicts.
+
+    Args:
+        published: The set.
+        component: Which.
+        states: Per file its row, its state dict and what to call it in errors.
+        config: Of the base model; None: at full size.
+
+    Returns:
+        The network; its tensors are those of the states.
+
+    Raises:
+        CheckpointError: If a file does not bring its share, brings what the network does not have, or a share is missing.
+    """
+    with torch.device("meta"):
+        network = published.build[component](published.base_config if config is None else config)
+    filled: set[str] = set()
+    for file, state, source in states:
+        for check in file.checks:
+            check(state, source)
+        brought = load_published(network, state, file.keymap, source=source, partial=True)
+        missing = share_of(network, file) - brought
+        if missing:
+            raise CheckpointError(f"{source} lacks {len(missing)} of its keys: {some(missing)}. Check that it is {file.path}.")
+        filled |= brought
+    unset = set(network.state_dict()) - filled
+    if unset:
+        paths = ", ".join(file.path for file in published.files_of(component))
+        raise CheckpointError(
+            f"{len(unset)} tensors of {component} would be left unset: {some(unset)}. It is made of {paths}; give all of them."
+        )
+    return network.eval()
+
+
+def share_of(network: nn.Module, file: PublishedFile) -> set[str]:
+    """The keys of a network that a file must bring."""
+    return {key for key in network.state_dict() if re.fullmatch(file.share, key)}
+
+
+def find_files(published: PublishedSet, where: str | Path | Iterable[str | Path]) -> dict[str, Path]:
+    """Find the files of a set.
+
+    Args:
+        published: The set.
+        where: Its folder, or the files one by one.
+
+    Returns:
+        Published path to the path on this disk.
+
+    Raises:
+        FileNotFoundError: If files are missing; says which, and where to get them.
+        CheckpointError: If a file is given that belongs to no row.
+    """
+    given = [where] if isinstance(where, str | Path) else list(where)
+    folders = [Path(path) for path in given if Path(path).is_dir()]
+    loose = [Path(path) for path in given if not Path(path).is_dir()]
+    found = {file.path: folder / file.path for file in published.files for folder in folders if (folder / file.path).is_file()}
+    for path in loose:
+        rows = [file.path for file in published.files if file.path.rsplit("/", 1)[-1].split(".")[0] == path.name.split(".")[0]]
+        if not rows:
+            raise CheckpointError(
+                f"{path} is no file of {published.name}; its files are {', '.join(file.path for file in published.files)}."
+            )
+        found[rows[0]] = path
+    missing = [file.path for file in published.files if file.path not in found]
+    missing += [path for path in found if not found[path].is_file()]
+    if missing:
+        raise FileNotFoundError(
+            f"{published.name} needs {', '.join(missing)}, not found in {', '.join(map(str, given)) or 'nothing given'}. "
+            f"Get the files from {published.source} (licence: {published.licence})."
+        )
+    return found
+
+
+def read_component(published: PublishedSet, component: str, paths: Mapping[str, Path], config: Mapping[str, Any] | None = None) -> nn.Module:
+    """Build a component from files on disk; tensors stay mapped to the files until they are used.
+
+    Args:
+        published: The set.
+        component: Which.
+        paths: As `find_files` gives them.
+        config: Of the base model; None: at full size.
+    """
+    states: list[tuple[PublishedFile, Mapping[str, Tensor], str]] = []
+    for file in published.files_of(component):
+        state = read_state(paths[file.path])
+        check_finite(state, str(paths[file.path]))
+        states.append((file, state, str(paths[file.path])))
+    return load_component(published, component, states, config)

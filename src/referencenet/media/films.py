@@ -1,0 +1,298 @@
+"""Films in and out, frame by frame, so that memory does not depend on their length.
+
+In: video files (PyAV), animated pictures, folders of pictures, lists and arrays. Out: video files and folders of PNGs, written
+piece by piece: a piece is on the disk whole or not at all, and pieces are joined without encoding them again.
+"""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Iterable, Iterator, Sequence
+from fractions import Fraction
+from pathlib import Path
+from typing import Any
+
+import av
+import numpy as np
+import torch
+from PIL import Image
+
+from referencenet.media.files import written_whole
+from referencenet.media.images import Picture, read_image
+
+PICTURES = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff")
+DEFAULT_RATE = Fraction(25)
+
+CODECS: dict[str, tuple[str, str, dict[str, str]]] = {
+    ".mp4": ("libx264", "yuv420p", {"crf": "17", "bf": "0", "preset": "medium"}),
+    ".webm": ("libvpx-vp9", "yuv420p", {"crf": "24", "b": "0", "lag-in-frames": "0", "auto-alt-ref": "0"}),
+}
+"""Ending to codec, pixel format and options. No frames out of order: pieces can then be joined by counting on."""
+
+MAX_GIF_FRAMES = 600  # GIF's frames are held in memory while it is written
+
+
+class Film:
+    """A film on the disk: a video file, an animated picture or a folder of pictures. Iterating reads it again from its start.
+
+    Args:
+        path: Where it is.
+
+    Raises:
+        FileNotFoundError: If there is nothing.
+        ValueError: If it is no film or has no frame.
+    """
+
+    def __init__(self, path: str | Path) -> None:
+        self.path = Path(path)
+        if not self.path.exists():
+            raise FileNotFoundError(
+                f"there is no film {self.path}; check the path (the current folder is {Path.cwd()})."
+            )
+        self.pictures = (
+            sorted(file for file in self.path.iterdir() if file.suffix.lower() in PICTURES)
+            if self.path.is_dir()
+            else []
+        )
+        self.rate = DEFAULT_RATE
+        self.num_frames = len(self.pictures) if self.path.is_dir() else self._count()
+        if not self.num_frames:
+            raise ValueError(
+                f"{self.path} has no frame; give a video file, or a folder of pictures ({', '.join(PICTURES)})."
+            )
+
+    def __len__(self) -> int:
+        return self.num_frames
+
+    def __iter__(self) -> Iterator[Image.Image]:
+        """Frames in order, mode RGB."""
+        if self.pictures:
+            yield from map(read_image, self.pictures)
+            return
+        with self._opened() as container:
+            for frame in container.decode(video=0):
+                yield frame.to_image()
+
+    def _count(self) -> int:
+        """Count the frames without decoding them, and read the rate."""
+        with self._opened() as container:
+            self.rate = container.streams.video[0].average_rate or DEFAULT_RATE
+            return sum(packet.size > 0 for packet in container.demux(video=0))
+
+    def _opened(self) -> Any:
+        try:
+            container = av.open(str(self.path))
+        except (av.error.FFmpegError, OSError) as error:
+            raise ValueError(
+                f"{self.path} is not a film that can be read ({error}); export it again as mp4 or webm."
+            ) from error
+        if not container.streams.video:
+            container.close()
+            raise ValueError(f"{self.path} has no picture stream; give a film, not only sound.")
+        return container
+
+
+def frames_of(source: Any, limit: int | None = None) -> Iterator[Picture]:
+    """Frames of whatever holds a film.
+
+    Args:
+        source: A path; a list of pictures; an array (frames, height, width, 3) or tensor (frames, 3, height, width).
+        limit: Stop after so many.
+
+    Raises:
+        TypeError: If it is a single picture.
+        ValueError: If its shape is not that of a film, or it has no frame.
+    """
+    if isinstance(source, Image.Image):
+        raise TypeError(
+            "one picture was given where a film is expected; give a list of pictures, [picture] for one frame."
+        )
+    if isinstance(source, np.ndarray | torch.Tensor) and source.ndim != 4:
+        raise ValueError(
+            f"a film of shape {tuple(source.shape)} was given; expected four axes: (frames, height, width, 3) for arrays, "
+            "(frames, 3, height, width) for tensors."
+        )
+    frames: Iterable[Picture] = Film(source) if isinstance(source, str | Path) else source
+    count = 0
+    for frame in frames:
+        if limit is not None and count == limit:
+            return
+        count += 1
+        yield frame
+    if not count:
+        raise ValueError("a film without frames was given; give at least one.")
+
+
+def check_film_path(path: Path) -> None:
+    """Make sure that the ending names a kind of film that can be written.
+
+    Raises:
+        ValueError: If it does not.
+    """
+    if path.suffix.lower() not in (*CODECS, ".gif", ""):
+        raise ValueError(
+            f"{path.name} ends with {path.suffix!r}; use .mp4, .webm, .gif, or no ending for a folder of PNGs."
+        )
+
+
+def write_piece(frames: Sequence[Image.Image], path: Path, rate: Fraction) -> None:
+    """Write frames as a piece of a film, whole or not at all.
+
+    Args:
+        frames: All of one size with even sides.
+        path: Ends with .mp4 or .webm.
+        rate: Frames per second.
+    """
+    codec, pixel_format, options = CODECS[path.suffix.lower()]
+    with written_whole(path) as temporary, av.open(str(temporary), "w") as container:
+        stream: Any = container.add_stream(codec, rate=rate, options=options)
+        stream.width, stream.height, stream.pix_fmt = *frames[0].size, pixel_format
+        stream.codec_context.thread_count = 1  # the same bytes on every machine
+        for picture in frames:
+            container.mux(stream.encode(av.VideoFrame.from_image(picture)))
+        container.mux(stream.encode(None))
+
+
+def join_pieces(pieces: Sequence[Path], path: Path) -> None:
+    """Put pieces behind each other without encoding them again.
+
+    Args:
+        pieces: As `write_piece` wrote them, in order.
+        path: The film; appears whole or not at all.
+    """
+    with written_whole(path) as temporary, av.open(str(temporary), "w") as container:
+        stream: Any = None
+        start = Fraction(0)  # seconds
+        for piece in pieces:
+            with av.open(str(piece)) as part:
+                source: Any = part.streams.video[0]
+                stream = container.add_stream_from_template(source) if stream is None else stream
+                length = Fraction(0)
+                for packet in part.demux(source):
+                    if packet.dts is None or not packet.size:
+                        continue
+                    base, frame = packet.time_base, 1 / Fraction(source.average_rate)
+                    length = max(length, packet.pts * base + frame)
+                    packet.pts += round(start / base)
+                    packet.dts += round(start / base)
+                    packet.stream = stream
+                    container.mux(packet)
+                start += length
+
+
+def write_film(frames: Iterable[Image.Image], path: str | Path, rate: Fraction | int = DEFAULT_RATE) -> Path:
+    """Write a film.
+
+    Args:
+        frames: All of one size; streamed, except to GIF.
+        path: .mp4, .webm, .gif, or a folder for PNGs.
+        rate: Frames per second.
+
+    Returns:
+        The path.
+    """
+    path, rate = Path(path), Fraction(rate)
+    with FilmWriter(path, rate) as writer:
+        piece: list[Image.Image] = []
+        for frame in frames:
+            piece.append(frame)
+            if len(piece) == PIECE:
+                writer.add(piece)
+                piece = []
+        if piece:
+            writer.add(piece)
+        writer.finish()
+    return path
+
+
+PIECE = 100
+"""Frames in a piece where nothing else says how many."""
+
+
+class FilmWriter:
+    """Writes a film piece by piece. Until `finish` the pieces lie in a folder beside it, where a later writer finds them.
+
+    Args:
+        path: .mp4, .webm, .gif, or a folder for PNGs.
+        rate: Frames per second.
+        keep_frames: Go on behind so many frames that an earlier writer has left; 0: begin anew.
+    """
+
+    def __init__(self, path: Path, rate: Fraction, keep_frames: int = 0) -> None:
+        check_film_path(path)
+        self.path, self.rate = path, rate
+        self.parts = parts_of(path)
+        self.num_frames = 0
+        if not keep_frames and self.parts.exists():
+            shutil.rmtree(self.parts)
+        self.parts.mkdir(parents=True, exist_ok=True)
+        for piece in self.pieces:
+            first, count = (int(number) for number in piece.stem.split("-"))
+            if first + count > keep_frames:
+                piece.unlink()
+            else:
+                self.num_frames = first + count
+        if self.num_frames != keep_frames:
+            raise ValueError(
+                f"{self.parts} holds {self.num_frames} finished frames, not {keep_frames}; begin anew, without resuming."
+            )
+
+    def __enter__(self) -> FilmWriter:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        """Leave what is finished where it is."""
+
+    @property
+    def pieces(self) -> list[Path]:
+        """Finished pieces, in order; their names say the first frame and how many."""
+        return sorted(self.parts.glob("[0-9]*-[0-9]*.*"))
+
+    def add(self, frames: Sequence[Image.Image]) -> None:
+        """Write a piece.
+
+        Raises:
+            OSError: If it cannot be written, as on a full disk; earlier pieces stay.
+        """
+        name = f"{self.num_frames:08d}-{len(frames)}"
+        try:
+            if self.path.suffix:
+                write_piece(frames, self.parts / f"{name}{self._ending}", self.rate)
+            else:
+                with written_whole(self.parts / f"{name}.txt") as marker:
+                    for i, frame in enumerate(frames):
+                        with written_whole(self.path / f"{self.num_frames + i:06d}.png") as file:
+                            frame.save(file)
+                    marker.write_text(f"frames {self.num_frames} to {self.num_frames + len(frames) - 1}\n")
+        except (OSError, av.error.FFmpegError) as error:
+            raise OSError(
+                f"frames {self.num_frames} to {self.num_frames + len(frames) - 1} of {self.path} could not be written ({error}). "
+                f"What is finished stays in {self.parts}; mend the cause and resume."
+            ) from error
+        self.num_frames += len(frames)
+
+    def finish(self) -> None:
+        """Join the pieces and take their folder away."""
+        if self.path.suffix == ".gif":
+            self._write_gif()
+        elif self.path.suffix:
+            join_pieces(self.pieces, self.path)
+        shutil.rmtree(self.parts)
+
+    @property
+    def _ending(self) -> str:
+        return ".mp4" if self.path.suffix.lower() == ".gif" else self.path.suffix.lower()
+
+    def _write_gif(self) -> None:
+        if self.num_frames > MAX_GIF_FRAMES:
+            raise ValueError(
+                f"a GIF of {self.num_frames} frames is too long, at most {MAX_GIF_FRAMES}; write .webm or .mp4."
+            )
+        frames = [frame for piece in self.pieces for frame in Film(piece)]
+        with written_whole(self.path) as temporary:
+            frames[0].save(temporary, save_all=True, append_images=frames[1:], duration=round(1000 / self.rate), loop=0)
+
+
+def parts_of(path: Path) -> Path:
+    """The folder where the pieces of an unfinished film lie."""
+    return path.with_name(f".{path.name}.parts")

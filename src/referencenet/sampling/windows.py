@@ -1,0 +1,154 @@
+"""Context windows: how a film longer than a motion module's reach is cut into runs of frames.
+
+`published_windows` is the scheduler of AnimateDiff's long films (animatediff-cli, 2023) that Animate Anyone and its
+relatives use: it wraps around the film's end, so that a film of 25 frames costs 48. `cover` is ours: no wrap-around, no
+window twice, every frame covered, neighbours blended over their overlap.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from math import ceil, log2
+
+import torch
+from torch import Tensor
+
+
+@dataclass(frozen=True)
+class Window:
+    """Frames that are denoised together.
+
+    Attributes:
+        frames: Their indices in the film, in the order in which the motion modules see them.
+        weights: How much each frame's prediction counts beside those of other windows; all above 0.
+    """
+
+    frames: tuple[int, ...]
+    weights: tuple[float, ...]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Windows:
+    """How films are cut.
+
+    Attributes:
+        size: Most frames in a window; no more than the motion modules have positions for.
+        overlap: Frames that neighbours share; with `published` at most the size less one, else at most half of it.
+        published: Cut as the published code does, with wrap-around and uniform weights.
+        stride: Published only: log2 of the largest step between a window's frames, plus one.
+    """
+
+    size: int = 24
+    overlap: int = 4
+    published: bool = False
+    stride: int = 1
+
+    def __post_init__(self) -> None:
+        most = self.size - 1 if self.published else self.size // 2
+        if self.size < 1 or not 0 <= self.overlap <= most:
+            raise ValueError(
+                f"windows of {self.size} frames with an overlap of {self.overlap} cannot be; expected a size of at least 1 and "
+                f"an overlap from 0 to {max(most, 0)}."
+            )
+        if self.stride < 1 or (self.stride != 1 and not self.published):
+            raise ValueError(f"the stride is {self.stride}; expected 1, or with published=True a number above 1.")
+
+    def of(self, num_frames: int) -> list[Window]:
+        """The windows of a film.
+
+        Raises:
+            ValueError: If the film has no frame.
+        """
+        if self.published:
+            _check_frames(num_frames)
+            runs = published_windows(num_frames, self.size, stride=self.stride, overlap=self.overlap)
+            return [Window(tuple(run), (1.0,) * len(run)) for run in runs]
+        return cover(num_frames, self.size, self.overlap)
+
+
+def cover(num_frames: int, size: int, overlap: int) -> list[Window]:
+    """Cut a film into as few windows as possible, all of one size, none larger than needed.
+
+    Weights rise and fall linearly over overlaps, so that those of a frame add up to 1.
+
+    Args:
+        num_frames: Of the film, from 1.
+        size: Most frames in a window.
+        overlap: Least number of frames that neighbours share, at most half the size.
+
+    Raises:
+        ValueError: If the film has no frame.
+    """
+    _check_frames(num_frames)
+    count = 1 if num_frames <= size else ceil((num_frames - overlap) / (size - overlap))
+    size = ceil((num_frames + (count - 1) * overlap) / count)
+    starts = [round(i * (num_frames - size) / max(1, count - 1)) for i in range(count)]
+    shared = [0, *(start + size - following for start, following in zip(starts, starts[1:], strict=False)), 0]
+    return [
+        Window(tuple(range(start, start + size)), _ramps(size, shared[i], shared[i + 1]))
+        for i, start in enumerate(starts)
+    ]
+
+
+def published_windows(
+    num_frames: int, size: int, *, stride: int = 1, overlap: int = 4, closed_loop: bool = True, step: int = 0
+) -> list[list[int]]:
+    """The published windows.
+
+    Args:
+        num_frames: Of the film.
+        size: Frames in a window.
+        stride: Windows are also taken of every 2nd, 4th, ... frame, up to 2 ** (stride - 1), as long as the film allows.
+        overlap: Frames that neighbours share.
+        closed_loop: Whether windows start up to the film's end and wrap to its beginning; the published pipelines say so.
+        step: Shifts the windows from one denoising step to the next; the published pipelines always pass 0.
+    """
+    if num_frames <= size:
+        return [list(range(num_frames))]
+    windows: list[list[int]] = []
+    for power in range(min(stride, ceil(log2(num_frames / size)) + 1)):
+        between = 2**power
+        shift = ordered_halving(step)
+        pad = round(num_frames * shift)
+        start, end = int(shift * between) + pad, num_frames + pad - (0 if closed_loop else overlap)
+        for first in range(start, end, size * between - overlap):
+            windows.append([(first + k * between) % num_frames for k in range(size)])
+    return windows
+
+
+def ordered_halving(step: int) -> float:
+    """The bits of a 64-bit step in reverse, as a fraction in [0, 1): 0, 1/2, 1/4, 3/4, 1/8, ..."""
+    return int(f"{step:064b}"[::-1], 2) / 2**64
+
+
+def add_prediction(total: Tensor, prediction: Tensor, window: Window) -> None:
+    """Add a window's prediction, by its weights, to the film's, in place; a frame twice in a window counts twice.
+
+    Args:
+        total: (b, c, film's frames, h, w).
+        prediction: (b, c, window's frames, h, w).
+        window: Where.
+    """
+    weights = torch.tensor(window.weights, dtype=total.dtype, device=total.device).view(-1, 1, 1)
+    index = torch.tensor(window.frames, device=total.device)
+    total.index_add_(2, index, prediction.to(total.dtype) * weights.unsqueeze(0))
+
+
+def total_weights(windows: list[Window], num_frames: int) -> Tensor:
+    """How much the predictions of each frame weigh together: (film's frames, 1, 1)."""
+    total = torch.zeros(num_frames)
+    for window in windows:
+        total.index_add_(0, torch.tensor(window.frames), torch.tensor(window.weights))
+    return total.view(-1, 1, 1)
+
+
+def _ramps(size: int, before: int, after: int) -> tuple[float, ...]:
+    """Weights of a window that shares `before` frames with the last one and `after` with the next one."""
+    rising = [(i + 1) / (before + 1) for i in range(before)]
+    falling = [1 - (i + 1) / (after + 1) for i in range(after)]
+    return (*rising, *(1.0 for _ in range(size - before - after)), *falling)
+
+
+def _check_frames(num_frames: int) -> None:
+    if num_frames < 1:
+        raise ValueError(f"a film of {num_frames} frames cannot be made; give at least 1 pose.")
