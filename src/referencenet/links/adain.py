@@ -1,7 +1,7 @@
 """The AdaIN link: a block's output takes the reference's mean and variance, channel by channel.
 
-Reference-AdaIN (sd-webui ControlNet, 2023), after AdaIN (Huang and Belongie 2017, eq. 8): y = (x - mean) / std * std_ref +
-mean_ref. The statistics are those of the write pass, which itself is not renormalised. Letters: r rows, b bank rows,
+Reference-AdaIN (sd-webui ControlNet, 2023), after AdaIN (Huang and Belongie 2017, eq. 8): y = (x - mean) / std * std_ref
++ mean_ref. The statistics are those of the write pass, which itself is not renormalised. Letters: r rows, b bank rows,
 c channels, (h, w) the feature map.
 """
 
@@ -26,7 +26,7 @@ class AdaIN:
     """Read references in the mean and variance of block outputs.
 
     Attributes:
-        weight: How many blocks take part, in [0, 1]: those whose doubled rank is at most the weight, the mid block first.
+        weight: How many blocks take part, in [0, 1]: those whose doubled rank is at most it, the mid block first.
     """
 
     weight: float = 1.0
@@ -39,7 +39,9 @@ class AdaIN:
 class StatisticsTask(Protocol):
     """What a site does during a pass with the feature map (r, c, h, w)."""
 
-    def __call__(self, features: Tensor) -> Tensor: ...
+    def __call__(self, features: Tensor) -> Tensor:
+        """The features to go on with, of the same shape."""
+        ...
 
 
 class StatisticsHook:
@@ -48,7 +50,7 @@ class StatisticsHook:
     def __init__(self) -> None:
         self.task: StatisticsTask | None = None
 
-    def __call__(self, module: nn.Module, args: Any, output: Any) -> Any:
+    def __call__(self, _module: nn.Module, _args: Any, output: Any) -> Any:
         """Replace the features in the module's output, whatever shape the output has."""
         if self.task is None:
             return None
@@ -131,16 +133,10 @@ class ReadStatistics:
             seen = (amounts >= level).to(features.dtype)
             weights = seen * features.new_tensor([r.weight for r in self.references]).view(-1, 1, 1)
             weights = (weights / weights.sum(0)).unsqueeze(1).unsqueeze(1)  # (references, 1, 1, h, w)
-            pairs = [
-                (r.mean[bank].repeat_interleave(readers, 0), r.variance[bank].repeat_interleave(readers, 0))
-                for r in self.references
-            ]
-            target_mean = sum(
-                (w * _map(mean) for w, (mean, _) in zip(weights, pairs, strict=True)), start=torch.zeros_like(total)
-            )
-            target_variance = sum(
-                (w * _map(var) for w, (_, var) in zip(weights, pairs, strict=True)), start=torch.zeros_like(total)
-            )
+            target_mean, target_variance = torch.zeros_like(total), torch.zeros_like(total)
+            for reference, weight in zip(self.references, weights, strict=True):
+                target_mean = target_mean + weight * _map(reference.mean[bank].repeat_interleave(readers, 0))
+                target_variance = target_variance + weight * _map(reference.variance[bank].repeat_interleave(readers, 0))
             total = total + (level - previous) * (normal * _std(target_variance) + target_mean)
             previous = level
         return total + (1 - previous) * features
