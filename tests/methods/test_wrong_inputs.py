@@ -224,7 +224,7 @@ def test_wrong_options_of_sharing_teach(options: dict[str, float]):
 def test_what_is_no_pipeline_of_a_unet_teaches(link: Callable[[Any], Any]):
     unconditional = UNet2DModel(
         sample_size=8,
-        block_out_channels=(4,),
+        block_out_channels=(8,),
         layers_per_block=1,
         norm_num_groups=2,
         down_block_types=("DownBlock2D",),
