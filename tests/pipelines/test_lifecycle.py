@@ -37,8 +37,10 @@ def assert_untouched(pipeline: Tiny, plain: torch.Tensor, before: dict[str, Any]
     assert torch.equal(pipeline(), plain)
 
 
-@pytest.mark.parametrize("error", [UserError, KeyboardInterrupt, SystemExit, GeneratorExit])
-@pytest.mark.parametrize("kind", ["sd", "sdxl", "animatediff", "lora"])
+@pytest.mark.parametrize(
+    ("kind", "error"),
+    [("sd", SystemExit), ("sdxl", KeyboardInterrupt), ("animatediff", UserError), ("lora", UserError)],
+)
 def test_an_exception_inside_detaches(kind: str, error: type[BaseException]):
     pipeline, plain, before = prepared(kind)
     with pytest.raises(error), reference(pipeline.pipe, picture(1), links=BOTH):  # noqa: PT012 - what follows the call counts

@@ -103,7 +103,7 @@ def test_off_order_batch_and_detachment(
 
 
 @given(configurations(), link_lists(), st.sampled_from([[1.0, 1.0], [0.5, 1.0], [0.0, 1.0]]))
-@settings(quick, max_examples=4)
+@settings(quick, max_examples=2)
 def test_compiled_is_eager_and_compiled_once(
     configuration: dict[str, Any], links: list[Attention | AdaIN], weights: list[float]
 ):
