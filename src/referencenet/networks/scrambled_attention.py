@@ -15,7 +15,14 @@ from torch.nn import functional as F
 class ScrambledAttnProcessor:
     """An attention processor for the two middle attentions of AutoencoderKL."""
 
-    def __call__(self, attn: Attention, hidden_states: Tensor) -> Tensor:
+    def __call__(
+        self,
+        attn: Attention,
+        hidden_states: Tensor,
+        encoder_hidden_states: Tensor | None = None,  # noqa: ARG002 - as diffusers calls a processor
+        attention_mask: Tensor | None = None,  # noqa: ARG002
+        temb: Tensor | None = None,  # noqa: ARG002
+    ) -> Tensor:
         """(r, c, height, width) to the same shape."""
         rows, channels, height, width = hidden_states.shape
         tokens = attn.group_norm(hidden_states.flatten(2)).transpose(1, 2)  # (r, n, c)

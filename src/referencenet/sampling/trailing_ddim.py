@@ -1,7 +1,7 @@
 """DDIM (Song et al. 2021) with trailing steps at real-valued times, as FlashFace's released code samples.
 
-Times are 999 - 1000 k / N. The noise level of the update is interpolated between the two neighbouring training steps, that
-of the network's prediction is the one of the nearest. Where 1000 / N is whole this is diffusers' DDIMScheduler with
+Times are 999 - 1000 k / N. The noise level of the update is interpolated between the two neighbouring training steps;
+that of the network's prediction is the nearest one's. Where 1000 / N is whole this is diffusers' DDIMScheduler with
 `timestep_spacing="trailing"`; for N = 30 or 35, both in use, it is not. The published code takes one step too many at
 N = 61, 103, 121 and 122, by rounding; here N steps are N.
 """
@@ -28,9 +28,7 @@ class TrailingDDIMScheduler(SchedulerMixin, ConfigMixin):
     init_noise_sigma = 1.0
 
     @register_to_config
-    def __init__(
-        self, num_train_timesteps: int = 1000, beta_start: float = 0.00085, beta_end: float = 0.012
-    ) -> None:
+    def __init__(self, num_train_timesteps: int = 1000, beta_start: float = 0.00085, beta_end: float = 0.012) -> None:
         roots = torch.linspace(beta_start**0.5, beta_end**0.5, num_train_timesteps, dtype=torch.float64)
         self.train_sigmas = (1 - (1 - roots.square()).cumprod(0)).sqrt()  # (num_train_timesteps,)
         self.set_timesteps(num_train_timesteps)
