@@ -98,7 +98,12 @@ def test_flat_folder_is_an_image_folder_with_its_splits(tmp_path):
             assert split(row["character"]) == part
             assert _picture(root / part / row["file_name"]).shape == (64, 64, 3)
             assert row["attributes"]["background"] in row["text"]
-            assert draw_skeleton(np.array(row["keypoints"]), 64).shape == (64, 64, 3)
+            stem = row["file_name"].removesuffix(".png")
+            drawn = _picture(root / "annotations" / f"{stem}_skeleton.png").astype(int)
+            assert np.abs(draw_skeleton(np.array(row["keypoints"]), 64) - drawn).mean() < 0.5
+            parts, dense = (_picture(root / "annotations" / f"{stem}_{kind}.png") for kind in ("parts", "dense"))
+            assert np.array_equal(parts > 0, dense[..., 0] > 0)
+            assert np.array(row["landmarks"]).shape == (68, 3)
     assert rows["train"][0]["character"] == rows["train"][1]["character"]
 
 

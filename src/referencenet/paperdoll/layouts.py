@@ -21,7 +21,7 @@ from PIL import Image
 from referencenet.paperdoll.captions import attributes, caption
 from referencenet.paperdoll.character import split
 from referencenet.paperdoll.film_layouts import FilmClip, write_hdtf, write_tiktok, write_ubc
-from referencenet.paperdoll.landmarks import face_box
+from referencenet.paperdoll.landmarks import face_box, landmarks
 from referencenet.paperdoll.maps import PARTS, dense_map, dense_picture, segmentation
 from referencenet.paperdoll.pose import ARM_POSES
 from referencenet.paperdoll.render import picture_size, render
@@ -218,15 +218,19 @@ def _write_flat(folder: Path, count: int, size: int, seed: int, progress: Progre
         _, character, part = cast[number // 2]
         scene = Scene.from_seeds(character, scenes.integer(2**31))
         name = f"{number:06d}.png"
+        points, box = keypoints(scene, size), face_box(scene, size)
         _save(render(scene, size), folder / part / name)
-        box = face_box(scene, size)
+        _save(draw_skeleton(points, size), folder / "annotations" / f"{number:06d}_skeleton.png")
+        _save(segmentation(scene, size), folder / "annotations" / f"{number:06d}_parts.png")
+        _save(dense_map(scene, size), folder / "annotations" / f"{number:06d}_dense.png")
         row = {
             "file_name": name,
             "text": caption(scene),
             "text_without_identity": caption(scene, identity=False),
             "character": character,
             "attributes": attributes(scene),
-            "keypoints": np.round(keypoints(scene, size).astype(float), 5).tolist(),
+            "keypoints": np.round(points.astype(float), 5).tolist(),
+            "landmarks": np.round(landmarks(scene, size).astype(float), 5).tolist(),
             "face_box": None if box is None else np.round(box.astype(float), 5).tolist(),
         }
         with (folder / part / "metadata.jsonl").open("a") as file:
