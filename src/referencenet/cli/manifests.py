@@ -26,11 +26,17 @@ def run_manifests(paths: Sequence[Path], json_file: Path | None = None, console:
     Returns:
         Exit status: 0 all fit, 1 one does not fit, 2 none failed but one could not be read or has no row.
     """
-    results = [check(path) for path in paths]
+    results = [result for path in paths for result in check(path)]
     console = console or Console()
     table = Table("manifest", "component", "keys", "ignored", "filled", "result", pad_edge=False)
     for result in results:
-        status = "[green]passed[/]" if result.passed else "[bold red]failed[/]" if result.is_readable else "[magenta]unreadable[/]"
+        status = (
+            "[green]passed[/]"
+            if result.passed
+            else "[bold red]failed[/]"
+            if result.is_readable
+            else "[magenta]unreadable[/]"
+        )
         counts = (result.num_keys, result.num_ignored, result.num_filled)
         table.add_row(escape(result.name), escape(result.component), *map(str, counts), status)
     console.print(table)
@@ -49,18 +55,20 @@ def run_manifests(paths: Sequence[Path], json_file: Path | None = None, console:
     return exit_status(results)
 
 
-def check(path: Path) -> ManifestResult:
-    """Check one key list; what is wrong with it stands in the result."""
+def check(path: Path) -> list[ManifestResult]:
+    """Check one key list for every component that its file fills; what is wrong with it stands in the results."""
     try:
         manifest = read_manifest(path)
     except CheckpointError as error:
-        return ManifestResult(name=path.name, error=str(error), is_readable=False)
-    row = find_by_manifest(manifest.name)
-    if row is None:
-        known = ", ".join(sorted(file.manifest for published in PUBLISHED.values() for file in published.files if file.manifest))
+        return [ManifestResult(name=path.name, error=str(error), is_readable=False)]
+    rows = find_by_manifest(manifest.name)
+    if not rows:
+        known = ", ".join(
+            sorted(file.manifest for published in PUBLISHED.values() for file in published.files if file.manifest)
+        )
         error = f"no published file is known by this name; there are {known}"
-        return ManifestResult(name=manifest.name, num_keys=len(manifest.keys), error=error, is_readable=False)
-    return verify_manifest(manifest, *row)
+        return [ManifestResult(name=manifest.name, num_keys=len(manifest.keys), error=error, is_readable=False)]
+    return [verify_manifest(manifest, published, file) for published, file in rows]
 
 
 def summary(results: Sequence[ManifestResult]) -> str:

@@ -14,7 +14,7 @@ the autoencoder is the standard one (`scrambled_vae=True` is the released progra
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from math import inf
 from pathlib import Path
@@ -27,12 +27,19 @@ from diffusers.image_processor import VaeImageProcessor
 from diffusers.loaders import StableDiffusionLoraLoaderMixin
 from diffusers.utils.torch_utils import randn_tensor
 from torch import Tensor
-from transformers import CLIPTextModel, CLIPTokenizer
+from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
 
 from referencenet.checkpoints.files import check_finite, read_state
-from referencenet.checkpoints.flashface import TEXT_KEYS, denoiser_keys, reference_keys, released_config, vae_keys
-from referencenet.checkpoints.keymap import KeyMap
+from referencenet.checkpoints.flashface import (
+    TEXT_KEYS,
+    denoiser_keys,
+    reference_keys,
+    released_config,
+    unet_config,
+    vae_keys,
+)
 from referencenet.checkpoints.load import load_published
+from referencenet.checkpoints.published import PublishedFile, PublishedSet, find_files, load_component
 from referencenet.links.additive import Additive
 from referencenet.links.attach import Link, ReadBank, attach, write
 from referencenet.links.bank import ReferenceBank
@@ -55,12 +62,60 @@ NEGATIVE_SUFFIX = (  # the released program's default
     "overexposed, bad art, beginner, amateur, distorted face"
 )
 
-FILES = {
-    "unet": "flashface.ckpt",
-    "vae": "sd-v1-vae.pth",
-    "text_encoder": "openai-clip-vit-large-14.pth",
+SD15_VAE: Mapping[str, Any] = {
+    "block_out_channels": (128, 256, 512, 512),
+    "down_block_types": ("DownEncoderBlock2D",) * 4,
+    "up_block_types": ("UpDecoderBlock2D",) * 4,
+    "layers_per_block": 2,
+    "latent_channels": 4,
 }
-"""The released files; the last two hold Stable Diffusion 1.5's own networks, which a base brings as well."""
+SD15_TEXT: Mapping[str, Any] = {
+    "hidden_size": 768,
+    "intermediate_size": 3072,
+    "num_hidden_layers": 12,
+    "num_attention_heads": 12,
+    "projection_dim": 768,
+}
+
+SOURCE = "huggingface.co/shilongz/FlashFace-SD1.5"
+
+PUBLISHED = PublishedSet(
+    name="flashface.sd15",
+    source=SOURCE,
+    licence="MIT by its tag; derived from Stable Diffusion 1.5, CreativeML OpenRAIL-M",
+    paper="2403.17008",
+    files=tuple(
+        PublishedFile(path="flashface.ckpt", component=component, keymap=keymap, manifest="flashface-unet")
+        for component, keymap in (("unet", denoiser_keys()), ("reference_unet", reference_keys()))
+    ),
+    build={
+        "unet": lambda config: AdditiveUNet(**config, in_channels=5),
+        "reference_unet": lambda config: UNet2DConditionModel(**config),
+    },
+    base_config=unet_config(dim=320, dim_mult=(1, 2, 4, 4), context_dim=768),
+    further={"base": "Stable Diffusion 1.5 as a diffusers folder: tokenizer, text encoder and autoencoder"},
+)
+
+PUBLISHED_BASE = PublishedSet(
+    name="flashface.base",  # Stable Diffusion 1.5's own networks in FlashFace's layout; a base brings them as well
+    source=SOURCE,
+    licence="as Stable Diffusion 1.5 and CLIP",
+    paper=None,
+    files=(
+        PublishedFile(path="sd-v1-vae.pth", component="vae", keymap=vae_keys(), manifest="flashface-vae"),
+        PublishedFile(
+            path="openai-clip-vit-large-14.pth",
+            component="text_encoder",
+            keymap=TEXT_KEYS,
+            manifest="flashface-clip",
+        ),
+    ),
+    build={
+        "vae": lambda config: AutoencoderKL.from_config({**SD15_VAE, **config}),
+        "text_encoder": lambda config: CLIPTextModel(CLIPTextConfig(**{**SD15_TEXT, **config})),
+    },
+    base_config={},
+)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -175,13 +230,13 @@ class FlashFacePipeline(StableDiffusionLoraLoaderMixin, DiffusionPipeline):
             vae.set_attn_processor(ScrambledAttnProcessor())
 
     @classmethod
-    def from_published(cls, files: str | Path | Mapping[str, str | Path], *, base: str | Path,
+    def from_published(cls, files: str | Path | Iterable[str | Path], *, base: str | Path | None = None,
                        torch_dtype: torch.dtype | None = None,
                        scrambled_vae: bool = False) -> FlashFacePipeline:  # fmt: skip
         """Read the released files.
 
         Args:
-            files: Their folder, the path of `flashface.ckpt`, or paths by "unet", "vae" and "text_encoder".
+            files: Their folder, or the files one by one.
             base: Stable Diffusion 1.5 as a diffusers folder or name: brings the tokenizer and what `files` lacks.
             torch_dtype: Of all networks; None: as released, float32.
             scrambled_vae: As the constructor has it.
@@ -189,21 +244,27 @@ class FlashFacePipeline(StableDiffusionLoraLoaderMixin, DiffusionPipeline):
         Raises:
             FileNotFoundError: If `flashface.ckpt` is not there.
             CheckpointError: If a file is of another layout, damaged, or holds values that are not finite.
+            ValueError: If no base is given.
         """
-        paths = find_files(files)
-        state = read_state(paths["unet"])
+        if base is None:
+            raise ValueError(
+                "FlashFace's release has no tokenizer: give base=, a folder or name of Stable Diffusion 1.5 in "
+                "diffusers' layout, which also brings what the files lack."
+            )
+        given = [Path(files)] if isinstance(files, str | Path) else [Path(file) for file in files]
+        names = [file.path for file in PUBLISHED_BASE.files]
+        path = find_files(PUBLISHED, [path for path in given if path.name not in names])["flashface.ckpt"]
+        state = read_state(path)
+        check_finite({key: tensor for key, tensor in state.items() if not _is_unused(key)}, str(path))
         config = released_config(state)
-        with init_empty_weights():
-            unet, reference_unet = AdditiveUNet(in_channels=5, **config), UNet2DConditionModel(**config)
         parts: dict[str, Any] = {
-            "unet": _filled(unet, state, denoiser_keys(), paths["unet"]),
-            "reference_unet": _filled(reference_unet, state, reference_keys(), paths["unet"]),
-            "vae": _base_part(AutoencoderKL, "vae", vae_keys(), paths, base),
-            "text_encoder": _base_part(CLIPTextModel, "text_encoder", TEXT_KEYS, paths, base),
-            "tokenizer": CLIPTokenizer.from_pretrained(base, subfolder="tokenizer"),
-            "scheduler": TrailingDDIMScheduler(),
+            file.component: load_component(PUBLISHED, file.component, [(file, state, str(path))], config)
+            for file in PUBLISHED.files
         }
-        pipe = cls(**parts, scrambled_vae=scrambled_vae)
+        for file in PUBLISHED_BASE.files:
+            parts[file.component] = _base_part(file, given, base)
+        tokenizer = CLIPTokenizer.from_pretrained(base, subfolder="tokenizer")
+        pipe = cls(**parts, tokenizer=tokenizer, scheduler=TrailingDDIMScheduler(), scrambled_vae=scrambled_vae)
         return pipe.to(dtype=torch_dtype) if torch_dtype is not None else pipe
 
     @torch.no_grad()
@@ -441,30 +502,6 @@ def check_weights(weights: Sequence[float] | None, count: int) -> list[float]:
     return list(weights)
 
 
-def find_files(files: str | Path | Mapping[str, str | Path]) -> dict[str, Path]:
-    """Paths of the released files by component.
-
-    Raises:
-        FileNotFoundError: If a file that was named, or `flashface.ckpt`, is not there.
-    """
-    if isinstance(files, Mapping):
-        paths = {name: Path(path) for name, path in files.items()}
-    elif Path(files).is_dir():
-        paths = {name: Path(files) / file for name, file in FILES.items() if (Path(files) / file).exists()}
-    else:
-        paths = {"unet": Path(files)}
-    unknown = set(paths) - set(FILES)
-    if unknown:
-        raise ValueError(f"{sorted(unknown)} are no components of FlashFace's release; there are {sorted(FILES)}.")
-    if "unet" not in paths or not all(path.is_file() for path in paths.values()):
-        missing = sorted(str(path) for path in paths.values() if not path.is_file()) or [f"{files}/{FILES['unet']}"]
-        raise FileNotFoundError(
-            f"there is no {', '.join(missing)}; FlashFace needs flashface.ckpt (about 10 GB, MIT) from "
-            "huggingface.co/shilongz/FlashFace-SD1.5."
-        )
-    return paths
-
-
 def _as_read(bank: ReferenceBank, weights: Sequence[float]) -> list[ReadBank]:
     """The faces as sequences to be read: those of one weight behind each other."""
     found: list[ReadBank] = []
@@ -475,20 +512,24 @@ def _as_read(bank: ReferenceBank, weights: Sequence[float]) -> list[ReadBank]:
     return found
 
 
-def _filled(network: Any, state: Mapping[str, Tensor], keymap: KeyMap, path: Path) -> Any:
-    """An empty network with the weights of a file, ready to run."""
-    check_finite({key: value for key, value in state.items() if keymap.reason_ignored(key) is None}, str(path))
-    load_published(network, state, keymap, source=str(path))
-    return network.eval().requires_grad_(False)
+def _is_unused(key: str) -> bool:
+    """Whether neither network takes a key of `flashface.ckpt`."""
+    return all(file.keymap.reason_ignored(key) is not None for file in PUBLISHED.files)
 
 
-def _base_part(kind: Any, name: str, keymap: KeyMap, paths: Mapping[str, Path], base: str | Path) -> Any:
-    """The autoencoder or text encoder: from its released file if there is one, else from the base."""
-    if name not in paths:
-        return kind.from_pretrained(base, subfolder=name)
+def _base_part(file: PublishedFile, given: Sequence[Path], base: str | Path) -> Any:
+    """The autoencoder or text encoder: from its released file if there is one among those given, else from the base."""
+    kind: Any = {"vae": AutoencoderKL, "text_encoder": CLIPTextModel}[file.component]
+    candidates = [path / file.path if path.is_dir() else path for path in given]
+    path = next((path for path in candidates if path.name == file.path and path.is_file()), None)
+    if path is None:
+        return kind.from_pretrained(base, subfolder=file.component)
+    state = read_state(path)
+    check_finite(state, str(path))
     with init_empty_weights():
         if kind is AutoencoderKL:
-            network = kind.from_config(kind.load_config(base, subfolder=name))
+            network = kind.from_config(kind.load_config(base, subfolder=file.component))
         else:
-            network = kind(kind.config_class.from_pretrained(base, subfolder=name))
-    return _filled(network, read_state(paths[name]), keymap, paths[name])
+            network = kind(kind.config_class.from_pretrained(base, subfolder=file.component))
+    load_published(network, state, file.keymap, source=str(path))
+    return network.eval()

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from types import MappingProxyType
 
 from referencenet.checkpoints.published import PublishedFile, PublishedSet
-from referencenet.methods import animate_anyone
+from referencenet.methods import animate_anyone, flashface
 
 
 def _by_name(*sets: PublishedSet) -> Mapping[str, PublishedSet]:
@@ -15,17 +15,23 @@ def _by_name(*sets: PublishedSet) -> Mapping[str, PublishedSet]:
     return MappingProxyType(dict(zip(names, sets, strict=True)))
 
 
-PUBLISHED = _by_name(animate_anyone.PUBLISHED, animate_anyone.PUBLISHED_REENACT)
+PUBLISHED = _by_name(
+    animate_anyone.PUBLISHED,
+    animate_anyone.PUBLISHED_REENACT,
+    flashface.PUBLISHED,
+    flashface.PUBLISHED_BASE,
+)
 
 PIPELINES = MappingProxyType({
     "animate_anyone": animate_anyone.AnimateAnyonePipeline,
     "animate_anyone.moore": animate_anyone.AnimateAnyonePipeline,
     "animate_anyone.reenact": animate_anyone.FaceReenactmentPipeline,
+    "flashface": flashface.FlashFacePipeline,
 })  # fmt: skip
 """System, or set of a system, to the pipeline that reads it."""
 
 
-def find_by_manifest(name: str) -> tuple[PublishedSet, PublishedFile] | None:
-    """The row whose key list is called so."""
+def find_by_manifest(name: str) -> list[tuple[PublishedSet, PublishedFile]]:
+    """The rows whose key list is called so: one per component that the file fills."""
     rows = ((published, file) for published in PUBLISHED.values() for file in published.files)
-    return next(((published, file) for published, file in rows if file.manifest == name), None)
+    return [(published, file) for published, file in rows if file.manifest == name]
