@@ -1,5 +1,1 @@
-"""One file per published system."""
-
-from referencenet.methods.reference_only import Reference, reference, share
-
-__all__ = ["Reference", "reference", "share"]
+"""One file per published system; `referencenet` itself is their front door."""

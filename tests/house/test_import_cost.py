@@ -1,0 +1,29 @@
+"""Importing the package loads nothing that is not needed: counted in modules, in fresh processes."""
+
+import json
+import subprocess
+import sys
+
+OPTIONAL = {"av", "hypothesis", "mkdocs", "peft", "pytest", "resvg_py", "rich", "typer"}
+
+
+def loaded_by(statement):
+    """The modules that a fresh process has loaded after a statement."""
+    code = f"{statement}\nimport json, sys\nprint(json.dumps(sorted(sys.modules)))"
+    result = subprocess.run([sys.executable, "-W", "ignore", "-c", code], capture_output=True, text=True, check=True)
+    return set(json.loads(result.stdout.splitlines()[-1]))
+
+
+def test_import_alone_loads_no_other_package():
+    packages = {name.split(".")[0] for name in loaded_by("import referencenet")}
+    assert not packages & (OPTIONAL | {"torch", "diffusers", "transformers", "numpy", "PIL"})
+
+
+def test_using_reference_costs_little_more_than_diffusers_and_loads_no_optional_package():
+    theirs = loaded_by("from diffusers import StableDiffusionPipeline")
+    ours = loaded_by("from referencenet import *")
+    optional = {name.split(".")[0] for name in ours - theirs} & OPTIONAL
+    assert not optional, (
+        f"{sorted(optional)} are loaded by `from referencenet import *`; import them where they are used"
+    )
+    assert len(ours) <= 1.2 * len(theirs), f"{len(ours)} modules are loaded, diffusers alone loads {len(theirs)}"
