@@ -19,6 +19,8 @@ from referencenet.version import __version__
 COMMANDS = {
     "demo": "See it work: four characters, with and without reference, with scores.",
     "generate": "Draw pictures that refer to pictures.",
+    "animate": "Animate the person of a picture after a film of poses.",
+    "convert": "Turn released weight files into a pipeline folder.",
     "methods": "List the published systems and their state here.",
     "verify": "Compare our outputs with those of the published implementations.",
     "benchmark": "Measure how much of a character the built-in model brings over.",

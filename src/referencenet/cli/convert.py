@@ -12,13 +12,17 @@ from referencenet.methods.published import PIPELINES
 
 SHARD = "2GB"  # written at once, so that memory stays below that of the largest file
 
+app = typer.Typer()
 
+
+@app.command()
 def convert(
     system: Annotated[str, typer.Argument(help=f"One of {', '.join(PIPELINES)}.")],
     files: Annotated[list[Path], typer.Argument(help="The folder with the released files, or the files one by one.")],
     out: Annotated[Path, typer.Option("--out", "-o", help="Folder to write, which from_pretrained reads.")],
     base: Annotated[
-        str | None, typer.Option(metavar="FOLDER|HUB_ID", help="The base model, if its configuration is not the usual one.")
+        str | None,
+        typer.Option(metavar="FOLDER|HUB_ID", help="The base model, if its configuration is not the usual one."),
     ] = None,
     vae: Annotated[Path | None, typer.Option(help="The autoencoder's folder, if it is not among the files.")] = None,
     image_encoder: Annotated[Path | None, typer.Option(help="CLIP's folder, if it is not among the files.")] = None,
@@ -28,7 +32,9 @@ def convert(
     Try: `refnet convert animate_anyone pretrained_weights/ --out animate-anyone`
     """
     parts = {"vae": vae, "image_encoder": image_encoder}
-    path = run_convert(system, files, out, base=base, **{name: part for name, part in parts.items() if part is not None})
+    path = run_convert(
+        system, files, out, base=base, **{name: part for name, part in parts.items() if part is not None}
+    )
     Console().print(f"converted: {path}", soft_wrap=True)
 
 

@@ -414,7 +414,7 @@ class AnimateAnyonePipeline(DiffusionPipeline):
         self.scheduler.set_timesteps(num_inference_steps, device=self._execution_device)
         shape = (num_films, self.denoising_unet.config.in_channels, frames, condition.shape[-2], condition.shape[-1])
         latents = self.prepare_latents(shape, generator, latents)
-        mine, share = (None, None) if not across_processes else _spread(len(plan))
+        mine, share = (None, None) if not across_processes else _spread(len(plan), latents)
         guidance = {"guidance_scale": guidance_scale, "guidance_rescale": guidance_rescale}
         bar = self.progress_bar(total=num_inference_steps)
         with self.reading(bank, films=num_films, **guidance) as predict, bar:
@@ -730,13 +730,15 @@ def _as_output(pictures: Tensor, output_type: OutputType) -> list[list[Image.Ima
     return [[Image.fromarray(frame) for frame in film] for film in (array * 255).round().astype(np.uint8)]
 
 
-def _spread(num_windows: int) -> tuple[list[int], Callable[[Tensor], Tensor]]:
-    """This process's windows, and the sum over all processes."""
+def _spread(num_windows: int, latents: Tensor) -> tuple[list[int], Callable[[Tensor], Tensor]]:
+    """This process's windows, and the sum over all processes; all begin with the first one's noise."""
     if not torch.distributed.is_initialized():
         raise ValueError(
             "across_processes=True needs torch.distributed; start the script with `accelerate launch` and make an "
             "accelerate.PartialState first, or leave the option away."
         )
+
+    torch.distributed.broadcast(latents, src=0)
 
     def add_up(total: Tensor) -> Tensor:
         torch.distributed.all_reduce(total)

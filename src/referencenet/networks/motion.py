@@ -12,7 +12,7 @@ import inspect
 from typing import Any, Literal
 
 import torch
-from diffusers import UNetMotionModel
+from diffusers import ModelMixin, UNetMotionModel
 from diffusers.models.unets.unet_motion_model import AnimateDiffTransformer3D, UNetMotionOutput
 from torch import Tensor, nn
 
@@ -45,7 +45,7 @@ class AddingConv2d(nn.Conv2d):
         return convolved + addend if addend.shape[1] else convolved
 
 
-class SpatioTemporalUNet(UNetMotionModel):
+class SpatioTemporalUNet(UNetMotionModel, ModelMixin):  # diffusers loads a component whose file names ModelMixin
     """UNetMotionModel with a norm span and a place for spatial conditions.
 
     Args:

@@ -9,13 +9,13 @@ from __future__ import annotations
 from functools import wraps
 from typing import Any
 
-from diffusers import UNet2DConditionModel
+from diffusers import ModelMixin, UNet2DConditionModel
 from torch import nn
 
 from referencenet.networks.single_token import skip_single_tokens
 
 
-class ReferenceUNet(UNet2DConditionModel):
+class ReferenceUNet(UNet2DConditionModel, ModelMixin):  # diffusers loads a component whose file names ModelMixin
     """diffusers' UNet2DConditionModel whose output is what its last up block leaves: (batch, first width, h, w)."""
 
     @wraps(UNet2DConditionModel.__init__)

@@ -1,0 +1,110 @@
+"""Tiny pipelines with random weights: the whole path of a system in seconds, for trying an installation. Results mean nothing.
+
+Weights are drawn from a seed, parameter by parameter, so they are the same on every machine and no global state moves.
+"""
+
+from __future__ import annotations
+
+import zlib
+from collections.abc import Callable, Mapping
+from types import MappingProxyType
+from typing import Any
+
+import torch
+from diffusers import AutoencoderKL, DDIMScheduler, UNet2DConditionModel
+from torch import nn
+from transformers import CLIPImageProcessor, CLIPVisionConfig, CLIPVisionModelWithProjection
+
+from referencenet.methods.animate_anyone import (
+    SCHEDULER,
+    AnimateAnyonePipeline,
+    FaceReenactmentPipeline,
+    build_denoising_unet,
+    build_pose_guider,
+    build_reference_unet,
+)
+from referencenet.networks.layout import SD15_UNET, picture_config
+
+TINY_UNET: Mapping[str, Any] = SD15_UNET | {
+    "sample_size": 8,
+    "block_out_channels": (8, 16),
+    "layers_per_block": 1,
+    "down_block_types": ("CrossAttnDownBlock2D", "DownBlock2D"),
+    "up_block_types": ("UpBlock2D", "CrossAttnUpBlock2D"),
+    "cross_attention_dim": 16,
+    "attention_head_dim": 2,
+    "norm_num_groups": 4,
+}  # fmt: skip
+"""Stable Diffusion's UNet with two narrow levels."""
+
+
+def tiny_animate_anyone(seed: int = 0) -> AnimateAnyonePipeline:
+    """Animate Anyone with random weights."""
+    return AnimateAnyonePipeline(
+        **_film_parts(seed),
+        reference_unet=filled(build_reference_unet(TINY_UNET), seed + 1),
+        pose_guider=filled(build_pose_guider(TINY_UNET), seed + 2),
+    )
+
+
+def tiny_reenactment(seed: int = 0) -> FaceReenactmentPipeline:
+    """The face re-enactment model with random weights."""
+    return FaceReenactmentPipeline(
+        **_film_parts(seed),
+        reference_unet=filled(UNet2DConditionModel(**picture_config(TINY_UNET)), seed + 1),
+        pose_guider1=filled(build_pose_guider(TINY_UNET), seed + 2),
+        pose_guider2=filled(build_pose_guider(TINY_UNET), seed + 3),
+    )
+
+
+RANDOM_TINY: Mapping[str, Callable[[], Any]] = MappingProxyType({
+    "animate_anyone": tiny_animate_anyone,
+    "animate_anyone.moore": tiny_animate_anyone,
+    "animate_anyone.reenact": tiny_reenactment,
+})  # fmt: skip
+"""System to what makes its tiny pipeline."""
+
+
+def filled(module: Any, seed: int) -> Any:
+    """Fill a module's parameters with seeded noise of the size that keeps activations near one."""
+    with torch.no_grad():
+        for name, parameter in module.named_parameters():
+            generator = torch.Generator().manual_seed(zlib.crc32(f"{seed}/{name}".encode()))
+            noise = torch.randn(parameter.shape, generator=generator)
+            if parameter.ndim > 1:
+                parameter.copy_(noise * parameter[0].numel() ** -0.5)
+            else:
+                parameter.copy_(noise * 0.1 + (1 if name.endswith(".weight") else 0))
+    return module.eval().requires_grad_(False)
+
+
+def _film_parts(seed: int) -> dict[str, Any]:
+    """What both models have: autoencoder, CLIP, denoiser, scheduler."""
+    vae: nn.Module = AutoencoderKL(
+        block_out_channels=(4, 4, 8, 8),
+        down_block_types=("DownEncoderBlock2D",) * 4,
+        up_block_types=("UpDecoderBlock2D",) * 4,
+        layers_per_block=1,
+        norm_num_groups=2,
+        latent_channels=4,
+        sample_size=64,
+        force_upcast=False,
+    )
+    clip = CLIPVisionModelWithProjection(
+        CLIPVisionConfig(
+            hidden_size=8,
+            intermediate_size=12,
+            num_hidden_layers=1,
+            num_attention_heads=2,
+            image_size=32,
+            patch_size=8,
+            projection_dim=TINY_UNET["cross_attention_dim"],
+        )
+    )
+    return {
+        "vae": filled(vae, seed + 4),
+        "image_encoder": filled(clip, seed + 5),
+        "image_processor": CLIPImageProcessor(),
+        "denoising_unet": filled(build_denoising_unet(TINY_UNET), seed + 6),
+        "scheduler": DDIMScheduler(**SCHEDULER),
+    }
