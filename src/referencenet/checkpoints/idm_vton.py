@@ -1,0 +1,220 @@
+"""IDM-VTON's released files as a row and tables: `yisol/IDM-VTON`, laid out like a pipeline folder of diffusers.
+
+The file `unet` holds two networks: TryonNet with its decoupled attention, and the resampler of the image prompt.
+Written for diffusers 0.25 (yisol/IDM-VTON, commit 0d5f3ec), the names are the current ones but for the few below.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from accelerate import init_empty_weights
+from diffusers import AutoencoderKL, UNet2DConditionModel
+from torch import device, nn
+from transformers import (
+    CLIPTextConfig,
+    CLIPTextModel,
+    CLIPTextModelWithProjection,
+    CLIPVisionConfig,
+    CLIPVisionModelWithProjection,
+)
+
+from referencenet.checkpoints.keymap import KeyMap, Split
+from referencenet.checkpoints.published import PublishedFile, PublishedSet
+from referencenet.networks.image_prompt import ImagePromptResampler, ImagePromptUNet
+
+SDXL_UNET: Mapping[str, Any] = {
+    "sample_size": 128,
+    "in_channels": 4,
+    "out_channels": 4,
+    "down_block_types": ("DownBlock2D", "CrossAttnDownBlock2D", "CrossAttnDownBlock2D"),
+    "up_block_types": ("CrossAttnUpBlock2D", "CrossAttnUpBlock2D", "UpBlock2D"),
+    "block_out_channels": (320, 640, 1280),
+    "layers_per_block": 2,
+    "transformer_layers_per_block": (1, 2, 10),
+    "attention_head_dim": (5, 10, 20),  # numbers of heads, as diffusers has called them since 2022
+    "use_linear_projection": True,
+    "cross_attention_dim": 2048,
+    "norm_num_groups": 32,
+}
+"""SDXL's UNet without its added embedding: GarmentNet."""
+
+CONFIG: Mapping[str, Mapping[str, Any]] = {
+    "unet": {
+        **SDXL_UNET,
+        "in_channels": 13,
+        "addition_embed_type": "text_time",
+        "addition_time_embed_dim": 256,
+        "projection_class_embeddings_input_dim": 2816,
+    },
+    "image_projection": {},
+    "garment_unet": SDXL_UNET,
+    "image_encoder": {
+        "hidden_size": 1280,
+        "intermediate_size": 5120,
+        "num_hidden_layers": 32,
+        "num_attention_heads": 16,
+        "patch_size": 14,
+        "projection_dim": 1024,
+        "hidden_act": "gelu",
+    },
+    "text_encoder": {
+        "hidden_size": 768,
+        "intermediate_size": 3072,
+        "num_hidden_layers": 12,
+        "num_attention_heads": 12,
+        "projection_dim": 768,
+    },
+    "text_encoder_2": {
+        "hidden_size": 1280,
+        "intermediate_size": 5120,
+        "num_hidden_layers": 32,
+        "num_attention_heads": 20,
+        "projection_dim": 1280,
+        "hidden_act": "gelu",
+    },
+    "vae": {
+        "block_out_channels": (128, 256, 512, 512),
+        "down_block_types": ("DownEncoderBlock2D",) * 4,
+        "up_block_types": ("UpDecoderBlock2D",) * 4,
+        "layers_per_block": 2,
+        "sample_size": 1024,
+        "scaling_factor": 0.13025,
+        "force_upcast": True,
+    },
+}
+"""Component to its configuration at full size."""
+
+ATTENTION = (r"(\.attn2\.processor\.to_[kv]_ip)\.weight$", r"\1.0.weight")
+"""diffusers lets several image prompts in; IDM-VTON has one."""
+
+RESAMPLER = KeyMap(
+    renames=[
+        (r"^encoder_hid_proj\.", ""),
+        (r"^(layers\.\d+)\.0\.norm1\.", r"\1.ln0."),
+        (r"^(layers\.\d+)\.0\.norm2\.", r"\1.ln1."),
+        (r"^(layers\.\d+)\.0\.to_out\.", r"\1.attn.to_out.0."),
+        (r"^(layers\.\d+)\.0\.to_", r"\1.attn.to_"),
+        (r"^(layers\.\d+)\.1\.0\.", r"\1.ff.0."),
+        (r"^(layers\.\d+)\.1\.1\.", r"\1.ff.1.net.0.proj."),
+        (r"^(layers\.\d+)\.1\.3\.", r"\1.ff.1.net.2."),
+    ],
+    splits=[
+        Split(
+            pattern=r"(layers\.\d+)\.attn\.to_kv\.weight", into=(r"\1.attn.to_k.weight", r"\1.attn.to_v.weight"), dim=0
+        )
+    ],
+    ignored={r"(add_embedding|conv_\w+|down_blocks|mid_block|time_embedding|up_blocks)\..*": "belongs to TryonNet"},
+)
+TRYON_NET = KeyMap(renames=[ATTENTION], ignored={r"encoder_hid_proj\..*": "belongs to the image prompt's resampler"})
+GARMENT_NET = KeyMap(
+    ignored={r"add_embedding\..*": "GarmentNet gets no pooled text and no sizes; SDXL's file has them"}
+)
+OLD_BUFFER = {r".*embeddings\.position_ids": "a count from 0 on that older files store"}
+CLIP = KeyMap(ignored=OLD_BUFFER)
+CLIP_TEXT = KeyMap(renames=[(r"^text_model\.", "")], ignored=OLD_BUFFER)  # transformers 5 dropped the prefix here only
+
+
+def _with_buffers(make: type[nn.Module], config: Any) -> nn.Module:
+    """A network without weights whose buffers (position counts) are there."""
+    with device("cpu"), init_empty_weights(include_buffers=False):
+        return make(config)
+
+
+def build_tryon_net(config: Mapping[str, Any]) -> ImagePromptUNet:
+    """TryonNet."""
+    return ImagePromptUNet(**config["unet"])
+
+
+def build_garment_net(config: Mapping[str, Any]) -> UNet2DConditionModel:
+    """GarmentNet."""
+    return UNet2DConditionModel(**config["garment_unet"])
+
+
+def build_resampler(config: Mapping[str, Any]) -> ImagePromptResampler:
+    """The image prompt's resampler."""
+    return ImagePromptResampler(**config["image_projection"])
+
+
+def build_image_encoder(config: Mapping[str, Any]) -> nn.Module:
+    """CLIP ViT-H/14."""
+    return _with_buffers(CLIPVisionModelWithProjection, CLIPVisionConfig(**config["image_encoder"]))
+
+
+def build_text_encoder(config: Mapping[str, Any]) -> nn.Module:
+    """CLIP ViT-L/14's text model."""
+    return _with_buffers(CLIPTextModel, CLIPTextConfig(**config["text_encoder"]))
+
+
+def build_text_encoder_2(config: Mapping[str, Any]) -> nn.Module:
+    """OpenCLIP ViT-bigG/14's text model."""
+    return _with_buffers(CLIPTextModelWithProjection, CLIPTextConfig(**config["text_encoder_2"]))
+
+
+def build_vae(config: Mapping[str, Any]) -> AutoencoderKL:
+    """SDXL's VAE."""
+    return AutoencoderKL(**config["vae"])
+
+
+PUBLISHED = PublishedSet(
+    name="idm_vton.viton_hd",
+    source="huggingface.co/yisol/IDM-VTON (upper garments; yisol/IDM-VTON-DC: DressCode's upper, lower, dresses)",
+    licence="CC BY-NC-SA 4.0",
+    paper="2403.05139",
+    files=(
+        PublishedFile(
+            path="unet/diffusion_pytorch_model.bin",
+            component="unet",
+            keymap=TRYON_NET,
+            manifest="idm_vton-unet",
+        ),
+        PublishedFile(
+            path="unet/diffusion_pytorch_model.bin",
+            component="image_projection",
+            keymap=RESAMPLER,
+            manifest="idm_vton-unet",
+        ),
+        PublishedFile(
+            path="unet_encoder/diffusion_pytorch_model.safetensors",
+            component="garment_unet",
+            keymap=GARMENT_NET,
+            manifest="idm_vton-unet_encoder",
+        ),
+        PublishedFile(
+            path="image_encoder/model.safetensors",
+            component="image_encoder",
+            keymap=CLIP,
+            manifest="idm_vton-image_encoder",
+        ),
+        PublishedFile(
+            path="text_encoder/model.safetensors",
+            component="text_encoder",
+            keymap=CLIP_TEXT,
+            manifest="idm_vton-text_encoder",
+        ),
+        PublishedFile(
+            path="text_encoder_2/model.safetensors",
+            component="text_encoder_2",
+            keymap=CLIP,
+            manifest="idm_vton-text_encoder_2",
+        ),
+        PublishedFile(path="vae/diffusion_pytorch_model.safetensors", component="vae", manifest="idm_vton-vae"),
+    ),
+    build={
+        "unet": build_tryon_net,
+        "image_projection": build_resampler,
+        "garment_unet": build_garment_net,
+        "image_encoder": build_image_encoder,
+        "text_encoder": build_text_encoder,
+        "text_encoder_2": build_text_encoder_2,
+        "vae": build_vae,
+    },
+    base_config=CONFIG,
+    further={
+        "tokenizer": "the same place, folder tokenizer",
+        "tokenizer_2": "the same place, folder tokenizer_2",
+        "scheduler": "the same place, folder scheduler",
+    },
+)
+"""Both releases have these files; which one a folder holds, its weights do not tell."""
