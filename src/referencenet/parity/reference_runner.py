@@ -10,7 +10,13 @@ from typing import Any, NamedTuple
 
 import diffusers
 import torch
-from diffusers import SchedulerMixin, StableDiffusionPipeline, StableDiffusionXLPipeline, UNet2DConditionModel
+from diffusers import (
+    AutoencoderKL,
+    SchedulerMixin,
+    StableDiffusionPipeline,
+    StableDiffusionXLPipeline,
+    UNet2DConditionModel,
+)
 
 from referencenet.links.adain import AdaIN
 from referencenet.links.concat import Attention
@@ -100,16 +106,27 @@ def build_pipeline(case: Case) -> Pipeline:
         raise CaseError(f"{case.id}: the class of unet is {part['class']!r}; the kind knows UNet2DConditionModel")
     unet = construct(case, UNet2DConditionModel, part["config"]).eval()
     case.fill(unet, "unet")
-    scheduler = build_scheduler(case)
+    parts: dict[str, Any] = {"unet": unet, "scheduler": build_scheduler(case), "vae": tiny_vae(unet)}
     pipe: Pipeline
     if is_sdxl(case):
-        parts: dict[str, Any] = dict.fromkeys(("vae", "text_encoder", "text_encoder_2", "tokenizer", "tokenizer_2"))
-        pipe = StableDiffusionXLPipeline(unet=unet, scheduler=scheduler, **parts, add_watermarker=False)
+        absent = dict.fromkeys(("text_encoder", "text_encoder_2", "tokenizer", "tokenizer_2"))
+        pipe = StableDiffusionXLPipeline(**parts, **absent, add_watermarker=False)
     else:
-        parts = dict.fromkeys(("vae", "text_encoder", "tokenizer", "safety_checker", "feature_extractor"))
-        pipe = StableDiffusionPipeline(unet=unet, scheduler=scheduler, **parts, requires_safety_checker=False)
+        absent = dict.fromkeys(("text_encoder", "tokenizer", "safety_checker", "feature_extractor"))
+        pipe = StableDiffusionPipeline(**parts, **absent, requires_safety_checker=False)
     pipe.set_progress_bar_config(disable=True)
     return pipe
+
+
+def tiny_vae(unet: UNet2DConditionModel) -> AutoencoderKL:
+    """The smallest autoencoder that shrinks pictures 8 times; nothing is ever decoded."""
+    return AutoencoderKL(
+        down_block_types=("DownEncoderBlock2D",) * 4,
+        up_block_types=("UpDecoderBlock2D",) * 4,
+        block_out_channels=(4,) * 4,
+        norm_num_groups=2,
+        latent_channels=unet.config["in_channels"],
+    )
 
 
 def build_scheduler(case: Case) -> Any:
