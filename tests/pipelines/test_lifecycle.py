@@ -345,6 +345,21 @@ def test_freeu_and_a_reference_both_take_part():
     assert not torch.allclose(linked, without, rtol=1e-3)
 
 
+def test_a_compiled_unet_can_be_linked_and_compiles_once():
+    usual = tiny("sd")
+    with reference(usual.pipe, picture(1), links=BOTH):
+        expected = usual(num_inference_steps=3)
+    pipeline = tiny("sd")
+    torch._dynamo.reset()
+    pipeline.pipe.unet = torch.compile(pipeline.pipe.unet, backend="eager", fullgraph=True)
+    with reference(pipeline.pipe, picture(1), links=BOTH):
+        pipeline(num_inference_steps=1)
+        with torch._dynamo.config.patch(error_on_recompile=True):
+            linked = pipeline(num_inference_steps=3)
+    torch._dynamo.reset()
+    assert relative_error(linked, expected) < ROUNDING
+
+
 def test_a_processor_that_a_user_sets_inside_stays():
     pipeline = tiny("sd")
     with reference(pipeline.pipe, picture(1)):
