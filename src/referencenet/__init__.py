@@ -13,11 +13,13 @@ if TYPE_CHECKING:
     from referencenet.links.attach import Link, attach, write
     from referencenet.links.bank import ReferenceBank
     from referencenet.links.concat import Attention
+    from referencenet.methods.idm_vton import IDMVTONPipeline
     from referencenet.methods.reference_only import Reference, reference, share
 
 __all__ = [
     "AdaIN",
     "Attention",
+    "IDMVTONPipeline",
     "Link",
     "Reference",
     "ReferenceBank",
@@ -31,6 +33,7 @@ __all__ = [
 _HOMES = {
     "AdaIN": "links.adain",
     "Attention": "links.concat",
+    "IDMVTONPipeline": "methods.idm_vton",
     "Link": "links.attach",
     "Reference": "methods.reference_only",
     "ReferenceBank": "links.bank",

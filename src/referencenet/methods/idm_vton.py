@@ -251,9 +251,9 @@ class IDMVTONPipeline(StableDiffusionXLInpaintPipeline):
         tokenizers = {name: _find_part(name, folder, base) for name in ("tokenizer", "tokenizer_2")}
         has_scheduler = (folder / "scheduler" / "scheduler_config.json").is_file()
         sizes = {**PUBLISHED.base_config, **(configs or {})}
-        parts: dict[str, Any] = {
-            name: read_component(PUBLISHED, name, paths, sizes).to(torch_dtype) for name in PUBLISHED.components
-        }
+        parts: dict[str, Any] = {name: read_component(PUBLISHED, name, paths, sizes) for name in PUBLISHED.components}
+        if torch_dtype is not None:
+            parts = {name: part.to(torch_dtype) for name, part in parts.items()}
         parts |= {name: CLIPTokenizer.from_pretrained(path) for name, path in tokenizers.items()}
         scheduler = (
             DDPMScheduler.from_pretrained(folder, subfolder="scheduler")

@@ -3,8 +3,9 @@
 from collections.abc import Mapping
 from types import MappingProxyType
 
+from referencenet.checkpoints import idm_vton as idm_vton_files
 from referencenet.checkpoints.published import PublishedFile, PublishedSet
-from referencenet.methods import animate_anyone, flashface
+from referencenet.methods import animate_anyone, flashface, idm_vton
 
 
 def _by_name(*sets: PublishedSet) -> Mapping[str, PublishedSet]:
@@ -20,6 +21,7 @@ PUBLISHED = _by_name(
     animate_anyone.PUBLISHED_REENACT,
     flashface.PUBLISHED,
     flashface.PUBLISHED_BASE,
+    idm_vton_files.PUBLISHED,
 )
 
 PIPELINES = MappingProxyType({
@@ -27,6 +29,7 @@ PIPELINES = MappingProxyType({
     "animate_anyone.moore": animate_anyone.AnimateAnyonePipeline,
     "animate_anyone.reenact": animate_anyone.FaceReenactmentPipeline,
     "flashface": flashface.FlashFacePipeline,
+    "idm_vton": idm_vton.IDMVTONPipeline,
 })  # fmt: skip
 """System, or set of a system, to the pipeline that reads it."""
 

@@ -11,10 +11,20 @@ from types import MappingProxyType
 from typing import Any
 
 import torch
-from diffusers import AutoencoderKL, DDIMScheduler, UNet2DConditionModel
+from diffusers import AutoencoderKL, DDIMScheduler, DDPMScheduler, UNet2DConditionModel
 from torch import nn
-from transformers import CLIPImageProcessor, CLIPVisionConfig, CLIPVisionModelWithProjection
+from transformers import (
+    CLIPImageProcessor,
+    CLIPTextConfig,
+    CLIPTextModel,
+    CLIPTextModelWithProjection,
+    CLIPTokenizer,
+    CLIPVisionConfig,
+    CLIPVisionModelWithProjection,
+)
 
+from referencenet.checkpoints.idm_vton import SDXL_UNET
+from referencenet.methods import idm_vton
 from referencenet.methods.animate_anyone import (
     SCHEDULER,
     AnimateAnyonePipeline,
@@ -23,6 +33,7 @@ from referencenet.methods.animate_anyone import (
     build_pose_guider,
     build_reference_unet,
 )
+from referencenet.networks.image_prompt import ImagePromptResampler, ImagePromptUNet
 from referencenet.networks.layout import SD15_UNET, picture_config
 
 TINY_UNET: Mapping[str, Any] = SD15_UNET | {
@@ -36,6 +47,19 @@ TINY_UNET: Mapping[str, Any] = SD15_UNET | {
     "norm_num_groups": 4,
 }  # fmt: skip
 """Stable Diffusion's UNet with two narrow levels."""
+
+TINY_SDXL_UNET: Mapping[str, Any] = SDXL_UNET | {
+    "sample_size": 8,
+    "block_out_channels": (8, 16),
+    "layers_per_block": 1,
+    "down_block_types": ("DownBlock2D", "CrossAttnDownBlock2D"),
+    "up_block_types": ("CrossAttnUpBlock2D", "UpBlock2D"),
+    "transformer_layers_per_block": (1, 2),
+    "attention_head_dim": (1, 2),
+    "cross_attention_dim": 16,
+    "norm_num_groups": 4,
+}
+"""Stable Diffusion XL's UNet with two narrow levels."""
 
 
 def tiny_animate_anyone(seed: int = 0) -> AnimateAnyonePipeline:
@@ -57,10 +81,54 @@ def tiny_reenactment(seed: int = 0) -> FaceReenactmentPipeline:
     )
 
 
+def tiny_idm_vton(seed: int = 0) -> idm_vton.IDMVTONPipeline:
+    """IDM-VTON with random weights."""
+    tokenizer = _letters()
+    unet = ImagePromptUNet(
+        **TINY_SDXL_UNET | {"in_channels": 13},
+        addition_embed_type="text_time",
+        addition_time_embed_dim=4,
+        projection_class_embeddings_input_dim=8 + 6 * 4,
+    )
+    resampler = ImagePromptResampler(
+        embed_dims=8, output_dims=16, hidden_dims=8, depth=1, dim_head=4, heads=2, num_queries=4
+    )
+    text_encoder, text_encoder_2 = (
+        make(
+            CLIPTextConfig(
+                vocab_size=len(tokenizer),
+                hidden_size=8,
+                intermediate_size=12,
+                num_hidden_layers=2,
+                num_attention_heads=2,
+                projection_dim=8,
+                bos_token_id=tokenizer.bos_token_id,
+                eos_token_id=tokenizer.eos_token_id,
+                pad_token_id=tokenizer.pad_token_id,
+            )
+        )
+        for make in (CLIPTextModel, CLIPTextModelWithProjection)
+    )
+    return idm_vton.IDMVTONPipeline(
+        vae=_vae(seed + 4),
+        text_encoder=filled(text_encoder, seed + 1),
+        text_encoder_2=filled(text_encoder_2, seed + 2),
+        tokenizer=tokenizer,
+        tokenizer_2=tokenizer,
+        unet=filled(unet, seed + 3),
+        image_projection=filled(resampler, seed + 6),
+        garment_unet=filled(UNet2DConditionModel(**TINY_SDXL_UNET), seed + 7),
+        image_encoder=_image_encoder(seed + 5),
+        feature_extractor=CLIPImageProcessor(size={"shortest_edge": 32}, crop_size={"height": 32, "width": 32}),
+        scheduler=DDPMScheduler(**idm_vton.SCHEDULER),
+    )
+
+
 RANDOM_TINY: Mapping[str, Callable[[], Any]] = MappingProxyType({
     "animate_anyone": tiny_animate_anyone,
     "animate_anyone.moore": tiny_animate_anyone,
     "animate_anyone.reenact": tiny_reenactment,
+    "idm_vton": tiny_idm_vton,
 })  # fmt: skip
 """System to what makes its tiny pipeline."""
 
@@ -78,8 +146,15 @@ def filled(module: Any, seed: int) -> Any:
     return module.eval().requires_grad_(False)
 
 
-def _film_parts(seed: int) -> dict[str, Any]:
-    """What both models have: autoencoder, CLIP, denoiser, scheduler."""
+def _letters() -> CLIPTokenizer:
+    """A tokenizer that knows the small letters, and no words."""
+    letters = [chr(code) for code in range(ord("a"), ord("z") + 1)]
+    words = [*letters, *(f"{letter}</w>" for letter in letters), "<|startoftext|>", "<|endoftext|>"]
+    return CLIPTokenizer(vocab={word: i for i, word in enumerate(words)}, merges=[], model_max_length=77)
+
+
+def _vae(seed: int) -> Any:
+    """Stable Diffusion's autoencoder, narrow."""
     vae: nn.Module = AutoencoderKL(
         block_out_channels=(4, 4, 8, 8),
         down_block_types=("DownEncoderBlock2D",) * 4,
@@ -90,6 +165,11 @@ def _film_parts(seed: int) -> dict[str, Any]:
         sample_size=64,
         force_upcast=False,
     )
+    return filled(vae, seed)
+
+
+def _image_encoder(seed: int) -> Any:
+    """CLIP's vision model, narrow."""
     clip = CLIPVisionModelWithProjection(
         CLIPVisionConfig(
             hidden_size=8,
@@ -101,9 +181,14 @@ def _film_parts(seed: int) -> dict[str, Any]:
             projection_dim=TINY_UNET["cross_attention_dim"],
         )
     )
+    return filled(clip, seed)
+
+
+def _film_parts(seed: int) -> dict[str, Any]:
+    """What both models of Animate Anyone have: autoencoder, CLIP, denoiser, scheduler."""
     return {
-        "vae": filled(vae, seed + 4),
-        "image_encoder": filled(clip, seed + 5),
+        "vae": _vae(seed + 4),
+        "image_encoder": _image_encoder(seed + 5),
         "image_processor": CLIPImageProcessor(),
         "denoising_unet": filled(build_denoising_unet(TINY_UNET), seed + 6),
         "scheduler": DDIMScheduler(**SCHEDULER),

@@ -165,6 +165,17 @@ METHODS = by_name(
             weights_licence="CC BY-NC-SA 4.0",
             base="SDXL inpainting, 13 channels",
             link="keys and values joined",
+            state="works",
+            entry="IDMVTONPipeline",
+            cases=(
+                "idm_vton-garmentnet",
+                "idm_vton-mask",
+                "idm_vton-resampler",
+                "idm_vton-sample",
+                "idm_vton-sample-noguidance",
+                "idm_vton-train",
+                "idm_vton-tryonnet",
+            ),
         ),
         Method(
             name="stable_garment",
