@@ -98,7 +98,10 @@ def test_controlnet_follows_its_picture(generate):
         (["--control", "pose=pose.png"], "Nothing follows --control pose; add --controlnet pose=FOLDER"),
         (["--controlnet", "pose=net"], "--controlnet pose has no picture to follow"),
         (["--control", "pose"], "it has the form KIND=PATH"),
-        (["--control", "depth=a.png", "--link", "referencenet"], "it follows pose only"),
+        (["--control", "depth=a.png", "--link", "referencenet"], "give --control pose=PICTURE"),
+        (["--link", "referencenet"], "give --control pose=PICTURE"),
+        (["--link", "referencenet", "--control", "pose=pose.png", "--strength", "0.5"], "does not take --strength"),
+        (["--link", "referencenet", "--control", "pose=pose.png", "-r", "b.png"], "more than one --reference"),
         (["--link", "magic"], "magic"),
         (["--device", "toaster"], "--device toaster cannot be used"),
         (["--settings", "model/model_index.json"], "is no settings.json of refnet generate"),
@@ -126,3 +129,17 @@ def test_models_that_are_not_there_are_told_in_one_line(generate, monkeypatch, m
     result, _ = generate(model=model)
     assert result.exit_code == 2, result.output
     assert message in result.output
+
+
+def test_model_of_another_kind_is_refused(generate):
+    result, _ = generate("--link", "referencenet", "--control", "pose=pose.png")
+    assert result.exit_code != 0
+    assert "Traceback" not in result.output
+
+
+@pytest.mark.parametrize("link", ["attention", "both", "referencenet"])
+def test_builtin_model_draws_in_64_pixels(generate, link):
+    control = ("--control", "pose=pose.png") if link == "referencenet" else ()
+    result, out = generate("--link", link, "--seed", "1", *control, model=None)
+    assert result.exit_code == 0, result.output
+    assert pixels(out / "seed-1.png").shape == (64, 64, 3)

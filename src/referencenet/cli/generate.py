@@ -20,7 +20,7 @@ from rich.console import Console
 from rich.markup import escape
 
 from referencenet.cli.console import progress_bar, tell
-from referencenet.cli.models import choose_device, choose_dtype, load_pipeline
+from referencenet.cli.models import BUILTIN, choose_device, choose_dtype, load_pipeline, load_referencenet
 from referencenet.cli.settings import (
     DtypeChoice,
     LinkChoice,
@@ -36,9 +36,10 @@ from referencenet.media.sheets import contact_sheet, write_image
 from referencenet.methods.reference_only import LinkName, Reference, reference
 from referencenet.version import __version__
 
-app = typer.Typer()
+app = typer.Typer(add_completion=False)
 
 LINKS: dict[str, list[LinkName]] = {"attention": ["attention"], "adain": ["adain"], "both": ["attention", "adain"]}
+BUILTIN_DEFAULTS = {"num_inference_steps": 20, "guidance_scale": 3.0}  # as `refnet benchmark builtin` measures it
 Draw = Callable[[int, Callable[[], None]], Image.Image]  # from a seed, calling back at every step
 
 
@@ -172,22 +173,36 @@ def _artist(settings: Settings, references: list[Reference]) -> Iterator[tuple[D
     """
     device = choose_device(settings.device)
     dtype = choose_dtype(settings.dtype, device)
-    pipe: Any = load_pipeline(settings.model, controlnets=pairs(settings.controlnet, "--controlnet"), dtype=dtype)
+    is_trained = settings.link == "referencenet"
+    if is_trained:
+        pipe: Any = load_referencenet(settings.model, dtype=dtype)
+    else:
+        pipe = load_pipeline(settings.model, controlnets=pairs(settings.controlnet, "--controlnet"), dtype=dtype)
     pipe.set_progress_bar_config(disable=True)
     pipe.to(device)
     settings = _settled(settings, pipe, device, dtype)
-    with reference(pipe, references, links=LINKS[settings.link], style_fidelity=settings.style_fidelity):
-        yield _drawer(pipe, settings), settings, _made_with(pipe)
-
-
-def _drawer(pipe: Any, settings: Settings) -> Draw:
-    """Bind the settings to the pipeline's call."""
     size = parse_size(settings.size or "")
-    conditions = [
-        resize(read_image(path), size, how="stretch", multiple=1)
-        for path in (pairs(settings.control, "--control")[kind] for kind in pairs(settings.controlnet, "--controlnet"))
+    if is_trained:
+        pose = read_image(pairs(settings.control, "--control")["pose"])
+        yield _drawer(pipe, settings, size, reference=references[0].image, pose=pose), settings, _made_with(pipe)
+        return
+    with reference(pipe, references, links=LINKS[settings.link], style_fidelity=settings.style_fidelity):
+        extra = {"negative_prompt": settings.negative_prompt or None, **_conditions(settings, size)}
+        yield _drawer(pipe, settings, size, **extra), settings, _made_with(pipe)
+
+
+def _conditions(settings: Settings, size: tuple[int, int]) -> dict[str, Any]:
+    """The pictures that ControlNets follow, in their order, as the pipeline takes them."""
+    paths = pairs(settings.control, "--control")
+    images = [
+        resize(read_image(paths[kind]), size, how="stretch", multiple=1)
+        for kind in pairs(settings.controlnet, "--controlnet")
     ]
-    extra = {"image": conditions if len(conditions) > 1 else conditions[0]} if conditions else {}
+    return {"image": images if len(images) > 1 else images[0]} if images else {}
+
+
+def _drawer(pipe: Any, settings: Settings, size: tuple[int, int], **extra: Any) -> Draw:
+    """Bind the settings to the pipeline's call."""
 
     def draw(seed: int, on_step: Callable[[], None]) -> Image.Image:
         def step_done(_pipe: Any, _step: int, _timestep: Any, tensors: dict[str, Any]) -> dict[str, Any]:
@@ -196,7 +211,6 @@ def _drawer(pipe: Any, settings: Settings) -> Draw:
 
         return pipe(
             prompt=settings.prompt,
-            negative_prompt=settings.negative_prompt or None,
             width=size[0],
             height=size[1],
             num_inference_steps=settings.steps,
@@ -211,7 +225,10 @@ def _drawer(pipe: Any, settings: Settings) -> Draw:
 
 def _settled(settings: Settings, pipe: Any, device: torch.device, dtype: torch.dtype) -> Settings:
     """Fill in what was left to the model, so that the written settings leave nothing open."""
-    defaults = inspect.signature(pipe.__call__).parameters
+    call = inspect.signature(pipe.__call__).parameters
+    defaults = {name: call[name].default for name in ("num_inference_steps", "guidance_scale")}
+    if settings.model == BUILTIN and settings.link != "referencenet":
+        defaults = BUILTIN_DEFAULTS
     scale = pipe.vae_scale_factor
     default_size = pipe.unet.config.sample_size * scale
     width, height = parse_size(settings.size or str(default_size))
@@ -220,8 +237,8 @@ def _settled(settings: Settings, pipe: Any, device: torch.device, dtype: torch.d
     return replace(
         settings,
         seed=random.SystemRandom().randrange(2**31) if settings.seed is None else settings.seed,
-        steps=settings.steps or defaults["num_inference_steps"].default,
-        guidance=defaults["guidance_scale"].default if settings.guidance is None else settings.guidance,
+        steps=settings.steps or defaults["num_inference_steps"],
+        guidance=defaults["guidance_scale"] if settings.guidance is None else settings.guidance,
         size=f"{width}x{height}",
         device=str(device),
         dtype=str(dtype).removeprefix("torch."),
@@ -252,16 +269,30 @@ def _read_references(settings: Settings) -> list[Reference]:
 def _check_controls(settings: Settings) -> None:
     """Check that every condition has something that follows it, and that its picture can be read."""
     pictures, nets = pairs(settings.control, "--control"), pairs(settings.controlnet, "--controlnet")
-    followed = {"pose"} if settings.link == "referencenet" else set(nets)
-    if settings.link == "referencenet" and nets:
-        raise ValueError("--link referencenet follows a pose by itself; leave --controlnet away.")
-    for kind in pictures.keys() - followed:
-        way = "it follows pose only" if settings.link == "referencenet" else f"add --controlnet {kind}=FOLDER"
-        raise ValueError(f"Nothing follows --control {kind}; {way}.")
-    for kind in set(nets) - pictures.keys():
+    if settings.link == "referencenet":
+        _check_referencenet(settings, pictures, nets)
+        nets = {"pose": settings.model}
+    for kind in pictures.keys() - nets.keys():
+        raise ValueError(f"Nothing follows --control {kind}; add --controlnet {kind}=FOLDER.")
+    for kind in nets.keys() - pictures.keys():
         raise ValueError(f"--controlnet {kind} has no picture to follow; add --control {kind}=PICTURE.")
     for path in pictures.values():
         read_image(path)
+
+
+def _check_referencenet(settings: Settings, pictures: dict[str, str], nets: dict[str, str]) -> None:
+    """Check that the trained ReferenceNet is asked for what it can do."""
+    if pictures.keys() != {"pose"} or nets:
+        raise ValueError("--link referencenet follows one skeleton: give --control pose=PICTURE, and no other control.")
+    published = Settings(prompt="", reference=())
+    unread = [
+        name
+        for name in ("mask", "result_mask", "negative_prompt", "strength", "style_fidelity")
+        if getattr(settings, name) != getattr(published, name)
+    ]
+    if unread or len(settings.reference) > 1:
+        options = ", ".join(f"--{name.replace('_', '-')}" for name in unread) or "more than one --reference"
+        raise ValueError(f"--link referencenet does not take {options}; use --link attention for that.")
 
 
 def _absolute(paths: list[str]) -> list[str]:

@@ -9,7 +9,7 @@ from rich.table import Table
 
 from referencenet.methods.registry import METHODS, find_method
 
-app = typer.Typer()
+app = typer.Typer(add_completion=False)
 
 
 @app.command()

@@ -7,6 +7,10 @@ from typing import Any
 import torch
 from diffusers import AutoPipelineForText2Image, ControlNetModel, DiffusionPipeline
 
+from referencenet.builtin.load import load
+from referencenet.methods.referencenet import ReferenceNetPipeline
+
+BUILTIN = "builtin"
 DTYPES = {"float32": torch.float32, "float16": torch.float16, "bfloat16": torch.bfloat16}
 
 
@@ -29,10 +33,10 @@ def choose_dtype(name: str, device: torch.device) -> torch.dtype:
 
 
 def load_pipeline(model: str, *, controlnets: Mapping[str, str], dtype: torch.dtype) -> DiffusionPipeline:
-    """Load a diffusers pipeline from a folder or from the Hugging Face hub.
+    """Load a diffusers pipeline.
 
     Args:
-        model: A folder that holds model_index.json, or an identifier on the hub.
+        model: `builtin`, a folder that holds model_index.json, or an identifier on the hub.
         controlnets: By kind, the folders or identifiers of ControlNets to put beside the UNet, in this order.
         dtype: Of all weights.
 
@@ -42,7 +46,10 @@ def load_pipeline(model: str, *, controlnets: Mapping[str, str], dtype: torch.dt
     Raises:
         ValueError: There is no such model, or it cannot be downloaded.
     """
-    pipe = _from_pretrained(DiffusionPipeline, "--model", model, "model_index.json", dtype)
+    if model == BUILTIN:
+        pipe: Any = load("base", dtype=dtype)
+    else:
+        pipe = _from_pretrained(DiffusionPipeline, "--model", model, "model_index.json", dtype)
     if not controlnets:
         return pipe
     nets = [
@@ -50,6 +57,17 @@ def load_pipeline(model: str, *, controlnets: Mapping[str, str], dtype: torch.dt
         for kind, path in controlnets.items()
     ]
     return AutoPipelineForText2Image.from_pipe(pipe, controlnet=nets[0] if len(nets) == 1 else nets)
+
+
+def load_referencenet(model: str, *, dtype: torch.dtype) -> ReferenceNetPipeline:
+    """Load a trained pose ReferenceNet: the built-in one, or one that `save_pretrained` wrote.
+
+    Raises:
+        ValueError: There is no such model, or it cannot be downloaded.
+    """
+    if model == BUILTIN:
+        return load("referencenet", dtype=dtype)
+    return _from_pretrained(ReferenceNetPipeline, "--model", model, "model_index.json", dtype)
 
 
 def _from_pretrained(kind: Any, option: str, name: str, index: str, dtype: torch.dtype) -> Any:

@@ -11,7 +11,7 @@ from referencenet.paperdoll.layouts import write_dataset
 
 Layout = Literal["viton-hd", "ubc", "tiktok", "hdtf", "flat"]
 
-app = typer.Typer()
+app = typer.Typer(add_completion=False)
 
 
 @app.command()

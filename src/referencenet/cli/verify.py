@@ -12,7 +12,7 @@ from referencenet.media.files import written_whole
 from referencenet.parity.report import as_json, exit_status, render
 from referencenet.parity.verify import verify
 
-app = typer.Typer()
+app = typer.Typer(add_completion=False)
 
 
 @app.command("verify")
