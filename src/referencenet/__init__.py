@@ -13,12 +13,17 @@ if TYPE_CHECKING:
     from referencenet.links.attach import Link, attach, write
     from referencenet.links.bank import ReferenceBank
     from referencenet.links.concat import Attention
+    from referencenet.methods.flashface import FlashFacePipeline
+    from referencenet.methods.animate_anyone import AnimateAnyonePipeline, FaceReenactmentPipeline
     from referencenet.methods.idm_vton import IDMVTONPipeline
     from referencenet.methods.reference_only import Reference, reference, share
 
 __all__ = [
     "AdaIN",
+    "AnimateAnyonePipeline",
     "Attention",
+    "FaceReenactmentPipeline",
+    "FlashFacePipeline",
     "IDMVTONPipeline",
     "Link",
     "Reference",
@@ -32,7 +37,10 @@ __all__ = [
 
 _HOMES = {
     "AdaIN": "links.adain",
+    "AnimateAnyonePipeline": "methods.animate_anyone",
     "Attention": "links.concat",
+    "FaceReenactmentPipeline": "methods.animate_anyone",
+    "FlashFacePipeline": "methods.flashface",
     "IDMVTONPipeline": "methods.idm_vton",
     "Link": "links.attach",
     "Reference": "methods.reference_only",

@@ -23,8 +23,9 @@ from transformers import (
     CLIPVisionModelWithProjection,
 )
 
+from referencenet.checkpoints.flashface import unet_config
 from referencenet.checkpoints.idm_vton import SDXL_UNET
-from referencenet.methods import idm_vton
+from referencenet.methods import flashface, idm_vton
 from referencenet.methods.animate_anyone import (
     SCHEDULER,
     AnimateAnyonePipeline,
@@ -33,8 +34,10 @@ from referencenet.methods.animate_anyone import (
     build_pose_guider,
     build_reference_unet,
 )
+from referencenet.networks.additive_unet import AdditiveUNet
 from referencenet.networks.image_prompt import ImagePromptResampler, ImagePromptUNet
 from referencenet.networks.layout import SD15_UNET, picture_config
+from referencenet.sampling.trailing_ddim import TrailingDDIMScheduler
 
 TINY_UNET: Mapping[str, Any] = SD15_UNET | {
     "sample_size": 8,
@@ -124,10 +127,38 @@ def tiny_idm_vton(seed: int = 0) -> idm_vton.IDMVTONPipeline:
     )
 
 
+def tiny_flashface(seed: int = 0) -> flashface.FlashFacePipeline:
+    """FlashFace with random weights."""
+    tokenizer = _letters()
+    config = unet_config(dim=32, dim_mult=(1, 2), context_dim=8, num_res_blocks=1, attn_scales=(1, 1 / 2))
+    config |= {"sample_size": 8}
+    text_encoder = CLIPTextModel(
+        CLIPTextConfig(
+            vocab_size=len(tokenizer),
+            hidden_size=8,
+            intermediate_size=12,
+            num_hidden_layers=2,
+            num_attention_heads=2,
+            bos_token_id=tokenizer.bos_token_id,
+            eos_token_id=tokenizer.eos_token_id,
+            pad_token_id=tokenizer.pad_token_id,
+        )
+    )
+    return flashface.FlashFacePipeline(
+        vae=_vae(seed + 4),
+        text_encoder=filled(text_encoder, seed + 1),
+        tokenizer=tokenizer,
+        unet=filled(AdditiveUNet(**config, in_channels=5), seed + 2),
+        reference_unet=filled(UNet2DConditionModel(**config), seed + 3),
+        scheduler=TrailingDDIMScheduler(),
+    )
+
+
 RANDOM_TINY: Mapping[str, Callable[[], Any]] = MappingProxyType({
     "animate_anyone": tiny_animate_anyone,
     "animate_anyone.moore": tiny_animate_anyone,
     "animate_anyone.reenact": tiny_reenactment,
+    "flashface": tiny_flashface,
     "idm_vton": tiny_idm_vton,
 })  # fmt: skip
 """System to what makes its tiny pipeline."""
