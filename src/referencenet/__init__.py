@@ -13,8 +13,8 @@ if TYPE_CHECKING:
     from referencenet.links.attach import Link, attach, write
     from referencenet.links.bank import ReferenceBank
     from referencenet.links.concat import Attention
-    from referencenet.methods.flashface import FlashFacePipeline
     from referencenet.methods.animate_anyone import AnimateAnyonePipeline, FaceReenactmentPipeline
+    from referencenet.methods.flashface import FlashFacePipeline
     from referencenet.methods.idm_vton import IDMVTONPipeline
     from referencenet.methods.reference_only import Reference, reference, share
 
