@@ -1,0 +1,82 @@
+"""What the documentation shows runs: Python blocks, options of commands, links; public names stand in it."""
+
+import importlib
+import re
+import shlex
+from pathlib import Path
+
+import pytest
+import typer
+
+from house.public import packages, public_names
+from house.source import ROOT
+from referencenet.cli.app import COMMANDS
+from tiny import half_mask, picture, tiny
+
+PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
+NAMES = [str(page.relative_to(ROOT)) for page in PAGES]
+WITH_CODE = [page for page in PAGES if "```python" in page.read_text(encoding="utf-8")]
+
+
+def blocks(page, language):
+    return re.findall(rf"^```{language}\n(.*?)^```", page.read_text(encoding="utf-8"), re.MULTILINE | re.DOTALL)
+
+
+@pytest.fixture(scope="module")
+def workplace(tmp_path_factory):
+    """A folder with the pictures that the pages name, and a tiny model where they look for Stable Diffusion."""
+    folder = tmp_path_factory.mktemp("docs")
+    tiny("sd").pipe.save_pretrained(folder / "stable-diffusion-v1-5" / "stable-diffusion-v1-5")
+    for number, name in enumerate(("hero", "garment")):
+        picture(number).save(folder / f"{name}.png")
+    half_mask().save(folder / "hero_mask.png")
+    return folder
+
+
+@pytest.mark.parametrize("page", WITH_CODE, ids=lambda page: page.name)
+def test_python_blocks_of_a_page_run_in_their_order(page, workplace, monkeypatch):
+    monkeypatch.chdir(workplace)
+    names: dict[str, object] = {}
+    for number, block in enumerate(blocks(page, "python")):
+        exec(compile(block, f"{page.name}, block {number + 1}", "exec"), names)  # the whole point of this test
+
+
+@pytest.mark.parametrize("page", PAGES, ids=NAMES)
+def test_commands_and_their_options_exist(page):
+    for block in blocks(page, "console") + blocks(page, "bash") + blocks(page, ""):
+        for line in block.replace("\\\n", " ").splitlines():
+            words = shlex.split(line.removeprefix("$ "), comments=True)
+            if words[:1] != ["refnet"] or len(words) < 2 or words[1].startswith("-"):
+                continue
+            assert words[1] in COMMANDS, f"{page}: there is no command {words[1]}"
+            command = typer.main.get_command(importlib.import_module(f"referencenet.cli.{words[1]}").app)
+            inner = getattr(command, "commands", {})
+            command = inner.get(words[2], command) if len(words) > 2 else command
+            known = {option for parameter in command.params for option in parameter.opts} | {"--help"}
+            unknown = {word.partition("=")[0] for word in words if word.startswith("-")} - known
+            assert not unknown, f"{page}: {line!r} has options that {words[1]} does not know: {sorted(unknown)}"
+
+
+@pytest.mark.parametrize("page", PAGES, ids=NAMES)
+def test_links_lead_somewhere(page):
+    for target in re.findall(r"\]\(([^)#\s]+)[^)]*\)", page.read_text(encoding="utf-8")):
+        assert "://" in target or (page.parent / target).exists(), f"{page}: nothing is at {target}"
+
+
+def test_every_public_name_is_documented():
+    text = "".join(page.read_text(encoding="utf-8") for page in PAGES)
+    reference = (ROOT / "docs" / "reference.md").read_text(encoding="utf-8")
+    bare = [
+        f"{package}.{name}" for package, name, _ in public_names() if package == "referencenet" and name not in text
+    ]
+    assert not bare, f"no page speaks of {bare}"
+    with_names = {package for package, _, _ in public_names()}
+    missing = [name for name in packages() if name in with_names and f"::: {name}\n" not in reference]
+    assert not missing, f"docs/reference.md does not list {missing}"
+
+
+def test_pages_name_no_file_that_is_gone():
+    text = (ROOT / "docs" / "architecture.md").read_text(encoding="utf-8")
+    for path in re.findall(r"`(tests/[\w/.]+)`", text):
+        assert (ROOT / path).exists(), f"docs/architecture.md names {path}, which is gone"
+    assert Path(ROOT / "LICENSE").read_text(encoding="utf-8").lstrip().startswith("Apache License")
