@@ -1,0 +1,6 @@
+"""Small networks that diffusers has not."""
+
+from referencenet.networks.observer import Observation, Observer
+from referencenet.networks.pose_guider import PoseGuider
+
+__all__ = ["Observation", "Observer", "PoseGuider"]

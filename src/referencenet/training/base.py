@@ -1,0 +1,201 @@
+"""Second stage: the text-to-image model, taught on single pictures and on sheets that show one character twice.
+
+Large models read a reference through their self-attention although nobody taught them to, because photographs and
+comics show the same person more than once. A small model learns it only where its pictures do so too. Half of the
+steps therefore show sheets: two pictures of one character, side by side or one above the other, at one noise level.
+The caption tells of one figure and mostly leaves out who it is; only that figure is learned from, so nothing but the
+other figure can tell. Prediction is of v (Salimans and Ho, 2022) on a schedule with zero terminal signal (Lin et
+al., 2023).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from diffusers import AutoencoderKL, DDIMScheduler, StableDiffusionPipeline, UNet2DConditionModel
+from torch import Tensor
+from transformers import CLIPTextModel, CLIPTokenizer
+
+from referencenet.training.data import PictureSet
+from referencenet.training.text import WIDTH, tokenize
+from referencenet.training.trainer import step_generator
+from referencenet.training.vae import LATENT_CHANNELS
+
+
+def make_unet() -> UNet2DConditionModel:
+    """The built-in model's UNet, untrained: attention at 16x16, at 8x8 and in the middle at 4x4; none at 32x32."""
+    return UNet2DConditionModel(
+        sample_size=32,
+        in_channels=LATENT_CHANNELS,
+        out_channels=LATENT_CHANNELS,
+        down_block_types=("DownBlock2D", "CrossAttnDownBlock2D", "CrossAttnDownBlock2D", "DownBlock2D"),
+        up_block_types=("UpBlock2D", "CrossAttnUpBlock2D", "CrossAttnUpBlock2D", "UpBlock2D"),
+        block_out_channels=(32, 64, 96, 96),
+        layers_per_block=1,
+        cross_attention_dim=WIDTH,
+        attention_head_dim=(1, 2, 3, 3),  # diffusers' name for the number of heads
+        norm_num_groups=16,
+    )
+
+
+def make_scheduler() -> DDIMScheduler:
+    """The schedule that the built-in model is trained on and samples with."""
+    return DDIMScheduler(
+        beta_start=0.00085,
+        beta_end=0.012,
+        beta_schedule="scaled_linear",
+        prediction_type="v_prediction",
+        rescale_betas_zero_snr=True,
+        timestep_spacing="trailing",
+        clip_sample=False,
+        set_alpha_to_one=True,
+        steps_offset=1,  # unused with trailing timesteps; diffusers warns without it
+    )
+
+
+def make_pipeline(
+    vae: AutoencoderKL, text_encoder: CLIPTextModel, tokenizer: CLIPTokenizer, unet: UNet2DConditionModel
+) -> StableDiffusionPipeline:
+    """An ordinary Stable Diffusion pipeline of these parts, without a progress bar."""
+    pipe = StableDiffusionPipeline(
+        vae=vae,
+        text_encoder=text_encoder,
+        tokenizer=tokenizer,
+        unet=unet,
+        scheduler=make_scheduler(),
+        safety_checker=None,  # pyright: ignore[reportArgumentType]
+        feature_extractor=None,  # pyright: ignore[reportArgumentType]
+        requires_safety_checker=False,
+    )
+    pipe.set_progress_bar_config(disable=True)
+    return pipe
+
+
+@dataclass(frozen=True, kw_only=True)
+class EncodedSet:
+    """A picture set as the diffusion model sees it.
+
+    Attributes:
+        pictures: The set itself.
+        latents: (count, 4, height, width) float32, scaled.
+        full: (count, tokens) token numbers of the captions.
+        plain: The same of the captions without identity.
+        empty: (tokens,) of the empty prompt.
+    """
+
+    pictures: PictureSet
+    latents: Tensor
+    full: Tensor
+    plain: Tensor
+    empty: Tensor
+
+    @classmethod
+    def of(cls, pictures: PictureSet, latents: Tensor, tokenizer: CLIPTokenizer) -> EncodedSet:
+        """Tokenize the captions of a set beside its latents."""
+        return cls(
+            pictures=pictures,
+            latents=latents,
+            full=tokenize(tokenizer, [record["caption"] for record in pictures.records]),
+            plain=tokenize(tokenizer, [record["plain"] for record in pictures.records]),
+            empty=tokenize(tokenizer, [""])[0],
+        )
+
+    def tokens(self, index: Tensor, told: Tensor) -> Tensor:
+        """Token numbers of pictures; `told` says per picture 0: nothing, 1: all but identity, 2: all."""
+        choices = torch.stack([self.empty.expand(len(index), -1), self.plain[index], self.full[index]])
+        return choices[told, torch.arange(len(index))]
+
+
+class BaseRecipe:
+    """Trains UNet and text encoder together.
+
+    Args:
+        unet: The denoiser.
+        text_encoder: Its text encoder.
+        tokenizer: Its tokenizer.
+        vae: The finished autoencoder, for sample sheets.
+        data: Training pictures.
+        prompts: Prompts of the sample sheet.
+        batch: Single pictures of a step; half as many sheets.
+        sheets: Share of the steps that show sheets, in [0, 1].
+        seed: Of the run.
+        device: Where to train.
+    """
+
+    name = "base"
+
+    def __init__(
+        self,
+        unet: UNet2DConditionModel,
+        text_encoder: CLIPTextModel,
+        tokenizer: CLIPTokenizer,
+        vae: AutoencoderKL,
+        data: EncodedSet,
+        *,
+        prompts: list[str],
+        batch: int = 32,
+        sheets: float = 0.5,
+        seed: int = 0,
+        device: torch.device | str = "cpu",
+    ) -> None:
+        self.device = torch.device(device)
+        self.unet, self.text_encoder = unet.to(self.device), text_encoder.to(self.device)
+        self.modules = {"unet": unet, "text_encoder": text_encoder}
+        self.pipe = make_pipeline(vae.to(self.device), text_encoder, tokenizer, unet)
+        self.data, self.prompts = data, prompts
+        self.batch, self.sheets, self.seed = batch, sheets, seed
+        self.schedule = make_scheduler()
+
+    def loss(self, step: int) -> dict[str, Tensor]:
+        """Mean squared error of v, on single pictures or on the told figures of sheets."""
+        generator = step_generator(self.seed, step)
+        if float(torch.rand((), generator=generator)) < self.sheets:
+            latents, tokens, learned = self._sheet_batch(generator)
+        else:
+            latents, tokens, learned = self._single_batch(generator)
+        latents, tokens, learned = latents.to(self.device), tokens.to(self.device), learned.to(self.device)
+        noise = torch.randn(latents.shape, generator=generator).to(self.device)
+        timestep = torch.randint(1000, (len(latents),), generator=generator).to(self.device)
+        noised = self.schedule.add_noise(latents, noise, timestep)  # pyright: ignore[reportArgumentType]
+        target = self.schedule.get_velocity(latents, noise, timestep)  # pyright: ignore[reportArgumentType]
+        context = self.text_encoder(tokens).last_hidden_state
+        error = (self.unet(noised, timestep, context).sample - target).square() * learned
+        loss = error.sum() / (learned.expand_as(error).sum())
+        return {"loss": loss}
+
+    def sheet(self) -> np.ndarray:
+        """Above single pictures of the prompts, below sheets without any telling of who."""
+        generator = torch.Generator().manual_seed(1)
+        options = {"guidance_scale": 3.0, "num_inference_steps": 20, "output_type": "np", "generator": generator}
+        singles = self.pipe(self.prompts, height=64, width=64, **options).images
+        twins = self.pipe(self.prompts[: len(self.prompts) // 2], height=64, width=128, **options).images
+        rows = [np.concatenate(list(singles), axis=1), np.concatenate(list(twins), axis=1)]
+        return (np.concatenate(rows, axis=0) * 255).round().astype(np.uint8)
+
+    def _single_batch(self, generator: torch.Generator) -> tuple[Tensor, Tensor, Tensor]:
+        """Latents, token numbers, and the weight of each latent in the loss."""
+        index = torch.randint(len(self.data.latents), (self.batch,), generator=generator)
+        told = _told(self.batch, (0.1, 0.3, 0.6), generator)
+        return self.data.latents[index], self.data.tokens(index, told), torch.ones(1, 1, 1, 1)
+
+    def _sheet_batch(self, generator: torch.Generator) -> tuple[Tensor, Tensor, Tensor]:
+        """As `_single_batch`, of two figures each; where nothing is told both are learned, else the told one."""
+        number = self.batch // 2
+        told_of, other = self.data.pictures.pairs(number, generator)
+        told = _told(number, (0.25, 0.6, 0.15), generator)
+        tokens = self.data.tokens(told_of, told)
+        side = -1 if float(torch.rand((), generator=generator)) < 0.5 else -2
+        swap = (torch.rand(number, generator=generator) < 0.5).view(-1, 1, 1, 1)
+        here, there = self.data.latents[told_of], self.data.latents[other]
+        latents = torch.cat([torch.where(swap, there, here), torch.where(swap, here, there)], dim=side)
+        silent = (told == 0).view(-1, 1, 1, 1)
+        first = (silent | ~swap).float().expand(-1, 1, *here.shape[2:])
+        second = (silent | swap).float().expand(-1, 1, *here.shape[2:])
+        return latents, tokens, torch.cat([first, second], dim=side)
+
+
+def _told(number: int, shares: tuple[float, float, float], generator: torch.Generator) -> Tensor:
+    """How much captions tell, (number,) of 0, 1 and 2, drawn with these shares."""
+    return torch.multinomial(torch.tensor(shares), number, replacement=True, generator=generator)

@@ -1,0 +1,267 @@
+"""Training the built-in model from nothing: `refnet train builtin`.
+
+Stages, each in a folder of its own and each resumable: pictures, vae, base, referencenet, observer; then `export`
+writes what the package ships. Every stage is skipped as soon as its schedule is done, so the same command goes on
+where it stopped.
+"""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+import torch
+from diffusers import AutoencoderKL, UNet2DConditionModel
+from torch import nn
+from transformers import CLIPTextModel, CLIPTokenizer
+
+from referencenet.methods.referencenet import ReferenceNetPipeline
+from referencenet.networks.observer import Observer
+from referencenet.paperdoll.scene import Scene
+from referencenet.training.base import BaseRecipe, EncodedSet, make_pipeline, make_unet
+from referencenet.training.data import PictureSet, draw_set
+from referencenet.training.observer import ObserverRecipe, aspects_of, make_observer
+from referencenet.training.parallel import join, leave, rank, wait, world_size
+from referencenet.training.pose_referencenet import ReferenceNetRecipe, make_referencenet
+from referencenet.training.text import make_text_encoder, make_tokenizer
+from referencenet.training.trainer import Schedule, fit
+from referencenet.training.vae import VaeRecipe, encode, make_vae, measure_scale, reconstruct
+
+STAGES = ("vae", "base", "referencenet", "observer")
+
+SCHEDULES = {
+    "vae": Schedule(steps=1200, learning_rate=1.2e-3, warmup=50, cooldown=0.9, decay=0.995, weight_decay=0.0),
+    "base": Schedule(steps=1500, learning_rate=1e-3, warmup=200, cooldown=0.1, decay=0.996),
+    "referencenet": Schedule(steps=1800, learning_rate=8e-4, warmup=80, cooldown=0.45, decay=0.995),
+    "observer": Schedule(steps=900, learning_rate=2e-3, warmup=100, cooldown=0.5, decay=0.99),
+}
+"""As the shipped weights were trained on two CPU cores. On a GPU ten times as many steps cost minutes."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Settings:
+    """What one training of the built-in model is.
+
+    Attributes:
+        folder: Of everything: pictures, runs, results.
+        characters: Of the training split.
+        scenes: Pictures of each character.
+        batch: Of a step, in all processes together; the other stages' batches follow from it.
+        seed: Of everything.
+        device: Where to train.
+        stretch: Factor on every stage's steps.
+        workers: Processes that draw.
+        quiet: No progress bars.
+    """
+
+    folder: Path
+    characters: int = 4000
+    scenes: int = 6
+    batch: int = 16
+    seed: int = 0
+    device: str = "cpu"
+    stretch: float = 1.0
+    workers: int = 2
+    quiet: bool = False
+
+    def schedule(self, stage: str) -> Schedule:
+        """The stage's schedule, stretched."""
+        schedule = SCHEDULES[stage]
+        return replace(schedule, steps=max(1, round(schedule.steps * self.stretch)))
+
+    def result(self, stage: str) -> Path:
+        """Where a finished stage lies."""
+        return self.folder / "results" / stage
+
+
+def train(settings: Settings, stages: Sequence[str] = STAGES, *, tell: Callable[[str], None] = lambda _: None) -> None:
+    """Train stages in their order, going on from whatever is there.
+
+    Args:
+        settings: Of the training.
+        stages: Some of `STAGES`; those before them must be finished.
+        tell: Told what begins.
+
+    Raises:
+        ValueError: If a stage is unknown.
+        FileNotFoundError: If a stage needs another that is not finished.
+    """
+    unknown = sorted(set(stages) - set(STAGES))
+    if unknown:
+        raise ValueError(f"there is no stage {', '.join(unknown)}; expected some of {', '.join(STAGES)}.")
+    join()
+    try:
+        if rank() == 0:
+            tell("pictures")
+            _draw(settings)
+        wait()
+        for stage in STAGES:
+            if stage in stages:
+                tell(stage)
+                _RUN[stage](settings)
+                wait()
+    finally:
+        leave()
+
+
+def export(settings: Settings, folder: Path, *, dtype: torch.dtype = torch.float16) -> float:
+    """Write finished stages as the package ships them.
+
+    Args:
+        settings: Of the finished training.
+        folder: Where; made anew.
+        dtype: Of the weights on disk.
+
+    Returns:
+        Megabytes written.
+
+    Raises:
+        FileNotFoundError: If a stage is not finished.
+    """
+    base = _finished(settings, "referencenet", "the export")
+    observer = _finished(settings, "observer", "the export")
+    shutil.rmtree(folder, ignore_errors=True)
+    net = ReferenceNetPipeline.from_pretrained(base, dtype=dtype)
+    make_pipeline(net.vae, net.text_encoder, net.tokenizer, net.unet).save_pretrained(folder / "base")
+    for part in ("reference_unet", "pose_guider"):
+        getattr(net, part).save_pretrained(folder / "referencenet" / part)
+    Observer.from_pretrained(observer, dtype=dtype).save_pretrained(folder / "observer")
+    return sum(path.stat().st_size for path in folder.rglob("*") if path.is_file()) / 1e6
+
+
+def _draw(settings: Settings) -> PictureSet:
+    """The training pictures."""
+    return draw_set(
+        settings.folder / "pictures" / "train",
+        characters=settings.characters,
+        scenes=settings.scenes,
+        seed=settings.seed + 1,
+        workers=settings.workers,
+    )
+
+
+def _shown(settings: Settings) -> PictureSet:
+    """A few pictures of other characters, for sample sheets."""
+    folder = settings.folder / "pictures" / f"validation{rank()}"
+    return draw_set(folder, which="validation", characters=10, scenes=2, seed=settings.seed + 2, workers=1)
+
+
+def _finished(settings: Settings, stage: str, wanted: str) -> Path:
+    """The folder of a stage that must be there."""
+    folder = settings.result(stage)
+    if not folder.is_dir():
+        raise FileNotFoundError(f"{wanted} needs the stage {stage}, which is not finished in {folder}; train it first.")
+    return folder
+
+
+def _train_vae(settings: Settings) -> None:
+    vae, pictures = make_vae(), _draw(settings).pictures
+    _initialise({"vae": vae}, settings.seed)
+    recipe = VaeRecipe(vae, pictures, batch=_share(settings.batch), seed=settings.seed, device=settings.device)
+    fit(recipe, settings.folder / "runs" / "vae", settings.schedule("vae"), quiet=settings.quiet)
+    if rank() == 0:
+        vae.eval().register_to_config(scaling_factor=round(measure_scale(vae, pictures[:500]), 5))
+        vae.save_pretrained(settings.result("vae"))
+
+
+def _train_base(settings: Settings) -> None:
+    recipe = _base_recipe(settings)
+    fit(recipe, settings.folder / "runs" / "base", settings.schedule("base"), quiet=settings.quiet)
+    if rank() == 0:
+        recipe.pipe.save_pretrained(settings.result("base"))
+
+
+def _train_referencenet(settings: Settings) -> None:
+    base = _base_recipe(settings, start=_finished(settings, "base", "referencenet"))
+    shown = _shown(settings)
+    tokenizer: CLIPTokenizer = base.pipe.tokenizer
+    pipe = make_referencenet(base.pipe.vae, base.pipe.text_encoder, tokenizer, base.pipe.unet)
+    _initialise({"pose_guider": pipe.pose_guider}, settings.seed, keep_zeros=True)
+    recipe = ReferenceNetRecipe(
+        pipe,
+        base,
+        shown=EncodedSet.of(shown, encode(pipe.vae, shown.pictures), tokenizer),
+        batch=_share(settings.batch),
+        seed=settings.seed + 1,
+        device=settings.device,
+    )
+    fit(recipe, settings.folder / "runs" / "referencenet", settings.schedule("referencenet"), quiet=settings.quiet)
+    if rank() == 0:
+        pipe.save_pretrained(settings.result("referencenet"))
+
+
+def _base_recipe(settings: Settings, start: Path | None = None) -> BaseRecipe:
+    """The second stage, from its first weights or from those of a finished one."""
+    vae = AutoencoderKL.from_pretrained(_finished(settings, "vae", "base")).to(settings.device)
+    pictures = _draw(settings)
+    tokenizer = make_tokenizer(record["caption"] for record in pictures.records)
+    data = EncodedSet.of(pictures, _latents(settings, vae, pictures), tokenizer)
+    if start is None:
+        unet, text_encoder = make_unet(), make_text_encoder(tokenizer)
+        _initialise({"unet": unet, "text_encoder": text_encoder}, settings.seed)
+    else:
+        unet = UNet2DConditionModel.from_pretrained(start, subfolder="unet")
+        text_encoder = CLIPTextModel.from_pretrained(start / "text_encoder")
+    return BaseRecipe(
+        unet.train(),
+        text_encoder.train(),
+        tokenizer,
+        vae,
+        data,
+        prompts=[record["caption"] for record in _shown(settings).records[:8]],
+        batch=_share(settings.batch),
+        seed=settings.seed,
+        device=settings.device,
+    )
+
+
+def _train_observer(settings: Settings) -> None:
+    vae = AutoencoderKL.from_pretrained(_finished(settings, "vae", "observer")).to(settings.device)
+    pictures = _draw(settings)
+    seen = [aspects_of(Scene.from_seeds(record["character"], record["scene"])) for record in pictures.records]
+    observer: Observer = make_observer(seen)
+    _initialise({"observer": observer}, settings.seed)
+    recipe = ObserverRecipe(
+        observer,
+        pictures,
+        seen,
+        restored=reconstruct(vae, pictures.pictures[:1200]),
+        batch=_share(2 * settings.batch),
+        seed=settings.seed,
+        device=settings.device,
+    )
+    fit(recipe, settings.folder / "runs" / "observer", settings.schedule("observer"), quiet=settings.quiet)
+    if rank() == 0:
+        observer.save_pretrained(settings.result("observer"))
+
+
+_RUN = {"vae": _train_vae, "base": _train_base, "referencenet": _train_referencenet, "observer": _train_observer}
+
+
+def _share(batch: int) -> int:
+    """What one process takes of a batch."""
+    return max(2, batch // world_size())
+
+
+def _latents(settings: Settings, vae: AutoencoderKL, pictures: PictureSet) -> torch.Tensor:
+    """The set's latents, encoded once: (count, 4, 32, 32)."""
+    path = settings.folder / "pictures" / "latents.npy"
+    if rank() == 0 and not (path.is_file() and len(np.load(path, mmap_mode="r")) == len(pictures)):
+        np.save(path, encode(vae, pictures.pictures).numpy())
+    wait()
+    return torch.from_numpy(np.load(path))
+
+
+def _initialise(modules: dict[str, nn.Module], seed: int, *, keep_zeros: bool = False) -> None:
+    """Make first weights depend on the seed alone, as wide as they were drawn; biases and norms stay as they are."""
+    generator = torch.Generator().manual_seed(seed)
+    for name in sorted(modules):
+        for parameter in modules[name].parameters():
+            if parameter.ndim < 2 or (keep_zeros and not parameter.any()):
+                continue
+            with torch.no_grad():
+                scale = float(parameter.std())
+                parameter.copy_(torch.randn(parameter.shape, generator=generator).clamp(-2, 2) * scale)

@@ -1,0 +1,139 @@
+"""Third stage: the pose ReferenceNet, on pairs of one character in two scenes, while the base model goes on learning.
+
+As Animate Anyone's first stage, but with one denoiser for both: the base model's UNet. Most steps teach it to read
+what the reference UNet writes and to follow the pose; the others are the second stage's, single pictures and sheets.
+Drawing is learned once, and a third of the weights need not be shipped. The reference UNet starts as a copy; the
+pose guider starts at zero. A tenth of the rows reads nothing, a tenth has no pose, and some have no prompt, so that
+guidance has something to move away from.
+"""
+
+from __future__ import annotations
+
+import copy
+
+import numpy as np
+import torch
+from diffusers import AutoencoderKL, UNet2DConditionModel
+from torch import Tensor
+from transformers import CLIPTextModel, CLIPTokenizer
+
+from referencenet.links.attach import attach, write
+from referencenet.methods.referencenet import ReferenceNetPipeline
+from referencenet.networks.pose_guider import PoseGuider, added_after_first_convolution
+from referencenet.training.base import BaseRecipe, EncodedSet, make_scheduler
+from referencenet.training.trainer import step_generator
+
+
+def make_referencenet(
+    vae: AutoencoderKL, text_encoder: CLIPTextModel, tokenizer: CLIPTokenizer, base: UNet2DConditionModel
+) -> ReferenceNetPipeline:
+    """A pose ReferenceNet that has learned nothing yet: the base UNet, a copy of it, and a guider that gives zero."""
+    pipe = ReferenceNetPipeline(
+        vae=vae,
+        text_encoder=text_encoder,
+        tokenizer=tokenizer,
+        unet=base,
+        reference_unet=copy.deepcopy(base),
+        scheduler=make_scheduler(),
+        pose_guider=PoseGuider(conditioning_embedding_channels=base.config.block_out_channels[0]),
+    )
+    pipe.set_progress_bar_config(disable=True)
+    return pipe
+
+
+class ReferenceNetRecipe:
+    """Trains denoiser, writer, pose guider and text encoder together.
+
+    Pairs show whole figures: where the reference is a portrait, nothing can tell the shoes.
+
+    Args:
+        pipe: What is trained; its denoiser and text encoder are those of `base`.
+        base: The second stage, which goes on.
+        shown: Pictures of other characters, for sample sheets.
+        batch: Pairs of a step.
+        base_steps: Share of the steps that are the second stage's, in [0, 1].
+        same: Share of the rows whose reference is the very picture that is wanted: they teach to look there at all.
+        seed: Of the run.
+        device: Where to train.
+    """
+
+    name = "referencenet"
+
+    def __init__(
+        self,
+        pipe: ReferenceNetPipeline,
+        base: BaseRecipe,
+        *,
+        shown: EncodedSet,
+        batch: int = 16,
+        base_steps: float = 0.2,
+        same: float = 0.35,
+        seed: int = 0,
+        device: torch.device | str = "cpu",
+    ) -> None:
+        self.device = torch.device(device)
+        self.pipe, self.base = pipe.to(self.device), base
+        self.modules = {
+            "unet": pipe.unet,
+            "text_encoder": pipe.text_encoder,
+            "reference_unet": pipe.reference_unet,
+            "pose_guider": pipe.pose_guider,
+        }
+        self.data, self.shown = base.data, shown
+        self.batch, self.base_steps, self.same, self.seed = batch, base_steps, same, seed
+        self.schedule = make_scheduler()
+        shots = [record["attributes"]["shot"] for record in self.data.pictures.records]
+        self.whole = torch.tensor([shot == "full body" for shot in shots])
+
+    def loss(self, step: int) -> dict[str, Tensor]:
+        """Mean squared error of v: of the second stage, or reading the other picture of a pair."""
+        generator = step_generator(self.seed, step)
+        if float(torch.rand((), generator=generator)) < self.base_steps:
+            return self.base.loss(step)
+        index, other = self.data.pictures.pairs(self.batch, generator, self.whole)
+        told = torch.multinomial(torch.tensor((0.25, 0.6, 0.15)), self.batch, replacement=True, generator=generator)
+        chance = torch.rand(3, self.batch, generator=generator)
+        other = torch.where(chance[2] < self.same, index, other)
+        latents = self.data.latents[index].to(self.device)
+        noise = torch.randn(latents.shape, generator=generator).to(self.device)
+        timestep = _noisy_timesteps(self.batch, generator).to(self.device)
+        noised = self.schedule.add_noise(latents, noise, timestep)  # pyright: ignore[reportArgumentType]
+        target = self.schedule.get_velocity(latents, noise, timestep)  # pyright: ignore[reportArgumentType]
+        tokens = torch.cat([self.data.tokens(index, told), self.data.empty[None]]).to(self.device)
+        *context, silence = self.pipe.text_encoder(tokens).last_hidden_state.split([self.batch, 1])
+        bank = write(
+            self.pipe.reference_unet,
+            self.data.latents[other].to(self.device),
+            encoder_hidden_states=silence.expand(self.batch, -1, -1),
+        )
+        poses = self._skeletons(index) * (chance[1] >= 0.1).view(-1, 1, 1, 1)
+        features = self.pipe.pose_guider(poses.to(self.device))
+        weights = (chance[0] >= 0.1).float().tolist()
+        with attach(self.pipe.unet) as link, link.reading(bank, weights=weights):
+            with added_after_first_convolution(self.pipe.unet, features):
+                predicted = self.pipe.unet(noised, timestep, encoder_hidden_states=context[0]).sample
+        return {"loss": (predicted - target).square().mean()}
+
+    def sheet(self) -> np.ndarray:
+        """Rows: reference, pose, what is drawn, the truth, and what the base model draws of prompts."""
+        index = torch.arange(0, len(self.shown.latents), self.shown.pictures.scenes)[:8]
+        references, truth = self.shown.pictures.pictures[index], self.shown.pictures.pictures[index + 1]
+        poses = self.shown.pictures.skeletons[index + 1]
+        prompts = [self.shown.pictures.records[i + 1]["plain"] for i in index.tolist()]
+        options = {"generator": torch.Generator().manual_seed(1), "num_inference_steps": 12, "output_type": "np"}
+        drawn = self.pipe(references, poses, prompts, **options).images
+        told = [self.shown.pictures.records[i + 1]["caption"] for i in index.tolist()]
+        plain = self.base.pipe(told, height=64, width=64, guidance_scale=3.0, **options).images
+        drawn, plain = ((np.asarray(part) * 255).round().astype(np.uint8) for part in (drawn, plain))
+        rows = references, poses, drawn, truth, plain
+        return np.concatenate([np.concatenate(list(row), axis=1) for row in rows], axis=0)
+
+    def _skeletons(self, index: Tensor) -> Tensor:
+        """(batch, 3, height, width) in [0, 1]."""
+        pictures = torch.from_numpy(self.data.pictures.skeletons[index.numpy()])
+        return pictures.permute(0, 3, 1, 2).float() / 255
+
+
+def _noisy_timesteps(number: int, generator: torch.Generator) -> Tensor:
+    """Timesteps with a density of t^(2/3): where there is much noise, only the reference can tell the colours; (number,)."""
+    return (1000 * torch.rand(number, generator=generator).pow(0.6)).long().clamp_max(999)
