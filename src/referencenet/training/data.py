@@ -74,13 +74,16 @@ class PictureSet:
     def __len__(self) -> int:
         return len(self.records)
 
-    def pairs(self, number: int, generator: torch.Generator, allowed: Tensor | None = None) -> tuple[Tensor, Tensor]:
+    def pairs(
+        self, number: int, generator: torch.Generator, allowed: Tensor | None = None
+    ) -> tuple[Tensor, Tensor]:
         """Two different pictures of one character each, (number,) and (number,) indices.
 
         Args:
             number: Of pairs.
             generator: Of the choice.
-            allowed: (count,) bool, which pictures may be chosen; characters with fewer than two are left out. None: all.
+            allowed: (count,) bool, which pictures may be chosen; characters with fewer than two are left out. None:
+                all.
         """
         allowed = torch.ones(len(self), dtype=torch.bool) if allowed is None else allowed
         table = allowed.view(-1, self.scenes).float()

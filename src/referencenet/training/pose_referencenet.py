@@ -135,5 +135,5 @@ class ReferenceNetRecipe:
 
 
 def _noisy_timesteps(number: int, generator: torch.Generator) -> Tensor:
-    """Timesteps with a density of t^(2/3): where there is much noise, only the reference can tell the colours; (number,)."""
+    """(number,), with a density of t^(2/3): where there is much noise, only the reference can tell the colours."""
     return (1000 * torch.rand(number, generator=generator).pow(0.6)).long().clamp_max(999)
