@@ -355,6 +355,8 @@ class IDMVTONPipeline(StableDiffusionXLInpaintPipeline):
         if garment is None and garment_latents is None and garment_banks is not None and image_states is not None:
             given.pop("garment")
         persons = self._check(given, height, width, callback_on_step_end_tensor_inputs)
+        if garment_banks is not None and not garment_banks:
+            raise ValueError("garment_banks is empty; write_garment_banks makes one bank per timestep.")
         device, dtype, guided = self._execution_device, self.unet.dtype, guidance_scale > 1
         rows = persons * num_images_per_prompt
         size = (height // self.vae_scale_factor, width // self.vae_scale_factor)
@@ -451,7 +453,8 @@ class IDMVTONPipeline(StableDiffusionXLInpaintPipeline):
         if garment is None and garment_latents is None:
             raise ValueError("no garment was given; give a picture, or garment_latents.")
         garments = [] if garment is None else [image.resize((width, height)) for image in _pictures(garment)]
-        described = _one_each(garment_description, max(1, len(garments)))
+        count = len(garments) if garment_latents is None else garment_latents.shape[0]
+        described = _one_each(garment_description, count)
         source = self._encode_garment(
             garments, garment_latents, described, garment_prompt, garment_prompt_embeds, generator
         )
