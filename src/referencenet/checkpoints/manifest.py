@@ -1,4 +1,4 @@
-"""Key lists of published files at full size, and the proof that ours fit them, on the meta device: no weights, no memory.
+"""Key lists of published files at full size, and the proof that ours fit them: on the meta device, without weights.
 
 A manifest is `NAME.json.gz`: the file's name and every key with its shape, taken from the published classes.
 """

@@ -1,6 +1,7 @@
 """The key map of AnimateDiff's motion modules as published, for all systems whose files hold them.
 
-The published position tables are kept, one of the two that a block has: some files hold tables of other rounding or length.
+The published position tables are kept, one of the two that a block has: some files hold tables of other rounding or
+length.
 """
 
 from __future__ import annotations
@@ -43,6 +44,7 @@ def check_position_tables(state: Mapping[str, Tensor], source: str) -> None:
     ]
     if differing:
         raise CheckpointError(
-            f"{source} holds two different position tables in one motion block ({some(differing)}), but a block here has one; "
+            f"{source} holds two different position tables in one motion block ({some(differing)}), but a block "
+            f"here has one; "
             "the file is of another system or was trained with learned positions."
         )

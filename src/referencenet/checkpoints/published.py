@@ -1,7 +1,8 @@
 """A published set of weight files as a row: which file fills which component, and by which key map.
 
-Rows stand beside the code of their system; whatever reads weights (pipelines, conversion, the check of full-size key lists)
-goes by the row. A component may come from several files: each has its share, and later files replace what earlier ones set.
+Rows stand beside the code of their system; whatever reads weights (pipelines, conversion, the check of full-size key
+lists) goes by the row. A component may come from several files: each has its share, and later files replace what
+earlier ones set.
 """
 
 from __future__ import annotations
@@ -78,8 +79,12 @@ class PublishedSet:
         return [file for file in self.files if file.component == component]
 
 
-def load_component(published: PublishedSet, component: str, states: Sequence[tuple[PublishedFile, Mapping[str, Tensor], str]],
-                   config: Mapping[str, Any] | None = None) -> nn.Module:  # fmt: skip
+def load_component(
+    published: PublishedSet,
+    component: str,
+    states: Sequence[tuple[PublishedFile, Mapping[str, Tensor], str]],
+    config: Mapping[str, Any] | None = None,
+) -> nn.Module:
     """Build a component from its files' state dicts.
 
     Args:
@@ -92,7 +97,8 @@ def load_component(published: PublishedSet, component: str, states: Sequence[tup
         The network; its tensors are those of the states.
 
     Raises:
-        CheckpointError: If a file does not bring its share, brings what the network does not have, or a share is missing.
+        CheckpointError: If a file does not bring its share, brings what the network does not have, or a share is
+        missing.
     """
     with torch.device("meta"):
         network = published.build[component](published.base_config if config is None else config)
@@ -103,13 +109,16 @@ def load_component(published: PublishedSet, component: str, states: Sequence[tup
         brought = load_published(network, state, file.keymap, source=source, partial=True)
         missing = share_of(network, file) - brought
         if missing:
-            raise CheckpointError(f"{source} lacks {len(missing)} of its keys: {some(missing)}. Check that it is {file.path}.")
+            raise CheckpointError(
+                f"{source} lacks {len(missing)} of its keys: {some(missing)}. Check that it is {file.path}."
+            )
         filled |= brought
     unset = set(network.state_dict()) - filled
     if unset:
         paths = ", ".join(file.path for file in published.files_of(component))
         raise CheckpointError(
-            f"{len(unset)} tensors of {component} would be left unset: {some(unset)}. It is made of {paths}; give all of them."
+            f"{len(unset)} tensors of {component} would be left unset: {some(unset)}. It is made of {paths}; give "
+            f"all of them."
         )
     return network.eval()
 
@@ -136,25 +145,35 @@ def find_files(published: PublishedSet, where: str | Path | Iterable[str | Path]
     given = [where] if isinstance(where, str | Path) else list(where)
     folders = [Path(path) for path in given if Path(path).is_dir()]
     loose = [Path(path) for path in given if not Path(path).is_dir()]
-    found = {file.path: folder / file.path for file in published.files for folder in folders if (folder / file.path).is_file()}
+    found = {
+        file.path: folder / file.path
+        for file in published.files
+        for folder in folders
+        if (folder / file.path).is_file()
+    }
     for path in loose:
-        rows = [file.path for file in published.files if file.path.rsplit("/", 1)[-1].split(".")[0] == path.name.split(".")[0]]
+        stem = path.name.split(".")[0]
+        rows = [file.path for file in published.files if file.path.rsplit("/", 1)[-1].split(".")[0] == stem]
         if not rows:
             raise CheckpointError(
-                f"{path} is no file of {published.name}; its files are {', '.join(file.path for file in published.files)}."
+                f"{path} is no file of {published.name}; its files are "
+                f"{', '.join(file.path for file in published.files)}."
             )
         found[rows[0]] = path
     missing = [file.path for file in published.files if file.path not in found]
     missing += [path for path in found if not found[path].is_file()]
     if missing:
         raise FileNotFoundError(
-            f"{published.name} needs {', '.join(missing)}, not found in {', '.join(map(str, given)) or 'nothing given'}. "
+            f"{published.name} needs {', '.join(missing)}, not found in "
+            f"{', '.join(map(str, given)) or 'nothing given'}. "
             f"Get the files from {published.source} (licence: {published.licence})."
         )
     return found
 
 
-def read_component(published: PublishedSet, component: str, paths: Mapping[str, Path], config: Mapping[str, Any] | None = None) -> nn.Module:
+def read_component(
+    published: PublishedSet, component: str, paths: Mapping[str, Path], config: Mapping[str, Any] | None = None
+) -> nn.Module:
     """Build a component from files on disk; tensors stay mapped to the files until they are used.
 
     Args:

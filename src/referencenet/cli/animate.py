@@ -28,15 +28,15 @@ PIPELINES: dict[str, type[AnimateAnyonePipeline]] = {
     "animate_anyone.reenact": FaceReenactmentPipeline,
 }
 
-app = typer.Typer()
+app = typer.Typer(add_completion=False)
 
 
 @app.command()
 def animate(
-    reference: Annotated[str, typer.Option("--reference", "-r", metavar="PICTURE|BANK", help="The person, or a saved bank.")],
+    reference: Annotated[str, typer.Option("--reference", "-r", metavar="PICTURE|BANK", help="The person.")],
     poses: Annotated[
         list[Path],
-        typer.Option("--poses", "-p", metavar="FILM|FOLDER", help="Skeleton drawings. Re-enactment: twice, head and mouth."),
+        typer.Option("--poses", "-p", metavar="FILM|FOLDER", help="Skeleton drawings. Re-enactment: head and mouth."),
     ],
     out: Annotated[Path, typer.Option("--out", "-o", help="film.mp4, .webm, .gif, or a folder for PNG frames.")],
     method: Annotated[MethodChoice, typer.Option(help="Which released model.")] = "animate_anyone",
@@ -50,11 +50,11 @@ def animate(
         str | None, typer.Option(metavar="WIDTHxHEIGHT", show_default="that of the poses", help="In pixels.")
     ] = None,
     frames: Annotated[int | None, typer.Option(min=1, show_default="all poses", help="Frames.")] = None,
-    fps: Annotated[float | None, typer.Option(min=0.1, show_default="that of the poses", help="Frames per second.")] = None,
+    fps: Annotated[float | None, typer.Option(min=0.1, show_default="the poses'", help="Frames per second.")] = None,
     steps: Annotated[int, typer.Option(min=1, help="Denoising steps.")] = 30,
     guidance: Annotated[float, typer.Option(min=0, help="Guidance scale; 1 is none.")] = 3.5,
     seed: Annotated[int, typer.Option(min=0, help="Of the noise.")] = 42,
-    side_by_side: Annotated[bool, typer.Option("--side-by-side", help="Reference, poses and result in one film.")] = False,
+    side_by_side: Annotated[bool, typer.Option("--side-by-side", help="Reference, poses, result in one film.")] = False,
     resume: Annotated[bool, typer.Option("--resume", help="Go on with a film that was cut short.")] = False,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1, mps.")] = "auto",
     dtype: Annotated[DtypeChoice, typer.Option(help="auto is half precision on CUDA.")] = "auto",

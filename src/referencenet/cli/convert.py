@@ -12,7 +12,7 @@ from referencenet.methods.published import PIPELINES
 
 SHARD = "2GB"  # written at once, so that memory stays below that of the largest file
 
-app = typer.Typer()
+app = typer.Typer(add_completion=False)
 
 
 @app.command()

@@ -1,7 +1,7 @@
 """Films in and out, frame by frame, so that memory does not depend on their length.
 
-In: video files (PyAV), animated pictures, folders of pictures, lists and arrays. Out: video files and folders of PNGs, written
-piece by piece: a piece is on the disk whole or not at all, and pieces are joined without encoding them again.
+In: video files (PyAV), animated pictures, folders of pictures, lists and arrays. Out: video files and folders of PNGs,
+written piece by piece: a piece is on the disk whole or not at all, and pieces are joined without encoding them again.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ MAX_GIF_FRAMES = 600  # GIF's frames are held in memory while it is written
 
 
 class Film:
-    """A film on the disk: a video file, an animated picture or a folder of pictures. Iterating reads it again from its start.
+    """A film on the disk: a video file, an animated picture or a folder of pictures. Each iteration reads it anew.
 
     Args:
         path: Where it is.
@@ -109,7 +109,8 @@ def frames_of(source: Any, limit: int | None = None) -> Iterator[Picture]:
         )
     if isinstance(source, np.ndarray | torch.Tensor) and source.ndim != 4:
         raise ValueError(
-            f"a film of shape {tuple(source.shape)} was given; expected four axes: (frames, height, width, 3) for arrays, "
+            f"a film of shape {tuple(source.shape)} was given; expected four axes: (frames, height, width, 3) for "
+            f"arrays, "
             "(frames, 3, height, width) for tensors."
         )
     frames: Iterable[Picture] = Film(source) if isinstance(source, str | Path) else source
@@ -210,7 +211,7 @@ PIECE = 100
 
 
 class FilmWriter:
-    """Writes a film piece by piece. Until `finish` the pieces lie in a folder beside it, where a later writer finds them.
+    """Writes a film piece by piece. Until `finish` the pieces lie in a folder beside it, for a later writer to find.
 
     Args:
         path: .mp4, .webm, .gif, or a folder for PNGs.
@@ -234,7 +235,8 @@ class FilmWriter:
                 self.num_frames = first + count
         if self.num_frames != keep_frames:
             raise ValueError(
-                f"{self.parts} holds {self.num_frames} finished frames, not {keep_frames}; begin anew, without resuming."
+                f"{self.parts} holds {self.num_frames} finished frames, not {keep_frames}; begin anew, without "
+                f"resuming."
             )
 
     def __enter__(self) -> FilmWriter:
@@ -266,7 +268,8 @@ class FilmWriter:
                     marker.write_text(f"frames {self.num_frames} to {self.num_frames + len(frames) - 1}\n")
         except (OSError, av.error.FFmpegError) as error:
             raise OSError(
-                f"frames {self.num_frames} to {self.num_frames + len(frames) - 1} of {self.path} could not be written ({error}). "
+                f"frames {self.num_frames} to {self.num_frames + len(frames) - 1} of {self.path} could not be "
+                f"written ({error}). "
                 f"What is finished stays in {self.parts}; mend the cause and resume."
             ) from error
         self.num_frames += len(frames)

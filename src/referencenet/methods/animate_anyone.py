@@ -7,9 +7,9 @@ What it is:
     pose     a small convolutional net on each frame, added behind the denoiser's first convolution
     time     AnimateDiff's motion modules (version 2) at every level and in the middle, GroupNorm per frame
     films    overlapping windows of 24 frames
-The face re-enactment model has two pose nets (head, mouth), added up, and its unconditional half reads the bank of a zero
-latent. Published and not kept: predictions of overlapping windows summed without guidance; a bank rounded to half precision
-(an option); windows that wrap around (an option); silent loading of incomplete files.
+The face re-enactment model has two pose nets (head, mouth), added up, and its unconditional half reads the bank of a
+zero latent. Published and not kept: predictions of overlapping windows summed without guidance; a bank rounded to half
+precision (an option); windows that wrap around (an option); silent loading of incomplete files.
 """
 
 from __future__ import annotations
@@ -215,7 +215,7 @@ class AnimateAnyonePipeline(DiffusionPipeline):
     # --- what the re-enactment model does in another way --------------------------------------------------------------
 
     def guide(self, conditions: Sequence[Tensor]) -> Tensor:
-        """Features of condition frames, added up: (frames, 3, height, width) each, in [0, 1], to (frames, width, h, w)."""
+        """Features of conditions, added up: each (frames, 3, height, width) in [0, 1] to (frames, width, h, w)."""
         features = [
             guider(frames.to(self._device_of(guider), guider.dtype))
             for guider, frames in zip(self.guiders, conditions, strict=True)
@@ -307,11 +307,13 @@ class AnimateAnyonePipeline(DiffusionPipeline):
             guidance_rescale: Of Lin et al. 2023, section 3.4; 0: none.
 
         Yields:
-            The guided prediction: (latents (b, 4, f, h, w), timestep, condition (b or 1, width, f, h, w)) to (b, 4, f, h, w).
+            The guided prediction: (latents (b, 4, f, h, w), timestep, condition (b or 1, width, f, h, w)) to (b, 4, f,
+            h, w).
         """
         if CLIP_TOKEN not in bank.context:
             raise ValueError(
-                f"this bank has no {CLIP_TOKEN!r} in its context, so it is not of this system; write one with pipe.write(picture, ...)."
+                f"this bank has no {CLIP_TOKEN!r} in its context, so it is not of this system; write one with "
+                f"pipe.write(picture, ...)."
             )
         guided = guidance_scale > 1
         unet: Any = self.denoising_unet
@@ -462,8 +464,8 @@ class AnimateAnyonePipeline(DiffusionPipeline):
 
         Args:
             reference: A picture of the person, or a bank that `write` wrote.
-            poses: Gives the condition frames [start, stop): one (frames, 3, height, width) in [0, 1] per pose net. Called in
-                order, once for every frame.
+            poses: Gives the condition frames [start, stop): one (frames, 3, height, width) in [0, 1] per pose net.
+                Called in order, once for every frame.
             num_frames: Of the film.
             width: Of the film in pixels, a multiple of 8.
             height: Likewise.
@@ -481,7 +483,8 @@ class AnimateAnyonePipeline(DiffusionPipeline):
         windows = windows or Windows()
         if windows.published:
             raise ValueError(
-                "published windows wrap around the film's end, so they need the whole film at once; call the pipeline, or "
+                "published windows wrap around the film's end, so they need the whole film at once; call the "
+                "pipeline, or "
                 "leave `windows` away."
             )
         self._check_call(num_inference_steps, 1, "pt", ("latents",))
@@ -693,7 +696,7 @@ class FaceReenactmentPipeline(AnimateAnyonePipeline):
         return self.pose_guider1, self.pose_guider2
 
     def write_rows(self, latents: Tensor, token: Tensor) -> tuple[Tensor, Tensor]:
-        """Row 0 is the bank of a zero latent, which the unconditional half reads; row 1 is the reference's."""
+        """Latents (2 * rows, 4, h, w) and contexts: first zeros, for the unconditional half, then the reference's."""
         return torch.cat([torch.zeros_like(latents), latents]), torch.cat([torch.zeros_like(token), token])
 
     def plan_reading(self, bank_rows: int, films: int, guided: bool) -> RowPlan:
@@ -705,7 +708,7 @@ class FaceReenactmentPipeline(AnimateAnyonePipeline):
 
 
 def pose_tensor(film: Poses, width: int, height: int, limit: int | None = None) -> Tensor:
-    """Pose pictures as the pose net takes them: stretched to the film's size (Lanczos), (frames, 3, height, width) in [0, 1].
+    """Pose pictures stretched to the film's size (Lanczos): (frames, 3, height, width) in [0, 1].
 
     A float tensor of that size is taken as it is.
     """

@@ -1,7 +1,7 @@
-"""A film from a picture and films of poses, on the disk: frames stream in, frames stream out, and a failure costs little.
+"""A film from a picture and films of poses, on the disk: frames stream in and out, and a failure costs little.
 
-Behind every finished piece the state of the film is kept beside it. A run that was cut short, by an error, a full disk or
-its user, goes on from there and gives the same film as one that was not.
+Behind every finished piece the state of the film is kept beside it. A run that was cut short, by an error, a full disk
+or its user, goes on from there and gives the same film as one that was not.
 """
 
 from __future__ import annotations
@@ -229,6 +229,7 @@ def _read_state(out: Path, settings: FilmSettings) -> dict[str, Any] | None:
     ]
     if differing:
         raise ValueError(
-            f"the unfinished film {out} was begun with other settings ({'; '.join(differing)}); use those, or begin anew."
+            f"the unfinished film {out} was begun with other settings ({'; '.join(differing)}); use those, or begin "
+            f"anew."
         )
     return saved

@@ -1,4 +1,4 @@
-"""Tiny pipelines with random weights: the whole path of a system in seconds, for trying an installation. Results mean nothing.
+"""Tiny pipelines with random weights: the whole path of a system in seconds, to try an installation.
 
 Weights are drawn from a seed, parameter by parameter, so they are the same on every machine and no global state moves.
 """

@@ -1,7 +1,7 @@
 """Configurations of published UNets in the terms of current diffusers.
 
-The published films' UNets are configured by Stable Diffusion 1's `unet/config.json`, partly with block names of their own
-3-D classes, whose weights are 2-D all the same.
+The published films' UNets are configured by Stable Diffusion 1's `unet/config.json`, partly with block names of their
+own 3-D classes, whose weights are 2-D all the same.
 """
 
 from __future__ import annotations

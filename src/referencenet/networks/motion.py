@@ -1,8 +1,9 @@
 """The spatio-temporal denoiser: a Stable Diffusion UNet on frames, with motion modules (AnimateDiff, Guo et al. 2023).
 
-diffusers' UNetMotionModel with what the published systems need beside it: the motion modules' GroupNorm takes its statistics
-from each frame alone (diffusers takes them from the whole clip, an error of 14 % with Animate Anyone's weights), and
-features of a spatial condition may be added behind the first convolution. Weights have the same names and shapes.
+diffusers' UNetMotionModel with what the published systems need beside it: the motion modules' GroupNorm takes its
+statistics from each frame alone (diffusers takes them from the whole clip, an error of 14 % with Animate Anyone's
+weights), and features of a spatial condition may be added behind the first convolution. Weights have the same names and
+shapes.
 Letters: b samples, c channels, f frames, (h, w) latents; inside, frames are folded: row = sample * f + frame.
 """
 
@@ -34,12 +35,12 @@ class FrameGroupNorm(nn.GroupNorm):
 class AddingConv2d(nn.Conv2d):
     """A convolution whose input may carry its output's addend behind its own channels.
 
-    (b, in + out, h, w) gives conv(first `in` channels) + the last `out` channels; (b, in, h, w) the plain convolution. So
-    what is added travels as a value through a forward pass that has no argument for it.
+    (b, in + out, h, w) gives conv(first `in` channels) + the last `out` channels; (b, in, h, w) the plain convolution.
+    So what is added travels as a value through a forward pass that has no argument for it.
     """
 
     def forward(self, hidden_states: Tensor) -> Tensor:
-        """Convolve, and add."""
+        """Convolve (b, in, h, w), or (b, in + out, h, w), and add."""
         own, addend = hidden_states[:, : self.in_channels], hidden_states[:, self.in_channels :]
         convolved = super().forward(own)
         return convolved + addend if addend.shape[1] else convolved
@@ -84,7 +85,8 @@ class SpatioTemporalUNet(UNetMotionModel, ModelMixin):  # diffusers loads a comp
         Args:
             sample: Noisy latents (b, c, f, h, w).
             timestep: A number, or a tensor of one or b.
-            encoder_hidden_states: (b, tokens, channels), one context for all frames of a sample, or (b f, tokens, channels).
+            encoder_hidden_states: (b, tokens, channels), one context for all frames of a sample, or (b f, tokens,
+                channels).
             condition: Features of a spatial condition, added behind `conv_in`: (b, first width, f, h, w).
             unet_kwargs: Further arguments of UNetMotionModel.
 
@@ -99,22 +101,22 @@ class SpatioTemporalUNet(UNetMotionModel, ModelMixin):  # diffusers loads a comp
             expected = (batch, self.conv_in.out_channels, *sample.shape[2:])
             if tuple(condition.shape) != expected:
                 raise ValueError(
-                    f"the condition is {tuple(condition.shape)} for latents {tuple(sample.shape)}; expected {expected}: one "
-                    "feature map per frame at the latents' size."
+                    f"the condition is {tuple(condition.shape)} for latents {tuple(sample.shape)}; expected "
+                    f"{expected}: one feature map per frame at the latents' size."
                 )
             sample = torch.cat([sample, condition.to(sample.dtype)], dim=1)
         if encoder_hidden_states.shape[0] != batch * frames:
             if encoder_hidden_states.shape[0] != batch:
                 raise ValueError(
-                    f"encoder_hidden_states has {encoder_hidden_states.shape[0]} rows for {batch} samples of {frames} frames; "
-                    f"expected {batch} or {batch * frames}."
+                    f"encoder_hidden_states has {encoder_hidden_states.shape[0]} rows for {batch} samples of "
+                    f"{frames} frames; expected {batch} or {batch * frames}."
                 )
             encoder_hidden_states = encoder_hidden_states.repeat_interleave(frames, dim=0)
         return super().forward(sample, timestep, encoder_hidden_states, **unet_kwargs)  # pyright: ignore[reportReturnType]
 
 
 def normalise_frames(network: nn.Module) -> None:
-    """Make the motion modules of a network under construction take their GroupNorm's statistics from each frame alone."""
+    """Make the motion modules of a network under construction normalise each frame by itself."""
     for module in network.modules():
         if isinstance(module, AnimateDiffTransformer3D):
             norm = module.norm

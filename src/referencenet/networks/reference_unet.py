@@ -1,7 +1,7 @@
 """The reference UNet: Stable Diffusion's UNet without an output head.
 
-Of a reference net only the inputs of its self-attentions are used. The released reference nets of Animate Anyone and its
-relatives therefore hold no `conv_norm_out` and `conv_out`; with them left out, a file is loaded strictly.
+Of a reference net only the inputs of its self-attentions are used. The released reference nets of Animate Anyone and
+its relatives therefore hold no `conv_norm_out` and `conv_out`; with them left out, a file is loaded strictly.
 """
 
 from __future__ import annotations

@@ -1,7 +1,8 @@
 """Cross-attention over one token: an exact shortcut.
 
 With one key the softmax is 1 whatever the query, so attention is the same vector for every pixel: to_out(to_v(token)).
-Animate Anyone, AniPortrait and their relatives condition on one CLIP image token. Queries and keys are then never needed.
+Animate Anyone, AniPortrait and their relatives condition on one CLIP image token. Queries and keys are then never
+needed.
 """
 
 from __future__ import annotations
@@ -15,8 +16,16 @@ from torch import Tensor, nn
 class SingleTokenProcessor(AttnProcessor2_0):
     """Attention processor that skips queries and keys where the context has one token; otherwise plain attention."""
 
-    def __call__(self, attn: Attention, hidden_states: Tensor, encoder_hidden_states: Tensor | None = None,
-                 attention_mask: Tensor | None = None, temb: Tensor | None = None, *args: Any, **kwargs: Any) -> Tensor:  # fmt: skip
+    def __call__(
+        self,
+        attn: Attention,
+        hidden_states: Tensor,
+        encoder_hidden_states: Tensor | None = None,
+        attention_mask: Tensor | None = None,
+        temb: Tensor | None = None,
+        *args: Any,
+        **kwargs: Any,
+    ) -> Tensor:
         """Attend from (rows, tokens, channels) to a context (rows, 1, context channels)."""
         if not _is_single(attn, encoder_hidden_states, attention_mask):
             return super().__call__(attn, hidden_states, encoder_hidden_states, attention_mask, temb, *args, **kwargs)

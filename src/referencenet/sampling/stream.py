@@ -1,9 +1,9 @@
 """Denoising films: all at once, or as a wave that keeps a bounded number of frames, with the same result.
 
-A window's prediction at a step needs its frames at that step, and those come from the windows around it at the step before.
-So a film need not be denoised step by step as a whole: while its first frames take their last step, frames further on take
-their first. `FilmStream` runs that wave. Every stretch of frames keeps a scheduler of its own, so every scheduler works.
-Letters: b samples, c channels, f frames, (h, w) latents.
+A window's prediction at a step needs its frames at that step, and those come from the windows around it at the step
+before. So a film need not be denoised step by step as a whole: while its first frames take their last step, frames
+further on take their first. `FilmStream` runs that wave. Every stretch of frames keeps a scheduler of its own, so every
+scheduler works. Letters: b samples, c channels, f frames, (h, w) latents.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from torch import Tensor
 from referencenet.sampling.windows import Window, add_prediction, total_weights
 
 Predict = Callable[[Tensor, Tensor, Tensor], Tensor]
-"""(scaled latents (b, c, f, h, w), timestep, condition (b, width, f, h, w)) to the guided prediction (b, c, f, h, w)."""
+"""(scaled latents (b, c, f, h, w), timestep, condition (b, width, f, h, w)) to guided prediction (b, c, f, h, w)."""
 
 StepDone = Callable[[int, Tensor, Tensor], Tensor]
 """(step, timestep, latents) to the latents that go on."""
@@ -84,8 +84,16 @@ class FilmStream:
         seed: Of the stretches' generators.
     """
 
-    def __init__(self, windows: list[Window], *, scheduler: Any, predict: Predict, admit: Callable[[int, int], tuple[Tensor, Tensor]],
-                 step_kwargs: Callable[[torch.Generator], Mapping[str, Any]], seed: int) -> None:  # fmt: skip
+    def __init__(
+        self,
+        windows: list[Window],
+        *,
+        scheduler: Any,
+        predict: Predict,
+        admit: Callable[[int, int], tuple[Tensor, Tensor]],
+        step_kwargs: Callable[[torch.Generator], Mapping[str, Any]],
+        seed: int,
+    ) -> None:
         self.windows = windows
         self.scheduler = scheduler
         self.predict = predict

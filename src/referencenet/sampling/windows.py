@@ -47,7 +47,8 @@ class Windows:
         most = self.size - 1 if self.published else self.size // 2
         if self.size < 1 or not 0 <= self.overlap <= most:
             raise ValueError(
-                f"windows of {self.size} frames with an overlap of {self.overlap} cannot be; expected a size of at least 1 and "
+                f"windows of {self.size} frames with an overlap of {self.overlap} cannot be; expected a size of at "
+                f"least 1 and "
                 f"an overlap from 0 to {max(most, 0)}."
             )
         if self.stride < 1 or (self.stride != 1 and not self.published):
@@ -98,9 +99,11 @@ def published_windows(
     Args:
         num_frames: Of the film.
         size: Frames in a window.
-        stride: Windows are also taken of every 2nd, 4th, ... frame, up to 2 ** (stride - 1), as long as the film allows.
+        stride: Windows are also taken of every 2nd, 4th, ... frame, up to 2 ** (stride - 1), as long as the film
+            allows.
         overlap: Frames that neighbours share.
-        closed_loop: Whether windows start up to the film's end and wrap to its beginning; the published pipelines say so.
+        closed_loop: Whether windows start up to the film's end and wrap to its beginning; the published pipelines say
+            so.
         step: Shifts the windows from one denoising step to the next; the published pipelines always pass 0.
     """
     if num_frames <= size:

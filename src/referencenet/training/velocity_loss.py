@@ -1,7 +1,7 @@
 """The loss of Animate Anyone's published training: velocity target, noise offset, Min-SNR weights of its own kind.
 
-The weight is min(SNR + 1, gamma) / (SNR + 1): the + 1 of velocity prediction stands inside the minimum as well, unlike in
-Hang et al. 2023 and current diffusers. Letters: b samples, c channels, f frames, (h, w) latents.
+The weight is min(SNR + 1, gamma) / (SNR + 1): the + 1 of velocity prediction stands inside the minimum as well, unlike
+in Hang et al. 2023 and current diffusers. Letters: b samples, c channels, f frames, (h, w) latents.
 """
 
 from __future__ import annotations
