@@ -6,7 +6,7 @@ import re
 from house.source import sources
 
 LAYERS = ("links", "networks", "checkpoints", "sampling", "media", "methods")
-SHAPE = re.compile(r"\([A-Za-z0-9_ ]+(?:[,*/|+] ?[A-Za-z0-9_ \]\[.]+)+\)|scalar")
+SHAPE = re.compile(r"\([^()]*,[^()]*\)|[Ss]haped like|[Ll]ikewise|scalar|as SDPA takes it")
 
 
 def public_functions():
@@ -19,7 +19,9 @@ def public_functions():
                 yield f"{source.name}.{node.name}", node, ast.get_docstring(node)
             if isinstance(node, ast.ClassDef) and not node.name.startswith("_"):
                 for inner in node.body:
-                    if isinstance(inner, ast.FunctionDef) and not inner.name.startswith("_"):
+                    if isinstance(inner, ast.FunctionDef) and inner.name == "forward":
+                        yield f"{source.name}.{node.name}", inner, ast.get_docstring(inner) or ast.get_docstring(node)
+                    elif isinstance(inner, ast.FunctionDef) and not inner.name.startswith("_"):
                         yield f"{source.name}.{node.name}.{inner.name}", inner, ast.get_docstring(inner)
                     if isinstance(inner, ast.FunctionDef) and inner.name == "__init__":
                         yield f"{source.name}.{node.name}", inner, ast.get_docstring(node)

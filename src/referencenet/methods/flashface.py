@@ -371,7 +371,7 @@ class FlashFacePipeline(StableDiffusionLoraLoaderMixin, DiffusionPipeline):
 
     def check_inputs(self, faces: Any, prompt: Any, negative_prompt: Any, face_latents: Tensor | None,
                      prompt_embeds: Tensor | None, height: int, width: int) -> None:  # fmt: skip
-        """Refuse what cannot be made.
+        """Refuse what cannot be made; tensors are (faces, 4, h, w) and (prompts, tokens, channels).
 
         Raises:
             TypeError: If the negative prompt is no single text.

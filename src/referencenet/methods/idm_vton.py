@@ -443,8 +443,8 @@ class IDMVTONPipeline(StableDiffusionXLInpaintPipeline):
     ) -> dict[int, ReferenceBank]:
         """GarmentNet's banks at every timestep of a schedule: they serve any number of persons, without GarmentNet.
 
-        Arguments are those of the call. Each bank can be saved (`ReferenceBank.save`); about 0.16 GB per step in half
-        precision at the published size.
+        Arguments are those of the call: latents (garments, 4, h, w), embeddings (garments, tokens, channels). Each bank
+        can be saved (`ReferenceBank.save`); about 0.16 GB per step in half precision at the published size.
 
         Returns:
             Timestep to bank, for `garment_banks`.

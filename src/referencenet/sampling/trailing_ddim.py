@@ -54,7 +54,7 @@ class TrailingDDIMScheduler(SchedulerMixin, ConfigMixin):
         self._step_index: int | None = None
 
     def scale_model_input(self, sample: Tensor, timestep: Tensor | int | None = None) -> Tensor:  # noqa: ARG002 - as diffusers
-        """The sample as it is: this schedule scales nothing."""
+        """The sample (b, c, height, width) as it is: this schedule scales nothing."""
         return sample
 
     def original_sample(self, model_output: Tensor, timestep: Tensor | int, sample: Tensor) -> Tensor:
