@@ -41,9 +41,9 @@ OTHER_SCALARS = {
 }
 
 
-def all_goldens() -> list[Path]:
-    """Return the folders of all copied golden cases."""
-    return sorted(path.parent for path in GOLDENS.glob("*/case.json"))
+def all_goldens(pattern: str = "*") -> list[Path]:
+    """Return the folders of the copied golden cases whose names match."""
+    return sorted(path.parent for path in GOLDENS.glob(f"{pattern}/case.json"))
 
 
 def goldens_of(kind: str) -> list[Path]:
