@@ -1,4 +1,4 @@
-"""Rows that read zeros: what the unconditional half of IDM-VTON sees. The plain way concatenates the zeros themselves."""
+"""Rows that read zeros: what the unconditional half of IDM-VTON sees. The plain way concatenates the zeros."""
 
 from __future__ import annotations
 

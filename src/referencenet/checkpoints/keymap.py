@@ -1,7 +1,7 @@
 """Published names to ours, as tables: what becomes of every tensor of a published file, or why it is left out.
 
-Published code drops unknown tensors silently; films with untrained motion modules were the result. Here every key is mapped
-or on the short list of ignored ones, and everything else is an error that names the keys.
+Published code drops unknown tensors silently; films with untrained motion modules were the result. Here every key is
+mapped or on the short list of ignored ones, and everything else is an error that names the keys.
 """
 
 from __future__ import annotations

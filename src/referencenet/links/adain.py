@@ -1,8 +1,8 @@
 """The AdaIN link: a block's output takes the reference's mean and variance, channel by channel.
 
-Reference-AdaIN (sd-webui ControlNet, 2023), after AdaIN (Huang and Belongie 2017, eq. 8): y = (x - mean) / std * std_ref
-+ mean_ref. The statistics are those of the write pass, which itself is not renormalised. Letters: r rows, b bank rows,
-c channels, (h, w) the feature map.
+Reference-AdaIN (sd-webui ControlNet, 2023), after AdaIN (Huang and Belongie 2017, eq. 8): y = (x - mean) / std *
+std_ref + mean_ref. The statistics are those of the write pass, which itself is not renormalised. Letters: r rows, b
+bank rows, c channels, (h, w) the feature map.
 """
 
 from __future__ import annotations
@@ -120,11 +120,11 @@ class ReadStatistics:
 
     def _renormalise(self, features: Tensor, bank: slice, readers: int) -> Tensor:
         """The mean over levels u in [0, 1] of AdaIN toward the references whose amount is above u."""
-        mean, variance = statistics(features)
-        normal = (features - _map(mean)) / _std(_map(variance))
+        own_mean, own_variance = statistics(features)
+        normal = (features - _map(own_mean)) / _std(_map(own_variance))
         size = (features.shape[-2], features.shape[-1])
         amounts = torch.stack([
-            features.new_tensor(r.amount).expand(size) if isinstance(r.amount, float | int) else r.amount[size].to(features)
+            r.amount[size].to(features) if isinstance(r.amount, dict) else features.new_tensor(r.amount).expand(size)
             for r in self.references
         ])  # (references, h, w)  # fmt: skip
         total = torch.zeros_like(features)
@@ -136,7 +136,8 @@ class ReadStatistics:
             target_mean, target_variance = torch.zeros_like(total), torch.zeros_like(total)
             for reference, weight in zip(self.references, weights, strict=True):
                 target_mean = target_mean + weight * _map(reference.mean[bank].repeat_interleave(readers, 0))
-                target_variance = target_variance + weight * _map(reference.variance[bank].repeat_interleave(readers, 0))
+                variance_of_one = reference.variance[bank].repeat_interleave(readers, 0)
+                target_variance = target_variance + weight * _map(variance_of_one)
             total = total + (level - previous) * (normal * _std(target_variance) + target_mean)
             previous = level
         return total + (1 - previous) * features

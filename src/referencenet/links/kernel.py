@@ -1,11 +1,11 @@
 """Attention over [self; references], and parts of the way there, with nothing computed twice.
 
-Softmax attention over a union of key sets is a mean of the attentions over each set, weighted by exp(log-sum-exp). So one
-attention over the own tokens and one over each reference give plain attention, attention over the union and every mixture
-between them; a reference shared by many rows is attended once with all their queries behind each other.
-N tokens with keys and values of zero are one output of zero with log-sum-exp log N, and cost nothing. Where the kernel gives
-no log-sum-exp (or a gradient through it is needed) the same result comes from SDPA over concatenated keys. Approximations
-have no place here. Letters: r rows, h heads, n tokens, t reference tokens, d head width.
+Softmax attention over a union of key sets is a mean of the attentions over each set, weighted by exp(log-sum-exp). So
+one attention over the own tokens and one over each reference give plain attention, attention over the union and every
+mixture between them; a reference shared by many rows is attended once with all their queries behind each other. N
+tokens with keys and values of zero are one output of zero with log-sum-exp log N, and cost nothing. Where the kernel
+gives no log-sum-exp (or a gradient through it is needed) the same result comes from SDPA over concatenated keys.
+Approximations have no place here. Letters: r rows, h heads, n tokens, t reference tokens, d head width.
 """
 
 from __future__ import annotations
@@ -166,8 +166,9 @@ def _per_token(amount: Amount, tokens: int) -> float | Tensor:
     return amount[tokens].unsqueeze(-1) if isinstance(amount, dict) else amount
 
 
-def _attend_concatenated(query: Tensor, key: Tensor, value: Tensor, references: Sequence[ReferenceTokens], plan: RowPlan,
-                         attention_mask: Tensor | None) -> Tensor:  # fmt: skip
+def _attend_concatenated(
+    query: Tensor, key: Tensor, value: Tensor, references: Sequence[ReferenceTokens], attention_mask: Tensor | None
+) -> Tensor:
     """The same through SDPA alone: differentiable, for every backend."""
     frames = query.shape[0] // plan.rows
     outputs: list[Tensor] = []
@@ -190,8 +191,15 @@ def _plain(query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None, start
     return F.scaled_dot_product_attention(query[start:stop], key[start:stop], value[start:stop], attn_mask=mask)
 
 
-def _read_concatenated(query: Tensor, key: Tensor, value: Tensor, references: Sequence[ReferenceTokens], section: Section,
-                       start: int, stop: int, attention_mask: Tensor | None) -> Tensor:  # fmt: skip
+def _read_concatenated(
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    references: Sequence[ReferenceTokens],
+    start: int,
+    stop: int,
+    attention_mask: Tensor | None,
+) -> Tensor:
     """The rows [start, stop) of a section over [self; references]."""
     if section.reads_zeros:
         references = [_one_zero_token(reference) for reference in references]
@@ -216,7 +224,7 @@ def _read_concatenated(query: Tensor, key: Tensor, value: Tensor, references: Se
 def _read_levels(
     query: Tensor, keys: Tensor, values: Tensor, references: Sequence[ReferenceTokens], own_mask: Tensor | None
 ) -> Tensor:
-    """The mean over levels of `_layered_shares`, one masked attention per level, less the part that belongs to no reference."""
+    """The mean over levels of `_layered_shares`, one masked attention per level, less the part of no reference."""
     tokens = query.shape[2]
     own_bias = query.new_zeros(1, 1, tokens, tokens)
     if own_mask is not None:

@@ -1,4 +1,4 @@
-"""A mask at every resolution a UNet works in, so that pixels of a picture become tokens or feature positions of a site."""
+"""A mask at every resolution a UNet works in: pixels of a picture become tokens or feature positions of a site."""
 
 from __future__ import annotations
 
@@ -53,7 +53,8 @@ class Pyramid:
             if height * width == count:
                 return level.flatten()
         raise ValueError(
-            f"a site has {count} tokens, but the mask was made for the sizes {sorted(self.maps)}; make it for the latents' size."
+            f"a site has {count} tokens, but the mask was made for the sizes {sorted(self.maps)}; make it "
+            "for the latents' size."
         )
 
     def to(self, device: torch.device) -> Pyramid:

@@ -1,8 +1,9 @@
 """Which row of a reading batch reads which row of a bank, and how much.
 
-Guidance batches, several pictures per prompt and frames all come down to one list: per row of the reading batch a bank row
-and a weight. `sections` folds the list into runs, so that a bank row shared by many readers is broadcast, never repeated,
-and rows that read nothing cost nothing. What an unconditional half sees is decided by whoever makes the list.
+Guidance batches, several pictures per prompt and frames all come down to one list: per row of the reading batch a bank
+row and a weight. `sections` folds the list into runs, so that a bank row shared by many readers is broadcast, never
+repeated, and rows that read nothing cost nothing. What an unconditional half sees is decided by whoever makes the
+list.
 """
 
 from __future__ import annotations
@@ -16,8 +17,9 @@ from math import inf
 class Section:
     """A run of reading rows [start, stop) over bank rows [bank_start, bank_stop), each read by equally many.
 
-    `amount` above 0 is how far the run's output moves from plain attention to reading, above 1 beyond it. Rows that read zeros see as many
-    tokens as the bank has, with keys and values of zero: they take part in the softmax, which is not the same as no bank.
+    `amount` above 0 is how far the run's output moves from plain attention to reading, above 1 beyond it. Rows that
+    read zeros see as many tokens as the bank has, with keys and values of zero: they take part in the softmax, which is
+    not the same as no bank.
     """
 
     start: int
@@ -55,12 +57,15 @@ def plan_rows(
     zeros = [False] * len(sources) if reads_zeros is None else reads_zeros
     if len({len(sources), len(weights), len(zeros)}) > 1:
         raise ValueError(
-            f"{len(sources)} bank rows were named for {len(weights)} weights and {len(zeros)} rows that read zeros or not; "
+            f"{len(sources)} bank rows were named for {len(weights)} weights and {len(zeros)} rows that read zeros or "
+            "not; "
             "give one of each per batch row."
         )
     for weight in weights:
         if not 0.0 <= weight < inf:
-            raise ValueError(f"a row's weight is {weight}; expected 0 (reads nothing), 1 (reads in full) or a little more.")
+            raise ValueError(
+                f"a row's weight is {weight}; expected 0 (reads nothing), 1 (reads in full) or a little more."
+            )
     runs: list[Section] = []
     for row, (source, weight, zero) in enumerate(zip(sources, weights, zeros, strict=True)):
         last = runs[-1] if runs else None

@@ -1,9 +1,10 @@
 """Sites: the places of a UNet where a reference can be written and read, and the rule that chooses among them.
 
-Attention sites are the self-attentions (`attn1`) of the spatial transformer blocks; statistics sites are the hidden states
-after each (resnet [+ attention]) pair of a down or up block and the output of the mid block. Names are the modules' own
-names, so that two UNets of one layout pair by name. The ranks are those of Reference-Only and Reference-AdaIN as published
-(sd-webui ControlNet extension, 2023). Temporal transformers of motion modules are no sites.
+Attention sites are the self-attentions (`attn1`) of the spatial transformer blocks; statistics sites are the hidden
+states after each (resnet [+ attention]) pair of a down or up block and the output of the mid block. Names are the
+modules' own names, so that two UNets of one layout pair by name. The ranks are those of Reference-Only and
+Reference-AdaIN as published (sd-webui ControlNet extension, 2023). Temporal transformers of motion modules are no
+sites.
 """
 
 from __future__ import annotations
@@ -57,7 +58,7 @@ class Site:
 
 
 def attention_sites(unet: nn.Module) -> list[Site]:
-    """Every self-attention a reference can reach, by rank: i / n after a stable sort of depth-first order, widest first."""
+    """Every self-attention a reference can reach, ranked i / n after a stable sort of depth-first order by width."""
     found: list[tuple[str, int]] = []
     for name, module in unet.named_modules():
         if (
@@ -74,7 +75,7 @@ def attention_sites(unet: nn.Module) -> list[Site]:
 
 
 def adain_sites(unet: nn.Module) -> list[Site]:
-    """Every block output AdaIN can renormalise, with rank r: mid block 0, k-th of n down blocks 1 - k/n, up blocks k/n."""
+    """Every block output AdaIN can renormalise; ranks: mid block 0, k-th of n down blocks 1 - k/n, up blocks k/n."""
     sites: list[Site] = []
     for stage in ("down_blocks", "up_blocks"):
         blocks: list[nn.Module] = list(getattr(unet, stage, []))
@@ -95,8 +96,8 @@ def _order(name: str, *, after: int) -> tuple[int, int, int, int]:
     match = _PLACE.match(name)
     if match is None:
         raise ValueError(
-            f"the module {name!r} lies outside of the UNet's down_blocks, mid_block and up_blocks, where references are "
-            "read; give a diffusers UNet2DConditionModel or UNetMotionModel."
+            f"the module {name!r} lies outside of the UNet's down_blocks, mid_block and up_blocks, where references "
+            "are read; give a diffusers UNet2DConditionModel or UNetMotionModel."
         )
     stage, block, pair, layer = match.groups()
     last = 10**6  # behind every pair and layer of the block
