@@ -167,7 +167,12 @@ def _per_token(amount: Amount, tokens: int) -> float | Tensor:
 
 
 def _attend_concatenated(
-    query: Tensor, key: Tensor, value: Tensor, references: Sequence[ReferenceTokens], attention_mask: Tensor | None
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    references: Sequence[ReferenceTokens],
+    plan: RowPlan,
+    attention_mask: Tensor | None,
 ) -> Tensor:
     """The same through SDPA alone: differentiable, for every backend."""
     frames = query.shape[0] // plan.rows
@@ -196,6 +201,7 @@ def _read_concatenated(
     key: Tensor,
     value: Tensor,
     references: Sequence[ReferenceTokens],
+    section: Section,
     start: int,
     stop: int,
     attention_mask: Tensor | None,
