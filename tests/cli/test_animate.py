@@ -15,13 +15,13 @@ RUNNER = CliRunner()
 def test_random_tiny_runs_the_whole_path(tmp_path: Path) -> None:
     picture(0).save(tmp_path / "hero.png")
     write_film(poses(3), tmp_path / "poses.mp4", 12)
-    out = tmp_path / "film.webm"
+    out = tmp_path / "film.mp4"
     typed = ["-r", str(tmp_path / "hero.png"), "-p", str(tmp_path / "poses.mp4"), "-o", str(out), "--random-tiny"]
     result = RUNNER.invoke(app, [*typed, "--steps", "1", "--frames", "2", "--side-by-side"])
     assert result.exit_code == 0, result.output
     film = Film(out)
     assert (len(film), film.rate, next(iter(film)).size) == (2, 12, (96, 24))
-    settings = json.loads((tmp_path / "film.webm.json").read_text())
+    settings = json.loads((tmp_path / "film.mp4.json").read_text())
     assert (settings["num_inference_steps"], settings["width"], settings["rate"]) == (1, 32, "12")
 
 

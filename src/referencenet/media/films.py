@@ -154,12 +154,13 @@ def write_piece(frames: Sequence[Image.Image], path: Path, rate: Fraction) -> No
         container.mux(stream.encode(None))
 
 
-def join_pieces(pieces: Sequence[Path], path: Path) -> None:
+def join_pieces(pieces: Sequence[Path], path: Path, rate: Fraction) -> None:
     """Put pieces behind each other without encoding them again.
 
     Args:
         pieces: As `write_piece` wrote them, in order.
         path: The film; appears whole or not at all.
+        rate: Frames per second, of every piece.
     """
     with written_whole(path) as temporary, av.open(str(temporary), "w") as container:
         stream: Any = None
@@ -168,17 +169,16 @@ def join_pieces(pieces: Sequence[Path], path: Path) -> None:
             with av.open(str(piece)) as part:
                 source: Any = part.streams.video[0]
                 stream = container.add_stream_from_template(source) if stream is None else stream
-                length = Fraction(0)
+                num_frames = 0
                 for packet in part.demux(source):
                     if packet.dts is None or not packet.size:
                         continue
-                    base, frame = packet.time_base, 1 / Fraction(source.average_rate)
-                    length = max(length, packet.pts * base + frame)
-                    packet.pts += round(start / base)
-                    packet.dts += round(start / base)
+                    packet.pts += round(start / packet.time_base)
+                    packet.dts += round(start / packet.time_base)
+                    num_frames += 1
                     packet.stream = stream
                     container.mux(packet)
-                start += length
+                start += num_frames / rate
 
 
 def write_film(frames: Iterable[Image.Image], path: str | Path, rate: Fraction | int = DEFAULT_RATE) -> Path:
@@ -279,7 +279,7 @@ class FilmWriter:
         if self.path.suffix == ".gif":
             self._write_gif()
         elif self.path.suffix:
-            join_pieces(self.pieces, self.path)
+            join_pieces(self.pieces, self.path, self.rate)
         shutil.rmtree(self.parts)
 
     @property

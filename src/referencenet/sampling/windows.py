@@ -85,9 +85,14 @@ def cover(num_frames: int, size: int, overlap: int) -> list[Window]:
     size = ceil((num_frames + (count - 1) * overlap) / count)
     starts = [round(i * (num_frames - size) / max(1, count - 1)) for i in range(count)]
     shared = [0, *(start + size - following for start, following in zip(starts, starts[1:], strict=False)), 0]
+    ramps = [_ramps(size, shared[i], shared[i + 1]) for i in range(count)]
+    totals = [0.0] * num_frames
+    for start, ramp in zip(starts, ramps, strict=True):
+        for i, weight in enumerate(ramp):
+            totals[start + i] += weight
     return [
-        Window(tuple(range(start, start + size)), _ramps(size, shared[i], shared[i + 1]))
-        for i, start in enumerate(starts)
+        Window(tuple(range(start, start + size)), tuple(weight / totals[start + i] for i, weight in enumerate(ramp)))
+        for start, ramp in zip(starts, ramps, strict=True)
     ]
 
 
@@ -147,9 +152,7 @@ def total_weights(windows: list[Window], num_frames: int) -> Tensor:
 
 def _ramps(size: int, before: int, after: int) -> tuple[float, ...]:
     """Weights of a window that shares `before` frames with the last one and `after` with the next one."""
-    rising = [(i + 1) / (before + 1) for i in range(before)]
-    falling = [1 - (i + 1) / (after + 1) for i in range(after)]
-    return (*rising, *(1.0 for _ in range(size - before - after)), *falling)
+    return tuple(min(1.0, (i + 1) / (before + 1), (size - i) / (after + 1)) for i in range(size))
 
 
 def _check_frames(num_frames: int) -> None:

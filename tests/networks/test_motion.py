@@ -1,0 +1,58 @@
+"""The spatio-temporal denoiser: the span of its norm, its condition, and the shortcut for one context token."""
+
+import pytest
+import torch
+from diffusers import UNetMotionModel
+from diffusers.models.attention_processor import AttnProcessor2_0
+
+from referencenet.methods.random_tiny import TINY_UNET, filled
+from referencenet.networks.layout import film_config
+from referencenet.networks.motion import AddingConv2d, FrameGroupNorm, SpatioTemporalUNet
+from tolerances import ROUNDING, relative_error
+
+CONFIG = film_config(TINY_UNET)
+
+
+def noise(*shape: int) -> torch.Tensor:
+    return torch.randn(shape, generator=torch.Generator().manual_seed(len(shape)))
+
+
+def test_clip_norm_is_diffusers_own_and_frame_norm_is_not() -> None:
+    sample, context = noise(2, 4, 3, 5, 6), noise(2, 1, 16)
+    stock = filled(UNetMotionModel(**CONFIG), 1)(sample, 7, context.repeat_interleave(3, 0)).sample
+    assert relative_error(filled(SpatioTemporalUNet("clip", **CONFIG), 1)(sample, 7, context).sample, stock) <= ROUNDING
+    assert relative_error(filled(SpatioTemporalUNet(**CONFIG), 1)(sample, 7, context).sample, stock) > 1e-2
+    with pytest.raises(ValueError, match="motion_norm is 'film'"):
+        SpatioTemporalUNet("film", **CONFIG)  # pyright: ignore[reportArgumentType]
+
+
+def test_frame_norm_equals_the_norm_of_each_frame() -> None:
+    norm, clip = filled(FrameGroupNorm(2, 4), 1), noise(2, 4, 3, 5, 2)
+    frames = [torch.nn.functional.group_norm(clip[:, :, f], 2, norm.weight, norm.bias) for f in range(3)]
+    assert relative_error(norm(clip), torch.stack(frames, dim=2)) <= ROUNDING
+
+
+def test_condition_is_added_behind_the_first_convolution() -> None:
+    unet, sample, context = filled(SpatioTemporalUNet(**CONFIG), 1), noise(2, 4, 3, 5, 6), noise(2, 1, 16)
+    condition = noise(2, 8, 3, 5, 6)
+    folded = condition.transpose(1, 2).flatten(0, 1)
+    with unet.conv_in.register_forward_hook(lambda _m, _a, output: output + folded):
+        expected = unet(sample, 7, context).sample
+    assert relative_error(unet(sample, 7, context, condition=condition).sample, expected) <= ROUNDING
+    with pytest.raises(ValueError, match=r"expected \(2, 8, 3, 5, 6\): one feature map per frame"):
+        unet(sample, 7, context, condition=condition[:, :, :1])
+    with pytest.raises(ValueError, match="encoder_hidden_states has 3 rows for 2 samples of 3 frames; expected 2 or 6"):
+        unet(sample, 7, noise(3, 1, 16))
+
+
+@pytest.mark.parametrize("tokens", [1, 4])
+def test_single_token_shortcut_is_exact(tokens: int) -> None:
+    unet, sample, context = filled(SpatioTemporalUNet(**CONFIG), 1), noise(2, 4, 2, 5, 6), noise(2, tokens, 16)
+    quick = unet(sample, 7, context).sample
+    unet.set_attn_processor(AttnProcessor2_0())
+    assert relative_error(quick, unet(sample, 7, context).sample) <= ROUNDING
+
+
+def test_adding_convolution_adds() -> None:
+    conv, picture, addend = filled(AddingConv2d(2, 3, 3, padding=1), 1), noise(1, 2, 5, 4), noise(1, 3, 5, 4)
+    assert torch.allclose(conv(torch.cat([picture, addend], dim=1)), conv(picture) + addend, atol=1e-6)
