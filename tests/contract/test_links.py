@@ -301,6 +301,21 @@ def test_works_under_accelerates_offloading(name: str, links: list[Any]):
     remove_hook_from_submodules(unet)
 
 
+@pytest.mark.parametrize("projected", [True, False])
+@torch.no_grad()
+def test_works_with_weights_that_are_stored_in_eight_bits(projected: bool):
+    unet = model("sd1")
+    unet.enable_layerwise_casting(storage_dtype=torch.float8_e4m3fn, compute_dtype=torch.float32)
+    assert unet.mid_block.attentions[0].transformer_blocks[0].attn1.to_k.weight.dtype == torch.float8_e4m3fn
+    written, read = arguments("sd1", 2, 0), arguments("sd1", 2, 10)
+    links = LINKS["both"]
+    with attach(unet, links) as link:
+        bank = link.write(**written, projected=projected)
+        with link.reading(bank):
+            ours = run(unet, read)
+    assert relative_error(ours, plainly(unet, links, written, read)) < ROUNDING
+
+
 @main_links
 @torch.no_grad()
 def test_lora_layers_are_written_and_read_with(links: list[Any]):

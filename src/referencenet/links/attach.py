@@ -1,8 +1,8 @@
 """Attaching links to a UNet, and taking them away again: write, read, and the handle that shows what is linked.
 
-`attach` replaces the attention processors of the chosen sites and hooks the chosen blocks; it undoes both in reverse when
-its context ends, whatever happened inside. Between passes nothing of a call stays: tasks live in the sites' slots only
-while a pass runs. Letters: r reading rows, b bank rows, n tokens, c channels.
+`attach` replaces the attention processors of the chosen sites and hooks the chosen blocks; it undoes both in reverse
+when its context ends, whatever happened inside. Between passes nothing of a call stays: tasks live in the sites' slots
+only while a pass runs. Letters: r reading rows, b bank rows, n tokens, c channels.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
+from functools import partial
 from math import log
 from typing import Any
 
@@ -24,6 +25,7 @@ from referencenet.links.concat import (
     Attention,
     Read,
     ReadFirst,
+    ReadOnce,
     ReferenceAttnProcessor,
     WriteDone,
     WriteHidden,
@@ -76,9 +78,12 @@ class Link:
         self.processors: dict[str, ReferenceAttnProcessor] = {}
         self.hooks: dict[str, StatisticsHook] = {}
 
-    def write(self, sample: Tensor, timestep: Tensor | float, *, encoder_hidden_states: Tensor | None, projected: bool = True,
-              readable: Pyramid | None = None, stop: bool = True, **unet_kwargs: Any) -> ReferenceBank:  # fmt: skip
+    def write(self, sample: Tensor, timestep: Tensor | float, *, encoder_hidden_states: Tensor | None,
+              projected: bool = True, readable: Pyramid | None = None, stop: bool = True,
+              **unet_kwargs: Any) -> ReferenceBank:  # fmt: skip
         """Run the UNet over a reference and keep what its sites offer.
+
+        The pass is not checkpointed: what `backward()` recomputes while the UNet reads would read as well.
 
         Args:
             sample: Reference latents as the UNet takes them, (b, channels, height, width).
@@ -92,32 +97,23 @@ class Link:
         Returns:
             The bank, b rows.
         """
-        bank = ReferenceBank()
-        last = self.sites[-1].name if stop else None
-        with self._tasks():
-            for name, processor in self.processors.items():
-                if projected:
-                    processor.slot.task = WriteProjected(name, bank, name == last)
-                else:
-                    processor.slot.task = WriteHidden(name, bank, processor.original, name == last)
-            for name, hook in self.hooks.items():
-                hook.task = WriteStatistics(name, bank, name == last, None if readable is None else readable.maps)
-            try:
-                self.unet(sample, timestep, encoder_hidden_states=encoder_hidden_states, **unet_kwargs)
-            except WriteDone:
-                pass
-        return bank
+        context = {"encoder_hidden_states": encoder_hidden_states, **unet_kwargs}
+        with _without_checkpointing(self.unet):
+            return _write_pass(self, sample, timestep, projected, readable, stop, context)
 
     @contextmanager
     def reading(self, banks: ReferenceBank | ReadBank | Sequence[ReferenceBank | ReadBank], *,
-                weights: Sequence[float] | None = None, plan: RowPlan | None = None) -> Iterator[None]:  # fmt: skip
+                weights: Sequence[float] | None = None, plan: RowPlan | None = None,
+                once: bool = False) -> Iterator[None]:  # fmt: skip
         """Inside, the UNet reads the banks. Under gradient checkpointing keep `backward()` inside as well.
 
         Args:
             banks: One or several; all with the same number of rows.
-            weights: Per row of the reading batch how much it reads: 0 not at all, 1 in full, more goes beyond; None: all rows
-                in full. Row i of r reads bank row i * b // r. A UNet that folds frames into its rows counts samples here.
+            weights: Per row of the reading batch how much it reads: 0 not at all, 1 in full, more goes beyond; None:
+                all rows in full. Row i of r reads bank row i * b // r. A UNet that folds frames into its rows counts
+                samples here.
             plan: Instead of weights, exactly which row reads which bank row, and which row reads zeros in its place.
+            once: A single pass reads the banks, and they are emptied site by site as it goes: memory is free sooner.
 
         Raises:
             KeyError: If a bank lacks sites that this link reads.
@@ -127,12 +123,14 @@ class Link:
         plan = plan or _plan(reads, weights)
         self._check_banks([read.bank for read in reads])
         if self.hooks and any(section.reads_zeros for section in plan.sections):
-            raise ValueError("AdaIN cannot read zeros: a variance of zero erases the features; let those rows read nothing.")
-        with self._tasks():
+            raise ValueError(
+                "AdaIN cannot read zeros: a variance of zero erases the features; let those rows read nothing."
+            )
+        with _tasks(self):
             for name, processor in self.processors.items():
-                tokens = [_tokens(self._attention(name), name, read) for read in reads]
-                tokens = [t for t in tokens if t.key.shape[2]]
-                if tokens:
+                if once:
+                    processor.slot.task = ReadOnce(partial(_take, self._attention(name), name, reads), plan)
+                elif tokens := _offered(self._attention(name), name, reads):
                     processor.slot.task = Read(tokens, plan)
             for name, hook in self.hooks.items():
                 hook.task = ReadStatistics([_statistics(name, read) for read in reads], plan)
@@ -147,25 +145,10 @@ class Link:
             weights: Per half how much it reads, in [0, 1].
             weight: How many times the first picture counts.
         """
-        with self._tasks():
+        with _tasks(self):
             for processor in self.processors.values():
                 processor.slot.task = ReadFirst(halves, weights, log(weight))
             yield
-
-    @contextmanager
-    def _tasks(self) -> Iterator[None]:
-        """Whatever tasks are given inside, afterwards there are those of before."""
-        slots = [processor.slot for processor in self.processors.values()]
-        before = [slot.task for slot in slots]
-        hooks = list(self.hooks.values())
-        before_hooks = [hook.task for hook in hooks]
-        try:
-            yield
-        finally:
-            for slot, task in zip(slots, before, strict=True):
-                slot.task = task
-            for hook, task in zip(hooks, before_hooks, strict=True):
-                hook.task = task
 
     def _attention(self, name: str) -> AttentionModule:
         reader = next(site.reader for site in self.sites if site.name == name)
@@ -177,8 +160,8 @@ class Link:
             missing = sorted({*self.processors, *self.hooks} - offered)
             if missing:
                 raise KeyError(
-                    f"the bank has {len(offered)} of the {len(self.sites)} sites read here; missing {_some(missing)}. Write it "
-                    "with the same links and weights on a UNet of the same layout."
+                    f"the bank has {len(offered)} of the {len(self.sites)} sites read here; missing {_some(missing)}. "
+                    "Write it with the same links and weights on a UNet of the same layout."
                 )
 
     def __repr__(self) -> str:
@@ -235,10 +218,9 @@ def write(unet: nn.Module, latents: Tensor, *, timestep: Tensor | float = 0, enc
         A bank of self-attention inputs, b rows; gradients flow through it.
     """
     with attach(unet, links) as link:
-        stop = not getattr(unet, "is_gradient_checkpointing", False)
-        return link.write(
-            latents, timestep, encoder_hidden_states=encoder_hidden_states, projected=False, stop=stop, **unet_kwargs
-        )
+        stop = not getattr(unet, "is_gradient_checkpointing", False)  # recomputing a block needs all of it
+        context = {"encoder_hidden_states": encoder_hidden_states, **unet_kwargs}
+        return _write_pass(link, latents, timestep, projected=False, readable=None, stop=stop, unet_kwargs=context)
 
 
 def choose_sites(unet: nn.Module, links: Sequence[AnyLink]) -> list[Site]:
@@ -253,7 +235,9 @@ def choose_sites(unet: nn.Module, links: Sequence[AnyLink]) -> list[Site]:
     if not links:
         raise ValueError("no link was given; expected at least one of Attention() and AdaIN().")
     if len({isinstance(link, AdaIN) for link in links}) < len(links):
-        raise ValueError(f"two links of one kind were given: {list(links)}; give one on attention and one AdaIN at most.")
+        raise ValueError(
+            f"two links of one kind were given: {list(links)}; give one on attention and one AdaIN at most."
+        )
     chosen: list[Site] = []
     for link in links:
         if not isinstance(link, Attention | Additive | AdaIN):  # pyright: ignore[reportUnnecessaryIsInstance] - users err here
@@ -296,7 +280,8 @@ def is_linked(unet: nn.Module) -> bool:
 def _check_unlinked(unet: nn.Module) -> None:
     if is_linked(unet):
         raise ValueError(
-            "this UNet is linked already; leave the first `with` block before the second, or give all references to one."
+            "this UNet is linked already; leave the first `with` block before the second, or give all references to "
+            "one."
         )
 
 
@@ -310,8 +295,9 @@ def _check_replaceable(name: str, module: nn.Module) -> AttentionModule:
     ]
     if processor not in STANDARD_PROCESSORS or special or module.residual_connection:
         raise TypeError(
-            f"the self-attention {name} is computed by {processor}{f' with {special}' if special else ''}, which a link would "
-            f"replace; expected one of {list(STANDARD_PROCESSORS)}. Call unet.set_default_attn_processor() first."
+            f"the self-attention {name} is computed by {processor}{f' with {special}' if special else ''}, "
+            f"which a link would replace; expected one of {list(STANDARD_PROCESSORS)}. Call "
+            "unet.set_default_attn_processor() first."
         )
     return module
 
@@ -328,6 +314,53 @@ def _replace_processor(module: AttentionModule, undo: ExitStack) -> ReferenceAtt
     undo.callback(restore)  # before the module is touched: an interrupt may come between any two lines
     module.set_processor(replacement)  # pyright: ignore[reportArgumentType] - diffusers lists its own classes
     return replacement
+
+
+def _write_pass(link: Link, sample: Tensor, timestep: Tensor | float, projected: bool, readable: Pyramid | None,
+                stop: bool, unet_kwargs: dict[str, Any]) -> ReferenceBank:  # fmt: skip
+    """The write pass as `Link.write` describes it."""
+    bank = ReferenceBank()
+    last = link.sites[-1].name if stop else None
+    with _tasks(link):
+        for name, processor in link.processors.items():
+            if projected:
+                processor.slot.task = WriteProjected(name, bank, name == last)
+            else:
+                processor.slot.task = WriteHidden(name, bank, processor.original, name == last)
+        for name, hook in link.hooks.items():
+            hook.task = WriteStatistics(name, bank, name == last, None if readable is None else readable.maps)
+        try:
+            link.unet(sample, timestep, **unet_kwargs)
+        except WriteDone:
+            pass
+    return bank
+
+
+@contextmanager
+def _tasks(link: Link) -> Iterator[None]:
+    """Whatever tasks the link's sites are given inside, afterwards there are those of before."""
+    places = [*(processor.slot for processor in link.processors.values()), *link.hooks.values()]
+    before = [place.task for place in places]
+    try:
+        yield
+    finally:
+        for place, task in zip(places, before, strict=True):
+            place.task = task  # pyright: ignore[reportAttributeAccessIssue] - each gets back its own
+
+
+@contextmanager
+def _without_checkpointing(unet: nn.Module) -> Iterator[None]:
+    """Inside, no block of the UNet is checkpointed."""
+    checkpointed: list[Any] = []
+    if torch.is_grad_enabled():
+        checkpointed = [module for module in unet.modules() if getattr(module, "gradient_checkpointing", False)]
+    try:
+        for module in checkpointed:
+            module.gradient_checkpointing = False
+        yield
+    finally:
+        for module in checkpointed:
+            module.gradient_checkpointing = True
 
 
 def _as_read(bank: ReferenceBank | ReadBank) -> ReadBank:
@@ -348,12 +381,29 @@ def _plan(reads: Sequence[ReadBank], weights: Sequence[float] | None) -> RowPlan
     return plan_rows([i * rows // len(weights) for i in range(len(weights))], weights)
 
 
+def _offered(attn: AttentionModule, name: str, reads: Sequence[ReadBank]) -> list[ReferenceTokens]:
+    """What all banks offer at one site; a reference whose mask leaves no token there is left out."""
+    tokens = [_tokens(attn, name, read) for read in reads]
+    return [each for each in tokens if each.key.shape[2]]
+
+
+def _take(attn: AttentionModule, name: str, reads: Sequence[ReadBank]) -> list[ReferenceTokens]:
+    """What all banks offer at one site, taken out of them."""
+    offered = _offered(attn, name, reads)
+    for read in reads:
+        read.bank.hidden.pop(name, None)
+        read.bank.projected.pop(name, None)
+    return offered
+
+
 def _tokens(attn: AttentionModule, name: str, read: ReadBank) -> ReferenceTokens:
     """A bank's keys and values at one site, of the tokens that may be read."""
     if name in read.bank.projected:
         key, value = read.bank.projected[name]
     else:
-        key, value = project(attn, read.bank.hidden[name].to(attn.to_k.weight.dtype))
+        hidden, dtype = read.bank.hidden[name], attn.to_k.weight.dtype
+        computes_as_stored = dtype.is_floating_point and dtype.itemsize > 1  # unlike eight-bit or quantised weights
+        key, value = project(attn, hidden.to(dtype) if computes_as_stored else hidden)
     if read.readable is not None:
         keep = read.readable.tokens(key.shape[1]) >= 0.5
         index = torch.nonzero(keep).flatten().to(key.device)

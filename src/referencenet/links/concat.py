@@ -1,9 +1,9 @@
 """The attention link: keys and values of self-attention become those of self and reference together.
 
-Reference-Only (sd-webui ControlNet, 2023) and, with a writer of their own, Animate Anyone, MagicAnimate, AniPortrait, Hallo,
-MagicPose, IDM-VTON, Parts2Whole and DiffPortrait3D: attention(Q, [K_self; K_ref], [V_self; V_ref]). The processor of a site
-holds nothing but its own task, which exists only while a pass runs. It does not know guidance, schedules or pictures.
-Letters: r rows, n tokens, c channels, h heads, d head width.
+Reference-Only (sd-webui ControlNet, 2023) and, with a writer of their own, Animate Anyone, MagicAnimate, AniPortrait,
+Hallo, MagicPose, IDM-VTON, Parts2Whole and DiffPortrait3D: attention(Q, [K_self; K_ref], [V_self; V_ref]). The
+processor of a site holds nothing but its own task, which exists only while a pass runs. It does not know guidance,
+schedules or pictures. Letters: r rows, n tokens, c channels, h heads, d head width.
 """
 
 from __future__ import annotations
@@ -45,7 +45,9 @@ class WriteDone(Exception):
 class AttentionTask(Protocol):
     """What a site does during a pass instead of plain attention."""
 
-    def __call__(self, attn: AttentionModule, hidden_states: Tensor, attention_mask: Tensor | None) -> Tensor: ...
+    def __call__(self, attn: AttentionModule, hidden_states: Tensor, attention_mask: Tensor | None) -> Tensor:
+        """The self-attention's output for (r, n, c)."""
+        ...
 
 
 @dataclass
@@ -63,7 +65,8 @@ class ReferenceAttnProcessor:
         self.slot = Slot()
 
     def __call__(self, attn: AttentionModule, hidden_states: Tensor, encoder_hidden_states: Tensor | None = None,
-                 attention_mask: Tensor | None = None, temb: Tensor | None = None, *args: Any, **kwargs: Any) -> Tensor:  # fmt: skip
+                 attention_mask: Tensor | None = None, temb: Tensor | None = None, *args: Any,
+                 **kwargs: Any) -> Tensor:  # fmt: skip
         """Self-attention of (r, n, c), as diffusers calls it."""
         task = self.slot.task
         if task is None:
@@ -127,6 +130,25 @@ class Read:
         key, value = (split_heads(attn, x) for x in project(attn, hidden_states))
         mask = own_mask(attn, attention_mask, hidden_states)
         return finish(attn, attend(query, key, value, self.references, self.plan, mask))
+
+
+@dataclass
+class ReadOnce:
+    """`Read` for banks that a single pass reads: tokens are made when the pass comes here, and let go behind it.
+
+    Attributes:
+        references: Makes what each active reference offers here, taking it out of its bank.
+        plan: Which rows read.
+    """
+
+    references: Callable[[], Sequence[ReferenceTokens]]
+    plan: RowPlan
+
+    def __call__(self, attn: AttentionModule, hidden_states: Tensor, attention_mask: Tensor | None) -> Tensor:
+        """As `Read`."""
+        references = self.references()
+        plan = self.plan if references else RowPlan(rows=self.plan.rows, sections=())
+        return Read(references, plan)(attn, hidden_states, attention_mask)
 
 
 @dataclass

@@ -58,8 +58,7 @@ def plan_rows(
     if len({len(sources), len(weights), len(zeros)}) > 1:
         raise ValueError(
             f"{len(sources)} bank rows were named for {len(weights)} weights and {len(zeros)} rows that read zeros or "
-            "not; "
-            "give one of each per batch row."
+            "not; give one of each per batch row."
         )
     for weight in weights:
         if not 0.0 <= weight < inf:

@@ -84,7 +84,7 @@ class Session:
         announce = self.pipe.prepare_extra_step_kwargs
         signature = inspect.signature(announce)
 
-        def announced(*args: Any, **kwargs: Any) -> Any:  # each call hands its generator over once, before its first step
+        def announced(*args: Any, **kwargs: Any) -> Any:  # once per call, before its first step
             self.call = Call(signature.bind(*args, **kwargs).arguments.get("generator"))
             return announce(*args, **kwargs)
 
@@ -110,8 +110,14 @@ class Session:
             reads = [
                 self._write(self.references[i], each, noise[each.shape[1:]], call, rows) for i, each in latents.items()
             ]
-            self.passes.enter_context(self.link.reading(reads, plan=plan))
+            self.passes.enter_context(self.link.reading(reads, plan=plan, once=self._reads_once()))
         self.call.step += 1
+
+    def _reads_once(self) -> bool:
+        """Whether a bank is read by one pass: not under autograd (checkpointing reads again), nor in compiled code."""
+        core = self.link.unet
+        is_compiled = self.pipe.unet is not core or core._compiled_call_impl is not None  # pyright: ignore
+        return not torch.is_grad_enabled() and not is_compiled
 
     def _is_active(self, reference: Reference) -> bool:
         """Whether a reference is read at this step, by the rule of diffusers' control_guidance_start and _end."""
@@ -166,7 +172,10 @@ class Session:
         self.is_writing = True
         try:
             sample = self._noised(clean, shown, call)
-            bank = self.link.write(sample, call.timestep_of(rows), readable=readable, **conditions)
+            # keys and values are twice the inputs, and a bank for half the rows or fewer can afford them; a bank for
+            # every row is projected again while it is read, 1 to 3 % of a step for a fifth of its memory
+            projected = 2 * len(rows) <= call.rows
+            bank = self.link.write(sample, call.timestep_of(rows), readable=readable, projected=projected, **conditions)
         finally:
             self.is_writing = False
         return ReadBank(

@@ -74,9 +74,7 @@ class PictureSet:
     def __len__(self) -> int:
         return len(self.records)
 
-    def pairs(
-        self, number: int, generator: torch.Generator, allowed: Tensor | None = None
-    ) -> tuple[Tensor, Tensor]:
+    def pairs(self, number: int, generator: torch.Generator, allowed: Tensor | None = None) -> tuple[Tensor, Tensor]:
         """Two different pictures of one character each, (number,) and (number,) indices.
 
         Args:
