@@ -9,14 +9,14 @@ from __future__ import annotations
 from functools import wraps
 from typing import Any
 
-from diffusers import UNet2DConditionModel
+from diffusers import ModelMixin, UNet2DConditionModel
 from diffusers.models.attention import BasicTransformerBlock
 from torch import nn
 
 from referencenet.links.additive import AdditiveAttention
 
 
-class AdditiveUNet(UNet2DConditionModel):
+class AdditiveUNet(UNet2DConditionModel, ModelMixin):  # diffusers loads a component whose file names ModelMixin
     """UNet2DConditionModel with an `AdditiveAttention` in every transformer block of its middle and up blocks.
 
     Its configuration is that of UNet2DConditionModel.
