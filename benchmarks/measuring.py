@@ -81,9 +81,14 @@ def peak_bytes(action: Action, device: torch.device) -> int:
 
 def flops(action: Action) -> int:
     """Floating-point operations of an action, by torch's counter."""
+    return counted(action)[0]
+
+
+def counted(action: Action) -> tuple[int, Any]:
+    """Floating-point operations of an action, by torch's counter, and its result."""
     with FlopCounterMode(display=False, custom_mapping=FLOP_FORMULAS) as counter:
-        action()
-    return counter.get_total_flops()
+        result = action()
+    return counter.get_total_flops(), result
 
 
 def circumstances(device: torch.device) -> dict[str, Any]:

@@ -173,7 +173,6 @@ class Bench:
             "plain": self.plain,
             "published_4": lambda: self.theirs(0.5, 4),
             "ours_shared_4": lambda: self.ours(0.5, 4, noise="fixed"),
-            "plain_4": lambda: self.plain(4),
         }
 
 
@@ -239,25 +238,29 @@ def relative_difference(ours: torch.Tensor, theirs: torch.Tensor) -> float:
     return float((ours.double() - theirs.double()).norm() / theirs.double().norm())
 
 
-def largest_difference(bench: Bench) -> float:
-    """Largest relative difference of the latents between ours and the published way, at both style fidelities."""
-    return max(relative_difference(bench.ours(s), bench.theirs(s)) for s in (0.5, 1.0))
-
-
 def measure(name: str, options: argparse.Namespace) -> dict[str, Any]:
-    """Measure one layout."""
+    """Measure one layout: FLOPs and results in a first round, memory in a second, times in the others."""
     bench = Bench(LAYOUTS[name], options)
     paths = bench.paths()
-    seconds = measuring.interleaved_seconds(
-        paths, warm_up=options.warm_up, repeats=options.repeats, device=bench.device, clock=CLOCKS[options.clock]
-    )
+    firsts = {  # compiled code cannot be counted
+        path: (0, action()) if options.compile else measuring.counted(action) for path, action in paths.items()
+    }
     memory = {path: measuring.peak_bytes(action, bench.device) for path, action in paths.items()}
-    result: dict[str, Any] = {"max_difference": largest_difference(bench)}
+    seconds: dict[str, list[float]] = {}
+    for of_four, repeats in ((False, options.repeats), (True, max(3, options.repeats // 3))):
+        group = {path: action for path, action in paths.items() if path.endswith("_4") == of_four}
+        seconds |= measuring.interleaved_seconds(
+            group, warm_up=options.warm_up, repeats=repeats, device=bench.device, clock=CLOCKS[options.clock]
+        )
+    pairs = (("ours", "published"), ("ours_s1", "published_s1"))
+    result: dict[str, Any] = {
+        "max_difference": max(relative_difference(firsts[ours][1], firsts[theirs][1]) for ours, theirs in pairs)
+    }
     for key, (ours, theirs) in RATIOS.items():
         result[f"ratio_{key}"] = measuring.median_ratio(seconds[ours], seconds[theirs])
         result[f"memory_ratio_{key}"] = memory[ours] / memory[theirs]
     if not options.compile:
-        counts = {path: measuring.flops(action) / bench.num_steps for path, action in paths.items()}
+        counts = {path: total / bench.num_steps for path, (total, _) in firsts.items()}
         floors = floor_flops(bench)
         for key, (ours, theirs) in RATIOS.items():
             result[f"flop_ratio_{key}"] = counts[ours] / counts[theirs]
@@ -292,10 +295,21 @@ def parse() -> argparse.Namespace:
     )
     parser.add_argument("--clock", choices=CLOCKS, default="wall", help="process: the CPU time, on a busy machine")
     parser.add_argument("--threads", type=int, default=2, help="CPU threads")
-    parser.add_argument("--steps", type=int, default=2, help="denoising steps of a call")
+    parser.add_argument("--steps", type=int, default=1, help="denoising steps of a call")
     parser.add_argument("--warm-up", type=int, default=1, help="rounds that are not counted")
-    parser.add_argument("--repeats", type=int, default=10, help="rounds that are counted")
+    parser.add_argument("--repeats", type=int, default=10, help="rounds counted; a third for four pictures")
     return parser.parse_args()
+
+
+def write(file: Path, results: dict[str, Any], options: argparse.Namespace) -> None:
+    """Write the results so far; the last layout's ratios stand at the top."""
+    headline = list(results)[-1]
+    ratios = {key: value for key, value in results[headline].items() if key.startswith(("ratio_", "max_"))}
+    settings = {key: getattr(options, key) for key in ("dtype", "compile", "clock", "steps", "warm_up", "repeats")}
+    where = measuring.circumstances(torch.device(options.device))
+    document = {**ratios, "headline": headline, **where, **settings, "layouts": results}
+    file.parent.mkdir(parents=True, exist_ok=True)
+    file.write_text(json.dumps(document, indent=1) + "\n")
 
 
 def main() -> None:
@@ -308,12 +322,8 @@ def main() -> None:
         results[name] = measure(name, options)
         console.print(table(name, results[name]))
         console.print(f"largest relative difference to the published way: {results[name]['max_difference']:.1e}\n")
-    if options.json is not None:
-        headline = {k: v for k, v in results[options.layout[-1]].items() if k.startswith(("ratio_", "max_"))}
-        settings = {key: getattr(options, key) for key in ("dtype", "compile", "clock", "steps", "warm_up", "repeats")}
-        where = measuring.circumstances(torch.device(options.device))
-        document = {**headline, "headline": options.layout[-1], **where, **settings, "layouts": results}
-        options.json.write_text(json.dumps(document, indent=1) + "\n")
+        if options.json is not None:
+            write(options.json, results, options)
 
 
 if __name__ == "__main__":
