@@ -1,0 +1,402 @@
+"""FlashFace's pipeline on tiny real networks: what a call gives, what it costs, and what it refuses."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from diffusers import AutoencoderKL, DDIMScheduler, StableDiffusionPipeline, UNet2DConditionModel
+from PIL import Image
+from safetensors.torch import load_file
+
+from golden import GOLDENS, read_content
+from referencenet.checkpoints.flashface import unet_config
+from referencenet.checkpoints.keymap import CheckpointError
+from referencenet.links.attach import attach
+from referencenet.links.bank import ReferenceBank
+from referencenet.methods.flashface import (
+    READER_LINK,
+    Conditions,
+    FlashFacePipeline,
+    Guidance,
+    Pass,
+    check_weights,
+    passes,
+)
+from referencenet.networks.additive_unet import AdditiveUNet
+from referencenet.parity.seeded import seeded
+from referencenet.sampling.trailing_ddim import TrailingDDIMScheduler
+from tiny import CONTEXT, build, latents, picture, tiny
+from tolerances import ROUNDING, relative_error
+
+CONFIG: dict[str, Any] = {
+    **unet_config(dim=32, dim_mult=(1, 2), context_dim=CONTEXT, num_res_blocks=1, attn_scales=(1, 1 / 2)),
+    "sample_size": 8,
+}
+CASE = GOLDENS / "flashface-step-two-way"
+
+
+@pytest.fixture(scope="module")
+def networks() -> dict[str, torch.nn.Module]:
+    return {
+        "unet": build(lambda: AdditiveUNet(**CONFIG, in_channels=5), 30),
+        "reference_unet": build(lambda: UNet2DConditionModel(**CONFIG), 31),
+    }
+
+
+@pytest.fixture
+def pipe(networks: dict[str, Any]) -> FlashFacePipeline:
+    base = tiny("sd").pipe
+    parts = {name: getattr(base, name) for name in ("vae", "text_encoder", "tokenizer")}
+    pipe = FlashFacePipeline(**parts, **networks, scheduler=TrailingDDIMScheduler())
+    pipe.set_progress_bar_config(disable=True)
+    return pipe
+
+
+def make(pipe: FlashFacePipeline, **changes: Any) -> torch.Tensor:
+    arguments: dict[str, Any] = {
+        "faces": [picture(1), picture(2, (48, 64))],
+        "prompt": "a knight",
+        "num_inference_steps": 2,
+        "generator": torch.Generator().manual_seed(0),
+        "output_type": "latent",
+    }
+    return pipe(**(arguments | changes)).images
+
+
+# --- what a call gives ------------------------------------------------------------------------------------------------
+
+
+def test_every_kind_of_output_is_a_picture_of_the_size_asked_for(pipe: FlashFacePipeline):
+    (image,) = make(pipe, output_type="pil", height=40, width=72)
+    assert isinstance(image, Image.Image)
+    assert image.size == (72, 40)
+    assert make(pipe, output_type="np", num_inference_steps=1).shape == (1, 64, 64, 3)
+    assert make(pipe, output_type="pt", num_inference_steps=1).shape == (1, 3, 64, 64)
+    assert make(pipe, num_inference_steps=1).shape == (1, 4, 8, 8)
+
+
+def test_one_seed_gives_the_same_bits_and_another_does_not(pipe: FlashFacePipeline):
+    first = make(pipe)
+    assert torch.equal(first, make(pipe))
+    assert not torch.equal(first, make(pipe, generator=torch.Generator().manual_seed(1)))
+
+
+def test_pictures_of_a_batch_are_those_made_one_by_one(pipe: FlashFacePipeline):
+    start = latents(3, 3, 4, 8, 8)
+    together = make(pipe, prompt=["a knight", "a dragon", "a knight"], latents=start)
+    for i, prompt in enumerate(["a knight", "a dragon", "a knight"]):
+        assert relative_error(together[i : i + 1], make(pipe, prompt=prompt, latents=start[i : i + 1])) < ROUNDING
+
+
+def test_faces_change_the_picture_and_their_order_does_not(pipe: FlashFacePipeline):
+    pictures = [picture(1), picture(2), picture(4)]
+    some = make(pipe, faces=pictures)
+    assert relative_error(make(pipe, faces=pictures[::-1]), some) < ROUNDING
+    assert relative_error(make(pipe, faces=pictures[:1]), some) > 1e-3
+
+
+@pytest.mark.parametrize("count", [1, 2, 4])
+def test_fewer_faces_count_as_the_four_of_training(pipe: FlashFacePipeline, count: int):
+    """The published filling with copies, where it can be even: one face four times, two twice."""
+    pictures = [picture(seed) for seed in range(count)]
+    assert relative_error(make(pipe, faces=pictures), make(pipe, faces=pictures * (4 // count))) < ROUNDING
+
+
+def test_a_face_that_counts_twice_is_given_twice(pipe: FlashFacePipeline):
+    pictures = [picture(1), picture(2), picture(3)]
+    twice = make(pipe, faces=[*pictures, pictures[1]], face_weights=[1, 1, 1, 1])
+    assert relative_error(make(pipe, faces=pictures, face_weights=[1, 2, 1]), twice) < ROUNDING
+
+
+def test_more_than_four_faces_are_read(pipe: FlashFacePipeline):
+    assert make(pipe, faces=[picture(seed) for seed in range(6)]).shape == (1, 4, 8, 8)
+
+
+def test_the_face_box_moves_the_picture(pipe: FlashFacePipeline):
+    free = make(pipe)
+    assert torch.equal(free, make(pipe, face_box=(0, 0, 0, 0)))
+    assert not torch.equal(free, make(pipe, face_box=(0.25, 0.25, 0.75, 0.75)))
+
+
+def test_another_scheduler_serves(pipe: FlashFacePipeline):
+    """Where 1000 / N is whole, the published sampler is diffusers' DDIM with trailing steps."""
+    ours = make(pipe, num_inference_steps=4)
+    pipe.scheduler = DDIMScheduler(
+        beta_start=0.00085,
+        beta_end=0.012,
+        beta_schedule="scaled_linear",
+        clip_sample=False,
+        set_alpha_to_one=True,
+        timestep_spacing="trailing",
+    )
+    assert relative_error(make(pipe, num_inference_steps=4), ours) < 1e-4
+
+
+def test_callback_sees_every_step_and_may_replace_the_latents(pipe: FlashFacePipeline):
+    seen: list[int] = []
+
+    def callback(pipe: Any, step: int, timestep: Any, values: dict[str, Any]) -> dict[str, Any]:  # noqa: ARG001
+        seen.append(int(timestep))
+        return {"latents": torch.zeros_like(values["latents"])}
+
+    result = make(pipe, callback_on_step_end=callback)
+    assert seen == pipe.scheduler.timesteps.tolist()
+    assert not result.any()
+
+
+def test_pipeline_saved_and_loaded_gives_the_same_bits(pipe: FlashFacePipeline, tmp_path: Path):
+    before = make(pipe)
+    pipe.save_pretrained(tmp_path / "saved")
+    loaded = FlashFacePipeline.from_pretrained(tmp_path / "saved")
+    loaded.set_progress_bar_config(disable=True)
+    assert type(loaded.unet) is AdditiveUNet
+    assert type(loaded.scheduler) is TrailingDDIMScheduler
+    assert torch.equal(make(loaded), before)
+
+
+def test_the_released_autoencoder_is_an_option_that_is_saved(pipe: FlashFacePipeline, tmp_path: Path):
+    plain = make(pipe, output_type="pt", num_inference_steps=1)
+    scrambled = FlashFacePipeline(**pipe.components, scrambled_vae=True)
+    scrambled.set_progress_bar_config(disable=True)
+    other = make(scrambled, output_type="pt", num_inference_steps=1)
+    assert not torch.equal(plain, other)
+    scrambled.save_pretrained(tmp_path / "saved")
+    loaded = FlashFacePipeline.from_pretrained(tmp_path / "saved")
+    loaded.set_progress_bar_config(disable=True)
+    assert torch.equal(make(loaded, output_type="pt", num_inference_steps=1), other)
+
+
+def test_bfloat16_stays_close(pipe: FlashFacePipeline):
+    start = latents(5)
+    full = make(pipe, latents=start)
+    try:
+        half = make(pipe.to(torch.bfloat16), latents=start.bfloat16())
+    finally:
+        pipe.to(torch.float32)
+    assert half.dtype == torch.bfloat16
+    assert relative_error(half.float(), full) < 0.2  # two steps at guidance 7.5 amplify the rounding
+
+
+# --- guidance ---------------------------------------------------------------------------------------------------------
+
+
+def test_passes_are_those_of_the_specification():
+    guidance = Guidance()
+    assert passes(751, guidance) == [Pass("prompt", 0.85, 7.5), Pass("negative", 0.85, -6.5)]
+    assert passes(750, guidance) == [Pass("prompt", 1.2, 3.2), Pass("prompt", 0, 4.3), Pass("negative", 0, -6.5)]
+    assert [p.strength for p in passes(1, Guidance(face_guidance=0))] == [1.2, 1.2]
+
+
+def test_passes_without_effect_are_not_computed():
+    assert passes(800, Guidance(text_guidance=1)) == [Pass("prompt", 0.85, 1)]
+    assert [p.text for p in passes(1, Guidance(text_guidance=1))] == ["prompt", "prompt"]
+
+
+# --- what it costs ----------------------------------------------------------------------------------------------------
+
+
+def test_a_step_computes_nothing_twice(pipe: FlashFacePipeline):
+    """Three passes, two pictures, three faces: rows of the down path and the middle, and projections of the faces."""
+    rows: dict[str, list[int]] = {}
+    calls: Counter[str] = Counter()
+
+    def record(name: str) -> Any:
+        def hook(module: Any, args: Any, output: Any) -> None:  # noqa: ARG001
+            rows.setdefault(name, []).append(args[0].shape[0])
+            calls[name] += 1
+
+        return hook
+
+    unet, writer = pipe.unet, pipe.reference_unet
+    site = "mid_block.attentions.0.transformer_blocks.0"
+    watched = {
+        "down": unet.down_blocks[0].resnets[0],
+        "middle": unet.mid_block.resnets[1],
+        "own layer": unet.get_submodule(f"{site}.attn1.to_k"),
+        "second layer's keys": unet.get_submodule(f"{site}.attn1.reference.to_k"),
+        "second layer's queries": unet.get_submodule(f"{site}.attn1.reference.to_q"),
+        "writer": writer.mid_block.resnets[0],
+        "writer's last self-attention": writer.up_blocks[1].attentions[-1].transformer_blocks[0].attn1.to_k,
+        "writer's output": writer.conv_out,
+    }
+    hooks = [module.register_forward_hook(record(name)) for name, module in watched.items()]
+    conditions = Conditions(
+        faces=latents(1, 3, 4, 6, 6),
+        face_weights=[1.0] * 3,
+        prompt=latents(2, 2, 7, CONTEXT),
+        negative=latents(3, 1, 7, CONTEXT),
+        mask=torch.zeros(8, 8),
+    )
+    with torch.no_grad(), attach(unet, [READER_LINK]) as link:
+        pipe.predict_noise(link, latents(4, 2, 4, 8, 8), 500, conditions, Guidance())
+    for hook in hooks:
+        hook.remove()
+    assert rows["down"] == [4]  # two texts, two pictures: equal rows once
+    assert rows["middle"] == [6]  # three passes behind the fork
+    assert rows["own layer"] == [6]
+    assert rows["second layer's keys"] == [1, 6]  # all faces as one row, then the own tokens
+    assert rows["second layer's queries"] == [6]
+    assert rows["writer"] == [3]  # one row per face, never per picture or pass
+    assert "writer's last self-attention" not in rows
+    assert "writer's output" not in rows
+
+
+def test_a_bank_is_saved_and_read_again_without_the_reference_network(pipe: FlashFacePipeline, tmp_path: Path):
+    conditions = Conditions(
+        faces=latents(1, 2, 4, 6, 6),
+        face_weights=[2.0] * 2,
+        prompt=latents(2, 1, 7, CONTEXT),
+        negative=latents(3, 1, 7, CONTEXT),
+        mask=torch.zeros(8, 8),
+    )
+    with torch.no_grad(), attach(pipe.unet, [READER_LINK]) as link:
+        direct = pipe.predict_noise(link, latents(4), 500, conditions, Guidance())
+        pipe.write_bank(conditions, 500).save(tmp_path / "bank.safetensors")
+        pipe.reference_unet = None
+        bank = ReferenceBank.load(tmp_path / "bank.safetensors")
+        again = pipe.predict_noise(link, latents(4), 500, conditions, Guidance(), bank)
+    assert torch.equal(direct, again)
+
+
+def test_the_denoiser_is_as_before_after_a_call_and_after_an_error(pipe: FlashFacePipeline):
+    arguments = (latents(1, 1, 5, 8, 8), 10, latents(2, 1, 7, CONTEXT))
+    before = pipe.unet(*arguments).sample
+    make(pipe)
+
+    def fail(*_: Any) -> dict[str, Any]:
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        make(pipe, callback_on_step_end=fail)
+    assert torch.equal(pipe.unet(*arguments).sample, before)
+
+
+# --- released files ---------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def released(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder as it is released, at tiny size: the golden case's weights with the aliases beside them."""
+    folder = tmp_path_factory.mktemp("released")
+    part = read_content(CASE)["components"]["unet"]
+    state = {
+        key: torch.from_numpy(seeded(f"{CASE.name}/unet/{key}", shape)).reshape(tuple(shape))
+        for key, shape, _ in part["state_dict"]
+    }
+    aliases = {key.removeprefix("ori_"): tensor for key, tensor in state.items() if key.startswith("ori_")}
+    torch.save({**aliases, **state}, folder / "flashface.ckpt")
+    return folder
+
+
+@pytest.fixture(scope="module")
+def base(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("base")
+    pipe: StableDiffusionPipeline = tiny("sd").pipe
+    for name in ("vae", "text_encoder", "tokenizer"):
+        getattr(pipe, name).save_pretrained(folder / name)
+    return folder
+
+
+def test_released_files_give_the_golden_prediction(released: Path, base: Path):
+    pipe = FlashFacePipeline.from_published(released, base=base)
+    content, expected = read_content(CASE), load_file(CASE / "outputs.safetensors")
+    draw = {
+        name: torch.from_numpy(seeded(f"{CASE.name}/input/{name}", spec["shape"], spec["kind"]))
+        for name, spec in content["inputs"].items()
+    }
+    scalars = content["scalars"]
+    mask = torch.zeros(16, 16)
+    mask[slice(*scalars["mask_rows"]), slice(*scalars["mask_cols"])] = 1
+    conditions = Conditions(
+        faces=draw["ref_latents"],
+        face_weights=[1.0] * 4,
+        prompt=draw["prompt_text"],
+        negative=draw["negative_text"],
+        mask=mask,
+    )
+    with torch.no_grad(), attach(pipe.unet, [READER_LINK]) as link:
+        noise = pipe.predict_noise(link, draw["xt"], scalars["timestep"], conditions, Guidance())
+    assert relative_error(noise, expected["eps_guided"]) < ROUNDING
+
+
+def test_released_autoencoder_is_read_if_it_is_there(released: Path, base: Path, tmp_path: Path):
+    vae = AutoencoderKL.from_pretrained(base, subfolder="vae")
+    torch.save(vae.state_dict(), tmp_path / "sd-v1-vae.pth")  # our names, not FlashFace's
+    with pytest.raises(CheckpointError, match="sd-v1-vae.pth does not fit"):
+        FlashFacePipeline.from_published([released / "flashface.ckpt", tmp_path / "sd-v1-vae.pth"], base=base)
+
+
+def changed(released: Path, folder: Path, change: Any) -> Path:
+    state = torch.load(released / "flashface.ckpt", weights_only=True)
+    change(state)
+    torch.save(state, folder / "flashface.ckpt")
+    return folder
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda s: s.pop("ori_decoder.3.1.blocks.0.self_attn.self_attn_first.q.weight"), "attn1.reference.to_q.weight"),
+        (lambda s: s.update({"ori_extra.weight": torch.zeros(2)}), "ori_extra.weight"),
+        (lambda s: s.update({"head.2.bias": torch.zeros(5)}), r"\(5,\)"),
+        (lambda s: s["head.2.bias"].fill_(torch.nan), "NaN"),
+        (lambda s: s.pop("ori_encoder.1.0.layer1.2.weight"), "no FlashFace checkpoint"),
+    ],
+    ids=["missing", "extra", "misshapen", "nan", "another-system"],
+)
+def test_a_faulty_checkpoint_is_refused_by_the_name_of_its_fault(
+    change: Any, message: str, released: Path, base: Path, tmp_path: Path
+):
+    with pytest.raises(CheckpointError, match=message):
+        FlashFacePipeline.from_published(changed(released, tmp_path, change), base=base)
+
+
+def test_missing_files_say_where_to_get_them(base: Path, tmp_path: Path):
+    with pytest.raises(FileNotFoundError, match="shilongz/FlashFace-SD1.5"):
+        FlashFacePipeline.from_published(tmp_path, base=base)
+    with pytest.raises(ValueError, match="no tokenizer"):
+        FlashFacePipeline.from_published(tmp_path)
+
+
+# --- wrong inputs -----------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("changes", "error", "message"),
+    [
+        ({"faces": []}, ValueError, "no face was given"),
+        ({"faces": None}, ValueError, "neither was given"),
+        ({"face_latents": torch.zeros(1, 4, 6, 6)}, ValueError, "both were given"),
+        ({"prompt": None}, ValueError, "neither was given"),
+        ({"negative_prompt": ["a", "b"]}, TypeError, "expected one text"),
+        ({"height": 63}, ValueError, "multiples of 8"),
+        ({"face_box": (0.5, 0.2, 0.4, 0.6)}, ValueError, "left, top, right, bottom"),
+        ({"face_weights": [1.0]}, ValueError, "for 2 faces"),
+        ({"face_weights": [1.0, 0.0]}, ValueError, "above 0"),
+        ({"lambda_feat": -1.0}, ValueError, "lambda_feat is -1"),
+        ({"guide_rescale": 1.5}, ValueError, "guide_rescale is 1.5"),
+        ({"num_inference_steps": 0}, ValueError, "1 to 1000"),
+        ({"latents": torch.zeros(2, 4, 8, 8)}, ValueError, r"need \(1, 4, 8, 8\)"),
+        ({"faces": "no-such-face.png"}, FileNotFoundError, "no-such-face.png"),
+    ],
+    ids=lambda value: ",".join(value) if isinstance(value, dict) else "",
+)
+def test_wrong_inputs_are_refused_with_what_to_do(
+    pipe: FlashFacePipeline, changes: dict[str, Any], error: type[Exception], message: str
+):
+    with pytest.raises(error, match=message):
+        make(pipe, **changes)
+
+
+def test_face_weights_share_what_four_faces_have():
+    assert check_weights(None, 3) == [4 / 3] * 3
+    assert check_weights([1, 2], 2) == [1, 2]
+
+
+def test_case_of_the_golden_step_is_what_these_tests_think():
+    assert json.loads((CASE / "case.json").read_text())["scalars"]["lambda_before"] == Guidance().lambda_before
