@@ -4,7 +4,7 @@ import json
 import subprocess
 import sys
 
-OPTIONAL = {"av", "hypothesis", "mkdocs", "peft", "pytest", "resvg_py", "rich", "typer"}
+OPTIONAL = {"cv2", "hypothesis", "mkdocs", "peft", "pytest", "resvg_py", "rich", "typer"}
 
 
 def loaded_by(statement):
