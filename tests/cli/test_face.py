@@ -4,10 +4,10 @@ import json
 from pathlib import Path
 
 import pytest
-from PIL import Image
 from typer.testing import CliRunner
 
 from referencenet.cli.app import app
+from referencenet.media.images import read_image
 from tiny import picture
 
 
@@ -26,7 +26,7 @@ def test_tiny_weights_go_the_whole_way(photograph: Path, tmp_path: Path):
     result = run("a knight", "-f", photograph, "-f", photograph, "--box", "0,0,30,40", "--box", "4,4,30,30",
                  "--place", "0.25,0.25,0.75,0.75", "--random-tiny", "--steps", 2, "--count", 2, "-o", out)  # fmt: skip
     assert result.exit_code == 0, result.output
-    assert [Image.open(out.with_stem(f"her-{i}")).size for i in (1, 2)] == [(64, 64)] * 2
+    assert [read_image(out.with_stem(f"her-{i}")).size for i in (1, 2)] == [(64, 64)] * 2
     assert out.with_stem("her-preview").is_file()
     settings = json.loads((out.parent / "her.png.json").read_text())
     assert settings["lambda_feat"] == 1.2

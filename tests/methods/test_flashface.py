@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from collections import Counter
 from pathlib import Path
 from typing import Any
@@ -325,10 +326,31 @@ def test_released_files_give_the_golden_prediction(released: Path, base: Path):
 
 
 def test_released_autoencoder_is_read_if_it_is_there(released: Path, base: Path, tmp_path: Path):
-    vae = AutoencoderKL.from_pretrained(base, subfolder="vae")
-    torch.save(vae.state_dict(), tmp_path / "sd-v1-vae.pth")  # our names, not FlashFace's
-    with pytest.raises(CheckpointError, match="sd-v1-vae.pth does not fit"):
-        FlashFacePipeline.from_published([released / "flashface.ckpt", tmp_path / "sd-v1-vae.pth"], base=base)
+    """The autoencoder's golden case through a file in the released layout; its shape is the base's."""
+    case = GOLDENS / "flashface-vae"
+    content, expected = read_content(case), load_file(case / "outputs.safetensors")
+    part = content["components"]["vae"]
+    widths = tuple(part["config"]["dim"] * factor for factor in part["config"]["dim_mult"])
+    vae = AutoencoderKL(
+        block_out_channels=widths,
+        down_block_types=("DownEncoderBlock2D",) * 4,
+        up_block_types=("UpDecoderBlock2D",) * 4,
+        layers_per_block=part["config"]["num_res_blocks"],
+    )
+    shutil.copytree(base, tmp_path / "base")
+    vae.save_pretrained(tmp_path / "base" / "vae")
+    state = {
+        key: torch.from_numpy(seeded(f"{case.name}/vae/{key}", shape)).reshape(tuple(shape))
+        for key, shape, _ in part["state_dict"]
+    }
+    torch.save(state, tmp_path / "sd-v1-vae.pth")
+    files = [released / "flashface.ckpt", tmp_path / "sd-v1-vae.pth"]
+    pipe = FlashFacePipeline.from_published(files, base=tmp_path / "base")
+    latents = torch.from_numpy(seeded(f"{case.name}/input/latents", content["inputs"]["latents"]["shape"], "normal"))
+    with torch.no_grad():
+        assert relative_error(pipe.vae.decode(latents).sample, expected["decode"]) < ROUNDING
+    with pytest.raises(CheckpointError, match=r"sd-v1-vae.pth does not fit"):
+        FlashFacePipeline.from_published(files, base=base)  # whose autoencoder is narrower
 
 
 def changed(released: Path, folder: Path, change: Any) -> Path:

@@ -234,7 +234,7 @@ def test_saved_banks_serve_without_garment_net(pipe: IDMVTONPipeline, tmp_path: 
 def test_a_saved_pipeline_draws_the_same(pipe: IDMVTONPipeline, tmp_path: Path) -> None:
     expected = dress(pipe)
     pipe.save_pretrained(tmp_path)
-    assert torch.equal(dress(quiet(IDMVTONPipeline.from_pretrained(tmp_path))), expected)
+    assert relative_error(dress(quiet(IDMVTONPipeline.from_pretrained(tmp_path))), expected) < ROUNDING
 
 
 def test_half_precision_stays_close(pipe: IDMVTONPipeline) -> None:

@@ -20,6 +20,7 @@ COMMANDS = {
     "demo": "See it work: four characters, with and without reference, with scores.",
     "generate": "Draw pictures that refer to pictures.",
     "animate": "Animate the person of a picture after a film of poses.",
+    "tryon": "Dress the person of a picture in a garment.",
     "face": "Draw the person of some face photographs.",
     "convert": "Turn released weight files into a pipeline folder.",
     "methods": "List the published systems and their state here.",

@@ -35,7 +35,7 @@ STAGES = ("vae", "base", "referencenet", "observer")
 SCHEDULES = {
     "vae": Schedule(steps=1200, learning_rate=1.2e-3, warmup=50, cooldown=0.9, decay=0.995, weight_decay=0.0),
     "base": Schedule(steps=1500, learning_rate=1e-3, warmup=200, cooldown=0.1, decay=0.996),
-    "referencenet": Schedule(steps=1800, learning_rate=8e-4, warmup=80, cooldown=0.45, decay=0.995),
+    "referencenet": Schedule(steps=1780, learning_rate=1e-3, warmup=80, cooldown=0.4, decay=0.995),
     "observer": Schedule(steps=900, learning_rate=2e-3, warmup=100, cooldown=0.5, decay=0.99),
 }
 """As the shipped weights were trained on two CPU cores. On a GPU ten times as many steps cost minutes."""
@@ -58,7 +58,7 @@ class Settings:
     """
 
     folder: Path
-    characters: int = 4000
+    characters: int = 2000
     scenes: int = 6
     batch: int = 16
     seed: int = 0

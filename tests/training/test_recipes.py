@@ -1,0 +1,112 @@
+"""The stages' recipes on a handful of pictures: what a batch holds, what learns, and the whole command end to end."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+from transformers import CLIPTextModel
+
+from referencenet.builtin.load import load, load_observer
+from referencenet.paperdoll.scene import Scene
+from referencenet.training.base import BaseRecipe, EncodedSet, make_unet
+from referencenet.training.builtin import Settings, export, train
+from referencenet.training.data import PictureSet, draw_set
+from referencenet.training.observer import ObserverRecipe, aspects_of, make_observer
+from referencenet.training.pose_referencenet import ReferenceNetRecipe, make_referencenet
+from referencenet.training.text import make_text_encoder, make_tokenizer
+from referencenet.training.trainer import step_generator
+from referencenet.training.vae import VaeRecipe, encode, make_vae, measure_scale
+
+SCENES = 5
+
+
+@pytest.fixture(scope="module")
+def pictures(tmp_path_factory: pytest.TempPathFactory) -> PictureSet:
+    return draw_set(tmp_path_factory.mktemp("set"), characters=4, scenes=SCENES, workers=1)
+
+
+@pytest.fixture(scope="module")
+def base(pictures: PictureSet) -> BaseRecipe:
+    tokenizer = make_tokenizer(record["caption"] for record in pictures.records)
+    text_encoder: CLIPTextModel = make_text_encoder(tokenizer)
+    latents = torch.arange(len(pictures)).float().view(-1, 1, 1, 1).expand(-1, 4, 32, 32)
+    data = EncodedSet.of(pictures, latents, tokenizer)
+    return BaseRecipe(make_unet(), text_encoder, tokenizer, make_vae(), data, prompts=[], batch=8)
+
+
+def test_sheet_shows_one_character_twice_and_teaches_the_told_figure(base: BaseRecipe) -> None:
+    for step in range(6):
+        latents, tokens, learned = base._sheet_batch(step_generator(0, step))
+        side = -1 if latents.shape[-1] == 64 else -2
+        first, second = latents.chunk(2, dim=side)
+        assert torch.equal(first[:, 0, 0, 0] // SCENES, second[:, 0, 0, 0] // SCENES)
+        assert not (first == second).any()
+        shares = learned.mean(dim=(1, 2, 3))
+        silent = (tokens == base.data.empty).all(dim=1)
+        assert torch.equal(shares, torch.where(silent, 1.0, 0.5))
+
+
+def test_captions_are_told_as_asked(base: BaseRecipe) -> None:
+    tokens = base.data.tokens(torch.tensor([3, 4, 5]), torch.tensor([0, 1, 2]))
+    assert torch.equal(tokens[0], base.data.empty)
+    assert torch.equal(tokens[1], base.data.plain[4])
+    assert torch.equal(tokens[2], base.data.full[5])
+
+
+def test_pairs_leave_out_what_is_not_allowed(pictures: PictureSet) -> None:
+    allowed = torch.arange(len(pictures)) % SCENES < 2
+    allowed[0] = False  # leaves the first character with one picture
+    first, second = pictures.pairs(40, torch.Generator().manual_seed(0), allowed)
+    assert allowed[first].all()
+    assert allowed[second].all()
+    assert (first >= SCENES).all()
+
+
+def test_reference_unet_and_guider_learn_from_a_step(base: BaseRecipe) -> None:
+    pipe = make_referencenet(base.pipe.vae, base.pipe.text_encoder, base.pipe.tokenizer, base.unet)
+    recipe = ReferenceNetRecipe(pipe, base, shown=base.data, batch=2, base_steps=0.0, same=0.5)
+    losses = [recipe.loss(4)["loss"] for _ in range(2)]
+    assert torch.equal(losses[0], losses[1])
+    losses[0].backward()
+    for module in (pipe.unet, pipe.reference_unet, pipe.pose_guider.conv_out):
+        assert any(p.grad is not None and p.grad.any() for p in module.parameters())
+    for module in recipe.modules.values():
+        module.zero_grad()
+
+
+def test_observer_learns_all_its_heads(pictures: PictureSet) -> None:
+    seen = [aspects_of(Scene.from_seeds(record["character"], record["scene"])) for record in pictures.records]
+    observer = make_observer(seen)
+    losses = ObserverRecipe(observer, pictures, seen, batch=4).loss(0)
+    assert losses["loss"].isfinite()
+    losses["loss"].backward()
+    assert all(parameter.grad is not None for parameter in observer.parameters())
+
+
+def test_scale_makes_latents_of_unit_variance(pictures: PictureSet) -> None:
+    vae = make_vae().eval()
+    vae.register_to_config(scaling_factor=measure_scale(vae, pictures.pictures))
+    assert float(encode(vae, pictures.pictures).std()) == pytest.approx(1.0, rel=1e-3)
+    assert VaeRecipe(vae, pictures.pictures, batch=2).loss(0)["loss"].isfinite()
+
+
+@pytest.mark.slow
+def test_everything_is_trained_resumed_and_exported(tmp_path: Path) -> None:
+    settings = Settings(folder=tmp_path, characters=4, scenes=4, batch=4, stretch=0.001, workers=1, quiet=True)
+    with pytest.raises(FileNotFoundError, match="needs the stage vae"):
+        train(settings, ["base"])
+    told: list[str] = []
+    train(settings, tell=told.append)
+    assert told == ["pictures", "vae", "base", "referencenet", "observer"]
+    train(settings)
+    assert export(settings, tmp_path / "weights") < 25
+    load("base", folder=tmp_path / "weights")
+    load("referencenet", folder=tmp_path / "weights")
+    load_observer(folder=tmp_path / "weights")
+
+
+def test_unknown_stage_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="no stage upscaler"):
+        train(Settings(folder=tmp_path), ["upscaler"])
