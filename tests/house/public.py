@@ -31,7 +31,7 @@ def signature(value: object) -> str:
         text = str(inspect.signature(value))  # pyright: ignore[reportArgumentType]
     except (TypeError, ValueError):
         return ""
-    return re.sub(r"(PosixPath|WindowsPath)\([^)]*\)|<[^<>]* at 0x[0-9a-f]+>|<factory>", "...", text)
+    return re.sub(r"(PosixPath|WindowsPath)\([^)]*\)|<[^=]*? at 0x[0-9a-f]+>|<factory>", "...", text)
 
 
 def describe(value: object) -> Iterator[str]:
