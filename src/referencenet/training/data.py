@@ -176,7 +176,7 @@ def _draw_part(job: tuple[list[int], int, int, int]) -> Part:
 
 def to_tensors(pictures: np.ndarray) -> Tensor:
     """(count, height, width, 3) uint8 to (count, 3, height, width) float32 in [-1, 1]."""
-    return torch.from_numpy(np.ascontiguousarray(pictures)).permute(0, 3, 1, 2).float().div(127.5).sub(1)
+    return torch.from_numpy(np.array(pictures)).permute(0, 3, 1, 2).float().div(127.5).sub(1)
 
 
 def tensors_to_pictures(tensors: Tensor) -> np.ndarray:
