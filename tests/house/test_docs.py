@@ -15,11 +15,13 @@ from tiny import half_mask, picture, tiny
 
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
 NAMES = [str(page.relative_to(ROOT)) for page in PAGES]
+NEEDS_WEIGHTS = "<!-- needs released weights -->\n```python"  # such a block is compiled, and its imports run
 WITH_CODE = [page for page in PAGES if "```python" in page.read_text(encoding="utf-8")]
 
 
 def blocks(page, language):
-    return re.findall(rf"^```{language}\n(.*?)^```", page.read_text(encoding="utf-8"), re.MULTILINE | re.DOTALL)
+    fenced = re.findall(r"^```(\w*)\n(.*?)^```$", page.read_text(encoding="utf-8"), re.MULTILINE | re.DOTALL)
+    return [block for found, block in fenced if found == language]
 
 
 @pytest.fixture(scope="module")
@@ -30,6 +32,7 @@ def workplace(tmp_path_factory):
     for number, name in enumerate(("hero", "garment")):
         picture(number).save(folder / f"{name}.png")
     half_mask().save(folder / "hero_mask.png")
+    (folder / "tests").symlink_to(ROOT / "tests")
     return folder
 
 
@@ -37,8 +40,12 @@ def workplace(tmp_path_factory):
 def test_python_blocks_of_a_page_run_in_their_order(page, workplace, monkeypatch):
     monkeypatch.chdir(workplace)
     names: dict[str, object] = {}
-    for number, block in enumerate(blocks(page, "python")):
-        exec(compile(block, f"{page.name}, block {number + 1}", "exec"), names)  # the whole point of this test
+    text = page.read_text(encoding="utf-8").replace(NEEDS_WEIGHTS, "```needs-weights")
+    for language, block in re.findall(r"^```(python|needs-weights)\n(.*?)^```", text, re.MULTILINE | re.DOTALL):
+        code = compile(block, f"{page.name}: {block.splitlines()[0]}", "exec")
+        if language == "needs-weights":
+            code = "\n".join(line for line in block.splitlines() if line.startswith(("import ", "from ")))
+        exec(code, names)  # the whole point of this test
 
 
 @pytest.mark.parametrize("page", PAGES, ids=NAMES)
