@@ -9,6 +9,7 @@ import pytest
 import torch
 
 from referencenet.paperdoll.character import split
+from referencenet.paperdoll.maps import segmentation
 from referencenet.paperdoll.render import render
 from referencenet.paperdoll.scene import Scene
 from referencenet.training.data import PictureSet, character_seeds, draw_set, tensors_to_pictures, to_tensors
@@ -25,17 +26,20 @@ def test_set_holds_what_its_records_say(drawn: Path) -> None:
     pictures = PictureSet.open(drawn)
     assert pictures.pictures.shape == pictures.skeletons.shape == (12, 64, 64, 3)
     assert pictures.keypoints.shape == (12, 18, 3)
+    assert pictures.parts.shape == (12, 64, 64)
     record = pictures.records[5]
-    assert np.array_equal(pictures.pictures[5], render(Scene.from_seeds(record["character"], record["scene"])))
+    scene = Scene.from_seeds(record["character"], record["scene"])
+    assert np.array_equal(pictures.pictures[5], render(scene))
+    assert np.array_equal(pictures.parts[5], segmentation(scene))
     assert len({record["character"] for record in pictures.records}) == 3
     assert all(split(record["character"]) == "validation" for record in pictures.records)
 
 
-def test_pairs_are_two_pictures_of_one_character(drawn: Path) -> None:
-    pictures = PictureSet.open(drawn)
-    first, second = pictures.pairs(50, torch.Generator().manual_seed(0))
-    assert torch.equal(first // 4, second // 4)
-    assert not (first == second).any()
+def test_together_are_different_pictures_of_one_character(drawn: Path) -> None:
+    scenes = PictureSet.open(drawn).together(50, 3, torch.Generator().manual_seed(0))
+    assert scenes.shape == (50, 3)
+    assert (scenes // 4 == scenes[:, :1] // 4).all()
+    assert all(len(set(row)) == 3 for row in scenes.tolist())
 
 
 def test_set_is_drawn_once(drawn: Path) -> None:

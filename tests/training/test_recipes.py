@@ -38,11 +38,14 @@ def base(pictures: PictureSet) -> BaseRecipe:
 
 def test_sheet_shows_one_character_twice_and_teaches_the_told_figure(base: BaseRecipe) -> None:
     for step in range(6):
-        latents, tokens, learned = base._sheet_batch(step_generator(0, step))
+        latents, tokens, learned, parts = base._sheet_batch(step_generator(0, step))
         side = -1 if latents.shape[-1] == 64 else -2
         first, second = latents.chunk(2, dim=side)
         assert torch.equal(first[:, 0, 0, 0] // SCENES, second[:, 0, 0, 0] // SCENES)
         assert not (first == second).any()
+        assert parts.shape[1] * latents.shape[3] == parts.shape[2] * latents.shape[2]
+        for figure, shown in zip((first, second), parts.chunk(2, dim=side), strict=True):
+            assert torch.equal(shown, base.data.parts(figure[:, 0, 0, 0].long()))
         shares = learned.mean(dim=(1, 2, 3))
         silent = (tokens == base.data.empty).all(dim=1)
         assert torch.equal(shares, torch.where(silent, 1.0, 0.5))
@@ -55,10 +58,10 @@ def test_captions_are_told_as_asked(base: BaseRecipe) -> None:
     assert torch.equal(tokens[2], base.data.full[5])
 
 
-def test_pairs_leave_out_what_is_not_allowed(pictures: PictureSet) -> None:
+def test_together_leaves_out_what_is_not_allowed(pictures: PictureSet) -> None:
     allowed = torch.arange(len(pictures)) % SCENES < 2
     allowed[0] = False  # leaves the first character with one picture
-    first, second = pictures.pairs(40, torch.Generator().manual_seed(0), allowed)
+    first, second = pictures.together(40, 2, torch.Generator().manual_seed(0), allowed).unbind(1)
     assert allowed[first].all()
     assert allowed[second].all()
     assert (first >= SCENES).all()
@@ -66,10 +69,11 @@ def test_pairs_leave_out_what_is_not_allowed(pictures: PictureSet) -> None:
 
 def test_reference_unet_and_guider_learn_from_a_step(base: BaseRecipe) -> None:
     pipe = make_referencenet(base.pipe.vae, base.pipe.text_encoder, base.pipe.tokenizer, base.unet)
-    recipe = ReferenceNetRecipe(pipe, base, shown=base.data, batch=2, base_steps=0.0, same=0.5)
-    losses = [recipe.loss(4)["loss"] for _ in range(2)]
-    assert torch.equal(losses[0], losses[1])
-    losses[0].backward()
+    recipe = ReferenceNetRecipe(pipe, base, shown=base.data, batch=2, readers=1, base_steps=0.0, same=0.5)
+    losses = [recipe.loss(4) for _ in range(2)]
+    assert torch.equal(losses[0]["loss"], losses[1]["loss"])
+    assert losses[0]["loss"] > losses[0]["error"]
+    losses[0]["loss"].backward()
     for module in (pipe.unet, pipe.reference_unet, pipe.pose_guider.conv_out):
         assert any(p.grad is not None and p.grad.any() for p in module.parameters())
     for module in recipe.modules.values():

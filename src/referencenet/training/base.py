@@ -18,6 +18,7 @@ from diffusers import AutoencoderKL, DDIMScheduler, StableDiffusionPipeline, UNe
 from torch import Tensor
 from transformers import CLIPTextModel, CLIPTokenizer
 
+from referencenet.training.correspondence import attention_inputs, part_shares, sheet_loss
 from referencenet.training.data import PictureSet
 from referencenet.training.text import WIDTH, tokenize
 from referencenet.training.trainer import step_generator
@@ -107,6 +108,28 @@ class EncodedSet:
         choices = torch.stack([self.empty.expand(len(index), -1), self.plain[index], self.full[index]])
         return choices[told, torch.arange(len(index))]
 
+    def parts(self, index: Tensor) -> Tensor:
+        """Which parts pictures show, (number, 64, 64) uint8."""
+        return torch.from_numpy(self.pictures.parts[index.numpy()])
+
+
+CORRESPONDENCE = 0.3
+"""Weight of `correspondence` beside the error."""
+FIGURE = 3.0
+"""How many times more a latent of the figure counts than one of the background."""
+
+
+def figure_weight(parts: Tensor, height: int, width: int) -> Tensor:
+    """Weights of latents in the loss, (b, 1, height, width) in [1, FIGURE], from parts (b, H, W)."""
+    shown = part_shares(parts, height, width).sum(dim=2)
+    return (1.0 + (FIGURE - 1.0) * shown).view(-1, 1, height, width)
+
+
+def weighted_error(predicted: Tensor, target: Tensor, weight: Tensor) -> Tensor:
+    """Mean squared error, weighted."""
+    weight = weight.expand_as(target)
+    return ((predicted - target).square() * weight).sum() / weight.sum()
+
 
 class BaseRecipe:
     """Trains UNet and text encoder together.
@@ -149,21 +172,24 @@ class BaseRecipe:
         self.schedule = make_scheduler()
 
     def loss(self, step: int) -> dict[str, Tensor]:
-        """Mean squared error of v, on single pictures or on the told figures of sheets."""
+        """Mean squared error of v, on single pictures or on the told figures of sheets; there, `correspondence` too."""
         generator = step_generator(self.seed, step)
-        if float(torch.rand((), generator=generator)) < self.sheets:
-            latents, tokens, learned = self._sheet_batch(generator)
-        else:
-            latents, tokens, learned = self._single_batch(generator)
+        sheets = float(torch.rand((), generator=generator)) < self.sheets
+        latents, tokens, learned, parts = (self._sheet_batch if sheets else self._single_batch)(generator)
         latents, tokens, learned = latents.to(self.device), tokens.to(self.device), learned.to(self.device)
+        parts = parts.to(self.device)
         noise = torch.randn(latents.shape, generator=generator).to(self.device)
         timestep = torch.randint(1000, (len(latents),), generator=generator).to(self.device)
         noised = self.schedule.add_noise(latents, noise, timestep)  # pyright: ignore[reportArgumentType]
         target = self.schedule.get_velocity(latents, noise, timestep)  # pyright: ignore[reportArgumentType]
         context = self.text_encoder(tokens).last_hidden_state
-        error = (self.unet(noised, timestep, context).sample - target).square() * learned
-        loss = error.sum() / (learned.expand_as(error).sum())
-        return {"loss": loss}
+        with attention_inputs(self.unet) as inputs:
+            predicted = self.unet(noised, timestep, context).sample
+        error = weighted_error(predicted, target, learned * figure_weight(parts, *latents.shape[2:]))
+        if not sheets:
+            return {"loss": error, "error": error}
+        missed = sheet_loss(inputs, parts, dim=-1 if parts.shape[2] > parts.shape[1] else -2)
+        return {"loss": error + CORRESPONDENCE * missed, "error": error, "correspondence": missed}
 
     def sheet(self) -> np.ndarray:
         """Above single pictures of the prompts, below sheets without any telling of who."""
@@ -174,26 +200,29 @@ class BaseRecipe:
         rows = [np.concatenate(list(singles), axis=1), np.concatenate(list(twins), axis=1)]
         return (np.concatenate(rows, axis=0) * 255).round().astype(np.uint8)
 
-    def _single_batch(self, generator: torch.Generator) -> tuple[Tensor, Tensor, Tensor]:
-        """Latents, token numbers, and the weight of each latent in the loss."""
+    def _single_batch(self, generator: torch.Generator) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """Latents, token numbers, the weight of each latent in the loss, and the parts that are shown."""
         index = torch.randint(len(self.data.latents), (self.batch,), generator=generator)
         told = _told(self.batch, (0.1, 0.3, 0.6), generator)
-        return self.data.latents[index], self.data.tokens(index, told), torch.ones(1, 1, 1, 1)
+        return self.data.latents[index], self.data.tokens(index, told), torch.ones(1, 1, 1, 1), self.data.parts(index)
 
-    def _sheet_batch(self, generator: torch.Generator) -> tuple[Tensor, Tensor, Tensor]:
+    def _sheet_batch(self, generator: torch.Generator) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         """As `_single_batch`, of two figures each; where nothing is told both are learned, else the told one."""
         number = self.batch // 2
-        told_of, other = self.data.pictures.pairs(number, generator)
+        told_of, other = self.data.pictures.together(number, 2, generator).unbind(1)
         told = _told(number, (0.25, 0.6, 0.15), generator)
         tokens = self.data.tokens(told_of, told)
         side = -1 if float(torch.rand((), generator=generator)) < 0.5 else -2
         swap = (torch.rand(number, generator=generator) < 0.5).view(-1, 1, 1, 1)
         here, there = self.data.latents[told_of], self.data.latents[other]
         latents = torch.cat([torch.where(swap, there, here), torch.where(swap, here, there)], dim=side)
+        mine, others = self.data.parts(told_of), self.data.parts(other)
+        turn = swap[:, 0]  # (number, 1, 1)
+        parts = torch.cat([torch.where(turn, others, mine), torch.where(turn, mine, others)], dim=side)
         silent = (told == 0).view(-1, 1, 1, 1)
         first = (silent | ~swap).float().expand(-1, 1, *here.shape[2:])
         second = (silent | swap).float().expand(-1, 1, *here.shape[2:])
-        return latents, tokens, torch.cat([first, second], dim=side)
+        return latents, tokens, torch.cat([first, second], dim=side), parts
 
 
 def _told(number: int, shares: tuple[float, float, float], generator: torch.Generator) -> Tensor:

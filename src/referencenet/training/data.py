@@ -22,9 +22,12 @@ from torch import Tensor
 
 from referencenet.paperdoll.captions import attributes, caption
 from referencenet.paperdoll.character import split
+from referencenet.paperdoll.maps import segmentation
 from referencenet.paperdoll.render import render
 from referencenet.paperdoll.scene import Scene
 from referencenet.paperdoll.skeleton import draw_skeleton, keypoints
+
+_ARRAYS = ("pictures", "skeletons", "keypoints", "parts")
 
 
 def character_seeds(which: str, number: int, start: int = 0) -> list[int]:
@@ -45,6 +48,7 @@ class PictureSet:
         pictures: (count, size, size, 3) uint8.
         skeletons: The same shape.
         keypoints: (count, 18, 3) float32: x, y in [0, 1], visibility.
+        parts: (count, size, size) uint8: which part every pixel shows, as `paperdoll.segmentation` numbers them.
         records: Per picture: character, scene, caption, plain (the caption without identity), attributes.
         scenes: Pictures of one character.
     """
@@ -52,6 +56,7 @@ class PictureSet:
     pictures: np.ndarray
     skeletons: np.ndarray
     keypoints: np.ndarray
+    parts: np.ndarray
     records: list[dict[str, Any]]
     scenes: int
 
@@ -65,30 +70,32 @@ class PictureSet:
         described = folder / "set.json"
         if not described.is_file():
             raise FileNotFoundError(f"there is no whole picture set in {folder}; draw one with draw_set.")
-        arrays = [np.load(folder / f"{name}.npy", mmap_mode="r") for name in ("pictures", "skeletons", "keypoints")]
+        arrays = [np.load(folder / f"{name}.npy", mmap_mode="r") for name in _ARRAYS]
         with (folder / "records.jsonl").open(encoding="utf-8") as file:
             records = [json.loads(line) for line in file]
         scenes = int(json.loads(described.read_text())["scenes"])
-        return cls(pictures=arrays[0], skeletons=arrays[1], keypoints=arrays[2], records=records, scenes=scenes)
+        pictures, skeletons, points, parts = arrays
+        return cls(
+            pictures=pictures, skeletons=skeletons, keypoints=points, parts=parts, records=records, scenes=scenes
+        )
 
     def __len__(self) -> int:
         return len(self.records)
 
-    def pairs(self, number: int, generator: torch.Generator, allowed: Tensor | None = None) -> tuple[Tensor, Tensor]:
-        """Two different pictures of one character each, (number,) and (number,) indices.
+    def together(self, number: int, size: int, generator: torch.Generator, allowed: Tensor | None = None) -> Tensor:
+        """Different pictures of one character each: (number, size) indices, a row per character.
 
         Args:
-            number: Of pairs.
+            number: Of characters.
+            size: Pictures of each.
             generator: Of the choice.
-            allowed: (count,) bool, which pictures may be chosen; characters with fewer than two are left out. None:
-                all.
+            allowed: (count,) bool, which pictures may be chosen; characters with too few are left out. None: all.
         """
         allowed = torch.ones(len(self), dtype=torch.bool) if allowed is None else allowed
         table = allowed.view(-1, self.scenes).float()
-        characters = torch.nonzero(table.sum(dim=1) >= 2).flatten()
+        characters = torch.nonzero(table.sum(dim=1) >= size).flatten()
         chosen = characters[torch.randint(len(characters), (number,), generator=generator)]
-        two = torch.multinomial(table[chosen], 2, generator=generator)  # (number, 2) without replacement
-        return chosen * self.scenes + two[:, 0], chosen * self.scenes + two[:, 1]
+        return chosen[:, None] * self.scenes + torch.multinomial(table[chosen], size, generator=generator)
 
 
 def draw_set(
@@ -125,38 +132,39 @@ def draw_set(
     pictures = np.lib.format.open_memmap(folder / "pictures.npy", mode="w+", dtype=np.uint8, shape=shape)
     skeletons = np.lib.format.open_memmap(folder / "skeletons.npy", mode="w+", dtype=np.uint8, shape=shape)
     points = np.lib.format.open_memmap(folder / "keypoints.npy", mode="w+", dtype=np.float32, shape=(number, 18, 3))
+    parts = np.lib.format.open_memmap(folder / "parts.npy", mode="w+", dtype=np.uint8, shape=shape[:3])
     done = 0
     with (folder / "records.jsonl").open("w", encoding="utf-8") as file:
-        for part in _drawn(character_seeds(which, characters), scenes, size, seed, workers):
-            end = done + len(part[3])
-            pictures[done:end], skeletons[done:end], points[done:end] = part[:3]
-            file.writelines(json.dumps(record) + "\n" for record in part[3])
+        for chunk in _drawn(character_seeds(which, characters), scenes, size, seed, workers):
+            end = done + len(chunk[4])
+            pictures[done:end], skeletons[done:end], points[done:end], parts[done:end] = chunk[:4]
+            file.writelines(json.dumps(record) + "\n" for record in chunk[4])
             done = end
             if progress:
                 progress(done, number)
-    for array in (pictures, skeletons, points):
+    for array in (pictures, skeletons, points, parts):
         array.flush()
     described.write_text(json.dumps(wanted))
     return PictureSet.open(folder)
 
 
-Part = tuple[np.ndarray, np.ndarray, np.ndarray, list[dict[str, Any]]]
+Chunk = tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray, list[dict[str, Any]]]
 
 
-def _drawn(characters: list[int], scenes: int, size: int, seed: int, workers: int) -> Iterator[Part]:
-    """The set in parts, in order."""
+def _drawn(characters: list[int], scenes: int, size: int, seed: int, workers: int) -> Iterator[Chunk]:
+    """The set in chunks, in order."""
     jobs = [(characters[i : i + 8], scenes, size, seed) for i in range(0, len(characters), 8)]
     if workers <= 1:
-        yield from map(_draw_part, jobs)
+        yield from map(_draw_chunk, jobs)
         return
     with ProcessPoolExecutor(workers) as pool:
-        yield from pool.map(_draw_part, jobs)
+        yield from pool.map(_draw_chunk, jobs)
 
 
-def _draw_part(job: tuple[list[int], int, int, int]) -> Part:
+def _draw_chunk(job: tuple[list[int], int, int, int]) -> Chunk:
     """All pictures of a few characters."""
     characters, scenes, size, seed = job
-    pictures, skeletons, points, records = [], [], [], []
+    pictures, skeletons, points, parts, records = [], [], [], [], []
     for character in characters:
         for index in range(scenes):
             number = scene_seed(seed, character, index)
@@ -164,6 +172,7 @@ def _draw_part(job: tuple[list[int], int, int, int]) -> Part:
             pictures.append(render(scene, size))
             points.append(keypoints(scene, size))
             skeletons.append(draw_skeleton(points[-1], size))
+            parts.append(segmentation(scene, size))
             records.append({
                 "character": character,
                 "scene": number,
@@ -171,7 +180,7 @@ def _draw_part(job: tuple[list[int], int, int, int]) -> Part:
                 "plain": caption(scene, identity=False),
                 "attributes": attributes(scene),
             })  # fmt: skip
-    return np.stack(pictures), np.stack(skeletons), np.stack(points), records
+    return np.stack(pictures), np.stack(skeletons), np.stack(points), np.stack(parts), records
 
 
 def to_tensors(pictures: np.ndarray) -> Tensor:

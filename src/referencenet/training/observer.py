@@ -107,8 +107,7 @@ class ObserverRecipe:
     def loss(self, step: int) -> dict[str, Tensor]:
         """Contrast between people, places of key points, and one cross entropy per aspect."""
         generator = step_generator(self.seed, step)
-        first, second = self.data.pairs(self.batch, generator)
-        index = torch.cat([first, second])
+        index = self.data.together(self.batch, 2, generator).T.flatten()  # all first pictures, then all second
         found = self.observer(self._pictures(index, generator).to(self.device))
         similarity = found.embedding @ found.embedding.T / 0.1
         similarity = similarity.masked_fill(torch.eye(2 * self.batch, dtype=torch.bool, device=self.device), -1e4)

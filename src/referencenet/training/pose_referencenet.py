@@ -20,7 +20,15 @@ from transformers import CLIPTextModel, CLIPTokenizer
 from referencenet.links.attach import attach, write
 from referencenet.methods.referencenet import ReferenceNetPipeline
 from referencenet.networks.pose_guider import PoseGuider, added_after_first_convolution
-from referencenet.training.base import BaseRecipe, EncodedSet, make_scheduler
+from referencenet.training.base import (
+    CORRESPONDENCE,
+    BaseRecipe,
+    EncodedSet,
+    figure_weight,
+    make_scheduler,
+    weighted_error,
+)
+from referencenet.training.correspondence import attention_inputs, pair_loss
 from referencenet.training.trainer import step_generator
 
 
@@ -50,9 +58,10 @@ class ReferenceNetRecipe:
         pipe: What is trained; its denoiser and text encoder are those of `base`.
         base: The second stage, which goes on.
         shown: Pictures of other characters, for sample sheets.
-        batch: Pairs of a step.
+        batch: References of a step.
+        readers: Pictures that are drawn from each reference; the write pass is shared.
         base_steps: Share of the steps that are the second stage's, in [0, 1].
-        same: Share of the rows whose reference is the very picture that is wanted: they teach to look there at all.
+        same: Share of the references that are drawn again themselves.
         seed: Of the run.
         device: Where to train.
     """
@@ -65,9 +74,10 @@ class ReferenceNetRecipe:
         base: BaseRecipe,
         *,
         shown: EncodedSet,
-        batch: int = 16,
-        base_steps: float = 0.2,
-        same: float = 0.35,
+        batch: int = 8,
+        readers: int = 3,
+        base_steps: float = 0.35,
+        same: float = 0.1,
         seed: int = 0,
         device: torch.device | str = "cpu",
     ) -> None:
@@ -80,39 +90,45 @@ class ReferenceNetRecipe:
             "pose_guider": pipe.pose_guider,
         }
         self.data, self.shown = base.data, shown
-        self.batch, self.base_steps, self.same, self.seed = batch, base_steps, same, seed
+        self.batch, self.readers, self.seed = batch, readers, seed
+        self.base_steps, self.same = base_steps, same
         self.schedule = make_scheduler()
         shots = [record["attributes"]["shot"] for record in self.data.pictures.records]
         self.whole = torch.tensor([shot == "full body" for shot in shots])
 
     def loss(self, step: int) -> dict[str, Tensor]:
-        """Mean squared error of v: of the second stage, or reading the other picture of a pair."""
+        """Mean squared error of v: of the second stage, or reading another picture; there, `correspondence` too."""
         generator = step_generator(self.seed, step)
         if float(torch.rand((), generator=generator)) < self.base_steps:
             return self.base.loss(step)
-        index, other = self.data.pictures.pairs(self.batch, generator, self.whole)
-        told = torch.multinomial(torch.tensor((0.25, 0.6, 0.15)), self.batch, replacement=True, generator=generator)
-        chance = torch.rand(3, self.batch, generator=generator)
-        other = torch.where(chance[2] < self.same, index, other)
+        scenes = self.data.pictures.together(self.batch, 1 + self.readers, generator, self.whole)
+        again = torch.rand(self.batch, generator=generator) < self.same
+        scenes[:, 1] = torch.where(again, scenes[:, 0], scenes[:, 1])
+        references, index = scenes[:, 0], scenes[:, 1:].flatten()
+        rows = len(index)
+        told = torch.multinomial(torch.tensor((0.25, 0.6, 0.15)), rows, replacement=True, generator=generator)
+        unread, unposed = torch.rand(2, rows, generator=generator) < 0.1
         latents = self.data.latents[index].to(self.device)
         noise = torch.randn(latents.shape, generator=generator).to(self.device)
-        timestep = _noisy_timesteps(self.batch, generator).to(self.device)
+        timestep = _noisy_timesteps(rows, generator).to(self.device)
         noised = self.schedule.add_noise(latents, noise, timestep)  # pyright: ignore[reportArgumentType]
         target = self.schedule.get_velocity(latents, noise, timestep)  # pyright: ignore[reportArgumentType]
         tokens = torch.cat([self.data.tokens(index, told), self.data.empty[None]]).to(self.device)
-        *context, silence = self.pipe.text_encoder(tokens).last_hidden_state.split([self.batch, 1])
+        *context, silence = self.pipe.text_encoder(tokens).last_hidden_state.split([rows, 1])
         bank = write(
             self.pipe.reference_unet,
-            self.data.latents[other].to(self.device),
+            self.data.latents[references].to(self.device),
             encoder_hidden_states=silence.expand(self.batch, -1, -1),
         )
-        poses = self._skeletons(index) * (chance[1] >= 0.1).view(-1, 1, 1, 1)
+        poses = self._skeletons(index) * ~unposed.view(-1, 1, 1, 1)
         features = self.pipe.pose_guider(poses.to(self.device))
-        weights = (chance[0] >= 0.1).float().tolist()
-        with attach(self.pipe.unet) as link, link.reading(bank, weights=weights):
-            with added_after_first_convolution(self.pipe.unet, features):
+        with attach(self.pipe.unet) as link, link.reading(bank, weights=(~unread).float().tolist()):
+            with added_after_first_convolution(self.pipe.unet, features), attention_inputs(self.pipe.unet) as inputs:
                 predicted = self.pipe.unet(noised, timestep, encoder_hidden_states=context[0]).sample
-        return {"loss": (predicted - target).square().mean()}
+        wanted, shown = self.data.parts(index).to(self.device), self.data.parts(references).to(self.device)
+        error = weighted_error(predicted, target, figure_weight(wanted, *latents.shape[2:]))
+        missed = pair_loss(inputs, bank.hidden, wanted, shown)
+        return {"loss": error + CORRESPONDENCE * missed, "error": error, "correspondence": missed}
 
     def sheet(self) -> np.ndarray:
         """Rows: reference, pose, what is drawn, the truth, and what the base model draws of prompts."""

@@ -1,0 +1,142 @@
+"""Teaching attention where to look: a query on somebody's hair should find the hair of the other picture.
+
+A small model on a small computer finds out late, if at all, that another picture is worth reading. Paperdoll knows
+which part every pixel shows, so the way can be shown: beside what the model draws, the share of attention that falls
+on the right part of the other picture is learned. Nothing of this remains in the weights' layout or in sampling.
+Letters: b rows, n and m tokens, g groups of parts, c channels.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from math import isqrt
+
+import torch
+from diffusers.models.attention import BasicTransformerBlock
+from diffusers.models.attention_processor import Attention
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from referencenet.links.concat import split_heads
+from referencenet.paperdoll.maps import FACE, PARTS
+
+GROUPS = (
+    ("hair",),
+    (*FACE, "right ear", "left ear", "neck"),
+    ("hat",),
+    ("upper garment",),
+    ("lower garment",),
+    ("right arm",),
+    ("left arm",),
+    ("right hand", "left hand"),
+    ("right leg", "left leg"),
+    ("right shoe", "left shoe"),
+)
+"""What counts as the same place of two figures; the background belongs to no group."""
+
+Inputs = dict[str, tuple[Attention, Tensor]]
+
+
+def _membership() -> Tensor:
+    """(parts, groups), 1 where a part belongs to a group."""
+    table = torch.zeros(len(PARTS), len(GROUPS))
+    for column, group in enumerate(GROUPS):
+        table[[PARTS.index(part) for part in group], column] = 1.0
+    return table
+
+
+def part_shares(parts: Tensor, height: int, width: int) -> Tensor:
+    """How much of each cell shows which group of parts.
+
+    Args:
+        parts: (b, H, W) uint8, positions in `PARTS`; H and W multiples of height and width.
+        height: Cells from top to bottom.
+        width: Cells from left to right.
+
+    Returns:
+        (b, height * width, g) in [0, 1].
+    """
+    shown = _membership().to(parts.device)[parts.long()].permute(0, 3, 1, 2)  # (b, g, H, W)
+    return F.adaptive_avg_pool2d(shown, (height, width)).flatten(2).transpose(1, 2)
+
+
+@contextmanager
+def attention_inputs(unet: nn.Module) -> Iterator[Inputs]:
+    """Inside, what enters the self-attentions of a forward pass is kept: site name to (module, (b, n, c))."""
+    inputs: Inputs = {}
+    hooks = []
+    for name, block in unet.named_modules():
+        if isinstance(block, BasicTransformerBlock):
+            site = f"{name}.attn1"
+
+            def keep(module: Attention, given: tuple[Tensor, ...], site: str = site) -> None:
+                inputs[site] = (module, given[0])
+
+            hooks.append(block.attn1.register_forward_pre_hook(keep))
+    try:
+        yield inputs
+    finally:
+        for hook in hooks:
+            hook.remove()
+
+
+def pair_loss(inputs: Inputs, written: dict[str, Tensor], wanted: Tensor, shown: Tensor) -> Tensor:
+    """Of a UNet that reads a bank.
+
+    Args:
+        inputs: Of the reading pass, b rows; row i reads row i * r // b of what is written.
+        written: Site name to the bank's hidden states, (r, m, c).
+        wanted: (b, H, W) uint8, parts of what is drawn.
+        shown: (r, H, W) uint8, parts of what is read.
+    """
+    losses: list[Tensor] = []
+    for site, (attn, queries) in inputs.items():
+        keys = written[site]
+        side = isqrt(keys.shape[1])
+        there = part_shares(shown, side, side)
+        here = part_shares(wanted, side, side).reshape(len(keys), -1, there.shape[2])  # readers of one row together
+        losses.append(_missed(attn, queries.reshape(len(keys), -1, queries.shape[2]), keys, here, there))
+    return torch.stack(losses).mean()
+
+
+def sheet_loss(inputs: Inputs, parts: Tensor, dim: int) -> Tensor:
+    """Of a UNet that draws two figures in one picture, each of which should look at the other.
+
+    Args:
+        inputs: Of the pass.
+        parts: (b, H, W) uint8 of the whole sheet.
+        dim: Along which the two lie: -1 side by side, -2 one above the other.
+    """
+    losses: list[Tensor] = []
+    for attn, hidden in inputs.values():
+        scale = isqrt(parts.shape[1] * parts.shape[2] // hidden.shape[1])
+        height, width = parts.shape[1] // scale, parts.shape[2] // scale
+        first, second = (_half(hidden, height, width, dim, i) for i in range(2))
+        shares = part_shares(parts, height, width)
+        one, two = (_half(shares, height, width, dim, i) for i in range(2))
+        queries, keys = torch.cat([first, second]), torch.cat([second, first])
+        losses.append(_missed(attn, queries, keys, torch.cat([one, two]), torch.cat([two, one])))
+    return torch.stack(losses).mean()
+
+
+def _half(tokens: Tensor, height: int, width: int, dim: int, which: int) -> Tensor:
+    """One half, (b, n / 2, c), of a sheet's tokens (b, n, c)."""
+    return tokens.unflatten(1, (height, width)).chunk(2, dim=dim - 1)[which].flatten(1, 2)
+
+
+def _missed(attn: Attention, queries: Tensor, keys: Tensor, here: Tensor, there: Tensor) -> Tensor:
+    """Mean -log of the attention's share on tokens of the query's own group, over queries whose group is shown.
+
+    Args:
+        attn: The self-attention.
+        queries: (b, n, c) inputs.
+        keys: (b, m, c) inputs.
+        here: (b, n, g) shares of the queries' cells.
+        there: (b, m, g) of the keys'.
+    """
+    query, key = split_heads(attn, attn.to_q(queries)), split_heads(attn, attn.to_k(keys))  # (b, heads, tokens, d)
+    share = (query @ key.transpose(2, 3) * attn.scale).softmax(dim=3).mean(dim=1)  # (b, n, m)
+    right = torch.einsum("bnm,bmg,bng->bn", share, there, here)
+    counts = (here * (there.amax(dim=1, keepdim=True) > 0.3)).sum(dim=2)  # (b, n)
+    return -(counts * (right + 1e-3).log()).sum() / counts.sum().clamp_min(1.0)
