@@ -1,10 +1,15 @@
 """Films on the disk: the whole path, going on after a failure, bounded memory, several processes."""
 
 import gc
+import os
+import socket
+import subprocess
+import sys
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import accelerate
 import numpy as np
 import pytest
 import torch
@@ -43,11 +48,8 @@ def test_film_has_the_poses_frames_and_counts_its_predictions(film: Path, tmp_pa
     assert not parts_of(out).exists()
 
 
-def test_interrupted_film_goes_on_to_the_same_frames(
-    film: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    settings = replace(SETTINGS, side_by_side=True)
-    whole = animate_film(quiet(), picture(0), [film], tmp_path / "whole", settings)
+def _cut_short(film: Path, out: Path, settings: FilmSettings, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Begin a film whose disk is full behind some frames."""
     write = FilmWriter.add
 
     def full(writer: FilmWriter, frames: Any) -> None:
@@ -58,9 +60,16 @@ def test_interrupted_film_goes_on_to_the_same_frames(
     with monkeypatch.context() as patch:
         patch.setattr(FilmWriter, "add", full)
         with pytest.raises(OSError, match="No space left"):
-            animate_film(quiet(), picture(0), [film], tmp_path / "cut", settings)
-    kept = len(list((tmp_path / "cut").glob("*.png")))
-    assert 0 < kept < 9
+            animate_film(quiet(), picture(0), [film], out, settings)
+    assert 0 < len(list(out.glob("*.png"))) < 9
+
+
+def test_interrupted_film_goes_on_to_the_same_frames(
+    film: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    settings = replace(SETTINGS, side_by_side=True)
+    whole = animate_film(quiet(), picture(0), [film], tmp_path / "whole", settings)
+    _cut_short(film, tmp_path / "cut", settings, monkeypatch)
     with pytest.raises(ValueError, match="begun with other settings .*seed was 3, now 4"):
         animate_film(quiet(), picture(0), [film], tmp_path / "cut", replace(settings, seed=4), resume=True)
     animate_film(quiet(), picture(0), [film], tmp_path / "cut", settings, resume=True)
@@ -115,24 +124,66 @@ def test_film_of_2000_frames_needs_no_more_memory_than_one_of_200(tmp_path: Path
     assert long[1] <= short[1] + 5
 
 
-def _one_of_two(rank: int, port: str, folder: str) -> None:
-    torch.set_num_threads(1)
-    torch.distributed.init_process_group("gloo", init_method=f"file://{port}", rank=rank, world_size=2)
-    torch.save(_film(across_processes=True, seed=rank), f"{folder}/{rank}.pt")
-    torch.distributed.destroy_process_group()
-
-
 def _film(*, across_processes: bool, seed: int) -> torch.Tensor:
-    windows, options = Windows(size=4, overlap=1), {"num_inference_steps": 2, "output_type": "latent"}
+    """A film whose windows touch up to three others, from noise that differs between processes."""
+    windows, options = Windows(size=4, overlap=2), {"num_inference_steps": 2, "output_type": "latent", "eta": 0.5}
     return quiet()(
         picture(0), poses(9), windows=windows, generator=generator(seed), across_processes=across_processes, **options
     ).frames
 
 
+def _one_of_two(rank: int, port: int, film: Path, folder: Path) -> None:
+    """What each of two processes does: a call, and a film on the disk, which is begun anew and then gone on with."""
+    torch.set_num_threads(1)
+    os.environ |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port), "WORLD_SIZE": "2", "RANK": str(rank)}
+    os.environ |= {"LOCAL_RANK": str(rank), "LOCAL_WORLD_SIZE": "2"}
+    state = accelerate.PartialState(cpu=True)
+    torch.save(_film(across_processes=True, seed=rank), folder / f"{rank}.pt")
+    seen: list[int] = []
+    animate_film(
+        quiet(),
+        picture(0),
+        [film],
+        folder / "both",
+        SETTINGS,
+        resume=True,
+        across_processes=True,
+        step_done=seen.append,
+    )
+    torch.save(seen, folder / f"seen{rank}.pt")
+    state.destroy_process_group()
+
+
 @pytest.mark.slow
-def test_two_processes_give_the_film_of_one(tmp_path: Path) -> None:
-    """Also where they are given different noise: all begin with the first one's."""
-    torch.multiprocessing.spawn(_one_of_two, (str(tmp_path / "meeting"), str(tmp_path)), nprocs=2)
+def test_two_processes_give_the_film_of_one(film: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A call, also where they are given different noise; and a film on the disk that one process has begun."""
+    _cut_short(film, tmp_path / "both", SETTINGS, monkeypatch)
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    torch.multiprocessing.spawn(_one_of_two, (port, film, tmp_path), nprocs=2)
     alone = _film(across_processes=False, seed=0)
     for rank in range(2):
         assert torch.equal(torch.load(tmp_path / f"{rank}.pt", weights_only=True), alone)
+    seen = [torch.load(tmp_path / f"seen{rank}.pt", weights_only=True) for rank in range(2)]
+    assert seen[0] == seen[1]
+    assert seen[0][-1] == num_predictions(replace(SETTINGS, num_frames=9))
+    whole = animate_film(quiet(), picture(0), [film], tmp_path / "whole", SETTINGS)
+    assert np.array_equal(pixels(tmp_path / "both"), pixels(whole))
+    assert not parts_of(tmp_path / "both").exists()
+
+
+@pytest.mark.slow
+def test_launched_command_gives_the_film_of_one_process_and_one_of_them_writes(film: Path, tmp_path: Path) -> None:
+    picture(0).save(tmp_path / "hero.png")
+    options = ["--random-tiny", "--steps", "1", "--seed", "3", "-r", str(tmp_path / "hero.png"), "-p", str(film)]
+    launch = ["accelerate.commands.launch", "--cpu", "--num_processes", "2", "--num_machines", "1", "--module"]
+    environment = os.environ | {"OMP_NUM_THREADS": "1", "ACCELERATE_USE_CPU": "true"}
+    said = []
+    for words, out in (([], "one"), (launch, "two")):
+        command = [sys.executable, "-m", *words, "referencenet", "animate", *options, "-o", str(tmp_path / out)]
+        done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+        assert done.returncode == 0, done.stderr
+        said.append(done.stdout.splitlines())
+    assert said == [[f"9 frames in {tmp_path / 'one'}"], [f"9 frames in {tmp_path / 'two'}"]]
+    assert np.array_equal(pixels(tmp_path / "one"), pixels(tmp_path / "two"))

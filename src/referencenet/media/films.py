@@ -10,7 +10,7 @@ import shutil
 from collections.abc import Iterable, Iterator, Sequence
 from fractions import Fraction
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import av
 import numpy as np
@@ -30,6 +30,16 @@ CODECS: dict[str, tuple[str, str, dict[str, str]]] = {
 """Ending to codec, pixel format and options. No frames out of order: pieces can then be joined by counting on."""
 
 MAX_GIF_FRAMES = 600  # GIF's frames are held in memory while it is written
+
+
+class FrameSource(Protocol):
+    """A film whose frames can be read anew from the start: one on the disk, or drawings made when they are needed."""
+
+    rate: Fraction
+
+    def __len__(self) -> int: ...
+
+    def __iter__(self) -> Iterator[Image.Image]: ...
 
 
 class Film:

@@ -18,6 +18,7 @@ import inspect
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
@@ -37,17 +38,18 @@ from referencenet.checkpoints.published import PublishedFile, PublishedSet, find
 from referencenet.links.attach import attach, write
 from referencenet.links.bank import ReferenceBank
 from referencenet.links.rows import RowPlan, plan_rows
-from referencenet.media.films import frames_of
+from referencenet.media.films import FrameSource, frames_of
 from referencenet.media.images import Picture, read_image, to_tensor
 from referencenet.networks.layout import SD15_UNET, film_config, picture_config
 from referencenet.networks.motion import SpatioTemporalUNet
 from referencenet.networks.pose_guider import PoseGuider
 from referencenet.networks.reference_unet import ReferenceUNet
+from referencenet.sampling.processes import ALONE, Processes
 from referencenet.sampling.stream import FilmStream, Predict, denoise_film, frame_noise
 from referencenet.sampling.windows import Windows
 
 OutputType = Literal["pil", "np", "pt", "latent"]
-Poses = str | Path | np.ndarray | Tensor | Sequence[Picture]
+Poses = str | Path | np.ndarray | Tensor | Sequence[Picture] | FrameSource
 Callback = Callable[[DiffusionPipeline, int, Tensor, dict[str, Any]], dict[str, Any] | None]
 
 SCHEDULER = {
@@ -340,16 +342,24 @@ class AnimateAnyonePipeline(DiffusionPipeline):
             yield predict
 
     @torch.no_grad()
-    def decode(self, latents: Tensor, frames_at_once: int = 1) -> Tensor:
-        """Latents (b, 4, f, h, w) to pictures (b, f, 3, height, width) in [0, 1], a few frames at a time."""
+    def decode(self, latents: Tensor, processes: Processes = ALONE) -> Tensor:
+        """Latents (b, 4, f, h, w) to pictures (b, f, 3, height, width) in [0, 1], frame by frame.
+
+        Args:
+            latents: Of the films.
+            processes: Each decodes its share of the frames; all get every picture.
+        """
         frames = latents.transpose(1, 2).flatten(0, 1) / self.vae.config.scaling_factor  # (b f, 4, h, w)
-        device = self._device_of(self.vae)
-        parts = [
-            self.vae.decode(part.to(device, self.vae.dtype), return_dict=False)[0].float().cpu()
-            for part in frames.split(frames_at_once)
-        ]
-        pictures = (torch.cat(parts) / 2 + 0.5).clamp(0, 1)
+        jobs = [partial(self._decode_frame, frame) for frame in frames.split(1)]
+        blank = torch.zeros(1, 3, latents.shape[-2] * self.factor, latents.shape[-1] * self.factor)
+        pictures = torch.cat(list(processes.each(jobs, blank)))
         return pictures.unflatten(0, (latents.shape[0], latents.shape[2]))
+
+    def _decode_frame(self, latents: Tensor) -> Tensor:
+        """(1, 4, h, w), unscaled, to (1, 3, height, width) in [0, 1] on the CPU."""
+        on_device = latents.to(self._device_of(self.vae), self.vae.dtype)
+        picture = self.vae.decode(on_device, return_dict=False)[0].float().cpu()
+        return (picture / 2 + 0.5).clamp(0, 1)
 
     @torch.no_grad()
     def __call__(
@@ -379,8 +389,8 @@ class AnimateAnyonePipeline(DiffusionPipeline):
 
         Args:
             reference: A picture of the person, or a bank that `write` wrote.
-            poses: A skeleton drawing per frame, on black: a film's path, a folder, a list of pictures,
-                (frames, height, width, 3) or (frames, 3, height, width).
+            poses: A skeleton drawing per frame, on black: a film's path, a folder, a list of pictures, a
+                `SkeletonFilm` of key points, (frames, height, width, 3) or (frames, 3, height, width).
             width: Of the film in pixels; by default that of the first pose, rounded down to a multiple of 8.
             height: Likewise.
             num_frames: Use the first so many poses; by default all.
@@ -393,7 +403,8 @@ class AnimateAnyonePipeline(DiffusionPipeline):
             generator: Of the noise.
             latents: The noise, (films, 4, frames, h, w).
             half_precision_bank: Round the bank to float16, as the published code does even in float32.
-            across_processes: Spread the windows over the processes of torch.distributed, which all give the same film.
+            across_processes: Spread windows and decoding over the processes of `accelerate launch` or `torchrun`; all
+                of them are to call with the same arguments, and all get the film that one would make.
             output_type: "pil", "np", "pt" or "latent".
             return_dict: Return an output object instead of a tuple.
             callback_on_step_end: Called as in diffusers; may return other latents.
@@ -410,13 +421,13 @@ class AnimateAnyonePipeline(DiffusionPipeline):
         films, width, height = self.read_conditions(poses, width, height, num_frames)
         frames = films[0].shape[0]
         plan = self._plan(windows, frames)
+        processes = Processes.started() if across_processes else ALONE
         bank = reference if isinstance(reference, ReferenceBank) else self.write(reference, width=width, height=height)
         bank = _rounded(bank) if half_precision_bank else bank
         condition = self.guide(films).transpose(0, 1).unsqueeze(0)  # (1, width, f, h, w)
         self.scheduler.set_timesteps(num_inference_steps, device=self._execution_device)
         shape = (num_films, self.denoising_unet.config.in_channels, frames, condition.shape[-2], condition.shape[-1])
         latents = self.prepare_latents(shape, generator, latents)
-        mine, share = (None, None) if not across_processes else _spread(len(plan), latents)
         guidance = {"guidance_scale": guidance_scale, "guidance_rescale": guidance_rescale}
         bar = self.progress_bar(total=num_inference_steps)
         with self.reading(bank, films=num_films, **guidance) as predict, bar:
@@ -436,10 +447,9 @@ class AnimateAnyonePipeline(DiffusionPipeline):
                 predict=predict,
                 step_done=step_done,
                 step_kwargs=self._step_kwargs(eta, generator),
-                share=share,
-                mine=mine,
+                processes=processes,
             )
-        result = latents if output_type == "latent" else _as_output(self.decode(latents), output_type)
+        result = latents if output_type == "latent" else _as_output(self.decode(latents, processes), output_type)
         self.maybe_free_model_hooks()
         return FilmOutput(frames=result) if return_dict else (result,)
 
@@ -458,6 +468,7 @@ class AnimateAnyonePipeline(DiffusionPipeline):
         eta: float = 0.0,
         seed: int = 0,
         state: Mapping[str, Any] | None = None,
+        across_processes: bool = False,
         step_done: Callable[[], None] | None = None,
     ) -> Iterator[tuple[Tensor, Callable[[], dict[str, Any]]]]:
         """Animate a film of any length in bounded memory: finished frames come while later ones have not begun.
@@ -474,8 +485,9 @@ class AnimateAnyonePipeline(DiffusionPipeline):
             windows: Not the published ones, which wrap around the film's end.
             eta: Of DDIM.
             seed: Of the noise. Unlike with a generator, a frame's noise does not depend on the film's length.
-            state: Go on where the same call left off.
-            step_done: Called after every prediction of a window.
+            state: Go on where the same call left off, with as many processes or others.
+            across_processes: As for a call. Frames on their way become more with every process.
+            step_done: Called after every prediction of a window, whichever process made it.
 
         Yields:
             Frames (frames, 3, height, width) in [0, 1], and a function that gives the state behind them.
@@ -490,6 +502,7 @@ class AnimateAnyonePipeline(DiffusionPipeline):
         self._check_call(num_inference_steps, 1, "pt", ("latents",))
         self._check_size(width, height)
         plan = self._plan(windows, num_frames)
+        processes = Processes.started() if across_processes else ALONE
         bank = reference if isinstance(reference, ReferenceBank) else self.write(reference, width=width, height=height)
         self.scheduler.set_timesteps(num_inference_steps, device=self._execution_device)
 
@@ -500,25 +513,20 @@ class AnimateAnyonePipeline(DiffusionPipeline):
             return self.prepare_latents((*shape[:2], stop - start, *shape[2:]), None, noise), condition
 
         with self.reading(bank, films=1, guidance_scale=guidance_scale) as predict:
-
-            def counted(latents: Tensor, t: Tensor, condition: Tensor) -> Tensor:
-                prediction = predict(latents, t, condition)
-                if step_done is not None:
-                    step_done()
-                return prediction
-
             film = FilmStream(
                 plan,
                 scheduler=self.scheduler,
-                predict=counted,
+                predict=predict,
                 admit=admit,
                 step_kwargs=lambda generator: self._step_kwargs(eta, generator),
                 seed=seed,
+                predicted=step_done,
+                processes=processes,
             )
             if state is not None:
                 film.resume(state)
             for stretch in film:
-                yield self.decode(stretch.latents)[0], film.state
+                yield self.decode(stretch.latents, processes)[0], film.state
         self.maybe_free_model_hooks()
 
     # --- details ------------------------------------------------------------------------------------------------------
@@ -731,24 +739,6 @@ def _as_output(pictures: Tensor, output_type: OutputType) -> list[list[Image.Ima
     if output_type == "np":
         return array
     return [[Image.fromarray(frame) for frame in film] for film in (array * 255).round().astype(np.uint8)]
-
-
-def _spread(num_windows: int, latents: Tensor) -> tuple[list[int], Callable[[Tensor], Tensor]]:
-    """This process's windows, and the sum over all processes; all begin with the first one's noise."""
-    if not torch.distributed.is_initialized():
-        raise ValueError(
-            "across_processes=True needs torch.distributed; start the script with `accelerate launch` and make an "
-            "accelerate.PartialState first, or leave the option away."
-        )
-
-    torch.distributed.broadcast(latents, src=0)
-
-    def add_up(total: Tensor) -> Tensor:
-        torch.distributed.all_reduce(total)
-        return total
-
-    rank, size = torch.distributed.get_rank(), torch.distributed.get_world_size()
-    return list(range(rank, num_windows, size)), add_up
 
 
 def _part(kind: Any, given: Any, folder: Path | None, name: str, published: PublishedSet) -> Any:

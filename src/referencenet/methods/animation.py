@@ -21,9 +21,10 @@ from torch import Tensor
 
 from referencenet.links.bank import ReferenceBank
 from referencenet.media.files import written_whole
-from referencenet.media.films import Film, FilmWriter, check_film_path, parts_of
+from referencenet.media.films import Film, FilmWriter, FrameSource, check_film_path, parts_of
 from referencenet.media.images import Picture, read_image, resize
 from referencenet.methods.animate_anyone import AnimateAnyonePipeline, pose_tensor
+from referencenet.sampling.processes import ALONE, Processes
 from referencenet.sampling.windows import Windows
 
 
@@ -59,11 +60,12 @@ class FilmSettings:
 def animate_film(
     pipe: AnimateAnyonePipeline,
     reference: Picture | ReferenceBank,
-    poses: Sequence[str | Path],
+    poses: Sequence[str | Path | FrameSource],
     out: str | Path,
     settings: FilmSettings,
     *,
     resume: bool = False,
+    across_processes: bool = False,
     step_done: Callable[[int], None] | None = None,
 ) -> Path:
     """Write a film of any length in bounded memory.
@@ -71,10 +73,12 @@ def animate_film(
     Args:
         pipe: Animates.
         reference: A picture of the person, or a saved bank.
-        poses: A film per pose net of the pipeline.
+        poses: A film per pose net of the pipeline: a path, or drawings such as a `SkeletonFilm`.
         out: .mp4, .webm, .gif, or a folder for PNGs.
         settings: Of the film.
         resume: Go on where the same call left off; without anything to go on from, begin.
+        across_processes: Spread the work over the processes of `accelerate launch` or `torchrun`, which all call with
+            the same arguments and see the same files. The main one writes; the film is the one that one would make.
         step_done: Called with the number of predictions so far, of `num_predictions`.
 
     Returns:
@@ -86,10 +90,12 @@ def animate_film(
     """
     out = Path(out)
     check_film_path(out)
+    processes = Processes.started() if across_processes else ALONE
     films = open_films(pipe, poses, settings)
     settings = settled(pipe, films, settings)
     width, height, num_frames = settings.width or 0, settings.height or 0, settings.num_frames or 0
     saved = _read_state(out, settings) if resume else None
+    processes.wait()  # all have read the state before it changes
     readers = [ForwardReader(film) for film in films]
     count = 0 if saved is None else saved["predictions"]
 
@@ -99,21 +105,27 @@ def animate_film(
         if step_done is not None:
             step_done(count)
 
+    pieces = pipe.stream(
+        reference,
+        lambda start, stop: [pose_tensor(reader(start, stop), width, height) for reader in readers],
+        num_frames=num_frames,
+        width=width,
+        height=height,
+        num_inference_steps=settings.num_inference_steps,
+        guidance_scale=settings.guidance_scale,
+        windows=Windows(size=settings.window, overlap=settings.overlap),
+        seed=settings.seed,
+        state=None if saved is None else saved["state"],
+        across_processes=across_processes,
+        step_done=counted,
+    )
+    if not processes.is_main:
+        for _ in pieces:
+            pass
+        processes.wait()
+        return out
     with FilmWriter(out, settings.rate or Fraction(25), keep_frames=0 if saved is None else saved["frames"]) as writer:
         beside = _beside(reference, films[0], settings, skip=writer.num_frames)
-        pieces = pipe.stream(
-            reference,
-            lambda start, stop: [pose_tensor(reader(start, stop), width, height) for reader in readers],
-            num_frames=num_frames,
-            width=width,
-            height=height,
-            num_inference_steps=settings.num_inference_steps,
-            guidance_scale=settings.guidance_scale,
-            windows=Windows(size=settings.window, overlap=settings.overlap),
-            seed=settings.seed,
-            state=None if saved is None else saved["state"],
-            step_done=counted,
-        )
         for frames, state in pieces:
             writer.add([_with(picture, beside) for picture in _pictures(frames)])
             _write_state(
@@ -121,6 +133,7 @@ def animate_film(
                 {"settings": vars_of(settings), "frames": writer.num_frames, "predictions": count, "state": state()},
             )
         writer.finish()
+    processes.wait()
     return out
 
 
@@ -130,13 +143,15 @@ def num_predictions(settings: FilmSettings) -> int:
     return len(windows) * settings.num_inference_steps
 
 
-def open_films(pipe: AnimateAnyonePipeline, poses: Sequence[str | Path], settings: FilmSettings) -> list[Film]:
+def open_films(
+    pipe: AnimateAnyonePipeline, poses: Sequence[str | Path | FrameSource], settings: FilmSettings
+) -> list[FrameSource]:
     """Open the pose films and check them against each other and the frames asked for."""
     if len(poses) != len(pipe.guiders):
         raise ValueError(
             f"{len(poses)} pose films were given, but this model has {len(pipe.guiders)} pose nets; give one each."
         )
-    films = [Film(path) for path in poses]
+    films: list[FrameSource] = [Film(film) if isinstance(film, str | Path) else film for film in poses]
     lengths = {len(film) for film in films}
     if len(lengths) > 1:
         raise ValueError(f"the pose films have {sorted(lengths)} frames; give films of one length.")
@@ -147,7 +162,7 @@ def open_films(pipe: AnimateAnyonePipeline, poses: Sequence[str | Path], setting
     return films
 
 
-def settled(pipe: AnimateAnyonePipeline, films: Sequence[Film], settings: FilmSettings) -> FilmSettings:
+def settled(pipe: AnimateAnyonePipeline, films: Sequence[FrameSource], settings: FilmSettings) -> FilmSettings:
     """The settings with what was left open taken from the pose films."""
     first = next(iter(films[0]))
     known = vars_of(settings)
@@ -166,7 +181,7 @@ def vars_of(settings: FilmSettings) -> dict[str, Any]:
 class ForwardReader:
     """Reads runs of a film's frames that follow each other; frames before the first run are passed over."""
 
-    def __init__(self, film: Film) -> None:
+    def __init__(self, film: FrameSource) -> None:
         self.frames: Iterator[Image.Image] = iter(film)
         self.position = 0
 
@@ -183,7 +198,9 @@ def _pictures(frames: Tensor) -> list[Image.Image]:
     return [Image.fromarray(np.ascontiguousarray(frame)) for frame in array]
 
 
-def _beside(reference: Any, poses: Film, settings: FilmSettings, *, skip: int) -> Iterator[list[Image.Image]] | None:
+def _beside(
+    reference: Any, poses: FrameSource, settings: FilmSettings, *, skip: int
+) -> Iterator[list[Image.Image]] | None:
     """What stands beside each frame, from frame `skip` on; None if nothing does."""
     if not settings.side_by_side:
         return None

@@ -9,13 +9,15 @@ scheduler works. Letters: b samples, c channels, f frames, (h, w) latents.
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import torch
 from torch import Tensor
 
+from referencenet.sampling.processes import ALONE, Processes
 from referencenet.sampling.windows import Window, add_prediction, total_weights
 
 Predict = Callable[[Tensor, Tensor, Tensor], Tensor]
@@ -25,37 +27,49 @@ StepDone = Callable[[int, Tensor, Tensor], Tensor]
 """(step, timestep, latents) to the latents that go on."""
 
 
-def denoise_film(latents: Tensor, condition: Tensor, *, windows: list[Window], scheduler: Any, predict: Predict,
-                 step_done: StepDone, step_kwargs: Mapping[str, Any], share: Callable[[Tensor], Tensor] | None = None,
-                 mine: Sequence[int] | None = None) -> Tensor:  # fmt: skip
+def denoise_film(
+    latents: Tensor,
+    condition: Tensor,
+    *,
+    windows: list[Window],
+    scheduler: Any,
+    predict: Predict,
+    step_done: StepDone,
+    step_kwargs: Mapping[str, Any],
+    processes: Processes = ALONE,
+) -> Tensor:
     """Denoise a whole film, step by step.
 
     Args:
         latents: Noise (b, c, f, h, w).
         condition: (b or 1, width, f, h, w).
-        windows: How the film is cut.
+        windows: How the film is cut; all of one size.
         scheduler: With its timesteps set.
         predict: The denoiser.
         step_done: Called after every step.
         step_kwargs: Further arguments of the scheduler's step.
-        share: Adds up what several processes predicted; None: there is one process.
-        mine: Which windows this process predicts; None: all.
+        processes: Each predicts its share of the windows; all go on with the main one's latents.
 
     Returns:
-        Clean latents (b, c, f, h, w).
+        Clean latents (b, c, f, h, w), the same in every process.
     """
     weights = total_weights(windows, latents.shape[2]).to(latents)
-    chosen = windows if mine is None else [windows[i] for i in mine]
+    latents = processes.as_main(latents)
     for step, t in enumerate(scheduler.timesteps):
         scaled = scheduler.scale_model_input(latents, t)
+        runs = [list(window.frames) for window in windows]
+        jobs = [partial(_predict_run, predict, scaled, t, condition, frames) for frames in runs]
         total = torch.zeros_like(latents)
-        for window in chosen:
-            frames = list(window.frames)
-            add_prediction(total, predict(scaled[:, :, frames], t, condition[:, :, frames]), window)
-        total = total if share is None else share(total)
+        for window, prediction in zip(windows, processes.each(jobs, latents[:, :, runs[0]]), strict=True):
+            add_prediction(total, prediction, window)
         latents = scheduler.step(total / weights, t, latents, **step_kwargs, return_dict=False)[0]
-        latents = step_done(step, t, latents)
+        latents = processes.as_main(step_done(step, t, latents))  # noise of the step and callbacks may differ
     return latents
+
+
+def _predict_run(predict: Predict, scaled: Tensor, t: Tensor, condition: Tensor, frames: list[int]) -> Tensor:
+    """Predict some frames of a film."""
+    return predict(scaled[:, :, frames], t, condition[:, :, frames])
 
 
 @dataclass
@@ -75,13 +89,20 @@ class Stretch:
 class FilmStream:
     """The wave over a film. Iterating gives finished stretches in order; between two of them its state can be kept.
 
+    A window is ready when the one before it is a step ahead of it and all its frames are at its step. With one process
+    the foremost ready window is next, and frames enter when none is ready; with several, as many windows as there are
+    processes are predicted at once, and frames enter while fewer are ready. What is added to a frame comes in the
+    order of the windows in either case, so the bits are the same, also of a film that other processes have begun.
+
     Args:
-        windows: In order, without wrap-around.
+        windows: In order, without wrap-around, all of one size.
         scheduler: With its timesteps set; it is copied, never stepped.
         predict: The denoiser.
         admit: Gives noise and condition of the frames [start, stop).
         step_kwargs: Further arguments of the scheduler's step, from a stretch's own random generator.
         seed: Of the stretches' generators.
+        predicted: Called after every prediction of a window, whichever process made it.
+        processes: Each predicts its share of the windows; all get every stretch.
     """
 
     def __init__(
@@ -93,6 +114,8 @@ class FilmStream:
         admit: Callable[[int, int], tuple[Tensor, Tensor]],
         step_kwargs: Callable[[torch.Generator], Mapping[str, Any]],
         seed: int,
+        predicted: Callable[[], None] | None = None,
+        processes: Processes = ALONE,
     ) -> None:
         self.windows = windows
         self.scheduler = scheduler
@@ -100,11 +123,13 @@ class FilmStream:
         self.admit = admit
         self.step_kwargs = step_kwargs
         self.seed = seed
+        self.predicted = predicted
+        self.processes = processes
         ends = [*(window.frames[0] for window in windows[1:]), windows[-1].frames[-1] + 1]
         self.bounds = [(window.frames[0], end) for window, end in zip(windows, ends, strict=True)]
-        self.reach = max(self._reached(i) - i for i in range(len(windows)))
-        self.tick = 0
-        self.stretches: dict[int, Stretch] = {}
+        self.reached = [max(i for i, b in enumerate(self.bounds) if b[0] <= w.frames[-1]) for w in windows]
+        self.num_admitted = 0
+        self.stretches: dict[int, Stretch] = {}  # those on their way, in order
 
     @property
     def num_frames(self) -> int:
@@ -119,25 +144,23 @@ class FilmStream:
     def __iter__(self) -> Iterator[Stretch]:
         """Go on until the film's end."""
         num_steps = len(self.scheduler.timesteps)
-        lag = max(1, self.reach)
-        while self.tick < len(self.windows) + lag * num_steps:
-            if self.tick < len(self.windows):
-                self.stretches[self.tick] = self._new(self.tick)
-            done: Stretch | None = None
-            for step in range(num_steps):
-                index = self.tick - self.reach - lag * step
-                if 0 <= index < len(self.windows):
-                    self._advance(index)
-                    if step == num_steps - 1:
-                        done = self.stretches.pop(index)
-            self.tick += 1
-            if done is not None:
-                yield done
+        while self.stretches or self.num_admitted < len(self.windows):
+            ready = self._ready()
+            if len(ready) < self.processes.count and self.num_admitted < len(self.windows):
+                self.stretches[self.num_admitted] = self._new(self.num_admitted)
+                self.num_admitted += 1
+                ready = self._ready()
+            if not ready:
+                continue
+            self._advance(ready[: self.processes.count])
+            first = next(iter(self.stretches))
+            if self.stretches[first].step == num_steps:  # one at most: the next one's last step waits for it
+                yield self.stretches.pop(first)
 
     def state(self) -> dict[str, Any]:
         """What is needed to go on in another process: numbers and tensors only."""
         return {
-            "tick": self.tick,
+            "num_admitted": self.num_admitted,
             "stretches": {
                 str(index): {
                     "latents": stretch.latents.cpu(),
@@ -152,7 +175,7 @@ class FilmStream:
 
     def resume(self, state: Mapping[str, Any]) -> None:
         """Go on from a state of the same film."""
-        self.tick = state["tick"]
+        self.num_admitted = state["num_admitted"]
         for index, saved in state["stretches"].items():
             stretch = self._new(int(index))
             stretch.latents = saved["latents"].to(stretch.latents)
@@ -163,27 +186,58 @@ class FilmStream:
                 setattr(stretch.scheduler, name, _moved(value, stretch.latents.device))
             self.stretches[int(index)] = stretch
 
-    def _advance(self, index: int) -> None:
-        """Predict a window and take its own stretch one step further."""
-        window, stretch = self.windows[index], self.stretches[index]
-        touched = [self.stretches[i] for i in range(index, self._reached(index) + 1)]
-        t = self.scheduler.timesteps[stretch.step]
-        first, stop = window.frames[0], window.frames[-1] + 1
-        scaled = [s.scheduler.scale_model_input(s.latents, t) for s in touched]
-        prediction = self.predict(
-            torch.cat(scaled, dim=2)[:, :, : stop - first],
+    def _ready(self) -> list[int]:
+        """Windows that can be predicted now, foremost first."""
+        found: list[int] = []
+        ahead = len(self.scheduler.timesteps)
+        for index, stretch in self.stretches.items():
+            last = self.stretches.get(self.reached[index])
+            if stretch.step < ahead and last is not None and last.step == stretch.step:
+                found.append(index)
+            ahead = stretch.step
+        return found
+
+    def _advance(self, ready: list[int]) -> None:
+        """Predict windows and take their own stretches one step further."""
+        jobs = [partial(self._predict, index) for index in ready]
+        b, c, _, h, w = self.stretches[ready[0]].latents.shape
+        like = self.stretches[ready[0]].latents.new_empty(b, c, len(self.windows[0].frames), h, w)
+        for index, prediction in zip(ready, self.processes.each(jobs, like), strict=True):
+            self._add(index, prediction)
+            stretch = self.stretches[index]
+            t = self.scheduler.timesteps[stretch.step]
+            stretch.latents = stretch.scheduler.step(
+                stretch.total, t, stretch.latents, **self.step_kwargs(stretch.generator), return_dict=False
+            )[0]
+            stretch.total = torch.zeros_like(stretch.latents)
+            stretch.step += 1
+            if self.predicted is not None:
+                self.predicted()
+
+    def _predict(self, index: int) -> Tensor:
+        """A window's prediction, (b, c, window's frames, h, w)."""
+        touched = self._touched(index)
+        t = self.scheduler.timesteps[touched[0].step]
+        scaled = [stretch.scheduler.scale_model_input(stretch.latents, t) for stretch in touched]
+        size = len(self.windows[index].frames)
+        return self.predict(
+            torch.cat(scaled, dim=2)[:, :, :size],
             t,
-            torch.cat([s.condition for s in touched], dim=2)[:, :, : stop - first],
+            torch.cat([stretch.condition for stretch in touched], dim=2)[:, :, :size],
         )
-        for other in touched:
-            low, high = other.start - first, min(other.stop, stop) - first
+
+    def _add(self, index: int, prediction: Tensor) -> None:
+        """Add a window's prediction to every stretch that it touches."""
+        window = self.windows[index]
+        first, stop = window.frames[0], window.frames[-1] + 1
+        for stretch in self._touched(index):
+            low, high = stretch.start - first, min(stretch.stop, stop) - first
             part = Window(tuple(range(high - low)), window.weights[low:high])
-            add_prediction(other.total, prediction[:, :, low:high], part)
-        stretch.latents = stretch.scheduler.step(
-            stretch.total, t, stretch.latents, **self.step_kwargs(stretch.generator), return_dict=False
-        )[0]
-        stretch.total = torch.zeros_like(stretch.latents)
-        stretch.step += 1
+            add_prediction(stretch.total, prediction[:, :, low:high], part)
+
+    def _touched(self, index: int) -> list[Stretch]:
+        """The stretches that a window touches, its own first."""
+        return [self.stretches[i] for i in range(index, self.reached[index] + 1)]
 
     def _new(self, index: int) -> Stretch:
         start, stop = self.bounds[index]
@@ -191,11 +245,6 @@ class FilmStream:
         generator = torch.Generator().manual_seed(frame_seed(self.seed, start, purpose=1))
         total = torch.zeros_like(latents)
         return Stretch(start, stop, latents, condition, total, copy.deepcopy(self.scheduler), generator)
-
-    def _reached(self, index: int) -> int:
-        """The last stretch that a window touches."""
-        last = self.windows[index].frames[-1]
-        return max(i for i, (start, _) in enumerate(self.bounds) if start <= last)
 
     def _scheduler_state(self, scheduler: Any) -> dict[str, Any]:
         """What a scheduler has gathered since its timesteps were set."""
