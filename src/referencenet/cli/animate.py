@@ -1,13 +1,19 @@
 """`refnet animate`: the person of a picture in a film of poses."""
 
 import json
+import os
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from fractions import Fraction
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import torch
 import typer
+from accelerate import PartialState
 from rich.console import Console
+from rich.progress import Progress, TaskID
 
 from referencenet.checkpoints.published import PublishedSet
 from referencenet.cli.console import progress_bar, tell
@@ -15,10 +21,14 @@ from referencenet.cli.models import choose_device, choose_dtype
 from referencenet.cli.settings import DtypeChoice, parse_size
 from referencenet.links.bank import ReferenceBank
 from referencenet.media.files import written_whole
+from referencenet.media.films import DEFAULT_RATE
 from referencenet.media.images import read_image
 from referencenet.methods.animate_anyone import AnimateAnyonePipeline, FaceReenactmentPipeline
 from referencenet.methods.animation import FilmSettings, animate_film, num_predictions, open_films, settled, vars_of
 from referencenet.methods.random_tiny import RANDOM_TINY
+from referencenet.preprocess.body import SkeletonFilm, read_key_points
+from referencenet.preprocess.proportions import fit_bodies
+from referencenet.sampling.processes import ALONE, Processes
 from referencenet.version import __version__
 
 MethodChoice = Literal["animate_anyone", "animate_anyone.reenact"]
@@ -34,11 +44,19 @@ app = typer.Typer(add_completion=False)
 @app.command()
 def animate(
     reference: Annotated[str, typer.Option("--reference", "-r", metavar="PICTURE|BANK", help="The person.")],
-    poses: Annotated[
-        list[Path],
-        typer.Option("--poses", "-p", metavar="FILM|FOLDER", help="Skeleton drawings. Re-enactment: head and mouth."),
-    ],
     out: Annotated[Path, typer.Option("--out", "-o", help="film.mp4, .webm, .gif, or a folder for PNG frames.")],
+    poses: Annotated[
+        list[Path] | None,
+        typer.Option("--poses", "-p", metavar="FILM|FOLDER", help="Skeleton drawings. Re-enactment: head and mouth."),
+    ] = None,
+    keypoints: Annotated[
+        Path | None,
+        typer.Option("--keypoints", "-k", metavar="JSON|FOLDER", help="Instead of --poses: OpenPose's key points."),
+    ] = None,
+    fit_to: Annotated[
+        Path | None,
+        typer.Option("--fit-to", metavar="JSON", help="The person's own key points: --keypoints get their build."),
+    ] = None,
     method: Annotated[MethodChoice, typer.Option(help="Which released model.")] = "animate_anyone",
     checkpoint: Annotated[
         Path | None, typer.Option(metavar="FOLDER", help="The released files, or what `refnet convert` made of them.")
@@ -78,15 +96,83 @@ def animate(
         side_by_side=side_by_side,
     )
     subject = read_reference(reference)
-    target = choose_device(device)
-    pipe = load(method, checkpoint, target, choose_dtype(dtype, target))
-    settings = settled(pipe, open_films(pipe, poses, settings), settings)
-    write_settings(out, settings, {"method": method, "reference": reference, "poses": [str(path) for path in poses]})
-    with progress_bar("animating", num_predictions(settings)) as (bar, task):
-        animate_film(
-            pipe, subject, poses, out, settings, resume=resume, step_done=lambda done: bar.update(task, completed=done)
-        )
+    films = pose_films(poses or [], keypoints, fit_to, subject, settings)
+    with launched(device) as processes:
+        several = processes.count > 1
+        target = PartialState().device if several else choose_device(device)
+        pipe = load(method, checkpoint, target, choose_dtype(dtype, target))
+        settings = settled(pipe, open_films(pipe, films, settings), settings)
+        if not processes.is_main:
+            animate_film(pipe, subject, films, out, settings, resume=resume, across_processes=True)
+            return
+        inputs = {"poses": [str(path) for path in poses or []], "keypoints": keypoints, "fit_to": fit_to}
+        write_settings(out, settings, {"method": method, "reference": reference, "checkpoint": checkpoint} | inputs)
+        with progress_bar("animating", num_predictions(settings)) as (bar, task):
+            done = partial(_show, bar, task)
+            animate_film(pipe, subject, films, out, settings, resume=resume, across_processes=several, step_done=done)
     Console().print(f"{settings.num_frames} frames in {out}", soft_wrap=True)
+
+
+def _show(bar: Progress, task: TaskID, done: int) -> None:
+    """Move the progress bar."""
+    bar.update(task, completed=done)
+
+
+@contextmanager
+def launched(device: str) -> Iterator[Processes]:
+    """The processes that `accelerate launch` or `torchrun` has started together; without them this one alone.
+
+    Args:
+        device: As the option says it; "cpu" keeps all of them on the CPU.
+    """
+    if int(os.environ.get("WORLD_SIZE", "1")) == 1:
+        yield ALONE
+        return
+    state = PartialState(cpu=device == "cpu")
+    try:
+        yield Processes.started()
+    finally:
+        state.destroy_process_group()
+
+
+def pose_films(
+    poses: Sequence[Path], keypoints: Path | None, fit_to: Path | None, subject: Any, settings: FilmSettings
+) -> list[Path | SkeletonFilm]:
+    """The pose films: as they are given, or drawn from key points.
+
+    Args:
+        poses: Drawings.
+        keypoints: Key points to draw instead.
+        fit_to: Key points of the person, whose proportions the drawn skeletons get.
+        subject: The reference, a picture or a bank.
+        settings: Say the film's size if the key points do not.
+
+    Raises:
+        ValueError: If neither or both are given, or a size is missing.
+    """
+    if bool(poses) == (keypoints is not None):
+        raise ValueError("give either --poses, skeleton drawings, or --keypoints, from which they are drawn.")
+    if keypoints is None:
+        if fit_to is not None:
+            raise ValueError("--fit-to needs --keypoints: drawn skeletons cannot be fitted, their key points can.")
+        return list(poses)
+    frames, canvas = read_key_points(keypoints)
+    given = (settings.width, settings.height) if settings.width and settings.height else None
+    size = given or canvas
+    if size is None:
+        raise ValueError(f"{keypoints} does not say how large its pictures are; give --size WIDTHxHEIGHT.")
+    if canvas is not None:
+        frames = [frame.scaled(size[0] / canvas[0], size[1] / canvas[1]) for frame in frames]
+    if fit_to is not None:
+        persons, own = read_key_points(fit_to)
+        own = own or getattr(subject, "size", None)
+        if own is None or len(persons) != 1:
+            raise ValueError(
+                f"{fit_to} has {len(persons)} frames; expected one, of the reference picture, with canvas_width and "
+                "canvas_height if the reference is a saved bank."
+            )
+        frames = fit_bodies(frames, persons[0].scaled(size[0] / own[0], size[1] / own[1]))
+    return [SkeletonFilm(frames, size, settings.rate or DEFAULT_RATE)]
 
 
 def files_needed(published: PublishedSet) -> str:
@@ -105,7 +191,8 @@ def files_needed(published: PublishedSet) -> str:
 def load(method: str, checkpoint: Path | None, device: torch.device, dtype: torch.dtype) -> Any:
     """The pipeline: of a converted folder, of released files, or tiny and random."""
     if checkpoint is None:
-        tell("[yellow]note:[/] tiny random weights; the film will show nothing.")
+        if os.environ.get("RANK", "0") == "0":  # one of several processes speaks
+            tell("[yellow]note:[/] tiny random weights; the film will show nothing.")
         pipe = RANDOM_TINY[method]()
     elif (checkpoint / "model_index.json").is_file():
         pipe = PIPELINES[method].from_pretrained(checkpoint)
@@ -126,5 +213,6 @@ def write_settings(out: Path, settings: FilmSettings, further: dict[str, Any]) -
     path = out.with_name(f"{out.name}.json")
     with written_whole(path) as file:
         file.write_text(
-            json.dumps(further | document | {"referencenet": __version__}, indent=1) + "\n", encoding="utf-8"
+            json.dumps(further | document | {"referencenet": __version__}, indent=1, default=str) + "\n",
+            encoding="utf-8",
         )

@@ -1,6 +1,23 @@
 """Pictures to conditions."""
 
 from referencenet.preprocess.agnostic import agnostic_mask
+from referencenet.preprocess.body import BodyPoints, SkeletonFilm, draw_body, only_person, read_key_points
 from referencenet.preprocess.faces import Face, crop_face, face_mask, find_face, square_face
+from referencenet.preprocess.proportions import Proportions, compare, fit_bodies
 
-__all__ = ["Face", "agnostic_mask", "crop_face", "face_mask", "find_face", "square_face"]
+__all__ = [
+    "BodyPoints",
+    "Face",
+    "Proportions",
+    "SkeletonFilm",
+    "agnostic_mask",
+    "compare",
+    "crop_face",
+    "draw_body",
+    "face_mask",
+    "find_face",
+    "fit_bodies",
+    "only_person",
+    "read_key_points",
+    "square_face",
+]
