@@ -42,6 +42,11 @@ def test_together_are_different_pictures_of_one_character(drawn: Path) -> None:
     assert all(len(set(row)) == 3 for row in scenes.tolist())
 
 
+def test_more_pictures_than_anybody_has_are_refused(drawn: Path) -> None:
+    with pytest.raises(ValueError, match="no character of this set has 5 pictures"):
+        PictureSet.open(drawn).together(1, 5, torch.Generator().manual_seed(0))
+
+
 def test_set_is_drawn_once(drawn: Path) -> None:
     before = (drawn / "pictures.npy").stat().st_mtime_ns
     draw_set(drawn, which="validation", characters=3, scenes=4, workers=1)

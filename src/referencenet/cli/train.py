@@ -28,7 +28,7 @@ def builtin(
     ] = None,
     device: Annotated[str, typer.Option(help="cpu, cuda.")] = "cpu",
     stretch: Annotated[float, typer.Option(min=0.0001, help="Times as many steps as the shipped weights.")] = 1.0,
-    characters: Annotated[int, typer.Option(min=10, help="To learn from.")] = 2000,
+    characters: Annotated[int, typer.Option(min=10, help="To learn from.")] = 4000,
     batch: Annotated[int, typer.Option(min=2, help="Pictures of a step.")] = 16,
     workers: Annotated[int, typer.Option(min=1, help="Processes that draw.")] = 2,
     seed: Annotated[int, typer.Option(min=0, help="Of everything.")] = 0,

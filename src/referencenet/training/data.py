@@ -90,10 +90,18 @@ class PictureSet:
             size: Pictures of each.
             generator: Of the choice.
             allowed: (count,) bool, which pictures may be chosen; characters with too few are left out. None: all.
+
+        Raises:
+            ValueError: If no character has so many.
         """
         allowed = torch.ones(len(self), dtype=torch.bool) if allowed is None else allowed
         table = allowed.view(-1, self.scenes).float()
         characters = torch.nonzero(table.sum(dim=1) >= size).flatten()
+        if not len(characters):
+            raise ValueError(
+                f"no character of this set has {size} pictures to choose from ({self.scenes} scenes each, "
+                f"{int(table.sum())} of {len(self)} pictures allowed); draw more scenes of each."
+            )
         chosen = characters[torch.randint(len(characters), (number,), generator=generator)]
         return chosen[:, None] * self.scenes + torch.multinomial(table[chosen], size, generator=generator)
 
