@@ -486,8 +486,10 @@ class IDMVTONPipeline(StableDiffusionXLInpaintPipeline):
                     continue
                 bank = _bank_at(banks, t, latents) if banks else write_garment(writer, source, t)  # pyright: ignore
                 scaled = self.scheduler.scale_model_input(latents, t)
-                noise = self._predict(reader, bank, scaled, t, conditions, guidance_rescale)
+                noise = self._predict(reader, bank, scaled, t, conditions, guidance_rescale, once=once)
                 latents = self.scheduler.step(noise, t, latents, **extra, return_dict=False)[0].to(latents.dtype)
+            is_compiled = any(module._compiled_call_impl is not None for module in self.unet.modules())
+            once = not banks and not is_compiled  # a bank written here is read by one pass; a given one is its owner's
                 if callback is not None:
                     tensors = {name: latents for name in callback_names}
                     latents = callback(self, i, t, tensors).pop("latents", latents)
@@ -495,14 +497,15 @@ class IDMVTONPipeline(StableDiffusionXLInpaintPipeline):
         return latents
 
     def _predict(
-        self, reader: Link, bank: ReferenceBank, latents: Tensor, timestep: Any, conditions: Conditions, rescale: float
-    ) -> Tensor:
-        """The guided noise prediction of (rows, 4, h, w)."""
+        self, reader: Link, bank: ReferenceBank, latents: Tensor, timestep: Any, conditions: Conditions, rescale: float,
+        *, once: bool,
+    ) -> Tensor:  # fmt: skip
+        """The guided noise prediction of (rows, 4, h, w); `once` empties the bank."""
         guided = conditions.space.shape[0] > latents.shape[0]
         sample = torch.cat(
             [torch.cat([latents, latents]) if guided else latents, conditions.space], dim=1
         )  # 13 channels
-        with reader.reading(bank, plan=conditions.plan):
+        with reader.reading(bank, plan=conditions.plan, once=once):
             noise = self.unet(
                 sample, timestep, encoder_hidden_states=conditions.context, added_cond_kwargs=conditions.added,
                 cross_attention_kwargs=self.cross_attention_kwargs, return_dict=False,
