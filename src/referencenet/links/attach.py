@@ -126,6 +126,7 @@ class Link:
             raise ValueError(
                 "AdaIN cannot read zeros: a variance of zero erases the features; let those rows read nothing."
             )
+        _bring(self.unet)
         with _tasks(self):
             for name, processor in self.processors.items():
                 if once:
@@ -361,6 +362,16 @@ def _without_checkpointing(unet: nn.Module) -> Iterator[None]:
     finally:
         for module in checkpointed:
             module.gradient_checkpointing = True
+
+
+def _bring(unet: nn.Module) -> None:
+    """Bring a UNet that rests elsewhere (accelerate's offloading) to where it computes.
+
+    Its keys and values project the bank before its first pass, which would bring it otherwise.
+    """
+    hook = getattr(unet, "_hf_hook", None)
+    if hook is not None:
+        hook.pre_forward(unet)
 
 
 def _as_read(bank: ReferenceBank | ReadBank) -> ReadBank:

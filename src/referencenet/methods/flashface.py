@@ -210,6 +210,7 @@ class FlashFacePipeline(StableDiffusionLoraLoaderMixin, DiffusionPipeline):
     model_cpu_offload_seq = "text_encoder->reference_unet->unet->vae"
     _callback_tensor_inputs = ["latents"]
     _lora_loadable_modules = ["unet", "text_encoder"]
+    _interrupt = False
 
     def __init__(self, vae: AutoencoderKL, text_encoder: CLIPTextModel, tokenizer: CLIPTokenizer, unet: AdditiveUNet,
                  reference_unet: UNet2DConditionModel, scheduler: Any,
@@ -324,6 +325,7 @@ class FlashFacePipeline(StableDiffusionLoraLoaderMixin, DiffusionPipeline):
             output_type: "pil", "np", "pt" or "latent".
             return_dict: Whether an object is returned instead of a tuple.
             callback_on_step_end: Called as (pipeline, step, timestep, {"latents": ...}); what it returns replaces.
+                Setting `pipeline._interrupt = True` leaves the further steps out, as everywhere in diffusers.
             callback_on_step_end_tensor_inputs: Names that the callback gets.
 
         Returns:
@@ -343,6 +345,8 @@ class FlashFacePipeline(StableDiffusionLoraLoaderMixin, DiffusionPipeline):
         factor, side = self.vae_scale_factor, self.unet.config.sample_size * self.vae_scale_factor
         height, width = height or side, width or side
         self.check_inputs(faces, prompt, negative_prompt, face_latents, prompt_embeds, height, width)
+        self.check_options(num_images_per_prompt, output_type, callback_on_step_end_tensor_inputs)
+        self._interrupt = False
         suffixes = (PROMPT_SUFFIX, NEGATIVE_SUFFIX) if published_suffixes else ("", "")
         if prompt_embeds is None:
             prompt_embeds = self.encode_prompt([prompt] if isinstance(prompt, str) else list(prompt or ()), suffixes[0])
@@ -350,20 +354,23 @@ class FlashFacePipeline(StableDiffusionLoraLoaderMixin, DiffusionPipeline):
             negative_prompt_embeds = self.encode_prompt([negative_prompt], suffixes[1])
         if face_latents is None:
             face_latents = self.encode_faces(faces)
+        place = (self._execution_device, self.unet.dtype)
         conditions = Conditions(
-            faces=face_latents,
+            faces=face_latents.to(*place),
             face_weights=check_weights(face_weights, len(face_latents)),
-            prompt=prompt_embeds.repeat_interleave(num_images_per_prompt, dim=0),
-            negative=negative_prompt_embeds,
-            mask=face_mask(face_box, width=width, height=height, factor=factor).to(face_latents),
+            prompt=prompt_embeds.to(*place).repeat_interleave(num_images_per_prompt, dim=0),
+            negative=negative_prompt_embeds.to(*place),
+            mask=face_mask(face_box, width=width, height=height, factor=factor).to(*place),
         )
         shape = (len(conditions.prompt), 4, height // factor, width // factor)
+        if isinstance(generator, list) and len(generator) != shape[0]:
+            raise ValueError(f"{len(generator)} generators were given for {shape[0]} pictures; give one, or one each.")
         if latents is None:
-            latents = randn_tensor(shape, generator, self._execution_device, face_latents.dtype)
+            latents = randn_tensor(shape, generator, *place)
         elif tuple(latents.shape) != shape:
             raise ValueError(f"latents are {tuple(latents.shape)}; these prompts and this size need {shape}.")
         self.scheduler.set_timesteps(num_inference_steps, device=self._execution_device)
-        latents = latents.to(self._execution_device) * self.scheduler.init_noise_sigma
+        latents = latents.to(*place) * self.scheduler.init_noise_sigma
         latents = self.denoise(latents, conditions, guidance, callback_on_step_end, callback_on_step_end_tensor_inputs)
         images = latents if output_type == "latent" else self.decode(latents, output_type)
         self.maybe_free_model_hooks()
@@ -383,6 +390,8 @@ class FlashFacePipeline(StableDiffusionLoraLoaderMixin, DiffusionPipeline):
                 raise ValueError(f"give the {name} or its tensor, one of the two; {count} given.")
         if isinstance(faces, Sequence) and not isinstance(faces, str) and not faces:
             raise ValueError("no face was given; give at least one picture of the face.")
+        if isinstance(prompt, list | tuple) and not prompt:
+            raise ValueError("prompt is an empty list; give one text, or one per picture.")
         if not isinstance(negative_prompt, str):
             raise TypeError(
                 f"negative_prompt is a {type(negative_prompt).__name__}; expected one text: the reference network is "
@@ -391,6 +400,20 @@ class FlashFacePipeline(StableDiffusionLoraLoaderMixin, DiffusionPipeline):
         factor = self.vae_scale_factor
         if height % factor or width % factor or min(height, width) < factor:
             raise ValueError(f"the size is {width} x {height}; width and height must be multiples of {factor}.")
+
+    def check_options(self, num_images: int, output_type: str, callback_inputs: Sequence[str]) -> None:
+        """Refuse options that would fail only after the last step, or silently give nothing.
+
+        Raises:
+            ValueError: If one is not among those there are.
+        """
+        if num_images < 1:
+            raise ValueError(f"num_images_per_prompt is {num_images}; expected at least 1.")
+        if output_type not in ("pil", "np", "pt", "latent"):
+            raise ValueError(f"output_type is {output_type!r}; expected 'pil', 'np', 'pt' or 'latent'.")
+        unknown = sorted(set(callback_inputs) - set(self._callback_tensor_inputs))
+        if unknown:
+            raise ValueError(f"callback_on_step_end_tensor_inputs has {unknown}; only 'latents' can be given.")
 
     def encode_prompt(self, prompts: list[str], suffix: str = "") -> Tensor:
         """Texts to the text encoder's last hidden states, (prompts, tokens, channels)."""
@@ -465,14 +488,21 @@ class FlashFacePipeline(StableDiffusionLoraLoaderMixin, DiffusionPipeline):
         """The sampling loop over the scheduler's steps: (b, 4, height, width) to the same shape."""
         with attach(self.unet, [READER_LINK]) as link, self.progress_bar(total=len(self.scheduler.timesteps)) as bar:
             for i, t in enumerate(self.scheduler.timesteps):
+                if self.interrupt:
+                    break
                 scaled = self.scheduler.scale_model_input(latents, t)
                 noise = self.predict_noise(link, scaled, t, conditions, guidance)
-                latents = self.scheduler.step(noise, t, latents, return_dict=False)[0]
+                latents = self.scheduler.step(noise, t, latents, return_dict=False)[0].to(latents.dtype)
                 if callback is not None:
                     given = {name: {"latents": latents}[name] for name in callback_inputs}
                     latents = (callback(self, i, t, given) or {}).get("latents", latents)
                 bar.update()
         return latents
+
+    @property
+    def interrupt(self) -> bool:
+        """Whether a callback asked for the further steps to be left out."""
+        return self._interrupt
 
     def decode(self, latents: Tensor, output_type: str) -> Any:
         """Latents (b, 4, height, width) to pictures of the given type."""

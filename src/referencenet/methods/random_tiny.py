@@ -64,7 +64,11 @@ TINY_SDXL_UNET: Mapping[str, Any] = SDXL_UNET | {
 }
 """Stable Diffusion XL's UNet with two narrow levels."""
 
+APART = torch.random.fork_rng(devices=[])
+"""What constructors draw before the seed decides, they draw from a copy of the global generator."""
 
+
+@APART
 def tiny_animate_anyone(seed: int = 0) -> AnimateAnyonePipeline:
     """Animate Anyone with random weights."""
     return AnimateAnyonePipeline(
@@ -74,6 +78,7 @@ def tiny_animate_anyone(seed: int = 0) -> AnimateAnyonePipeline:
     )
 
 
+@APART
 def tiny_reenactment(seed: int = 0) -> FaceReenactmentPipeline:
     """The face re-enactment model with random weights."""
     return FaceReenactmentPipeline(
@@ -84,6 +89,7 @@ def tiny_reenactment(seed: int = 0) -> FaceReenactmentPipeline:
     )
 
 
+@APART
 def tiny_idm_vton(seed: int = 0) -> idm_vton.IDMVTONPipeline:
     """IDM-VTON with random weights."""
     tokenizer = _letters()
@@ -127,6 +133,7 @@ def tiny_idm_vton(seed: int = 0) -> idm_vton.IDMVTONPipeline:
     )
 
 
+@APART
 def tiny_flashface(seed: int = 0) -> flashface.FlashFacePipeline:
     """FlashFace with random weights."""
     tokenizer = _letters()
