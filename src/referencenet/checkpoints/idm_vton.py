@@ -6,12 +6,14 @@ Written for diffusers 0.25 (yisol/IDM-VTON, commit 0d5f3ec), the names are the c
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
-from typing import Any
+from pathlib import Path
+from typing import Any, cast
 
 from accelerate import init_empty_weights
 from diffusers import AutoencoderKL, UNet2DConditionModel
-from torch import device, nn
+from torch import Tensor, device, nn
 from transformers import (
     CLIPTextConfig,
     CLIPTextModel,
@@ -20,7 +22,7 @@ from transformers import (
     CLIPVisionModelWithProjection,
 )
 
-from referencenet.checkpoints.keymap import KeyMap, Split
+from referencenet.checkpoints.keymap import CheckpointError, KeyMap, Split
 from referencenet.checkpoints.published import PublishedFile, PublishedSet
 from referencenet.networks.image_prompt import ImagePromptResampler, ImagePromptUNet
 
@@ -85,6 +87,18 @@ CONFIG: Mapping[str, Mapping[str, Any]] = {
     },
 }
 """Component to its configuration at full size."""
+
+_VOCABULARY = ("vocab_size", "max_position_embeddings", "bos_token_id", "eos_token_id", "pad_token_id")
+
+FURTHER_SIZES: Mapping[str, tuple[str, ...]] = {
+    "image_encoder": ("image_size",),
+    "text_encoder": _VOCABULARY,
+    "text_encoder_2": _VOCABULARY,
+    "vae": ("latent_channels", "norm_num_groups"),
+}
+"""What else a folder's own configuration may say; the released one says the libraries' defaults."""
+
+RESAMPLER_HEAD = 64  # channels of a head of the released resampler, which its weights do not tell
 
 ATTENTION = (r"(\.attn2\.processor\.to_[kv]_ip)\.weight$", r"\1.0.weight")
 """diffusers lets several image prompts in; IDM-VTON has one."""
@@ -218,3 +232,65 @@ PUBLISHED = PublishedSet(
     },
 )
 """Both releases have these files; which one a folder holds, its weights do not tell."""
+
+
+def folder_config(folder: Path, state: Mapping[str, Tensor]) -> dict[str, Mapping[str, Any]]:
+    """Component to its configuration as a folder has it: the released sizes where it says nothing.
+
+    Args:
+        folder: With the files as released, and the `config.json` beside each.
+        state: Published keys of the file `unet`, whose shapes tell the resampler's sizes.
+
+    Raises:
+        CheckpointError: If a `config.json` is damaged, or the file `unet` has no resampler.
+    """
+    found: dict[str, Mapping[str, Any]] = {}
+    for file in PUBLISHED.files:
+        if file.component != "image_projection":
+            released = CONFIG[file.component]
+            says = _read_config(folder / file.path.split("/")[0] / "config.json")
+            names = {*released, *FURTHER_SIZES.get(file.component, ())}
+            found[file.component] = {**released, **{name: says[name] for name in names & set(says)}}
+    return found | {"image_projection": _resampler_config(state)}
+
+
+def _read_config(path: Path) -> dict[str, Any]:
+    """What a `config.json` says; nothing if there is none."""
+    if not path.is_file():
+        return {}
+    try:
+        return cast(dict[str, Any], dict(json.loads(path.read_text(encoding="utf-8"))))
+    except (ValueError, TypeError) as error:
+        raise CheckpointError(f"{path} is no configuration ({error}); download it again, or remove it.") from error
+
+
+def _resampler_config(state: Mapping[str, Tensor]) -> dict[str, Any]:
+    """The resampler's sizes from its tensors' shapes."""
+    try:
+        shapes = {
+            name: state[f"encoder_hid_proj.{name}"].shape
+            for name in (
+                "latents",
+                "proj_in.weight",
+                "proj_out.weight",
+                "layers.0.0.to_q.weight",
+                "layers.0.1.1.weight",
+            )
+        }
+    except KeyError as error:
+        raise CheckpointError(
+            f"this is no UNet of IDM-VTON: it has no {error}, of the image prompt's resampler. Give the file "
+            f"{PUBLISHED.files[0].path} of {PUBLISHED.source}."
+        ) from error
+    width = shapes["latents"][2]
+    layers = {key.split(".")[2] for key in state if key.startswith("encoder_hid_proj.layers.")}
+    return {
+        "embed_dims": shapes["proj_in.weight"][1],
+        "output_dims": shapes["proj_out.weight"][0],
+        "hidden_dims": width,
+        "depth": len(layers),
+        "dim_head": RESAMPLER_HEAD,
+        "heads": shapes["layers.0.0.to_q.weight"][0] // RESAMPLER_HEAD,
+        "num_queries": shapes["latents"][1],
+        "ffn_ratio": shapes["layers.0.1.1.weight"][0] / width,
+    }

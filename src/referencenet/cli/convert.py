@@ -2,6 +2,7 @@
 
 import shutil
 from collections.abc import Sequence
+from inspect import signature
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -51,12 +52,16 @@ def run_convert(system: str, files: Sequence[Path], out: Path, **options: Any) -
         The folder.
 
     Raises:
-        ValueError: If the system is unknown or `out` is taken.
+        ValueError: If the system is unknown, takes no such option, or `out` is taken.
     """
     if system not in PIPELINES:
         raise ValueError(f"there is no published system {system!r}; there are {', '.join(sorted(PIPELINES))}.")
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise ValueError(f"{out} is there already and not empty; give another --out.")
+    for name in set(options) - set(signature(PIPELINES[system].from_published).parameters):
+        raise ValueError(
+            f"{system} takes no --{name.replace('_', '-')}: its release or its --base brings it; leave the option away."
+        )
     given = files[0] if len(files) == 1 and files[0].is_dir() else list(files)
     pipe = PIPELINES[system].from_published(given, **options)
     partial = out.with_name(f".{out.name}.partial")

@@ -39,7 +39,8 @@ from transformers import (
     CLIPVisionModelWithProjection,
 )
 
-from referencenet.checkpoints.idm_vton import PUBLISHED
+from referencenet.checkpoints.files import read_state
+from referencenet.checkpoints.idm_vton import PUBLISHED, folder_config
 from referencenet.checkpoints.published import find_files, read_component
 from referencenet.links.attach import Link, attach
 from referencenet.links.bank import ReferenceBank
@@ -239,18 +240,24 @@ class IDMVTONPipeline(StableDiffusionXLInpaintPipeline):
         Args:
             folder: A copy of `yisol/IDM-VTON` or `yisol/IDM-VTON-DC`.
             base: An SDXL folder that has the tokenizers, where `folder` has none.
-            configs: Component to configuration, for networks of other sizes than the released.
+            configs: Component to configuration, in place of those that the folder has.
             torch_dtype: Convert to this; None: as the files are.
 
         Raises:
             FileNotFoundError: If files are missing; says which and where to get them.
             CheckpointError: If a file does not hold exactly what its network needs.
+            ValueError: If something else than a folder is given.
         """
+        if not isinstance(folder, str | Path):
+            raise ValueError(
+                "IDM-VTON's files are called alike and lie in folders of their own (unet/, unet_encoder/, vae/, ...): "
+                f"give the folder that holds those, not {len(list(folder))} files."
+            )
         folder = Path(folder)
         paths = find_files(PUBLISHED, folder)
         tokenizers = {name: _find_part(name, folder, base) for name in ("tokenizer", "tokenizer_2")}
         has_scheduler = (folder / "scheduler" / "scheduler_config.json").is_file()
-        sizes = {**PUBLISHED.base_config, **(configs or {})}
+        sizes = {**folder_config(folder, read_state(paths[PUBLISHED.files[0].path])), **(configs or {})}
         parts: dict[str, Any] = {name: read_component(PUBLISHED, name, paths, sizes) for name in PUBLISHED.components}
         if torch_dtype is not None:
             parts = {name: part.to(torch_dtype) for name, part in parts.items()}
@@ -481,6 +488,8 @@ class IDMVTONPipeline(StableDiffusionXLInpaintPipeline):
         with ExitStack() as links, self.progress_bar(total=self._num_timesteps) as progress:
             reader = links.enter_context(attach(self.unet, [LINK]))
             writer = None if banks else links.enter_context(attach(self._garment_net(), [LINK]))
+            is_compiled = any(module._compiled_call_impl is not None for module in self.unet.modules())
+            once = not banks and not is_compiled  # a bank written here is read by one pass; a given one is its owner's
             for i, t in enumerate(self.scheduler.timesteps):
                 if self.interrupt:
                     continue
@@ -488,8 +497,6 @@ class IDMVTONPipeline(StableDiffusionXLInpaintPipeline):
                 scaled = self.scheduler.scale_model_input(latents, t)
                 noise = self._predict(reader, bank, scaled, t, conditions, guidance_rescale, once=once)
                 latents = self.scheduler.step(noise, t, latents, **extra, return_dict=False)[0].to(latents.dtype)
-            is_compiled = any(module._compiled_call_impl is not None for module in self.unet.modules())
-            once = not banks and not is_compiled  # a bank written here is read by one pass; a given one is its owner's
                 if callback is not None:
                     tensors = {name: latents for name in callback_names}
                     latents = callback(self, i, t, tensors).pop("latents", latents)
