@@ -8,26 +8,20 @@ way: a product of queries and image prompt that every cross-attention makes and 
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
 from typing import Any
 
 import torch
 import torch.nn.functional as F
 from diffusers import UNet2DConditionModel
-from diffusers.models.attention import BasicTransformerBlock
-from torch import Tensor, nn
-
-
-class Done(Exception):
-    """Nothing after this is run."""
+from published_parts import blocks, features, hooked, processed, stop
+from torch import Tensor
 
 
 class JoinedAttention:
     """Self-attention over [own; garment] for both; the garment's results are cut off."""
 
-    def __init__(self) -> None:
-        self.garment = torch.empty(0)
+    def __init__(self, garment: Tensor) -> None:
+        self.garment = garment  # (r, t, c)
 
     def __call__(self, attn: Any, hidden_states: Tensor, *_: Any, **__: Any) -> Tensor:
         """(r, n, c) to the same."""
@@ -40,41 +34,10 @@ class JoinedAttention:
         return attn.to_out[1](attn.to_out[0](read))[:, : hidden_states.shape[1]]
 
 
-def blocks(unet: nn.Module) -> list[tuple[str, Any]]:
-    """The transformer blocks in the order in which a pass reaches them."""
-    named = [(name, module) for name, module in unet.named_modules() if isinstance(module, BasicTransformerBlock)]
-    return sorted(named, key=lambda item: ("down_blocks", "mid_block", "up_blocks").index(item[0].split(".")[0]))
-
-
-def stop(*_: Any) -> None:
-    """A hook that ends the pass."""
-    raise Done
-
-
-@contextmanager
-def hooked(*handles: Any) -> Iterator[None]:
-    """Inside the hooks are there."""
-    try:
-        yield
-    finally:
-        for handle in handles:
-            handle.remove()
-
-
 def write(garment_unet: UNet2DConditionModel, latents: Tensor, timestep: int, context: Tensor) -> list[Tensor]:
     """Every norm1's output; the last level, which has no attention, is not run."""
-    features: list[Tensor] = []
-    handles = [
-        block.norm1.register_forward_hook(lambda _module, _args, output: features.append(output))
-        for _, block in blocks(garment_unet)
-    ]
-    handles.append(garment_unet.up_blocks[-1].register_forward_pre_hook(stop))
-    with hooked(*handles):
-        try:
-            garment_unet(latents, timestep, encoder_hidden_states=context)
-        except Done:
-            pass
-    return features
+    with hooked(garment_unet.up_blocks[-1].register_forward_pre_hook(stop)):
+        return features(lambda: garment_unet(latents, timestep, encoder_hidden_states=context), blocks(garment_unet))
 
 
 def step(unet: Any, garment_unet: Any, given: dict[str, Any]) -> Tensor:
@@ -85,13 +48,12 @@ def step(unet: Any, garment_unet: Any, given: dict[str, Any]) -> Tensor:
         garment_unet: GarmentNet.
         given: Keys `garment`, `garment_context`, `timestep`, `sample`, `context`, `added`.
     """
-    features = write(garment_unet, given["garment"], given["timestep"], given["garment_context"])
-    with ExitStack() as undo:
-        for (_, block), feature in zip(blocks(unet), features, strict=True):
-            processor = JoinedAttention()
-            processor.garment = torch.cat([torch.zeros_like(feature), feature])
-            undo.callback(block.attn1.set_processor, block.attn1.processor)
-            block.attn1.set_processor(processor)
+    written = write(garment_unet, given["garment"], given["timestep"], given["garment_context"])
+    joined = {
+        block.attn1: JoinedAttention(torch.cat([torch.zeros_like(feature), feature]))
+        for (_, block), feature in zip(blocks(unet), written, strict=True)
+    }
+    with processed(joined):
         return unet(
             given["sample"], given["timestep"], given["context"], added_cond_kwargs=given["added"], return_dict=False
         )[0]

@@ -1,11 +1,15 @@
 """Trained systems: one denoising step the published way against ours, on the same weights and inputs, in one run.
 
-    python benchmarks/trained_links.py [--system SYSTEM] [--json FILE] [--device cuda --dtype bfloat16]
+    python benchmarks/trained_links.py [--system SYSTEM] [--json FILE] [--clock process]
+    python benchmarks/trained_links.py --device cuda --dtype bfloat16
+    python benchmarks/trained_links.py --count
 
-The published way is our own plain writing of it (`published_SYSTEM.py`). Reported per system: `time_ratio`,
-`memory_ratio` and `flop_ratio`, ours over published; `flops_over_ideal`, ours over what is unavoidable: each reference
-row and token once, nothing computed and thrown away; `max_difference`, ||ours - published|| / ||published||. Widths are
-reduced so that a step fits a CPU; weights are random, by the golden rule.
+The published way is our own plain writing of it (`published_SYSTEM.py`), ours the pipelines' own methods. Reported per
+system: `time_ratio`, `memory_ratio` and `flop_ratio`, ours over published; `flops_over_ideal`, ours over what is
+unavoidable: each reference row and token once, nothing computed and thrown away; `max_difference`,
+||ours - published|| / ||published||. Widths are reduced to a fifth and latents to about a fifth of their tokens, so
+that a step fits a CPU and attention keeps its share; weights are random, by the golden rule. `--count` only counts, of
+the published widths and sizes: shapes go through the networks, no number is computed.
 """
 
 from __future__ import annotations
@@ -19,20 +23,37 @@ from pathlib import Path
 from typing import Any
 
 import measuring
+import published_animate_anyone
+import published_flashface
 import published_idm_vton
 import torch
-from diffusers import UNet2DConditionModel
+from diffusers import DDIMScheduler, UNet2DConditionModel
+from published_parts import blocks, ended, features, hooked, stop
 from rich.console import Console
 from rich.table import Table
-from torch import Tensor
+from torch import Tensor, nn
+from torch._subclasses.fake_tensor import FakeTensorMode
 
+from referencenet.checkpoints.flashface import unet_config
 from referencenet.checkpoints.idm_vton import SDXL_UNET
 from referencenet.links.attach import attach
+from referencenet.methods import flashface as flashface_method
+from referencenet.methods.animate_anyone import (
+    SCHEDULER,
+    AnimateAnyonePipeline,
+    build_denoising_unet,
+    build_reference_unet,
+)
 from referencenet.methods.idm_vton import LINK, Garment, reading_plan, write_garment
+from referencenet.networks.additive_unet import AdditiveUNet
 from referencenet.networks.image_prompt import ImagePromptUNet, with_image_prompt
+from referencenet.networks.layout import SD15_UNET
 from referencenet.parity.seeded import fill, seeded_input
 
-TIMESTEP = 613
+TIMESTEP = 613  # of FlashFace's steps one behind the launch, where three branches run
+GUIDANCE = 3.5  # Animate Anyone's
+KEYS = ("time_ratio", "memory_ratio", "flop_ratio", "flops_over_ideal", "max_difference")
+CLOCKS = {"wall": time.perf_counter, "process": time.process_time}
 
 
 @dataclass(frozen=True)
@@ -44,6 +65,37 @@ class Paths:
     ideal_flops: Callable[[], int]
 
 
+@dataclass(frozen=True)
+class Place:
+    """Where and at which size networks and inputs are made.
+
+    Attributes:
+        device: Where they compute.
+        dtype: Of weights and inputs.
+        full: At the published size, with shapes only.
+    """
+
+    device: torch.device
+    dtype: torch.dtype
+    full: bool = False
+
+    def network(self, case: str, name: str, module: nn.Module) -> Any:
+        """A network with the golden rule's weights."""
+        module.eval().requires_grad_(False)
+        if self.full:
+            return module
+        fill(module, f"benchmark-{case}", name)
+        return module.to(self.device, self.dtype)
+
+    def draw(self, case: str, name: str, *shape: int) -> Tensor:
+        """An input of the golden rule."""
+        if self.full:
+            return torch.empty(shape, device=self.device, dtype=self.dtype)
+        return seeded_input(f"benchmark-{case}", name, shape).to(self.device, self.dtype)
+
+
+# --- IDM-VTON ---------------------------------------------------------------------------------------------------------
+
 IDM_VTON: Mapping[str, Any] = SDXL_UNET | {
     "block_out_channels": (64, 128, 256),
     "transformer_layers_per_block": (1, 1, 2),
@@ -53,34 +105,34 @@ IDM_VTON: Mapping[str, Any] = SDXL_UNET | {
 }
 """SDXL's UNet at a fifth of its width; heads keep their 64 channels."""
 
-IDM_VTON_LATENTS = (64, 48)  # of a picture of 512 x 384
 
-
-def idm_vton(device: torch.device, dtype: torch.dtype) -> Paths:
-    """IDM-VTON: SDXL, written at every step, zeros in the unconditional half."""
-    added_width = 64
+def idm_vton(place: Place) -> Paths:
+    """IDM-VTON: SDXL, written at every step, zeros in the unconditional half; a picture of 512 x 384 (1024 x 768)."""
+    config, latents = (SDXL_UNET, (128, 96)) if place.full else (IDM_VTON, (64, 48))
+    added_width, time_width = (1280, 256) if place.full else (64, 8)
     unet = ImagePromptUNet(
-        **IDM_VTON | {"in_channels": 13},
+        **config | {"in_channels": 13},
         addition_embed_type="text_time",
-        addition_time_embed_dim=8,
-        projection_class_embeddings_input_dim=added_width + 48,
+        addition_time_embed_dim=time_width,
+        projection_class_embeddings_input_dim=added_width + 6 * time_width,
     )
-    garment_unet = UNet2DConditionModel(**IDM_VTON)
-    for name, net in (("unet", unet), ("garment_unet", garment_unet)):
-        fill(net, "benchmark-idm_vton", name)
-        net.eval().to(device, dtype)
-    draw = lambda name, *shape: seeded_input("benchmark-idm_vton", name, shape).to(device, dtype)  # noqa: E731
-    width = IDM_VTON["cross_attention_dim"]
-    sample = draw("sample", 1, 13, *IDM_VTON_LATENTS)
+    unet = place.network("idm_vton", "unet", unet)
+    garment_unet = place.network("idm_vton", "garment_unet", UNet2DConditionModel(**config))
+
+    def draw(name: str, *shape: int) -> Tensor:
+        return place.draw("idm_vton", name, *shape)
+
+    width = config["cross_attention_dim"]
+    sample = draw("sample", 1, 13, *latents)
     given = {
         "timestep": TIMESTEP,
-        "garment": draw("garment", 1, 4, *IDM_VTON_LATENTS),
+        "garment": draw("garment", 1, 4, *latents),
         "garment_context": draw("garment_context", 1, 77, width),
         "sample": sample.repeat(2, 1, 1, 1),
         "context": with_image_prompt(draw("text", 2, 77, width), draw("picture", 2, 16, width)),
         "added": {
             "text_embeds": draw("pooled", 2, added_width),
-            "time_ids": torch.tensor([[512.0, 384, 0, 0, 512, 384]] * 2).to(device),
+            "time_ids": torch.tensor([[512.0, 384, 0, 0, 512, 384]] * 2).to(place.device, place.dtype),
         },
     }  # fmt: skip
     plan = reading_plan(persons=1, garments=1, guided=True)
@@ -91,54 +143,222 @@ def idm_vton(device: torch.device, dtype: torch.dtype) -> Paths:
 
     def ours() -> Tensor:
         with attach(unet, [LINK]) as reader, attach(garment_unet, [LINK]) as writer:
-            with reader.reading(write_garment(writer, garment, TIMESTEP), plan=plan):
+            with reader.reading(write_garment(writer, garment, TIMESTEP), plan=plan, once=True):
                 return plain()
 
     def ideal() -> int:
         """TryonNet plainly, GarmentNet up to its last norm1, and at each site one garment row read by one row."""
-        *_, (_, last) = published_idm_vton.blocks(garment_unet)
-        with published_idm_vton.hooked(last.attn1.register_forward_pre_hook(published_idm_vton.stop)):
-            write = measuring.flops(lambda: stopped(garment_unet, given))
-        read = 0
-        for feature in published_idm_vton.write(garment_unet, given["garment"], TIMESTEP, given["garment_context"]):
-            _, tokens, channels = feature.shape
-            projections = 2 * 2 * tokens * channels**2  # keys and values
-            read += projections + 2 * 2 * tokens**2 * channels  # q k^T and its product with the values
-        return measuring.flops(plain) + write + read
+        write = written(garment_unet, given["garment"], TIMESTEP, given["garment_context"])
+        read = published_idm_vton.write(garment_unet, given["garment"], TIMESTEP, given["garment_context"])
+        return measuring.flops(plain) + write + sum(projection_flops(f) + product_flops(f, f) for f in read)
 
     return Paths(published=lambda: published_idm_vton.step(unet, garment_unet, given), ours=ours, ideal_flops=ideal)
 
 
-def stopped(garment_unet: UNet2DConditionModel, given: Mapping[str, Any]) -> None:
-    """Run GarmentNet until a hook stops it."""
-    try:
-        garment_unet(given["garment"], given["timestep"], encoder_hidden_states=given["garment_context"])
-    except published_idm_vton.Done:
-        pass
+# --- Animate Anyone ---------------------------------------------------------------------------------------------------
+
+ANIMATE_ANYONE: Mapping[str, Any] = SD15_UNET | {
+    "block_out_channels": (64, 128, 256, 256),
+    "cross_attention_dim": 160,
+    "attention_head_dim": 2,
+}
+"""Stable Diffusion 1.5's UNet at a fifth of its width; two heads of 32 to 128 channels for eight of 40 to 160."""
 
 
-SYSTEMS: Mapping[str, Callable[[torch.device, torch.dtype], Paths]] = {"idm_vton": idm_vton}
+def animate_anyone(place: Place) -> Paths:
+    """Animate Anyone: a guided step of a window of 4 frames of 320 x 256 (24 of 784 x 512).
+
+    The reference has been written before, both ways: that happens once per film, and `films.py` measures it.
+    """
+    config, latents, frames = (SD15_UNET, (98, 64), 24) if place.full else (ANIMATE_ANYONE, (40, 32), 8)
+    reference_unet = place.network("animate_anyone", "reference_unet", build_reference_unet(config))
+    denoising_unet = place.network("animate_anyone", "denoising_unet", build_denoising_unet(config))
+    pipe = animate_anyone_pipeline(reference_unet, denoising_unet)
+
+    def draw(name: str, *shape: int) -> Tensor:
+        return place.draw("animate_anyone", name, *shape)
+
+    reference, token = draw("reference", 1, 4, *latents), draw("token", 1, 1, config["cross_attention_dim"])
+    noisy = draw("latents", 1, 4, frames, *latents)
+    pose = draw("pose", 1, config["block_out_channels"][0], frames, *latents)
+    timestep = torch.tensor(TIMESTEP, device=place.device)
+    bank = pipe.write_latents(reference, token)
+    published_bank = published_animate_anyone.write(reference_unet, reference, token)
+
+    def ours() -> Tensor:
+        with pipe.reading(bank, films=1, guidance_scale=GUIDANCE) as predict:
+            return predict(noisy, timestep, pose)
+
+    def published() -> Tensor:
+        halves = published_animate_anyone.predict(denoising_unet, published_bank, noisy, timestep, token, pose)
+        return published_animate_anyone.guided(halves, GUIDANCE)
+
+    def ideal() -> int:
+        """The denoiser plainly, keys and values of one reference row, and their products with one half's frames."""
+        rows, contexts, poses = noisy.repeat(2, 1, 1, 1, 1), token.repeat(2, 1, 1), pose.repeat(2, 1, 1, 1, 1)
+        count = measuring.flops(lambda: denoising_unet(rows, timestep, contexts, condition=poses, return_dict=False))
+        for feature in published_bank:
+            count += projection_flops(feature[:1]) + frames * product_flops(feature, feature)
+        return count
+
+    return Paths(published=published, ours=ours, ideal_flops=ideal)
+
+
+def animate_anyone_pipeline(reference_unet: Any, denoising_unet: Any, pose_guider: Any = None) -> AnimateAnyonePipeline:
+    """The pipeline without what reads and makes pictures."""
+    nothing: Any = None
+    pipe = AnimateAnyonePipeline(
+        vae=nothing,
+        image_encoder=None,
+        image_processor=None,
+        reference_unet=reference_unet,
+        denoising_unet=denoising_unet,
+        pose_guider=pose_guider,
+        scheduler=DDIMScheduler(**SCHEDULER),
+    )
+    pipe.set_progress_bar_config(disable=True)
+    return pipe
+
+
+# --- FlashFace --------------------------------------------------------------------------------------------------------
+
+
+def flashface(place: Place) -> Paths:
+    """FlashFace: written at every step, four faces, three branches; a picture of 320 x 320 (768 x 768)."""
+    if place.full:
+        config, side, face = unet_config(dim=320, dim_mult=(1, 2, 4, 4), context_dim=768), 96, 28
+    else:
+        config, side, face = unet_config(dim=64, dim_mult=(1, 2, 4, 4), context_dim=160, num_heads=2), 40, 12
+    unet = place.network("flashface", "unet", AdditiveUNet(**config, in_channels=5))
+    reference_unet = place.network("flashface", "reference_unet", UNet2DConditionModel(**config))
+    nothing: Any = None
+    pipe = flashface_method.FlashFacePipeline(
+        vae=nothing, text_encoder=nothing, tokenizer=nothing, unet=unet, reference_unet=reference_unet,
+        scheduler=nothing,
+    )  # fmt: skip
+    width, faces = config["cross_attention_dim"], flashface_method.TRAINED_FACES
+
+    def draw(name: str, *shape: int) -> Tensor:
+        return place.draw("flashface", name, *shape)
+
+    given: dict[str, Any] = {
+        "timestep": TIMESTEP,
+        "faces": draw("faces", faces, 4, face, face),
+        "latents": draw("latents", 1, 4, side, side),
+        "mask": draw("mask", side, side).gt(1).to(place.dtype),
+        "prompt": draw("prompt", 1, 77, width),
+        "negative": draw("negative", 1, 77, width),
+    }
+    guidance = flashface_method.Guidance()
+    conditions = flashface_method.Conditions(
+        faces=given["faces"],
+        face_weights=[1.0] * faces,
+        prompt=given["prompt"],
+        negative=given["negative"],
+        mask=given["mask"],
+    )
+
+    def ours() -> Tensor:
+        with attach(unet, [flashface_method.READER_LINK]) as link:
+            return pipe.predict_noise(link, given["latents"], TIMESTEP, conditions, guidance)
+
+    def ideal() -> int:
+        """Encoder for two texts, the rest for three branches; all faces up to the last norm1, read by one branch."""
+        sample = torch.cat([given["latents"], given["mask"].expand(1, 1, -1, -1)], dim=1)
+
+        def plain() -> Any:
+            return unet(sample, TIMESTEP, encoder_hidden_states=given["prompt"], return_dict=False)
+
+        whole = measuring.flops(plain)
+        with hooked(unet.mid_block.register_forward_pre_hook(stop)):
+            encoder = measuring.flops(lambda: ended(plain))
+        count = 2 * encoder + 3 * (whole - encoder)
+        count += written(reference_unet, given["faces"], TIMESTEP, given["negative"].expand(faces, -1, -1))
+        read = published_flashface.write(reference_unet, given["faces"], TIMESTEP, given["negative"])
+        for own, feature in zip(features(plain, published_flashface.linked(unet)), read, strict=True):
+            count += projection_flops(feature) + product_flops(own, feature)
+        return count
+
+    return Paths(
+        published=lambda: published_flashface.step(unet, reference_unet, given, guidance), ours=ours, ideal_flops=ideal
+    )
+
+
+# --- counting and measuring -------------------------------------------------------------------------------------------
+
+
+def written(unet: nn.Module, latents: Tensor, timestep: int, context: Tensor) -> int:
+    """FLOPs of a pass up to its last norm1: latents (r, 4, h, w), context (r, tokens, c)."""
+    *_, (_, last) = blocks(unet)
+    with hooked(last.attn1.register_forward_pre_hook(stop)):
+        return measuring.flops(lambda: ended(lambda: unet(latents, timestep, encoder_hidden_states=context)))
+
+
+def projection_flops(feature: Tensor) -> int:
+    """FLOPs of keys and values of (r, t, c)."""
+    return 2 * 2 * feature.numel() * feature.shape[2]
+
+
+def product_flops(own: Tensor, feature: Tensor) -> int:
+    """FLOPs of q k^T and its product with the values, one row (1, n, c) reading one row (1, t, c)."""
+    return 2 * 2 * own.shape[1] * feature.shape[1] * own.shape[2]
+
+
+SYSTEMS: Mapping[str, Callable[[Place], Paths]] = {
+    "animate_anyone": animate_anyone,
+    "idm_vton": idm_vton,
+    "flashface": flashface,
+}
 
 
 @torch.no_grad()
-def measure(paths: Paths, device: torch.device, *, warm_up: int, repeats: int) -> dict[str, Any]:
+def count(system: str) -> dict[str, Any]:
+    """FLOPs at the published size; nothing is computed."""
+    with FakeTensorMode():
+        return counts(SYSTEMS[system](Place(torch.device("cpu"), torch.float32, full=True)))[0]
+
+
+def counts(paths: Paths) -> tuple[dict[str, Any], dict[str, Tensor]]:
+    """FLOPs of both ways and the ideal with their ratios, and both ways' results."""
+    (ours, our_result), (theirs, their_result) = measuring.counted(paths.ours), measuring.counted(paths.published)
+    ideal = paths.ideal_flops()
+    found = {
+        "flop_ratio": ours / theirs,
+        "flops_over_ideal": ours / ideal,
+        "details": {"flops": {"ours": ours, "published": theirs, "ideal": ideal}},
+    }
+    return found, {"ours": our_result, "published": their_result}
+
+
+@torch.no_grad()
+def measure(
+    paths: Paths, device: torch.device, *, warm_up: int, repeats: int, clock: Callable[[], float]
+) -> dict[str, Any]:
     """Everything that is reported of a system."""
     actions = {"ours": paths.ours, "published": paths.published}
-    ours, theirs = paths.ours().double(), paths.published().double()
-    counts = {name: measuring.flops(action) for name, action in actions.items()}
+    result, results = counts(paths)
+    ours, theirs = (results[name].double() for name in actions)
     memory = {name: measuring.peak_bytes(action, device) for name, action in actions.items()}
-    seconds = measuring.interleaved_seconds(
-        actions, warm_up=warm_up, repeats=repeats, device=device, clock=time.perf_counter
-    )
-    ideal = paths.ideal_flops()
+    seconds = measuring.interleaved_seconds(actions, warm_up=warm_up, repeats=repeats, device=device, clock=clock)
     return {
+        **result,
         "time_ratio": measuring.median_ratio(seconds["ours"], seconds["published"]),
         "memory_ratio": memory["ours"] / memory["published"],
-        "flop_ratio": counts["ours"] / counts["published"],
-        "flops_over_ideal": counts["ours"] / ideal,
         "max_difference": float((ours - theirs).norm() / theirs.norm()),
-        "details": {"seconds": seconds, "peak_bytes": memory, "flops": {**counts, "ideal": ideal}},
+        "details": {**result["details"], "seconds": seconds, "peak_bytes": memory},
     }
+
+
+def table(results: Mapping[str, Mapping[str, Any]]) -> Table:
+    """What was found, a row per system."""
+    shown = Table("system", *KEYS)
+    for name, result in results.items():
+        cells = [
+            "" if key not in result else f"{result[key]:.3g}" if key == "max_difference" else f"{result[key]:.3f}"
+            for key in KEYS
+        ]
+        shown.add_row(name, *cells)
+    return shown
 
 
 def main() -> None:
@@ -146,29 +366,24 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--system", choices=SYSTEMS, help="only this one")
     parser.add_argument("--json", type=Path, metavar="FILE", help="also write everything there")
+    parser.add_argument("--count", action="store_true", help="only count FLOPs, at the published widths and sizes")
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--dtype", default="float32", choices=["float32", "bfloat16", "float16"])
+    parser.add_argument("--clock", choices=CLOCKS, default="wall", help="process: the CPU time, on a busy machine")
     parser.add_argument("--warm-up", type=int, default=2)
     parser.add_argument("--repeats", type=int, default=10)
     options = parser.parse_args()
-    device, dtype = torch.device(options.device), getattr(torch, options.dtype)
-    results = {
-        name: measure(SYSTEMS[name](device, dtype), device, warm_up=options.warm_up, repeats=options.repeats)
-        for name in ([options.system] if options.system else SYSTEMS)
-    }
-    keys = ("time_ratio", "memory_ratio", "flop_ratio", "flops_over_ideal", "max_difference")
-    table = Table("system", *keys)
-    for name, result in results.items():
-        table.add_row(
-            name, *(f"{result[key]:.3g}" if key == "max_difference" else f"{result[key]:.3f}" for key in keys)
-        )
-    Console().print(table)
+    place = Place(torch.device(options.device), getattr(torch, options.dtype))
+    results: dict[str, dict[str, Any]] = {}
+    for name in [options.system] if options.system else SYSTEMS:
+        results[name] = count(name) if options.count else measure(
+            SYSTEMS[name](place), place.device, warm_up=options.warm_up, repeats=options.repeats,
+            clock=CLOCKS[options.clock],
+        )  # fmt: skip
+    Console().print(table(results))
     if options.json is not None:
-        document = {
-            **measuring.circumstances(device),
-            "dtype": options.dtype,
-            "warm_up": options.warm_up,
-            "repeats": options.repeats,
+        document = measuring.circumstances(place.device) | {
+            key: getattr(options, key) for key in ("count", "dtype", "clock", "warm_up", "repeats")
         }
         options.json.write_text(json.dumps({**document, "systems": results}, indent=1) + "\n")
 
