@@ -17,7 +17,8 @@ from referencenet.media.images import read_image
 from referencenet.media.sheets import contact_sheet, write_image
 from referencenet.methods.flashface import PUBLISHED, FlashFacePipeline, Guidance
 from referencenet.methods.random_tiny import RANDOM_TINY
-from referencenet.preprocess.faces import Face, crop_face, square_face
+from referencenet.preprocess.estimators import YuNet
+from referencenet.preprocess.faces import Face, crop_face, find_face, square_face
 from referencenet.version import __version__
 
 app = typer.Typer()
@@ -31,6 +32,10 @@ def face(
     box: Annotated[
         list[str] | None,
         typer.Option("--box", metavar="L,T,R,B", help="The face in each photograph, in pixels; default: all."),
+    ] = None,
+    detector: Annotated[
+        Path | None,
+        typer.Option("--detector", metavar="FOLDER", help="Finds the one face of each: the folder of YuNet's .onnx."),
     ] = None,
     place: Annotated[
         str | None, typer.Option(metavar="L,T,R,B", help="Where the face shall be in the picture, as fractions of it.")
@@ -64,7 +69,7 @@ def face(
     if checkpoint is None and not random_tiny:
         tell(files_needed(PUBLISHED))
         raise typer.Exit(2)
-    crops = cut_out(faces, box or [])
+    crops = cut_out(faces, box or [], detector)
     settings: dict[str, Any] = {
         "prompt": prompt,
         "negative_prompt": negative_prompt,
@@ -93,24 +98,36 @@ def face(
         write_image(image, path)
     preview = contact_sheet([square_face(crop) for crop in crops] + list(images))
     write_image(preview, out.with_stem(f"{out.stem}-preview"))
-    document = {"faces": [str(path) for path in faces], "boxes": box, **settings, "seed": seed, "size": size}
+    document = {
+        "faces": [str(path) for path in faces],
+        "boxes": box,
+        "detector": detector and str(detector),
+        **settings,
+        "seed": seed,
+        "size": size,
+    }
     document |= {"checkpoint": str(checkpoint) if checkpoint else "random-tiny", "referencenet": __version__}
     with written_whole(out.with_name(f"{out.name}.json")) as file:
         file.write_text(json.dumps(document, indent=1) + "\n", encoding="utf-8")
     Console().print("\n".join(map(str, paths)), soft_wrap=True)
 
 
-def cut_out(faces: list[Path], boxes: list[str]) -> list[Any]:
-    """The photographs' faces: cut out where boxes are given, one for each.
+def cut_out(faces: list[Path], boxes: list[str], detector: Path | None = None) -> list[Any]:
+    """The photographs' faces: cut out by the boxes that are given, one for each, or by what a detector finds.
 
     Raises:
-        ValueError: If there are boxes, but not one for each.
+        ValueError: If there are boxes, but not one for each; or not exactly one face is found.
     """
+    if boxes and detector is not None:
+        raise ValueError("--box says where the faces are and --detector finds them; give one of the two.")
     if boxes and len(boxes) != len(faces):
         raise ValueError(
             f"{len(boxes)} boxes were given for {len(faces)} photographs; give --box for each or for none."
         )
     images = [read_image(path) for path in faces]
+    if detector is not None:
+        find = YuNet(detector)
+        return [find_face(image, find) for image in images]
     if not boxes:
         return images
     return [crop_face(image, Face(box=numbers("--box", text))) for image, text in zip(images, boxes, strict=True)]

@@ -20,7 +20,7 @@ from referencenet.media.images import read_image
 from referencenet.media.sheets import write_image
 from referencenet.methods.idm_vton import IDMVTONPipeline
 from referencenet.methods.random_tiny import RANDOM_TINY
-from referencenet.preprocess.agnostic import agnostic_mask
+from referencenet.preprocess.agnostic import ARM_WIDTHS, agnostic_mask
 from referencenet.version import __version__
 
 MethodChoice = Literal["idm_vton"]
@@ -45,6 +45,9 @@ def tryon(
         Path | None, typer.Option(metavar="JSON", help="18 body points [[x, y], ...] in pixels of the parsing.")
     ] = None,
     category: Annotated[CategoryChoice, typer.Option(help="What the mask is made for.")] = "upper_body",
+    arm_width: Annotated[
+        int, typer.Option(min=1, help="Of the made mask's arms at a height of 512; 45 for DressCode's weights.")
+    ] = ARM_WIDTHS["hd"],
     description: Annotated[str, typer.Option("--description", "-d", help="Of the garment.")] = "shirts",
     method: Annotated[MethodChoice, typer.Option(help="Which released model.")] = "idm_vton",
     checkpoint: Annotated[
@@ -69,7 +72,7 @@ def tryon(
         tell(files_needed(PUBLISHED))
         raise typer.Exit(2)
     width, height = parse_size(size)
-    white = read_or_make_mask(mask, parsing, keypoints, category)
+    white = read_or_make_mask(mask, parsing, keypoints, category, arm_width)
     target = choose_device(device)
     pipe = load(checkpoint, target, choose_dtype(dtype, target))
     pictures = [read_image(path) for path in (person, garment, densepose)]
@@ -86,7 +89,8 @@ def tryon(
         ).images  # fmt: skip
     settings = {
         "method": method, "person": str(person), "garment": str(garment), "densepose": str(densepose),
-        "mask": str(mask or parsing), "category": category, "description": description, "size": [width, height],
+        "mask": str(mask or parsing), "category": category, "arm_width": arm_width,
+        "description": description, "size": [width, height],
         "num_inference_steps": steps, "guidance_scale": guidance, "seed": seed, "referencenet": __version__,
     }  # fmt: skip
     write_image(beside([*pictures[:2], image]) if side_by_side else image, out)
@@ -95,7 +99,9 @@ def tryon(
     Console().print(f"{out}", soft_wrap=True)
 
 
-def read_or_make_mask(mask: Path | None, parsing: Path | None, keypoints: Path | None, category: Any) -> Any:
+def read_or_make_mask(
+    mask: Path | None, parsing: Path | None, keypoints: Path | None, category: Any, arm_width: int
+) -> Any:
     """The mask that was given, or the agnostic mask of a parsing and body points.
 
     Raises:
@@ -113,7 +119,7 @@ def read_or_make_mask(mask: Path | None, parsing: Path | None, keypoints: Path |
         points = json.loads(keypoints.read_text(encoding="utf-8"))
     except ValueError as error:
         raise ValueError(f"{keypoints} is no JSON ({error}); expected [[x, y], ...], 18 of them.") from error
-    return agnostic_mask(labels, points, category=category)
+    return agnostic_mask(labels, points, category=category, arm_width=arm_width)
 
 
 def load(checkpoint: Path | None, device: torch.device, dtype: torch.dtype) -> Any:

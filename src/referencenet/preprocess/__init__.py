@@ -4,17 +4,15 @@ from referencenet.preprocess.agnostic import agnostic_mask
 from referencenet.preprocess.body import BodyPoints, SkeletonFilm, draw_body, only_person, read_key_points
 from referencenet.preprocess.estimators import DWPose, YuNet, film_points
 from referencenet.preprocess.faces import Face, crop_face, face_mask, find_face, square_face
-from referencenet.preprocess.proportions import Proportions, compare, fit_bodies
+from referencenet.preprocess.proportions import fit_bodies
 
 __all__ = [
     "BodyPoints",
     "DWPose",
     "Face",
-    "Proportions",
     "SkeletonFilm",
     "YuNet",
     "agnostic_mask",
-    "compare",
     "crop_face",
     "draw_body",
     "face_mask",
