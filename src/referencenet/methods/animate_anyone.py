@@ -346,7 +346,7 @@ class AnimateAnyonePipeline(DiffusionPipeline):
         """Latents (b, 4, f, h, w) to pictures (b, f, 3, height, width) in [0, 1], frame by frame.
 
         Args:
-            latents: Of the films.
+            latents: Of the films, (b, 4, f, h, w).
             processes: Each decodes its share of the frames; all get every picture.
         """
         frames = latents.transpose(1, 2).flatten(0, 1) / self.vae.config.scaling_factor  # (b f, 4, h, w)

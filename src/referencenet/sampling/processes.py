@@ -53,7 +53,7 @@ class Processes:
 
         Args:
             jobs: The same in every process. Each gives a tensor of the shape, type and device of `like`.
-            like: Stands in where a process has nothing to do.
+            like: Stands in where a process has nothing to do; of any shape, such as (b, c, f, h, w).
 
         Yields:
             The results, in the order of the jobs, in every process.
@@ -74,7 +74,7 @@ class Processes:
         """The main process's tensor, in every process.
 
         Args:
-            tensor: Of any shape, the same in every process.
+            tensor: Of any shape, such as (b, c, f, h, w), that is the same in every process.
         """
         if self.count == 1:
             return tensor
