@@ -96,7 +96,7 @@ def test_flashface_is_converted_to_what_its_files_hold(face_files: Path, tmp_pat
     base, out = face_files / "base", tmp_path / "made" / "flashface"
     status, output = typed("flashface", face_files, "--base", base, "--out", out)
     assert status == 0, output
-    assert f"converted: {out}" in output.splitlines()
+    assert f"converted: {out}" in output
     direct, converted = FlashFacePipeline.from_published(face_files, base=base), FlashFacePipeline.from_pretrained(out)
     for name in ("unet", "reference_unet", "vae", "text_encoder"):
         expected, ours = getattr(direct, name).state_dict(), getattr(converted, name).state_dict()
@@ -217,7 +217,7 @@ def test_idm_vton_is_converted_to_what_dresses_the_same(tryon_files: Path, tmp_p
     out = tmp_path / "made" / "idm-vton"
     status, output = typed("idm_vton", tryon_files, "--out", out)
     assert status == 0, output
-    assert f"converted: {out}" in output.splitlines()
+    assert f"converted: {out}" in output
     assert relative_error(dressed(IDMVTONPipeline.from_pretrained(out)), dressed(tiny_model())) < ROUNDING
 
 

@@ -219,7 +219,7 @@ class IDMVTONPipeline(StableDiffusionXLInpaintPipeline):
             vae=vae, text_encoder=text_encoder, text_encoder_2=text_encoder_2,
             tokenizer=tokenizer, tokenizer_2=tokenizer_2,
             unet=unet, scheduler=scheduler, image_encoder=image_encoder,  # pyright: ignore[reportArgumentType]
-            feature_extractor=feature_extractor or CLIPImageProcessor(), add_watermarker=False,
+            feature_extractor=feature_extractor or _processor(image_encoder), add_watermarker=False,
             requires_aesthetics_score=requires_aesthetics_score,
             force_zeros_for_empty_prompt=force_zeros_for_empty_prompt,
         )  # fmt: skip
@@ -649,6 +649,12 @@ class IDMVTONPipeline(StableDiffusionXLInpaintPipeline):
                 f"there are {counts}; give the same number of persons, masks and DensePose pictures, at least one."
             )
         return counts["person"]
+
+
+def _processor(image_encoder: CLIPVisionModelWithProjection | None) -> CLIPImageProcessor:
+    """CLIP's picture processor, at its encoder's size; 224 pixels as published."""
+    side = image_encoder.config.image_size if image_encoder is not None else 224
+    return CLIPImageProcessor(size={"shortest_edge": side}, crop_size={"height": side, "width": side})
 
 
 def _sequence(pictures: Pictures | None) -> list[Picture]:
