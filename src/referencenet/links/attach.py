@@ -114,6 +114,7 @@ class Link:
                 samples here.
             plan: Instead of weights, exactly which row reads which bank row, and which row reads zeros in its place.
             once: A single pass reads the banks, and they are emptied site by site as it goes: memory is free sooner.
+                See `can_read_once`.
 
         Raises:
             KeyError: If a bank lacks sites that this link reads.
@@ -136,6 +137,12 @@ class Link:
             for name, hook in self.hooks.items():
                 hook.task = ReadStatistics([_statistics(name, read) for read in reads], plan)
             yield
+
+    @property
+    def can_read_once(self) -> bool:
+        """Whether `reading(once=True)` works now: not under autograd, which reads again, nor in compiled code."""
+        compiled = any(module._compiled_call_impl is not None for module in self.unet.modules())
+        return not torch.is_grad_enabled() and not compiled
 
     @contextmanager
     def sharing(self, *, halves: int, weights: Sequence[float], weight: float = 1.0) -> Iterator[None]:

@@ -469,10 +469,10 @@ class FlashFacePipeline(StableDiffusionLoraLoaderMixin, DiffusionPipeline):
         sample = torch.cat([latents, mask.to(latents)], dim=1).repeat(len(texts), 1, 1, 1)
         negative = conditions.negative.expand(b, -1, -1)
         context = torch.cat([conditions.prompt if text == "prompt" else negative for text in texts])
-        bank = bank or self.write_bank(conditions, timestep)
+        reads = _as_read(bank or self.write_bank(conditions, timestep), conditions.face_weights)
         rows = [texts.index(p.text) * b + i for p in chosen for i in range(b)]
         weights = [p.strength for p in chosen for _ in range(b)]
-        with link.reading(_as_read(bank, conditions.face_weights), weights=weights):
+        with link.reading(reads, weights=weights, once=link.can_read_once):
             if len(chosen) > len(texts):
                 with forked(self.unet, rows):
                     noise = self.unet(sample, timestep, encoder_hidden_states=context, return_dict=False)[0]

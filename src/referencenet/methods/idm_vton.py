@@ -488,8 +488,9 @@ class IDMVTONPipeline(StableDiffusionXLInpaintPipeline):
         with ExitStack() as links, self.progress_bar(total=self._num_timesteps) as progress:
             reader = links.enter_context(attach(self.unet, [LINK]))
             writer = None if banks else links.enter_context(attach(self._garment_net(), [LINK]))
-            is_compiled = any(module._compiled_call_impl is not None for module in self.unet.modules())
-            once = not banks and not is_compiled  # a bank written here is read by one pass; a given one is its owner's
+            once = (
+                not banks and reader.can_read_once
+            )  # a bank written here is read by one pass; a given one is its owner's
             for i, t in enumerate(self.scheduler.timesteps):
                 if self.interrupt:
                     continue

@@ -110,14 +110,9 @@ class Session:
             reads = [
                 self._write(self.references[i], each, noise[each.shape[1:]], call, rows) for i, each in latents.items()
             ]
-            self.passes.enter_context(self.link.reading(reads, plan=plan, once=self._reads_once()))
+            once = self.link.can_read_once and self.pipe.unet is self.link.unet  # else a compiled wrapper of it
+            self.passes.enter_context(self.link.reading(reads, plan=plan, once=once))
         self.call.step += 1
-
-    def _reads_once(self) -> bool:
-        """Whether a bank is read by one pass: not under autograd (checkpointing reads again), nor in compiled code."""
-        core = self.link.unet
-        is_compiled = self.pipe.unet is not core or core._compiled_call_impl is not None  # pyright: ignore
-        return not torch.is_grad_enabled() and not is_compiled
 
     def _is_active(self, reference: Reference) -> bool:
         """Whether a reference is read at this step, by the rule of diffusers' control_guidance_start and _end."""
