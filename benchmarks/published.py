@@ -9,7 +9,7 @@ Only the attaching differs from the published code (attention processors and hoo
 replaced methods); it costs the same. Shapes: B batch under guidance (2 x images), N tokens, C channels.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Generator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from typing import Any, Literal
@@ -102,7 +102,7 @@ def adain_modules(unet: Any, weight: float) -> list[Any]:
 
 
 @contextmanager
-def attached(unet: Any, setting: Setting) -> Iterator[None]:
+def attached(unet: Any, setting: Setting) -> Generator[None]:
     """Attach processors and hooks to a UNet2DConditionModel and take them away at the end."""
     before = unet.attn_processors
     with ExitStack() as stack:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Generator, Mapping
 from contextlib import ExitStack, contextmanager
 from typing import Any
 
@@ -32,7 +32,7 @@ def stop(*_: Any) -> None:
 
 
 @contextmanager
-def hooked(*handles: Any) -> Iterator[None]:
+def hooked(*handles: Any) -> Generator[None]:
     """Inside the hooks are there."""
     try:
         yield
@@ -42,7 +42,7 @@ def hooked(*handles: Any) -> Iterator[None]:
 
 
 @contextmanager
-def processed(processors: Mapping[Any, Any]) -> Iterator[None]:
+def processed(processors: Mapping[Any, Any]) -> Generator[None]:
     """Inside these attentions have these processors."""
     with ExitStack() as undo:
         for attention, processor in processors.items():

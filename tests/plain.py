@@ -7,7 +7,7 @@ Letters: r rows of the guidance batch, h heads, n tokens, c channels.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
@@ -173,7 +173,7 @@ class _Processor:
 
 
 @contextmanager
-def at_sites(unet: nn.Module, links: PlainLinks, attention: Any, statistics: Any) -> Iterator[None]:
+def at_sites(unet: nn.Module, links: PlainLinks, attention: Any, statistics: Any) -> Generator[None]:
     """Compute self-attentions by `attention(attn, name, tokens)`, replace features by `statistics(name, features)`."""
     before = {name: unet.get_submodule(name).processor for name in links.attention}
     hooks = []
@@ -201,7 +201,7 @@ def _replace(output: Any, tensor: Tensor) -> Any:
 
 
 @contextmanager
-def plain_writing(unet: nn.Module, links: PlainLinks, reference: PlainReference) -> Iterator[Written]:
+def plain_writing(unet: nn.Module, links: PlainLinks, reference: PlainReference) -> Generator[Written]:
     """Inside, a pass of the UNet leaves what is read."""
     written = Written(reference)
 
@@ -222,7 +222,7 @@ def plain_writing(unet: nn.Module, links: PlainLinks, reference: PlainReference)
 
 
 @contextmanager
-def plain_reading(unet: nn.Module, links: PlainLinks, written: Sequence[Written]) -> Iterator[None]:
+def plain_reading(unet: nn.Module, links: PlainLinks, written: Sequence[Written]) -> Generator[None]:
     """Inside, a pass of the UNet reads."""
 
     def read_tokens(attn: Any, name: str, tokens: Tensor) -> Tensor:
@@ -251,7 +251,7 @@ def published(
     attention: float | None = 1.0,
     adain: float | None = None,
     style_fidelity: float = 0.5,
-) -> Iterator[None]:
+) -> Generator[None]:
     """Inside, `pipe` is linked plainly: every call of its UNet first writes each reference, noised by `noise[step]`.
 
     Args:

@@ -2,7 +2,7 @@
 
 from argparse import Namespace
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator
 from contextlib import contextmanager
 
 import measuring
@@ -27,7 +27,7 @@ def bench() -> Bench:
 
 
 @contextmanager
-def counted(bench: Bench) -> Iterator[tuple[list[int], Counter[str]]]:
+def counted(bench: Bench) -> Generator[tuple[list[int], Counter[str]]]:
     """Rows of every pass through the UNet, in their order, and how many rows each submodule was given in all."""
     calls: list[int] = []
     rows: Counter[str] = Counter()

@@ -2,7 +2,7 @@
 
 import json
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Sequence
 from contextlib import contextmanager
 from fractions import Fraction
 from functools import partial
@@ -119,7 +119,7 @@ def _show(bar: Progress, task: TaskID, done: int) -> None:
 
 
 @contextmanager
-def launched(device: str) -> Iterator[Processes]:
+def launched(device: str) -> Generator[Processes]:
     """The processes that `accelerate launch` or `torchrun` has started together; without them this one alone.
 
     Args:

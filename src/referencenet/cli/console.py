@@ -4,7 +4,7 @@ An error is one line, whatever raised it. What was asked for wrongly ends with s
 `refnet --debug` (or REFNET_DEBUG=1) shows the traceback as well.
 """
 
-from collections.abc import Iterator
+from collections.abc import Generator
 from contextlib import contextmanager
 from typing import Any
 
@@ -34,7 +34,7 @@ def tell_error(error: Exception) -> int:
 
 
 @contextmanager
-def progress_bar(what: str, total: int) -> Iterator[tuple[Progress, Any]]:
+def progress_bar(what: str, total: int) -> Generator[tuple[Progress, Any]]:
     """Show a progress bar on the error output while the block runs.
 
     Args:

@@ -6,7 +6,7 @@ Pictures are drawn one at a time, each from a generator of its own seed: `--seed
 
 import inspect
 import random
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -165,7 +165,7 @@ def run_generate(settings: Settings, out: Path) -> Path:
 
 
 @contextmanager
-def _artist(settings: Settings, references: list[Reference]) -> Iterator[tuple[Draw, Settings, dict[str, str]]]:
+def _artist(settings: Settings, references: list[Reference]) -> Generator[tuple[Draw, Settings, dict[str, str]]]:
     """Load the model and link it.
 
     Yields:

@@ -7,7 +7,7 @@ only while a pass runs. Letters: r reading rows, b bank rows, n tokens, c channe
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from functools import partial
@@ -104,7 +104,7 @@ class Link:
     @contextmanager
     def reading(self, banks: ReferenceBank | ReadBank | Sequence[ReferenceBank | ReadBank], *,
                 weights: Sequence[float] | None = None, plan: RowPlan | None = None,
-                once: bool = False) -> Iterator[None]:  # fmt: skip
+                once: bool = False) -> Generator[None]:  # fmt: skip
         """Inside, the UNet reads the banks. Under gradient checkpointing keep `backward()` inside as well.
 
         Args:
@@ -141,11 +141,11 @@ class Link:
     @property
     def can_read_once(self) -> bool:
         """Whether `reading(once=True)` works now: not under autograd, which reads again, nor in compiled code."""
-        compiled = any(module._compiled_call_impl is not None for module in self.unet.modules())
+        compiled = any(module._compiled_call_impl is not None for module in self.unet.modules())  # pyright: ignore[reportPrivateUsage]
         return not torch.is_grad_enabled() and not compiled
 
     @contextmanager
-    def sharing(self, *, halves: int, weights: Sequence[float], weight: float = 1.0) -> Iterator[None]:
+    def sharing(self, *, halves: int, weights: Sequence[float], weight: float = 1.0) -> Generator[None]:
         """Inside, every picture of the batch reads the first picture of its guidance half.
 
         Args:
@@ -181,7 +181,7 @@ class Link:
 
 
 @contextmanager
-def attach(unet: nn.Module, links: Sequence[AnyLink] = (Attention(),)) -> Iterator[Link]:
+def attach(unet: nn.Module, links: Sequence[AnyLink] = (Attention(),)) -> Generator[Link]:
     """Link a UNet for the length of a context.
 
     Args:
@@ -280,7 +280,7 @@ def is_linked(unet: nn.Module) -> bool:
     for module in unet.modules():
         if isinstance(getattr(module, "processor", None), ReferenceAttnProcessor):
             return True
-        if any(isinstance(hook, StatisticsHook) for hook in module._forward_hooks.values()):
+        if any(isinstance(hook, StatisticsHook) for hook in module._forward_hooks.values()):  # pyright: ignore[reportPrivateUsage]
             return True
     return False
 
@@ -345,7 +345,7 @@ def _write_pass(link: Link, sample: Tensor, timestep: Tensor | float, projected:
 
 
 @contextmanager
-def _tasks(link: Link) -> Iterator[None]:
+def _tasks(link: Link) -> Generator[None]:
     """Whatever tasks the link's sites are given inside, afterwards there are those of before."""
     places = [*(processor.slot for processor in link.processors.values()), *link.hooks.values()]
     before = [place.task for place in places]
@@ -357,7 +357,7 @@ def _tasks(link: Link) -> Iterator[None]:
 
 
 @contextmanager
-def _without_checkpointing(unet: nn.Module) -> Iterator[None]:
+def _without_checkpointing(unet: nn.Module) -> Generator[None]:
     """Inside, no block of the UNet is checkpointed."""
     checkpointed: list[Any] = []
     if torch.is_grad_enabled():

@@ -6,7 +6,7 @@ FlashFace's conditional rows with and without faces, MagicAnimate's halves. Lett
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Sequence
 from contextlib import ExitStack, contextmanager
 from typing import Any
 
@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 
 @contextmanager
-def forked(unet: nn.Module, rows: Sequence[int]) -> Iterator[None]:
+def forked(unet: nn.Module, rows: Sequence[int]) -> Generator[None]:
     """Inside, the UNet's middle and up blocks work on the given rows of the batch, the down blocks on the batch itself.
 
     Args:

@@ -6,13 +6,13 @@ interrupt never leaves half a file behind, and a reader never sees one.
 
 import os
 import uuid
-from collections.abc import Iterator
+from collections.abc import Generator
 from contextlib import contextmanager
 from pathlib import Path
 
 
 @contextmanager
-def written_whole(path: str | os.PathLike[str]) -> Iterator[Path]:
+def written_whole(path: str | os.PathLike[str]) -> Generator[Path]:
     """Give a temporary path to write to; it takes the place of `path` when the block ends without an exception.
 
     Args:

@@ -15,7 +15,7 @@ precision (an option); windows that wrap around (an option); silent loading of i
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import partial
@@ -299,7 +299,7 @@ class AnimateAnyonePipeline(DiffusionPipeline):
     @contextmanager
     def reading(
         self, bank: ReferenceBank, *, films: int, guidance_scale: float, guidance_rescale: float = 0.0
-    ) -> Iterator[Predict]:
+    ) -> Generator[Predict]:
         """Inside, the denoiser reads the bank.
 
         Args:

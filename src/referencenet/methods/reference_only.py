@@ -12,7 +12,7 @@ No pipeline is copied: `reference` links the pipeline's UNet for the length of a
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Sequence
 from contextlib import ExitStack, contextmanager
 from typing import Any, Literal
 
@@ -35,7 +35,7 @@ LINKS: dict[str, type[Attention] | type[AdaIN]] = {"attention": Attention, "adai
 @contextmanager
 def reference(pipe: DiffusionPipeline, references: Reference | Picture | Sequence[Reference | Picture], *,
               links: LinkName | AnyLink | Sequence[LinkName | AnyLink] = "attention", style_fidelity: float = 0.5,
-              noise: Noise = "fresh", resize: Resize = "fit", own_size: bool = False) -> Iterator[Link]:  # fmt: skip
+              noise: Noise = "fresh", resize: Resize = "fit", own_size: bool = False) -> Generator[Link]:  # fmt: skip
     """Let every call of a pipeline inside the `with` block refer to pictures.
 
     Args:
@@ -69,7 +69,7 @@ def reference(pipe: DiffusionPipeline, references: Reference | Picture | Sequenc
 
 @contextmanager
 def share(pipe: DiffusionPipeline, *, strength: float = 1.0, weight: float = 1.0, style_fidelity: float = 0.0,
-          layers: float = 1.0) -> Iterator[Link]:  # fmt: skip
+          layers: float = 1.0) -> Generator[Link]:  # fmt: skip
     """Let every picture of a batch refer to its first one (StyleAligned, Hertz et al. 2023, the attention part).
 
     In films every frame refers to the first frame of the first film.
@@ -103,7 +103,7 @@ def share(pipe: DiffusionPipeline, *, strength: float = 1.0, weight: float = 1.0
 
 
 @contextmanager
-def _linked(pipe: Any, links: list[AnyLink]) -> Iterator[tuple[Link, ExitStack]]:
+def _linked(pipe: Any, links: list[AnyLink]) -> Generator[tuple[Link, ExitStack]]:
     """Check the pipeline, link its UNet, and undo everything that the caller adds to the stack."""
     if not isinstance(pipe, DiffusionPipeline):
         raise TypeError(f"reference() links a diffusers pipeline, but was given a {type(pipe).__name__}.")

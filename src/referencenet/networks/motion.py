@@ -26,7 +26,7 @@ NormSpan = Literal["frame", "clip"]
 class FrameGroupNorm(nn.GroupNorm):
     """GroupNorm of a clip (b, c, f, h, w) that normalises each frame by itself."""
 
-    def forward(self, hidden_states: Tensor) -> Tensor:
+    def forward(self, hidden_states: Tensor) -> Tensor:  # pyright: ignore[reportIncompatibleMethodOverride]
         """(b, c, f, h, w) to the same shape."""
         frames = hidden_states.transpose(1, 2)  # (b, f, c, h, w)
         return super().forward(frames.flatten(0, 1)).unflatten(0, frames.shape[:2]).transpose(1, 2)
@@ -39,7 +39,7 @@ class AddingConv2d(nn.Conv2d):
     So what is added travels as a value through a forward pass that has no argument for it.
     """
 
-    def forward(self, hidden_states: Tensor) -> Tensor:
+    def forward(self, hidden_states: Tensor) -> Tensor:  # pyright: ignore[reportIncompatibleMethodOverride]
         """Convolve (b, in, h, w), or (b, in + out, h, w), and add."""
         own, addend = hidden_states[:, : self.in_channels], hidden_states[:, self.in_channels :]
         convolved = super().forward(own)

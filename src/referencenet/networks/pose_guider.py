@@ -7,7 +7,7 @@ setting.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Generator
 from contextlib import contextmanager
 
 from diffusers import ConfigMixin, ModelMixin
@@ -79,7 +79,7 @@ class PoseGuider(ModelMixin, ConfigMixin):
 
 
 @contextmanager
-def added_after_first_convolution(unet: nn.Module, features: Tensor) -> Iterator[None]:
+def added_after_first_convolution(unet: nn.Module, features: Tensor) -> Generator[None]:
     """Inside, the UNet's first convolution gives its output plus `features`, (batch, channels, height, width)."""
 
     def add(_module: nn.Module, _args: tuple[Tensor, ...], output: Tensor) -> Tensor:

@@ -11,7 +11,7 @@ import json
 import os
 import shutil
 import uuid
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -104,7 +104,7 @@ def _silent(done: int, count: int) -> None:
 
 
 @contextmanager
-def _written_whole(out: Path) -> Iterator[Path]:
+def _written_whole(out: Path) -> Generator[Path]:
     """Give a folder to write to; it takes the place of `out` when the block ends without an exception."""
     out = out.resolve()
     if out.exists() and (not out.is_dir() or any(out.iterdir())):

@@ -63,8 +63,14 @@ _DENSE = {
     "head": (23, 24),
 }
 _BODIES = ("", *_DENSE)
-_BONES = {"upper arm": ("shoulder", "elbow"), "lower arm": ("elbow", "wrist"), "upper leg": ("hip", "knee")}
-_BONES |= {"lower leg": ("knee", "ankle"), "hand": ("elbow", "wrist"), "foot": ("knee", "ankle")}
+_BONES = {
+    "upper arm": ("shoulder", "elbow"),
+    "lower arm": ("elbow", "wrist"),
+    "upper leg": ("hip", "knee"),
+    "lower leg": ("knee", "ankle"),
+    "hand": ("elbow", "wrist"),
+    "foot": ("knee", "ankle"),
+}
 
 
 def label_map(canvas: Canvas, names: tuple[str, ...], size: Size, *, by: str = "part") -> np.ndarray:

@@ -10,14 +10,13 @@ from referencenet.paperdoll.canvas import Canvas, rasterize
 from referencenet.paperdoll.character import Character
 from referencenet.paperdoll.figure import Figure
 from referencenet.paperdoll.garments import draw_hips, draw_sleeve, draw_trunk
-from referencenet.paperdoll.maps import PARTS, grown, label_map, part_mask, segmentation
+from referencenet.paperdoll.maps import HEAD, PARTS, grown, label_map, part_mask, segmentation
 from referencenet.paperdoll.pose import Pose
 from referencenet.paperdoll.render import Size, picture_size, render
 from referencenet.paperdoll.scene import Scene
 
 GREY = 128
-_KEPT = ("hair", "face", "right ear", "left ear", "right eye", "left eye", "nose", "mouth", "beard", "glasses", "hat")
-_KEPT += ("right hand", "left hand", "lower garment", "right leg", "left leg", "right shoe", "left shoe")
+_KEPT = (*HEAD, "right hand", "left hand", "lower garment", "right leg", "left leg", "right shoe", "left shoe")
 _WORN = ("upper garment", "right arm", "left arm", "neck")
 
 

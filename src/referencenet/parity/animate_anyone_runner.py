@@ -6,7 +6,7 @@ configuration or scalar that has no counterpart is an error: a case must not pas
 
 import inspect
 import re
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Generator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
@@ -380,7 +380,7 @@ def by_frame(tokens: Tensor, batch: int, positions: int) -> Tensor:
 
 
 @contextmanager
-def each_output(network: nn.Module, names: Mapping[str, str], kept: dict[str, Tensor]) -> Iterator[None]:
+def each_output(network: nn.Module, names: Mapping[str, str], kept: dict[str, Tensor]) -> Generator[None]:
     """Keep what the named modules give, under the names given for them."""
 
     def keep(name: str) -> Callable[..., None]:

@@ -3,7 +3,7 @@
 Networks are those of FlashFacePipeline, filled through the key maps that released files are read with.
 """
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Generator, Mapping
 from contextlib import ExitStack, contextmanager
 from typing import Any
 
@@ -300,7 +300,7 @@ def _expect(case: Case, **fixed: Any) -> None:
 
 
 @contextmanager
-def _watching(hooks: list[Callable[[], Any]]) -> Iterator[None]:
+def _watching(hooks: list[Callable[[], Any]]) -> Generator[None]:
     """Hooks for the length of a context."""
     with ExitStack() as undo:
         for register in hooks:

@@ -6,7 +6,7 @@ key maps. Sizes, steps and scalars come from the case.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Generator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
@@ -53,7 +53,7 @@ class GivenNoise(DDPMScheduler):
     def _get_variance(self, *_args: Any, **_kwargs: Any) -> Tensor:
         return torch.zeros(())  # `step` gives the mean; the noise is added below
 
-    def step(self, model_output: Tensor, timestep: Any, sample: Tensor, **_kwargs: Any) -> Any:
+    def step(self, model_output: Tensor, timestep: Any, sample: Tensor, **_kwargs: Any) -> Any:  # pyright: ignore[reportIncompatibleMethodOverride]
         """The mean of the previous latents plus the next given noise, as a tuple."""
         mean = super().step(model_output, timestep, sample, torch.Generator().manual_seed(0), return_dict=False)[0]
         if timestep == 0:
@@ -84,7 +84,7 @@ def tryon_parts(case: Case) -> tuple[Any, Any, Any]:
 
 
 @contextmanager
-def recorded(modules: Mapping[str, nn.Module]) -> Iterator[dict[str, tuple[Tensor, Tensor]]]:
+def recorded(modules: Mapping[str, nn.Module]) -> Generator[dict[str, tuple[Tensor, Tensor]]]:
     """Inside, modules note their last (first input, output) under their names."""
     found: dict[str, tuple[Tensor, Tensor]] = {}
 

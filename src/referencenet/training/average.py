@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Generator, Iterable
 from contextlib import contextmanager
 
 import torch
@@ -31,19 +31,19 @@ class MovingAverage:
         """Take one step towards the parameters as they are now."""
         self.updates += 1
         decay = min(self.decay, (1 + self.updates) / (10 + self.updates))
-        torch._foreach_lerp_(self.average, [p.detach() for p in self.parameters], 1 - decay)
+        torch._foreach_lerp_(self.average, [p.detach() for p in self.parameters], 1 - decay)  # pyright: ignore[reportPrivateUsage]
 
     @contextmanager
-    def applied(self) -> Iterator[None]:
+    def applied(self) -> Generator[None]:
         """Inside, the parameters hold the average; afterwards their own values, bit for bit."""
         with torch.no_grad():
             own = [parameter.detach().clone() for parameter in self.parameters]
-            torch._foreach_copy_(self.parameters, self.average)
+            torch._foreach_copy_(self.parameters, self.average)  # pyright: ignore[reportPrivateUsage]
         try:
             yield
         finally:
             with torch.no_grad():
-                torch._foreach_copy_(self.parameters, own)
+                torch._foreach_copy_(self.parameters, own)  # pyright: ignore[reportPrivateUsage]
 
     def state_dict(self) -> dict[str, int | list[Tensor]]:
         """What `load_state_dict` takes."""
@@ -53,4 +53,4 @@ class MovingAverage:
         """Go on from a saved average."""
         self.updates = int(state["updates"])  # pyright: ignore[reportArgumentType]
         with torch.no_grad():
-            torch._foreach_copy_(self.average, state["average"])  # pyright: ignore[reportArgumentType]
+            torch._foreach_copy_(self.average, state["average"])  # pyright: ignore[reportArgumentType]  # pyright: ignore[reportPrivateUsage]

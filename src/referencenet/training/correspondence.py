@@ -8,7 +8,7 @@ Letters: b rows, n and m tokens, g groups of parts, c channels.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Generator
 from contextlib import contextmanager
 from math import isqrt
 
@@ -62,7 +62,7 @@ def part_shares(parts: Tensor, height: int, width: int) -> Tensor:
 
 
 @contextmanager
-def attention_inputs(unet: nn.Module) -> Iterator[Inputs]:
+def attention_inputs(unet: nn.Module) -> Generator[Inputs]:
     """Inside, what enters the self-attentions of a forward pass is kept: site name to (module, (b, n, c))."""
     inputs: Inputs = {}
     hooks = []

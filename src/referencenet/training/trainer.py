@@ -136,7 +136,7 @@ def fit(
                 with average.applied():
                     _save_sheet(recipe, run, step)
     with torch.no_grad():
-        torch._foreach_copy_(parameters, average.average)
+        torch._foreach_copy_(parameters, average.average)  # pyright: ignore[reportPrivateUsage]
     return step
 
 
