@@ -53,4 +53,4 @@ class MovingAverage:
         """Go on from a saved average."""
         self.updates = int(state["updates"])  # pyright: ignore[reportArgumentType]
         with torch.no_grad():
-            torch._foreach_copy_(self.average, state["average"])  # pyright: ignore[reportArgumentType]  # pyright: ignore[reportPrivateUsage]
+            torch._foreach_copy_(self.average, state["average"])  # pyright: ignore
