@@ -5,6 +5,7 @@ import os
 import socket
 import subprocess
 import sys
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -154,7 +155,17 @@ def _one_of_two(rank: int, port: int, film: Path, folder: Path) -> None:
     state.destroy_process_group()
 
 
+@pytest.fixture
+def one_thread() -> Iterator[None]:
+    """How many threads share a sum decides its rounding: here as many as in the processes that are started."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
+
+
 @pytest.mark.slow
+@pytest.mark.usefixtures("one_thread")
 def test_two_processes_give_the_film_of_one(film: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A call, also where they are given different noise; and a film on the disk that one process has begun."""
     _cut_short(film, tmp_path / "both", SETTINGS, monkeypatch)
