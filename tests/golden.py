@@ -10,7 +10,7 @@ import published
 import torch
 from safetensors.torch import load_file, save_file
 
-from referencenet.parity.seeded import fill, seeded_input
+from referencenet.parity.seeded import fill, seeded, seeded_input
 
 GOLDENS = Path(__file__).parent / "goldens"
 
@@ -146,3 +146,14 @@ def copy_case(
     (folder / "case.json").write_text(json.dumps(content))
     save_file(outputs, folder / "outputs.safetensors")
     return folder
+
+
+def save_flashface(case: Path, folder: Path) -> None:
+    """Write `flashface.ckpt` as it is released, with a golden case's weights and the aliases beside them."""
+    part = read_content(case)["components"]["unet"]
+    state = {
+        key: torch.from_numpy(seeded(f"{case.name}/unet/{key}", shape)).reshape(tuple(shape))
+        for key, shape, _ in part["state_dict"]
+    }
+    aliases = {key.removeprefix("ori_"): tensor for key, tensor in state.items() if key.startswith("ori_")}
+    torch.save({**aliases, **state}, folder / "flashface.ckpt")

@@ -423,3 +423,15 @@ def tiny(kind: str) -> Tiny:
         logging.getLogger("diffusers").setLevel(level)
     pipe.set_progress_bar_config(disable=True)
     return Tiny(kind, pipe, _TEXT | arguments())
+
+
+def diffusers_trailing_ddim() -> DDIMScheduler:
+    """What FlashFace's sampler is where 1000 / steps is whole."""
+    return DDIMScheduler(
+        beta_start=0.00085,
+        beta_end=0.012,
+        beta_schedule="scaled_linear",
+        clip_sample=False,
+        set_alpha_to_one=True,
+        timestep_spacing="trailing",
+    )

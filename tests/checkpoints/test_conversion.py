@@ -12,12 +12,11 @@ import torch
 from safetensors.torch import save_file
 from typer.testing import CliRunner
 
-from golden import GOLDENS, read_content
+from golden import GOLDENS, save_flashface
 from referencenet import FlashFacePipeline, IDMVTONPipeline
 from referencenet.cli.app import app
 from referencenet.methods.random_tiny import filled, tiny_idm_vton
 from referencenet.networks.image_prompt import ImagePromptResampler
-from referencenet.parity.seeded import seeded
 from tiny import half_mask, picture, tiny
 from tolerances import ROUNDING, relative_error
 
@@ -80,13 +79,7 @@ def assert_refused(arguments: tuple[object, ...], out: Path, message: str) -> No
 def face_files(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """`flashface.ckpt` with a golden case's weights, and a base of diffusers' layout."""
     folder = tmp_path_factory.mktemp("flashface")
-    part = read_content(CASE)["components"]["unet"]
-    state = {
-        key: torch.from_numpy(seeded(f"{CASE.name}/unet/{key}", shape)).reshape(tuple(shape))
-        for key, shape, _ in part["state_dict"]
-    }
-    aliases = {key.removeprefix("ori_"): tensor for key, tensor in state.items() if key.startswith("ori_")}
-    torch.save({**aliases, **state}, folder / "flashface.ckpt")
+    save_flashface(CASE, folder)
     for name in ("vae", "text_encoder", "tokenizer"):
         getattr(tiny("sd").pipe, name).save_pretrained(folder / "base" / name)
     return folder

@@ -10,11 +10,11 @@ from typing import Any
 
 import pytest
 import torch
-from diffusers import AutoencoderKL, DDIMScheduler, StableDiffusionPipeline, UNet2DConditionModel
+from diffusers import AutoencoderKL, StableDiffusionPipeline, UNet2DConditionModel
 from PIL import Image
 from safetensors.torch import load_file
 
-from golden import GOLDENS, read_content
+from golden import GOLDENS, read_content, save_flashface
 from referencenet.checkpoints.flashface import unet_config
 from referencenet.checkpoints.keymap import CheckpointError
 from referencenet.links.attach import attach
@@ -31,7 +31,7 @@ from referencenet.methods.flashface import (
 from referencenet.networks.additive_unet import AdditiveUNet
 from referencenet.parity.seeded import seeded
 from referencenet.sampling.trailing_ddim import TrailingDDIMScheduler
-from tiny import CONTEXT, build, latents, picture, tiny
+from tiny import CONTEXT, build, diffusers_trailing_ddim, latents, picture, tiny
 from tolerances import ROUNDING, relative_error
 
 CONFIG: dict[str, Any] = {
@@ -127,14 +127,7 @@ def test_the_face_box_moves_the_picture(pipe: FlashFacePipeline):
 def test_another_scheduler_serves(pipe: FlashFacePipeline):
     """Where 1000 / N is whole, the published sampler is diffusers' DDIM with trailing steps."""
     ours = make(pipe, num_inference_steps=4)
-    pipe.scheduler = DDIMScheduler(
-        beta_start=0.00085,
-        beta_end=0.012,
-        beta_schedule="scaled_linear",
-        clip_sample=False,
-        set_alpha_to_one=True,
-        timestep_spacing="trailing",
-    )
+    pipe.scheduler = diffusers_trailing_ddim()
     assert relative_error(make(pipe, num_inference_steps=4), ours) < 1e-4
 
 
@@ -284,13 +277,7 @@ def test_the_denoiser_is_as_before_after_a_call_and_after_an_error(pipe: FlashFa
 def released(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder as it is released, at tiny size: the golden case's weights with the aliases beside them."""
     folder = tmp_path_factory.mktemp("released")
-    part = read_content(CASE)["components"]["unet"]
-    state = {
-        key: torch.from_numpy(seeded(f"{CASE.name}/unet/{key}", shape)).reshape(tuple(shape))
-        for key, shape, _ in part["state_dict"]
-    }
-    aliases = {key.removeprefix("ori_"): tensor for key, tensor in state.items() if key.startswith("ori_")}
-    torch.save({**aliases, **state}, folder / "flashface.ckpt")
+    save_flashface(CASE, folder)
     return folder
 
 

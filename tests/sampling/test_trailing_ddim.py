@@ -2,10 +2,9 @@
 
 import pytest
 import torch
-from diffusers import DDIMScheduler
 
 from referencenet.sampling.trailing_ddim import TrailingDDIMScheduler
-from tiny import latents
+from tiny import diffusers_trailing_ddim, latents
 from tolerances import relative_error
 
 
@@ -22,14 +21,7 @@ def test_steps_are_as_many_as_asked_for(steps: int):
 @pytest.mark.parametrize("steps", [4, 20, 50])
 def test_whole_spacings_are_diffusers_trailing_ddim(steps: int):
     ours = TrailingDDIMScheduler()
-    theirs = DDIMScheduler(
-        beta_start=0.00085,
-        beta_end=0.012,
-        beta_schedule="scaled_linear",
-        clip_sample=False,
-        set_alpha_to_one=True,
-        timestep_spacing="trailing",
-    )
+    theirs = diffusers_trailing_ddim()
     results = []
     for scheduler in (ours, theirs):
         scheduler.set_timesteps(steps)

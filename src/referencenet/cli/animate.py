@@ -18,7 +18,8 @@ from rich.progress import Progress, TaskID
 from referencenet.checkpoints.published import PublishedSet
 from referencenet.cli.console import progress_bar, tell
 from referencenet.cli.models import choose_device, choose_dtype
-from referencenet.cli.settings import DtypeChoice, parse_size
+from referencenet.cli.options import Checkpoint, Device, Dtype, RandomTiny
+from referencenet.cli.settings import parse_size
 from referencenet.links.bank import ReferenceBank
 from referencenet.media.files import written_whole
 from referencenet.media.films import DEFAULT_RATE
@@ -58,12 +59,8 @@ def animate(
         typer.Option("--fit-to", metavar="JSON", help="The person's own key points: --keypoints get their build."),
     ] = None,
     method: Annotated[MethodChoice, typer.Option(help="Which released model.")] = "animate_anyone",
-    checkpoint: Annotated[
-        Path | None, typer.Option(metavar="FOLDER", help="The released files, or what `refnet convert` made of them.")
-    ] = None,
-    random_tiny: Annotated[
-        bool, typer.Option("--random-tiny", help="Tiny random weights: tries the installation, draws nothing.")
-    ] = False,
+    checkpoint: Checkpoint = None,
+    random_tiny: RandomTiny = False,
     size: Annotated[
         str | None, typer.Option(metavar="WIDTHxHEIGHT", show_default="that of the poses", help="In pixels.")
     ] = None,
@@ -74,8 +71,8 @@ def animate(
     seed: Annotated[int, typer.Option(min=0, help="Of the noise.")] = 42,
     side_by_side: Annotated[bool, typer.Option("--side-by-side", help="Reference, poses, result in one film.")] = False,
     resume: Annotated[bool, typer.Option("--resume", help="Go on with a film that was cut short.")] = False,
-    device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1, mps.")] = "auto",
-    dtype: Annotated[DtypeChoice, typer.Option(help="auto is half precision on CUDA.")] = "auto",
+    device: Device = "auto",
+    dtype: Dtype = "auto",
 ) -> None:  # fmt: skip
     """Animate the person of a picture.
 

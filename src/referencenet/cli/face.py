@@ -11,7 +11,8 @@ from rich.console import Console
 from referencenet.cli.animate import files_needed
 from referencenet.cli.console import progress_bar, tell
 from referencenet.cli.models import choose_device, choose_dtype
-from referencenet.cli.settings import DtypeChoice, parse_size
+from referencenet.cli.options import Checkpoint, Device, Dtype, RandomTiny
+from referencenet.cli.settings import parse_size
 from referencenet.media.files import written_whole
 from referencenet.media.images import read_image
 from referencenet.media.sheets import contact_sheet, write_image
@@ -41,15 +42,11 @@ def face(
         str | None, typer.Option(metavar="L,T,R,B", help="Where the face shall be in the picture, as fractions of it.")
     ] = None,
     negative_prompt: Annotated[str, typer.Option(help="What the picture shall not show.")] = "",
-    checkpoint: Annotated[
-        Path | None, typer.Option(metavar="FOLDER", help="The released files, or what `refnet convert` made of them.")
-    ] = None,
+    checkpoint: Checkpoint = None,
     base: Annotated[
         str | None, typer.Option(metavar="FOLDER|HUB_ID", help="Stable Diffusion 1.5, for the released files.")
     ] = None,
-    random_tiny: Annotated[
-        bool, typer.Option("--random-tiny", help="Tiny random weights: tries the installation, draws nothing.")
-    ] = False,
+    random_tiny: RandomTiny = False,
     size: Annotated[
         str | None, typer.Option(metavar="WIDTHxHEIGHT", show_default="the model's own", help="In pixels.")
     ] = None,
@@ -59,8 +56,8 @@ def face(
     steps: Annotated[int, typer.Option(min=1, help="Denoising steps.")] = 35,
     count: Annotated[int, typer.Option(min=1, help="Pictures.")] = 1,
     seed: Annotated[int, typer.Option(min=0, help="Of the first picture; the next ones count up.")] = 0,
-    device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1, mps.")] = "auto",
-    dtype: Annotated[DtypeChoice, typer.Option(help="auto is half precision on CUDA.")] = "auto",
+    device: Device = "auto",
+    dtype: Dtype = "auto",
 ) -> None:  # fmt: skip
     """Draw the person of some face photographs, with FlashFace.
 

@@ -21,8 +21,8 @@ from rich.markup import escape
 
 from referencenet.cli.console import progress_bar, tell
 from referencenet.cli.models import BUILTIN, choose_device, choose_dtype, load_pipeline, load_referencenet
+from referencenet.cli.options import Device, Dtype
 from referencenet.cli.settings import (
-    DtypeChoice,
     LinkChoice,
     Settings,
     pairs,
@@ -99,8 +99,8 @@ def generate(
     size: Annotated[
         str | None, typer.Option(metavar="N|WIDTHxHEIGHT", show_default="the model's", help="In pixels.")
     ] = None,
-    device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1, mps.")] = "auto",
-    dtype: Annotated[DtypeChoice, typer.Option(help="auto is half precision on CUDA.")] = "auto",
+    device: Device = "auto",
+    dtype: Dtype = "auto",
     settings: Annotated[  # noqa: ARG001 - acts through its callback
         Path | None,
         typer.Option(

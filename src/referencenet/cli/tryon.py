@@ -14,7 +14,8 @@ from referencenet.checkpoints.idm_vton import PUBLISHED
 from referencenet.cli.animate import files_needed
 from referencenet.cli.console import progress_bar, tell
 from referencenet.cli.models import choose_device, choose_dtype
-from referencenet.cli.settings import DtypeChoice, parse_size
+from referencenet.cli.options import Checkpoint, Device, Dtype, RandomTiny
+from referencenet.cli.settings import parse_size
 from referencenet.media.files import written_whole
 from referencenet.media.images import read_image
 from referencenet.media.sheets import write_image
@@ -50,19 +51,15 @@ def tryon(
     ] = ARM_WIDTHS["hd"],
     description: Annotated[str, typer.Option("--description", "-d", help="Of the garment.")] = "shirts",
     method: Annotated[MethodChoice, typer.Option(help="Which released model.")] = "idm_vton",
-    checkpoint: Annotated[
-        Path | None, typer.Option(metavar="FOLDER", help="The released files, or what `refnet convert` made of them.")
-    ] = None,
-    random_tiny: Annotated[
-        bool, typer.Option("--random-tiny", help="Tiny random weights: tries the installation, draws nothing.")
-    ] = False,
+    checkpoint: Checkpoint = None,
+    random_tiny: RandomTiny = False,
     size: Annotated[str, typer.Option(metavar="WIDTHxHEIGHT", help="In pixels.")] = "768x1024",
     steps: Annotated[int, typer.Option(min=1, help="Denoising steps.")] = 30,
     guidance: Annotated[float, typer.Option(min=0, help="Guidance scale; 1 is none.")] = 2.0,
     seed: Annotated[int, typer.Option(min=0, help="Of the noise.")] = 42,
     side_by_side: Annotated[bool, typer.Option("--side-by-side", help="Person, garment and result.")] = False,
-    device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1, mps.")] = "auto",
-    dtype: Annotated[DtypeChoice, typer.Option(help="auto is half precision on CUDA.")] = "auto",
+    device: Device = "auto",
+    dtype: Dtype = "auto",
 ) -> None:  # fmt: skip
     """Dress the person of a picture in a garment.
 
