@@ -2,13 +2,23 @@
 
 from __future__ import annotations
 
+from typing import Literal
+
 import pytest
 import torch
 from diffusers.models.attention_processor import Attention
 
 from referencenet.paperdoll.maps import PARTS
 from referencenet.training.base import figure_weight, make_unet
-from referencenet.training.correspondence import GROUPS, attention_inputs, pair_loss, part_shares, sheet_loss
+from referencenet.training.correspondence import (
+    GROUPS,
+    TOPICS,
+    attention_inputs,
+    caption_loss,
+    pair_loss,
+    part_shares,
+    sheet_loss,
+)
 
 HAIR, SHOE, SHIRT = (PARTS.index(name) for name in ("hair", "left shoe", "upper garment"))
 
@@ -84,12 +94,29 @@ def test_a_part_that_is_not_shown_is_not_asked_for() -> None:
     assert not queries.grad.any()
 
 
-def test_inputs_are_kept_only_inside() -> None:
+def test_queries_find_the_words_about_their_part() -> None:
+    attn, codes = looking_at_itself(4)
+    wanted = checkerboard([HAIR, SHIRT], [SHOE, 0])  # nothing is said of shoes
+    topics = torch.tensor([[1 + [*TOPICS].index(name) for name in ("background", "upper", "hair")]])
+    context, queries = codes[[3, 1, 0]][None], codes[None]
+    assert caption_loss({"a": (attn, queries)}, context, wanted, topics) < 0.01
+    assert caption_loss({"a": (attn, queries)}, context.flip(1), wanted, topics) > 1
+
+
+def test_what_is_not_told_is_not_asked_for() -> None:
+    attn, codes = looking_at_itself(4)
+    queries = codes[None].clone().requires_grad_()
+    caption_loss({"a": (attn, queries)}, codes[None], checkerboard([HAIR, 0], [0, 0]), torch.zeros(1, 4)).backward()
+    assert not queries.grad.any()
+
+
+@pytest.mark.parametrize("which", ["attn1", "attn2"])
+def test_inputs_are_kept_only_inside(which: Literal["attn1", "attn2"]) -> None:
     unet = make_unet()
     call = torch.zeros(1, 4, 16, 16), 5, torch.zeros(1, 3, 96)
-    with attention_inputs(unet) as inputs:
+    with attention_inputs(unet, which) as inputs:
         unet(*call)
-    assert sorted(inputs) == sorted(name for name, _ in unet.named_modules() if name.endswith("attn1"))
+    assert sorted(inputs) == sorted(name for name, _ in unet.named_modules() if name.endswith(which))
     assert {hidden.shape[1] for _, hidden in inputs.values()} == {64, 16, 4}
     inputs.clear()
     unet(*call)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -12,6 +13,7 @@ from referencenet.builtin.load import load, load_observer
 from referencenet.paperdoll.scene import Scene
 from referencenet.training.base import BaseRecipe, EncodedSet, make_unet
 from referencenet.training.builtin import Settings, export, train
+from referencenet.training.correspondence import TOPICS
 from referencenet.training.data import PictureSet, draw_set
 from referencenet.training.observer import ObserverRecipe, aspects_of, make_observer
 from referencenet.training.pose_referencenet import ReferenceNetRecipe, make_referencenet
@@ -38,7 +40,8 @@ def base(pictures: PictureSet) -> BaseRecipe:
 
 def test_sheet_shows_one_character_twice_and_teaches_the_told_figure(base: BaseRecipe) -> None:
     for step in range(6):
-        latents, tokens, learned, parts = base._sheet_batch(step_generator(0, step))
+        batch = base._sheet_batch(step_generator(0, step))
+        latents, parts = batch.latents, batch.parts
         side = -1 if latents.shape[-1] == 64 else -2
         first, second = latents.chunk(2, dim=side)
         assert torch.equal(first[:, 0, 0, 0] // SCENES, second[:, 0, 0, 0] // SCENES)
@@ -46,8 +49,8 @@ def test_sheet_shows_one_character_twice_and_teaches_the_told_figure(base: BaseR
         assert parts.shape[1] * latents.shape[3] == parts.shape[2] * latents.shape[2]
         for figure, shown in zip((first, second), parts.chunk(2, dim=side), strict=True):
             assert torch.equal(shown, base.data.parts(figure[:, 0, 0, 0].long()))
-        shares = learned.mean(dim=(1, 2, 3))
-        silent = (tokens == base.data.empty).all(dim=1)
+        shares = batch.learned.mean(dim=(1, 2, 3))
+        silent = (batch.tokens == base.data.empty).all(dim=1)
         assert torch.equal(shares, torch.where(silent, 1.0, 0.5))
 
 
@@ -56,6 +59,24 @@ def test_captions_are_told_as_asked(base: BaseRecipe) -> None:
     assert torch.equal(tokens[0], base.data.empty)
     assert torch.equal(tokens[1], base.data.plain[4])
     assert torch.equal(tokens[2], base.data.full[5])
+
+
+def test_every_word_of_a_caption_is_about_what_it_tells(base: BaseRecipe) -> None:
+    words = ["", *TOPICS]
+    for index, record in enumerate(base.data.pictures.records):
+        told: dict[str, list[int]] = {}
+        for token, topic in zip(base.data.full[index].tolist(), base.data.topics[index].tolist(), strict=True):
+            told.setdefault(words[topic], []).append(token)
+        said = {aspect: base.pipe.tokenizer.decode(tokens).strip().replace(" - ", "-") for aspect, tokens in told.items() if aspect}
+        assert said == {aspect: phrase for aspect, phrase in record["attributes"].items() if aspect in TOPICS}
+
+
+def test_captions_without_identity_are_about_less(base: BaseRecipe) -> None:
+    index = torch.arange(len(base.data.latents))
+    nothing, plain, full = (base.data.told_topics(index, torch.full_like(index, told)) for told in range(3))
+    assert not nothing.any()
+    assert set(plain.unique().tolist()) == {0, 1, 2}  # background and expression
+    assert torch.equal(full, base.data.topics)
 
 
 def test_together_leaves_out_what_is_not_allowed(pictures: PictureSet) -> None:
@@ -109,6 +130,11 @@ def test_everything_is_trained_resumed_and_exported(tmp_path: Path) -> None:
     load("base", folder=tmp_path / "weights")
     load("referencenet", folder=tmp_path / "weights")
     load_observer(folder=tmp_path / "weights")
+    further = replace(settings, folder=tmp_path / "further", start=tmp_path / "weights")
+    told.clear()
+    train(further, tell=told.append)
+    assert told == ["pictures", "referencenet", "observer"]
+    export(further, tmp_path / "further" / "weights")
 
 
 def test_unknown_stage_is_refused(tmp_path: Path) -> None:

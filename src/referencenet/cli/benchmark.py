@@ -12,6 +12,7 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
+from referencenet.builtin.load import WEIGHTS
 from referencenet.cli.console import progress_bar
 from referencenet.media.files import written_whole
 from referencenet.training.benchmark import LINKS, benchmark_builtin
@@ -30,6 +31,9 @@ def benchmark() -> None:
 def builtin(
     characters: Annotated[int, typer.Option("--characters", "-n", min=2, help="Of the test split.")] = 16,
     seed: Annotated[int, typer.Option(min=0, help="Which characters, scenes and noise.")] = 0,
+    weights: Annotated[
+        Path, typer.Option(metavar="FOLDER", help="What `refnet train builtin --export` wrote.", show_default="shipped")
+    ] = WEIGHTS,
     json_file: Annotated[
         Path | None, typer.Option("--json", help="Also write the results there.", show_default=False)
     ] = None,
@@ -45,7 +49,7 @@ def builtin(
             bar.update(task, completed=len(begun), description=f"measuring: {part}")
             begun.append(part)
 
-        results = benchmark_builtin(characters, seed, progress=begin)
+        results = benchmark_builtin(characters, seed, folder=weights, progress=begin)
         bar.update(task, completed=NUM_PARTS, description="measuring")
     if json_file is not None:
         with written_whole(json_file) as file:

@@ -1,4 +1,4 @@
-"""`refnet train builtin`: the built-in model again, from nothing."""
+"""`refnet train builtin`: the built-in model again, from nothing or from weights that are there."""
 
 from pathlib import Path
 from typing import Annotated
@@ -26,6 +26,12 @@ def builtin(
     export_to: Annotated[
         Path | None, typer.Option("--export", help="Then write the weights there, as the package ships them.")
     ] = None,
+    start: Annotated[
+        Path | None,
+        typer.Option(
+            "--from", metavar="FOLDER", help="Weights that --export wrote: train these further, not from nothing."
+        ),
+    ] = None,
     device: Annotated[str, typer.Option(help="cpu, cuda.")] = "cpu",
     stretch: Annotated[float, typer.Option(min=0.0001, help="Times as many steps as the shipped weights.")] = 1.0,
     characters: Annotated[int, typer.Option(min=10, help="To learn from.")] = 4000,
@@ -46,6 +52,7 @@ def builtin(
         device=device,
         stretch=stretch,
         workers=workers,
+        start=start,
     )
     train(settings, stage or STAGES, tell=lambda begun: tell(f"[bold]{begun}[/]"))
     if export_to is not None:

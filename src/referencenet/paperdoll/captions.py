@@ -6,6 +6,8 @@ from referencenet.paperdoll.character import Character
 from referencenet.paperdoll.scene import Scene
 
 IDENTITY = ("skin", "hair", "upper", "lower", "extra")
+ORDER = ("shot", "pose", "view", "expression", "background", *IDENTITY)
+"""Of the aspects in a caption."""
 _SKIN = {
     "porcelain": "pale",
     "rosy": "pale",
@@ -71,5 +73,4 @@ def caption(scene: Scene, *, identity: bool = True) -> str:
         Phrases parted by commas, such as "full body, waving, facing front, smiling, meadow background, fair skin, ...".
     """
     said = attributes(scene)
-    order = ("shot", "pose", "view", "expression", "background", *(IDENTITY if identity else ()))
-    return ", ".join(said[aspect] for aspect in order if aspect in said)
+    return ", ".join(said[aspect] for aspect in ORDER if aspect in said and (identity or aspect not in IDENTITY))

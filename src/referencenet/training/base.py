@@ -10,7 +10,7 @@ al., 2023).
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 
 import numpy as np
 import torch
@@ -18,9 +18,10 @@ from diffusers import AutoencoderKL, DDIMScheduler, StableDiffusionPipeline, UNe
 from torch import Tensor
 from transformers import CLIPTextModel, CLIPTokenizer
 
-from referencenet.training.correspondence import attention_inputs, part_shares, sheet_loss
+from referencenet.paperdoll.captions import ORDER
+from referencenet.training.correspondence import TOPICS, attention_inputs, caption_loss, part_shares, sheet_loss
 from referencenet.training.data import PictureSet
-from referencenet.training.text import WIDTH, tokenize
+from referencenet.training.text import LENGTH, WIDTH, tokenize
 from referencenet.training.trainer import step_generator
 from referencenet.training.vae import LATENT_CHANNELS
 
@@ -84,6 +85,8 @@ class EncodedSet:
         full: (count, tokens) token numbers of the captions.
         plain: The same of the captions without identity.
         empty: (tokens,) of the empty prompt.
+        topics: (count, tokens) uint8, what each token of `full` is about, as `caption_loss` takes it. Captions without
+            identity are their beginnings.
     """
 
     pictures: PictureSet
@@ -91,6 +94,7 @@ class EncodedSet:
     full: Tensor
     plain: Tensor
     empty: Tensor
+    topics: Tensor
 
     @classmethod
     def of(cls, pictures: PictureSet, latents: Tensor, tokenizer: CLIPTokenizer) -> EncodedSet:
@@ -101,6 +105,7 @@ class EncodedSet:
             full=tokenize(tokenizer, [record["caption"] for record in pictures.records]),
             plain=tokenize(tokenizer, [record["plain"] for record in pictures.records]),
             empty=tokenize(tokenizer, [""])[0],
+            topics=_topics_of(pictures, tokenizer),
         )
 
     def tokens(self, index: Tensor, told: Tensor) -> Tensor:
@@ -108,13 +113,22 @@ class EncodedSet:
         choices = torch.stack([self.empty.expand(len(index), -1), self.plain[index], self.full[index]])
         return choices[told, torch.arange(len(index))]
 
+    def told_topics(self, index: Tensor, told: Tensor) -> Tensor:
+        """What the tokens of `tokens` are about, (number, tokens) uint8."""
+        topics, tokens = self.topics[index], self.tokens(index, told)
+        return torch.where(tokens == self.full[index], topics, 0)
+
     def parts(self, index: Tensor) -> Tensor:
         """Which parts pictures show, (number, 64, 64) uint8."""
         return torch.from_numpy(self.pictures.parts[index.numpy()])
 
 
 CORRESPONDENCE = 0.3
-"""Weight of `correspondence` beside the error."""
+"""Weight of `correspondence`, attention on another picture, beside the error."""
+CAPTION = 0.1
+"""Weight of `caption`, attention on words; smaller, since one head may well look at the whole sentence."""
+MOSTLY_SILENT = (0.2, 0.5, 0.3)
+"""Shares of captions that tell nothing, all but who, and all, where another picture can tell who."""
 FIGURE = 3.0
 """How many times more a latent of the figure counts than one of the background."""
 
@@ -129,6 +143,29 @@ def weighted_error(predicted: Tensor, target: Tensor, weight: Tensor) -> Tensor:
     """Mean squared error, weighted."""
     weight = weight.expand_as(target)
     return ((predicted - target).square() * weight).sum() / weight.sum()
+
+
+@dataclass(frozen=True, kw_only=True)
+class Batch:
+    """What a step learns from.
+
+    Attributes:
+        latents: (b, 4, h, w), scaled.
+        tokens: (b, LENGTH) of the captions.
+        topics: (b, LENGTH) uint8, what the tokens are about.
+        parts: (b, H, W) uint8 that the pictures show.
+        learned: (b or 1, 1, h or 1, w or 1), how much each latent counts.
+    """
+
+    latents: Tensor
+    tokens: Tensor
+    topics: Tensor
+    parts: Tensor
+    learned: Tensor
+
+    def to(self, device: torch.device) -> Batch:
+        """The same on a device."""
+        return Batch(**{field.name: getattr(self, field.name).to(device) for field in fields(self)})
 
 
 class BaseRecipe:
@@ -164,7 +201,8 @@ class BaseRecipe:
         device: torch.device | str = "cpu",
     ) -> None:
         self.device = torch.device(device)
-        self.unet, self.text_encoder = unet.to(self.device), text_encoder.to(self.device)
+        self.unet = unet.to(self.device, memory_format=torch.channels_last)  # a tenth faster on CPU
+        self.text_encoder = text_encoder.to(self.device)
         self.modules = {"unet": unet, "text_encoder": text_encoder}
         self.pipe = make_pipeline(vae.to(self.device), text_encoder, tokenizer, unet)
         self.data, self.prompts = data, prompts
@@ -172,24 +210,24 @@ class BaseRecipe:
         self.schedule = make_scheduler()
 
     def loss(self, step: int) -> dict[str, Tensor]:
-        """Mean squared error of v, on single pictures or on the told figures of sheets; there, `correspondence` too."""
+        """Mean squared error of v, and where attention missed: on single pictures words, on sheets the other figure."""
         generator = step_generator(self.seed, step)
         sheets = float(torch.rand((), generator=generator)) < self.sheets
-        latents, tokens, learned, parts = (self._sheet_batch if sheets else self._single_batch)(generator)
-        latents, tokens, learned = latents.to(self.device), tokens.to(self.device), learned.to(self.device)
-        parts = parts.to(self.device)
+        batch = (self._sheet_batch if sheets else self._single_batch)(generator).to(self.device)
+        latents, parts = batch.latents, batch.parts
         noise = torch.randn(latents.shape, generator=generator).to(self.device)
-        timestep = torch.randint(1000, (len(latents),), generator=generator).to(self.device)
+        timestep = noisy_timesteps(len(latents), generator).to(self.device)
         noised = self.schedule.add_noise(latents, noise, timestep)  # pyright: ignore[reportArgumentType]
         target = self.schedule.get_velocity(latents, noise, timestep)  # pyright: ignore[reportArgumentType]
-        context = self.text_encoder(tokens).last_hidden_state
-        with attention_inputs(self.unet) as inputs:
+        context = self.text_encoder(batch.tokens).last_hidden_state
+        with attention_inputs(self.unet, "attn1" if sheets else "attn2") as inputs:
             predicted = self.unet(noised, timestep, context).sample
-        error = weighted_error(predicted, target, learned * figure_weight(parts, *latents.shape[2:]))
-        if not sheets:
-            return {"loss": error, "error": error}
-        missed = sheet_loss(inputs, parts, dim=-1 if parts.shape[2] > parts.shape[1] else -2)
-        return {"loss": error + CORRESPONDENCE * missed, "error": error, "correspondence": missed}
+        error = weighted_error(predicted, target, batch.learned * figure_weight(parts, *latents.shape[2:]))
+        if sheets:
+            missed = sheet_loss(inputs, parts, dim=-1 if parts.shape[2] > parts.shape[1] else -2)
+            return {"loss": error + CORRESPONDENCE * missed, "error": error, "correspondence": missed}
+        missed = caption_loss(inputs, context, parts, batch.topics)
+        return {"loss": error + CAPTION * missed, "error": error, "caption": missed}
 
     def sheet(self) -> np.ndarray:
         """Above single pictures of the prompts, below sheets without any telling of who."""
@@ -200,31 +238,64 @@ class BaseRecipe:
         rows = [np.concatenate(list(singles), axis=1), np.concatenate(list(twins), axis=1)]
         return (np.concatenate(rows, axis=0) * 255).round().astype(np.uint8)
 
-    def _single_batch(self, generator: torch.Generator) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        """Latents, token numbers, the weight of each latent in the loss, and the parts that are shown."""
+    def _single_batch(self, generator: torch.Generator) -> Batch:
+        """Pictures of one figure each; a tenth of them without a caption, for guidance."""
         index = torch.randint(len(self.data.latents), (self.batch,), generator=generator)
-        told = _told(self.batch, (0.1, 0.3, 0.6), generator)
-        return self.data.latents[index], self.data.tokens(index, told), torch.ones(1, 1, 1, 1), self.data.parts(index)
+        told = draw_told(self.batch, (0.1, 0.2, 0.7), generator)
+        return Batch(
+            latents=self.data.latents[index],
+            tokens=self.data.tokens(index, told),
+            topics=self.data.told_topics(index, told),
+            parts=self.data.parts(index),
+            learned=torch.ones(1, 1, 1, 1),
+        )
 
-    def _sheet_batch(self, generator: torch.Generator) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        """As `_single_batch`, of two figures each; where nothing is told both are learned, else the told one."""
+    def _sheet_batch(self, generator: torch.Generator) -> Batch:
+        """Pictures of two figures each; where nothing is told both are learned, else the told one."""
         number = self.batch // 2
         told_of, other = self.data.pictures.together(number, 2, generator).unbind(1)
-        told = _told(number, (0.25, 0.6, 0.15), generator)
-        tokens = self.data.tokens(told_of, told)
+        told = draw_told(number, MOSTLY_SILENT, generator)
         side = -1 if float(torch.rand((), generator=generator)) < 0.5 else -2
         swap = (torch.rand(number, generator=generator) < 0.5).view(-1, 1, 1, 1)
         here, there = self.data.latents[told_of], self.data.latents[other]
-        latents = torch.cat([torch.where(swap, there, here), torch.where(swap, here, there)], dim=side)
         mine, others = self.data.parts(told_of), self.data.parts(other)
         turn = swap[:, 0]  # (number, 1, 1)
-        parts = torch.cat([torch.where(turn, others, mine), torch.where(turn, mine, others)], dim=side)
         silent = (told == 0).view(-1, 1, 1, 1)
         first = (silent | ~swap).float().expand(-1, 1, *here.shape[2:])
         second = (silent | swap).float().expand(-1, 1, *here.shape[2:])
-        return latents, tokens, torch.cat([first, second], dim=side), parts
+        return Batch(
+            latents=torch.cat([torch.where(swap, there, here), torch.where(swap, here, there)], dim=side),
+            tokens=self.data.tokens(told_of, told),
+            topics=self.data.told_topics(told_of, told),
+            parts=torch.cat([torch.where(turn, others, mine), torch.where(turn, mine, others)], dim=side),
+            learned=torch.cat([first, second], dim=side),
+        )
 
 
-def _told(number: int, shares: tuple[float, float, float], generator: torch.Generator) -> Tensor:
+def _topics_of(pictures: PictureSet, tokenizer: CLIPTokenizer) -> Tensor:
+    """What each token of the full captions is about: (count, LENGTH) uint8, positions in `TOPICS` from 1 on, else 0.
+
+    A caption is its phrases parted by commas, between a first and a last token.
+    """
+    numbers = {aspect: 1 + place for place, aspect in enumerate(TOPICS)}
+    lengths: dict[str, int] = {}
+    topics = np.zeros((len(pictures), LENGTH), np.uint8)
+    for row, record in zip(topics, pictures.records, strict=True):
+        place = 1
+        for aspect in (aspect for aspect in ORDER if aspect in record["attributes"]):
+            phrase: str = record["attributes"][aspect]
+            if phrase not in lengths:
+                lengths[phrase] = len(tokenizer(phrase)["input_ids"]) - 2
+            row[place : place + lengths[phrase]] = numbers.get(aspect, 0)
+            place += lengths[phrase] + 1
+    return torch.from_numpy(topics)
+
+
+def draw_told(number: int, shares: tuple[float, float, float], generator: torch.Generator) -> Tensor:
     """How much captions tell, (number,) of 0, 1 and 2, drawn with these shares."""
     return torch.multinomial(torch.tensor(shares), number, replacement=True, generator=generator)
+
+
+def noisy_timesteps(number: int, generator: torch.Generator) -> Tensor:
+    """(number,), with a density of t^(2/3): where there is much noise, only words or a reference tell the colours."""
+    return (1000 * torch.rand(number, generator=generator).pow(0.6)).long().clamp_max(999)

@@ -18,6 +18,7 @@ from diffusers import AutoencoderKL, UNet2DConditionModel
 from torch import nn
 from transformers import CLIPTextModel, CLIPTokenizer
 
+from referencenet.builtin.load import load
 from referencenet.methods.referencenet import ReferenceNetPipeline
 from referencenet.networks.observer import Observer
 from referencenet.paperdoll.scene import Scene
@@ -35,8 +36,8 @@ STAGES = ("vae", "base", "referencenet", "observer")
 SCHEDULES = {
     "vae": Schedule(steps=1200, learning_rate=1.2e-3, warmup=50, cooldown=0.9, decay=0.995, weight_decay=0.0),
     "base": Schedule(steps=1500, learning_rate=1e-3, warmup=200, cooldown=0.1, decay=0.996),
-    "referencenet": Schedule(steps=4500, learning_rate=1e-3, warmup=80, cooldown=0.5, decay=0.998),
-    "observer": Schedule(steps=900, learning_rate=2e-3, warmup=100, cooldown=0.5, decay=0.99),
+    "referencenet": Schedule(steps=6000, learning_rate=1e-3, warmup=80, cooldown=0.6, decay=0.998),
+    "observer": Schedule(steps=2800, learning_rate=2e-3, warmup=100, cooldown=0.6, decay=0.995),
 }
 """About as the shipped weights were trained, on two CPU cores; the model card tells where they differ."""
 
@@ -55,6 +56,8 @@ class Settings:
         stretch: Factor on every stage's steps.
         workers: Processes that draw.
         quiet: No progress bars.
+        start: Weights as `export` writes them, with which the third stage begins instead of with the second's; the
+            autoencoder is theirs too.
     """
 
     folder: Path
@@ -66,6 +69,7 @@ class Settings:
     stretch: float = 1.0
     workers: int = 2
     quiet: bool = False
+    start: Path | None = None
 
     def schedule(self, stage: str) -> Schedule:
         """The stage's schedule, stretched."""
@@ -99,7 +103,7 @@ def train(settings: Settings, stages: Sequence[str] = STAGES, *, tell: Callable[
             _draw(settings)
         wait()
         for stage in STAGES:
-            if stage in stages:
+            if stage in stages and not (settings.start and stage in ("vae", "base")):
                 tell(stage)
                 _RUN[stage](settings)
                 wait()
@@ -168,25 +172,29 @@ def _train_vae(settings: Settings) -> None:
 
 
 def _train_base(settings: Settings) -> None:
-    recipe = _base_recipe(settings, batch=settings.batch, sheets=0.5)
+    tokenizer = make_tokenizer(record["caption"] for record in _draw(settings).records)
+    unet, text_encoder = make_unet(), make_text_encoder(tokenizer)
+    _initialise({"unet": unet, "text_encoder": text_encoder}, settings.seed)
+    vae = _finished_vae(settings, "base")
+    recipe = _base_recipe(settings, unet, text_encoder, tokenizer, batch=settings.batch, sheets=0.5, vae=vae)
     fit(recipe, settings.folder / "runs" / "base", settings.schedule("base"), quiet=settings.quiet)
     if rank() == 0:
         recipe.pipe.save_pretrained(settings.result("base"))
 
 
 def _train_referencenet(settings: Settings) -> None:
-    start = _finished(settings, "base", "referencenet")
-    base = _base_recipe(settings, batch=2 * settings.batch, sheets=0.6, start=start)
+    pipe = _first_referencenet(settings)
+    tokenizer: CLIPTokenizer = pipe.tokenizer
+    base = _base_recipe(
+        settings, pipe.unet, pipe.text_encoder, tokenizer, batch=2 * settings.batch, sheets=0.4, vae=pipe.vae
+    )
     shown = _shown(settings)
-    tokenizer: CLIPTokenizer = base.pipe.tokenizer
-    pipe = make_referencenet(base.pipe.vae, base.pipe.text_encoder, tokenizer, base.pipe.unet)
-    _initialise({"pose_guider": pipe.pose_guider}, settings.seed, keep_zeros=True)
     recipe = ReferenceNetRecipe(
         pipe,
         base,
         shown=EncodedSet.of(shown, encode(pipe.vae, shown.pictures), tokenizer),
         batch=_share(settings.batch // 2),
-        base_steps=0.3,
+        base_steps=0.5,
         seed=settings.seed + 1,
         device=settings.device,
     )
@@ -195,24 +203,44 @@ def _train_referencenet(settings: Settings) -> None:
         pipe.save_pretrained(settings.result("referencenet"))
 
 
-def _base_recipe(settings: Settings, *, batch: int, sheets: float, start: Path | None = None) -> BaseRecipe:
-    """The second stage, from its first weights or from those of a finished one; `batch` is of all processes."""
-    vae = AutoencoderKL.from_pretrained(_finished(settings, "vae", "base")).to(settings.device)
+def _first_referencenet(settings: Settings) -> ReferenceNetPipeline:
+    """What the third stage begins with."""
+    if settings.start is not None:
+        return load("referencenet", folder=settings.start)
+    base = _finished(settings, "base", "referencenet")
+    tokenizer = CLIPTokenizer.from_pretrained(base / "tokenizer")
+    unet = UNet2DConditionModel.from_pretrained(base, subfolder="unet")
+    text_encoder = CLIPTextModel.from_pretrained(base / "text_encoder")
+    pipe = make_referencenet(_finished_vae(settings, "referencenet"), text_encoder, tokenizer, unet)
+    _initialise({"pose_guider": pipe.pose_guider}, settings.seed, keep_zeros=True)
+    return pipe
+
+
+def _finished_vae(settings: Settings, wanted: str) -> AutoencoderKL:
+    """The autoencoder that a later stage needs."""
+    folder = settings.start / "base" / "vae" if settings.start is not None else _finished(settings, "vae", wanted)
+    return AutoencoderKL.from_pretrained(folder, dtype=torch.float32).to(settings.device)
+
+
+def _base_recipe(
+    settings: Settings,
+    unet: UNet2DConditionModel,
+    text_encoder: CLIPTextModel,
+    tokenizer: CLIPTokenizer,
+    *,
+    batch: int,
+    sheets: float,
+    vae: AutoencoderKL,
+) -> BaseRecipe:
+    """The second stage; `batch` is of all processes."""
+    vae = vae.to(settings.device)
     pictures = _draw(settings)
-    tokenizer = make_tokenizer(record["caption"] for record in pictures.records)
-    data = EncodedSet.of(pictures, _latents(settings, vae, pictures), tokenizer)
-    if start is None:
-        unet, text_encoder = make_unet(), make_text_encoder(tokenizer)
-        _initialise({"unet": unet, "text_encoder": text_encoder}, settings.seed)
-    else:
-        unet = UNet2DConditionModel.from_pretrained(start, subfolder="unet")
-        text_encoder = CLIPTextModel.from_pretrained(start / "text_encoder")
     return BaseRecipe(
         unet.train(),
         text_encoder.train(),
         tokenizer,
         vae,
-        data,
+        EncodedSet.of(pictures, _latents(settings, vae, pictures), tokenizer),
         prompts=[record["caption"] for record in _shown(settings).records[:8]],
         batch=_share(batch),
         sheets=sheets,
@@ -222,7 +250,7 @@ def _base_recipe(settings: Settings, *, batch: int, sheets: float, start: Path |
 
 
 def _train_observer(settings: Settings) -> None:
-    vae = AutoencoderKL.from_pretrained(_finished(settings, "vae", "observer")).to(settings.device)
+    vae = _finished_vae(settings, "observer")
     pictures = _draw(settings)
     seen = [aspects_of(Scene.from_seeds(record["character"], record["scene"])) for record in pictures.records]
     observer: Observer = make_observer(seen)
@@ -231,8 +259,8 @@ def _train_observer(settings: Settings) -> None:
         observer,
         pictures,
         seen,
-        restored=reconstruct(vae, pictures.pictures[:1200]),
-        batch=_share(2 * settings.batch),
+        restored=reconstruct(vae, pictures.pictures[:6000]),
+        batch=_share(4 * settings.batch),
         seed=settings.seed,
         device=settings.device,
     )

@@ -1,16 +1,18 @@
 """Teaching attention where to look: a query on somebody's hair should find the hair of the other picture.
 
-A small model on a small computer finds out late, if at all, that another picture is worth reading. Paperdoll knows
-which part every pixel shows, so the way can be shown: beside what the model draws, the share of attention that falls
-on the right part of the other picture is learned. Nothing of this remains in the weights' layout or in sampling.
-Letters: b rows, n and m tokens, g groups of parts, c channels.
+A small model on a small computer finds out late, if at all, that another picture is worth reading, or which words of
+a caption tell of which place. Paperdoll knows which part every pixel shows and what every word is about, so the way
+can be shown: beside what the model draws, the share of attention that falls on the right part of the other picture, or
+on the right words, is learned. Nothing of this remains in the weights' layout or in sampling.
+Letters: b rows, n and m tokens, g groups of parts, t topics of words, c channels.
 """
 
 from __future__ import annotations
 
-from collections.abc import Generator
+from collections.abc import Generator, Iterable, Sequence
 from contextlib import contextmanager
 from math import isqrt
+from typing import Literal
 
 import torch
 from diffusers.models.attention import BasicTransformerBlock
@@ -35,45 +37,62 @@ GROUPS = (
 )
 """What counts as the same place of two figures; the background belongs to no group."""
 
+TOPICS = {
+    "background": ("background",),
+    "expression": FACE,
+    "skin": (*FACE, "right ear", "left ear", "neck", "right arm", "left arm", "right hand", "left hand"),
+    "hair": ("hair",),
+    "upper": ("upper garment",),
+    "lower": ("lower garment", "right leg", "left leg"),
+    "extra": ("hat", "beard", "glasses"),
+}
+"""Which parts the words about an aspect tell of; pose, view and shot tell of the whole picture, so of none."""
+
 Inputs = dict[str, tuple[Attention, Tensor]]
 
 
-def _membership() -> Tensor:
+def _membership(groups: Iterable[Sequence[str]]) -> Tensor:
     """(parts, groups), 1 where a part belongs to a group."""
-    table = torch.zeros(len(PARTS), len(GROUPS))
-    for column, group in enumerate(GROUPS):
-        table[[PARTS.index(part) for part in group], column] = 1.0
-    return table
+    return torch.tensor([[float(part in group) for group in groups] for part in PARTS])
 
 
-def part_shares(parts: Tensor, height: int, width: int) -> Tensor:
+_PARTS_OF_GROUPS, _PARTS_OF_TOPICS = _membership(GROUPS), _membership([*TOPICS.values()])
+
+
+def part_shares(parts: Tensor, height: int, width: int, membership: Tensor = _PARTS_OF_GROUPS) -> Tensor:
     """How much of each cell shows which group of parts.
 
     Args:
         parts: (b, H, W) uint8, positions in `PARTS`; H and W multiples of height and width.
         height: Cells from top to bottom.
         width: Cells from left to right.
+        membership: (parts, g), which part belongs to which group; by default to which of `GROUPS`.
 
     Returns:
         (b, height * width, g) in [0, 1].
     """
-    shown = _membership().to(parts.device)[parts.long()].permute(0, 3, 1, 2)  # (b, g, H, W)
+    shown = membership.to(parts.device)[parts.long()].permute(0, 3, 1, 2)  # (b, g, H, W)
     return F.adaptive_avg_pool2d(shown, (height, width)).flatten(2).transpose(1, 2)
 
 
 @contextmanager
-def attention_inputs(unet: nn.Module) -> Generator[Inputs]:
-    """Inside, what enters the self-attentions of a forward pass is kept: site name to (module, (b, n, c))."""
+def attention_inputs(unet: nn.Module, which: Literal["attn1", "attn2"] = "attn1") -> Generator[Inputs]:
+    """Inside, what asks in the attentions of a forward pass is kept: site name to (module, (b, n, c)).
+
+    Args:
+        unet: A diffusers UNet.
+        which: Self-attentions, `attn1`, or those over the text, `attn2`.
+    """
     inputs: Inputs = {}
     hooks = []
     for name, block in unet.named_modules():
         if isinstance(block, BasicTransformerBlock):
-            site = f"{name}.attn1"
+            site = f"{name}.{which}"
 
             def keep(module: Attention, given: tuple[Tensor, ...], site: str = site) -> None:
                 inputs[site] = (module, given[0])
 
-            hooks.append(block.attn1.register_forward_pre_hook(keep))
+            hooks.append(block.get_submodule(which).register_forward_pre_hook(keep))
     try:
         yield inputs
     finally:
@@ -91,11 +110,12 @@ def pair_loss(inputs: Inputs, written: dict[str, Tensor], wanted: Tensor, shown:
         shown: (r, H, W) uint8, parts of what is read.
     """
     losses: list[Tensor] = []
+    sides = {site: isqrt(written[site].shape[1]) for site in inputs}
+    shares = {side: (part_shares(wanted, side, side), part_shares(shown, side, side)) for side in {*sides.values()}}
     for site, (attn, queries) in inputs.items():
         keys = written[site]
-        side = isqrt(keys.shape[1])
-        there = part_shares(shown, side, side)
-        here = part_shares(wanted, side, side).reshape(len(keys), -1, there.shape[2])  # readers of one row together
+        here, there = shares[sides[site]]
+        here = here.reshape(len(keys), -1, there.shape[2])  # readers of one row together
         losses.append(_missed(attn, queries.reshape(len(keys), -1, queries.shape[2]), keys, here, there))
     return torch.stack(losses).mean()
 
@@ -120,13 +140,31 @@ def sheet_loss(inputs: Inputs, parts: Tensor, dim: int) -> Tensor:
     return torch.stack(losses).mean()
 
 
+def caption_loss(inputs: Inputs, context: Tensor, parts: Tensor, topics: Tensor) -> Tensor:
+    """Of a UNet that is told what to draw: a query on hair should find the words about hair.
+
+    Args:
+        inputs: Of the pass, from `attention_inputs(unet, "attn2")`.
+        context: (b, m, c) of the text encoder.
+        parts: (b, H, H) uint8, parts of what is drawn.
+        topics: (b, m) int, 0 or the position in `TOPICS`, from 1 on, of what a token is about.
+    """
+    losses: list[Tensor] = []
+    said = F.one_hot(topics.long(), 1 + len(TOPICS))[..., 1:].float()  # (b, m, t)
+    for attn, queries in inputs.values():
+        side = isqrt(queries.shape[1])
+        asked = part_shares(parts, side, side, _PARTS_OF_TOPICS)  # (b, n, t)
+        losses.append(_missed(attn, queries, context, asked, said))
+    return torch.stack(losses).mean()
+
+
 def _half(tokens: Tensor, height: int, width: int, dim: int, which: int) -> Tensor:
     """One half, (b, n / 2, c), of a sheet's tokens (b, n, c)."""
     return tokens.unflatten(1, (height, width)).chunk(2, dim=dim - 1)[which].flatten(1, 2)
 
 
 def _missed(attn: Attention, queries: Tensor, keys: Tensor, here: Tensor, there: Tensor) -> Tensor:
-    """Mean -log of the attention's share on tokens of the query's own group, over queries whose group is shown.
+    """Mean -log of the attention's share on tokens of the query's own group, over queries whose group is there.
 
     Args:
         attn: The self-attention.

@@ -3,8 +3,8 @@
 As Animate Anyone's first stage, but with one denoiser for both: the base model's UNet. Most steps teach it to read
 what the reference UNet writes and to follow the pose; the others are the second stage's, single pictures and sheets.
 Drawing is learned once, and a third of the weights need not be shipped. The reference UNet starts as a copy; the
-pose guider starts at zero. A tenth of the rows reads nothing, a tenth has no pose, and some have no prompt, so that
-guidance has something to move away from.
+pose guider starts at zero. Some rows read nothing, a tenth has no pose, and some have no prompt, so that guidance has
+something to move away from.
 """
 
 from __future__ import annotations
@@ -21,15 +21,22 @@ from referencenet.links.attach import attach, write
 from referencenet.methods.referencenet import ReferenceNetPipeline
 from referencenet.networks.pose_guider import PoseGuider, added_after_first_convolution
 from referencenet.training.base import (
+    CAPTION,
     CORRESPONDENCE,
+    MOSTLY_SILENT,
     BaseRecipe,
     EncodedSet,
+    draw_told,
     figure_weight,
     make_scheduler,
+    noisy_timesteps,
     weighted_error,
 )
-from referencenet.training.correspondence import attention_inputs, pair_loss
+from referencenet.training.correspondence import attention_inputs, caption_loss, pair_loss
 from referencenet.training.trainer import step_generator
+
+UNREAD = 0.25
+"""Share of the rows that read no reference: there words tell who it is, of a figure whose place the pose gives."""
 
 
 def make_referencenet(
@@ -83,6 +90,7 @@ class ReferenceNetRecipe:
     ) -> None:
         self.device = torch.device(device)
         self.pipe, self.base = pipe.to(self.device), base
+        pipe.reference_unet.to(memory_format=torch.channels_last)
         self.modules = {
             "unet": pipe.unet,
             "text_encoder": pipe.text_encoder,
@@ -106,11 +114,13 @@ class ReferenceNetRecipe:
         scenes[:, 1] = torch.where(again, scenes[:, 0], scenes[:, 1])
         references, index = scenes[:, 0], scenes[:, 1:].flatten()
         rows = len(index)
-        told = torch.multinomial(torch.tensor((0.25, 0.6, 0.15)), rows, replacement=True, generator=generator)
-        unread, unposed = torch.rand(2, rows, generator=generator) < 0.1
+        told = draw_told(rows, MOSTLY_SILENT, generator)
+        chance = torch.rand(2, rows, generator=generator)
+        unread, unposed = chance[0] < UNREAD, chance[1] < 0.1
+        told[unread] = 2
         latents = self.data.latents[index].to(self.device)
         noise = torch.randn(latents.shape, generator=generator).to(self.device)
-        timestep = _noisy_timesteps(rows, generator).to(self.device)
+        timestep = noisy_timesteps(rows, generator).to(self.device)
         noised = self.schedule.add_noise(latents, noise, timestep)  # pyright: ignore[reportArgumentType]
         target = self.schedule.get_velocity(latents, noise, timestep)  # pyright: ignore[reportArgumentType]
         tokens = torch.cat([self.data.tokens(index, told), self.data.empty[None]]).to(self.device)
@@ -123,12 +133,18 @@ class ReferenceNetRecipe:
         poses = self._skeletons(index) * ~unposed.view(-1, 1, 1, 1)
         features = self.pipe.pose_guider(poses.to(self.device))
         with attach(self.pipe.unet) as link, link.reading(bank, weights=(~unread).float().tolist()):
-            with added_after_first_convolution(self.pipe.unet, features), attention_inputs(self.pipe.unet) as inputs:
+            with (
+                added_after_first_convolution(self.pipe.unet, features),
+                attention_inputs(self.pipe.unet) as inputs,
+                attention_inputs(self.pipe.unet, "attn2") as asked,
+            ):
                 predicted = self.pipe.unet(noised, timestep, encoder_hidden_states=context[0]).sample
         wanted, shown = self.data.parts(index).to(self.device), self.data.parts(references).to(self.device)
         error = weighted_error(predicted, target, figure_weight(wanted, *latents.shape[2:]))
         missed = pair_loss(inputs, bank.hidden, wanted, shown)
-        return {"loss": error + CORRESPONDENCE * missed, "error": error, "correspondence": missed}
+        unheard = caption_loss(asked, context[0], wanted, self.data.told_topics(index, told).to(self.device))
+        loss = error + CORRESPONDENCE * missed + CAPTION * unheard
+        return {"loss": loss, "error": error, "correspondence": missed, "caption": unheard}
 
     def sheet(self) -> np.ndarray:
         """Rows: reference, pose, what is drawn, the truth, and what the base model draws of prompts."""
@@ -148,8 +164,3 @@ class ReferenceNetRecipe:
         """(batch, 3, height, width) in [0, 1]."""
         pictures = torch.from_numpy(self.data.pictures.skeletons[index.numpy()])
         return pictures.permute(0, 3, 1, 2).float() / 255
-
-
-def _noisy_timesteps(number: int, generator: torch.Generator) -> Tensor:
-    """(number,), with a density of t^(2/3): where there is much noise, only the reference can tell the colours."""
-    return (1000 * torch.rand(number, generator=generator).pow(0.6)).long().clamp_max(999)

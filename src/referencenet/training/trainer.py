@@ -137,6 +137,8 @@ def fit(
                     _save_sheet(recipe, run, step)
     with torch.no_grad():
         torch._foreach_copy_(parameters, average.average)  # pyright: ignore[reportPrivateUsage]
+    for module in recipe.modules.values():
+        module.to(memory_format=torch.contiguous_format)  # as files hold weights
     return step
 
 
