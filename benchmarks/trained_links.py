@@ -166,7 +166,7 @@ ANIMATE_ANYONE: Mapping[str, Any] = SD15_UNET | {
 
 
 def animate_anyone(place: Place) -> Paths:
-    """Animate Anyone: a guided step of a window of 4 frames of 320 x 256 (24 of 784 x 512).
+    """Animate Anyone: a guided step of a window of 8 frames of 320 x 256 (24 of 784 x 512).
 
     The reference has been written before, both ways: that happens once per film, and `films.py` measures it.
     """

@@ -4,6 +4,7 @@ import pytest
 import torch
 from diffusers import UNet2DConditionModel
 from torch import Tensor
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from referencenet.links.additive import Additive, AdditiveAttention
 from referencenet.links.attach import attach, write
@@ -108,6 +109,38 @@ def test_forked_rows_are_those_of_the_whole_batch(unet: AdditiveUNet, bank: Refe
         with forked(unet, rows):
             assert relative_error(unet(sample, 9, context).sample, whole) < ROUNDING
         assert relative_error(unet(sample[rows], 9, context[rows]).sample, whole) < ROUNDING
+
+
+class Order(TorchDispatchMode):
+    """Notes forks of maps (r, c, h, w) and convolutions, in their order."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.seen: list[str] = []
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        name = func.overloadpacket.__name__
+        if name == "convolution" or (name == "index_select" and args[0].ndim == 4):
+            self.seen.append(name)
+        return func(*args, **(kwargs or {}))
+
+
+@torch.no_grad()
+def test_skip_connections_fork_one_by_one(unet: AdditiveUNet):
+    with forked(unet, [0, 0, 1]), Order() as order:
+        unet(latents(3, 2, 4, 8, 8), 9, latents(4, 2, 5, CONTEXT))
+    skips = sum(len(block.resnets) for block in unet.up_blocks)
+    assert order.seen.count("index_select") == 1 + skips  # what enters the middle block, and each skip connection
+    assert "index_select, index_select" not in ", ".join(order.seen)
+
+
+@torch.no_grad()
+def test_a_fork_compiles_whole(unet: AdditiveUNet):
+    sample, context = latents(3, 2, 4, 8, 8), latents(4, 2, 5, CONTEXT)
+    torch._dynamo.reset()
+    compiled = torch.compile(unet, backend="eager", fullgraph=True)
+    with forked(unet, [0, 0, 1]):
+        assert relative_error(compiled(sample, 9, context).sample, unet(sample, 9, context).sample) < ROUNDING
 
 
 @pytest.mark.parametrize("rows", [[], [0], [1, 0], [0, 2, 2], [1, 1]])

@@ -278,7 +278,7 @@ def _sites_of(unet: nn.Module, link: AnyLink) -> list[Site]:
 def is_linked(unet: nn.Module) -> bool:
     """Whether a link is attached to this UNet now."""
     for module in unet.modules():
-        if isinstance(getattr(module, "processor", None), ReferenceAttnProcessor):
+        if isinstance(vars(module).get("processor"), ReferenceAttnProcessor):
             return True
         if any(isinstance(hook, StatisticsHook) for hook in module._forward_hooks.values()):  # pyright: ignore[reportPrivateUsage]
             return True

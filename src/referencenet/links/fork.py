@@ -1,17 +1,22 @@
 """Rows of a guidance batch that are equal until the first linked site are computed once and forked there.
 
 Two passes of guidance that differ only in what they read of a reference have one down path, if no site lies in it:
-FlashFace's conditional rows with and without faces, MagicAnimate's halves. Letters: r rows before, k behind the fork.
+FlashFace's conditional rows with and without faces, MagicAnimate's halves. Skip connections fork one by one, as a block
+takes them: all at once, beside those before the fork, they would need more memory than a batch that never was one.
+Letters: r rows before, k behind the fork.
 """
 
 from __future__ import annotations
 
 from collections.abc import Generator, Sequence
 from contextlib import ExitStack, contextmanager
-from typing import Any
+from typing import Any, overload
 
 import torch
 from torch import Tensor, nn
+
+SKIPS = "res_hidden_states_tuple"
+"""Name under which diffusers' UNets hand an up block its skip connections."""
 
 
 @contextmanager
@@ -35,12 +40,42 @@ def forked(unet: nn.Module, rows: Sequence[int]) -> Generator[None]:
         )
 
     def fork(module: nn.Module, args: Any, kwargs: dict[str, Any]) -> tuple[Any, dict[str, Any]]:  # noqa: ARG001 - a hook
-        return _take(args, rows, count), _take(kwargs, rows, count)
+        forks = {name: _take(value, rows, count) for name, value in kwargs.items() if name != SKIPS}
+        if SKIPS in kwargs:
+            forks[SKIPS] = _ForkedSkips(kwargs[SKIPS], rows, count)
+        return _take(args, rows, count), forks
 
     with ExitStack() as undo:
         for block in (unet.mid_block, *unet.up_blocks):  # pyright: ignore[reportGeneralTypeIssues] - a ModuleList
             undo.callback(block.register_forward_pre_hook(fork, with_kwargs=True).remove)
         yield
+
+
+class _ForkedSkips(Sequence[Tensor]):
+    """Skip connections of an up block, each forked when it is taken and not before.
+
+    Args:
+        skips: Before the fork, (r, c, h, w) each.
+        rows: As `forked` has them.
+        count: r.
+    """
+
+    def __init__(self, skips: Sequence[Tensor], rows: Sequence[int], count: int) -> None:
+        self.skips, self.rows, self.count = skips, rows, count
+
+    def __len__(self) -> int:
+        return len(self.skips)
+
+    @overload
+    def __getitem__(self, index: int) -> Tensor: ...
+
+    @overload
+    def __getitem__(self, index: slice) -> _ForkedSkips: ...
+
+    def __getitem__(self, index: int | slice) -> Tensor | _ForkedSkips:
+        if isinstance(index, slice):
+            return _ForkedSkips(self.skips[index], self.rows, self.count)
+        return _take(self.skips[index], self.rows, self.count)
 
 
 def _take(value: Any, rows: Sequence[int], count: int) -> Any:
