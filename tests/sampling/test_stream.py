@@ -2,6 +2,8 @@
 
 import copy
 import io
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import pytest
@@ -9,6 +11,7 @@ import torch
 from diffusers import DDIMScheduler, DPMSolverMultistepScheduler, EulerDiscreteScheduler, UniPCMultistepScheduler
 from torch import Tensor
 
+from referencenet.sampling.processes import ALONE, Processes
 from referencenet.sampling.stream import FilmStream, denoise_film, frame_noise, frame_seed
 from referencenet.sampling.windows import Windows
 from tolerances import ROUNDING, relative_error
@@ -40,7 +43,7 @@ def stream(scheduler: Any, windows: Windows, num_frames: int) -> FilmStream:
     )
 
 
-def whole(scheduler: Any, windows: Windows, num_frames: int) -> Tensor:
+def whole(scheduler: Any, windows: Windows, num_frames: int, processes: Processes = ALONE) -> Tensor:
     return denoise_film(
         frame_noise(3, range(num_frames), SHAPE),
         conditions(0, num_frames),
@@ -49,6 +52,7 @@ def whole(scheduler: Any, windows: Windows, num_frames: int) -> Tensor:
         predict=predict,
         step_done=lambda _step, _t, latents: latents,
         step_kwargs={},
+        processes=processes,
     )
 
 
@@ -107,3 +111,26 @@ def test_noise_of_a_frame_depends_on_its_place_alone() -> None:
     assert not torch.equal(frame_noise(1, range(1), SHAPE), frame_noise(2, range(1), SHAPE))
     seeds = {frame_seed(seed, frame, purpose) for seed in range(9) for frame in range(99) for purpose in (0, 1)}
     assert len(seeds) == 9 * 99 * 2
+
+
+@dataclass(frozen=True)
+class Watched(Processes):
+    """One process that does every job and looks at what several would exchange."""
+
+    def each(self, jobs: Sequence[Callable[[], Tensor]], like: Tensor) -> Iterator[Tensor]:
+        results = [job() for job in jobs]
+        assert {result.shape for result in results} == {like.shape}
+        yield from results
+
+    def as_main(self, tensor: Tensor) -> Tensor:
+        return tensor
+
+
+def test_processes_exchange_tensors_of_one_shape_though_windows_differ() -> None:
+    windows, scheduler = Windows(size=8, overlap=2), set_up(DDIMScheduler)
+    assert [len(window.frames) for window in windows.of(29)] == [8, 8, 7, 7, 7]
+    film = stream(scheduler, windows, 29)
+    film.processes = Watched(count=2)
+    ours = torch.cat([part.latents for part in film], dim=2)
+    assert torch.equal(ours, torch.cat([part.latents for part in stream(scheduler, windows, 29)], dim=2))
+    assert torch.equal(whole(scheduler, windows, 29, Watched(count=2)), whole(scheduler, windows, 29))

@@ -326,7 +326,6 @@ class AnimateAnyonePipeline(DiffusionPipeline):
             raise ValueError(f"{token.shape[0]} references cannot serve {films} films; make a multiple.")
         token = token.repeat_interleave(films // token.shape[0], dim=0)
         context = torch.cat([torch.zeros_like(token), token]) if guided else token
-        self._onload(unet)
 
         def predict(latents: Tensor, t: Tensor, condition: Tensor) -> Tensor:
             rows = torch.cat([latents, latents]) if guided else latents
@@ -608,13 +607,6 @@ class AnimateAnyonePipeline(DiffusionPipeline):
     def _device_of(self, module: Any) -> torch.device:
         """Where a module computes: it may rest elsewhere under offloading."""
         return self._execution_device if hasattr(module, "_hf_hook") or module.device.type == "meta" else module.device
-
-    @staticmethod
-    def _onload(module: Any) -> None:
-        """Bring an offloaded module to where it computes, since its layers are about to be called one by one."""
-        hook = getattr(module, "_hf_hook", None)
-        if hook is not None:
-            hook.pre_forward(module)
 
     # --- published files ----------------------------------------------------------------------------------------------
 

@@ -25,7 +25,7 @@ from referencenet.media.films import Film, FilmWriter, FrameSource, check_film_p
 from referencenet.media.images import Picture, read_image, resize
 from referencenet.methods.animate_anyone import AnimateAnyonePipeline, pose_tensor
 from referencenet.sampling.processes import ALONE, Processes
-from referencenet.sampling.windows import Windows
+from referencenet.sampling.windows import OVERLAP, Windows
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -52,7 +52,7 @@ class FilmSettings:
     num_inference_steps: int = 30
     guidance_scale: float = 3.5
     window: int = 24
-    overlap: int = 4
+    overlap: int = OVERLAP
     seed: int = 0
     side_by_side: bool = False
 

@@ -16,6 +16,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch.nn.functional import pad
 
 from referencenet.sampling.processes import ALONE, Processes
 from referencenet.sampling.windows import Window, add_prediction, total_weights
@@ -43,7 +44,7 @@ def denoise_film(
     Args:
         latents: Noise (b, c, f, h, w).
         condition: (b or 1, width, f, h, w).
-        windows: How the film is cut; all of one size.
+        windows: How the film is cut; none larger than the first.
         scheduler: With its timesteps set.
         predict: The denoiser.
         step_done: Called after every step.
@@ -58,18 +59,25 @@ def denoise_film(
     for step, t in enumerate(scheduler.timesteps):
         scaled = scheduler.scale_model_input(latents, t)
         runs = [list(window.frames) for window in windows]
-        jobs = [partial(_predict_run, predict, scaled, t, condition, frames) for frames in runs]
+        jobs = [partial(_predict_run, predict, scaled, t, condition, frames, len(runs[0])) for frames in runs]
         total = torch.zeros_like(latents)
         for window, prediction in zip(windows, processes.each(jobs, latents[:, :, runs[0]]), strict=True):
-            add_prediction(total, prediction, window)
+            add_prediction(total, prediction[:, :, : len(window.frames)], window)
         latents = scheduler.step(total / weights, t, latents, **step_kwargs, return_dict=False)[0]
         latents = processes.as_main(step_done(step, t, latents))  # noise of the step and callbacks may differ
     return latents
 
 
-def _predict_run(predict: Predict, scaled: Tensor, t: Tensor, condition: Tensor, frames: list[int]) -> Tensor:
+def _predict_run(
+    predict: Predict, scaled: Tensor, t: Tensor, condition: Tensor, frames: list[int], filled_to: int
+) -> Tensor:
     """Predict some frames of a film."""
-    return predict(scaled[:, :, frames], t, condition[:, :, frames])
+    return _filled(predict(scaled[:, :, frames], t, condition[:, :, frames]), filled_to)
+
+
+def _filled(prediction: Tensor, num_frames: int) -> Tensor:
+    """(b, c, f, h, w) with zeros behind it, up to `num_frames`: processes exchange tensors of one shape."""
+    return pad(prediction, (0, 0, 0, 0, 0, num_frames - prediction.shape[2]))
 
 
 @dataclass
@@ -95,7 +103,7 @@ class FilmStream:
     order of the windows in either case, so the bits are the same, also of a film that other processes have begun.
 
     Args:
-        windows: In order, without wrap-around, all of one size.
+        windows: In order, without wrap-around, none larger than the first.
         scheduler: With its timesteps set; it is copied, never stepped.
         predict: The denoiser.
         admit: Gives noise and condition of the frames [start, stop).
@@ -215,16 +223,17 @@ class FilmStream:
                 self.predicted()
 
     def _predict(self, index: int) -> Tensor:
-        """A window's prediction, (b, c, window's frames, h, w)."""
+        """A window's prediction, (b, c, first window's frames, h, w)."""
         touched = self._touched(index)
         t = self.scheduler.timesteps[touched[0].step]
         scaled = [stretch.scheduler.scale_model_input(stretch.latents, t) for stretch in touched]
         size = len(self.windows[index].frames)
-        return self.predict(
+        prediction = self.predict(
             torch.cat(scaled, dim=2)[:, :, :size],
             t,
             torch.cat([stretch.condition for stretch in touched], dim=2)[:, :, :size],
         )
+        return _filled(prediction, len(self.windows[0].frames))
 
     def _add(self, index: int, prediction: Tensor) -> None:
         """Add a window's prediction to every stretch that it touches."""

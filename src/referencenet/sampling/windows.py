@@ -13,6 +13,11 @@ from math import ceil, log2
 import torch
 from torch import Tensor
 
+OVERLAP = 2
+"""Of our windows: the fewest frames whose seams show less than half as much as the published ones."""
+
+PUBLISHED_OVERLAP = 4
+
 
 @dataclass(frozen=True)
 class Window:
@@ -34,25 +39,33 @@ class Windows:
     Attributes:
         size: Most frames in a window; no more than the motion modules have positions for.
         overlap: Frames that neighbours share; with `published` at most the size less one, else at most half of it.
+            None: `OVERLAP`, or `PUBLISHED_OVERLAP`.
         published: Cut as the published code does, with wrap-around and uniform weights.
         stride: Published only: log2 of the largest step between a window's frames, plus one.
     """
 
     size: int = 24
-    overlap: int = 4
+    overlap: int | None = None
     published: bool = False
     stride: int = 1
 
     def __post_init__(self) -> None:
         most = self.size - 1 if self.published else self.size // 2
-        if self.size < 1 or not 0 <= self.overlap <= most:
+        if self.size < 1 or not 0 <= self.num_shared <= most:
             raise ValueError(
-                f"windows of {self.size} frames with an overlap of {self.overlap} cannot be; expected a size of at "
+                f"windows of {self.size} frames with an overlap of {self.num_shared} cannot be; expected a size of at "
                 f"least 1 and "
                 f"an overlap from 0 to {max(most, 0)}."
             )
         if self.stride < 1 or (self.stride != 1 and not self.published):
             raise ValueError(f"the stride is {self.stride}; expected 1, or with published=True a number above 1.")
+
+    @property
+    def num_shared(self) -> int:
+        """Frames that neighbours share: the overlap, also where it was left open."""
+        if self.overlap is not None:
+            return self.overlap
+        return PUBLISHED_OVERLAP if self.published else OVERLAP
 
     def of(self, num_frames: int) -> list[Window]:
         """The windows of a film.
@@ -62,42 +75,53 @@ class Windows:
         """
         if self.published:
             _check_frames(num_frames)
-            runs = published_windows(num_frames, self.size, stride=self.stride, overlap=self.overlap)
+            runs = published_windows(num_frames, self.size, stride=self.stride, overlap=self.num_shared)
             return [Window(tuple(run), (1.0,) * len(run)) for run in runs]
-        return cover(num_frames, self.size, self.overlap)
+        return cover(num_frames, self.size, self.num_shared)
 
 
 def cover(num_frames: int, size: int, overlap: int) -> list[Window]:
-    """Cut a film into as few windows as possible, all of one size, none larger than needed.
+    """Cut a film into as few windows as possible, none larger than needed: sizes differ by one frame at most.
 
     Weights rise and fall linearly over overlaps, so that those of a frame add up to 1.
 
     Args:
         num_frames: Of the film, from 1.
         size: Most frames in a window.
-        overlap: Least number of frames that neighbours share, at most half the size.
+        overlap: Frames that neighbours share, at most half the size.
+
+    Returns:
+        In order, larger windows first.
 
     Raises:
         ValueError: If the film has no frame.
     """
     _check_frames(num_frames)
     count = 1 if num_frames <= size else ceil((num_frames - overlap) / (size - overlap))
-    size = ceil((num_frames + (count - 1) * overlap) / count)
-    starts = [round(i * (num_frames - size) / max(1, count - 1)) for i in range(count)]
-    shared = [0, *(start + size - following for start, following in zip(starts, starts[1:], strict=False)), 0]
-    ramps = [_ramps(size, shared[i], shared[i + 1]) for i in range(count)]
+    least, num_larger = divmod(num_frames + (count - 1) * overlap, count)
+    sizes = [least + (i < num_larger) for i in range(count)]
+    starts = [sum(sizes[:i]) - i * overlap for i in range(count)]
+    ramps = [_ramps(sizes[i], overlap * (i > 0), overlap * (i < count - 1)) for i in range(count)]
     totals = [0.0] * num_frames
     for start, ramp in zip(starts, ramps, strict=True):
         for i, weight in enumerate(ramp):
             totals[start + i] += weight
     return [
-        Window(tuple(range(start, start + size)), tuple(weight / totals[start + i] for i, weight in enumerate(ramp)))
+        Window(
+            tuple(range(start, start + len(ramp))), tuple(weight / totals[start + i] for i, weight in enumerate(ramp))
+        )
         for start, ramp in zip(starts, ramps, strict=True)
     ]
 
 
 def published_windows(
-    num_frames: int, size: int, *, stride: int = 1, overlap: int = 4, closed_loop: bool = True, step: int = 0
+    num_frames: int,
+    size: int,
+    *,
+    stride: int = 1,
+    overlap: int = PUBLISHED_OVERLAP,
+    closed_loop: bool = True,
+    step: int = 0,
 ) -> list[list[int]]:
     """The published windows.
 

@@ -186,7 +186,7 @@ def _train_referencenet(settings: Settings) -> None:
     pipe = _first_referencenet(settings)
     tokenizer: CLIPTokenizer = pipe.tokenizer
     base = _base_recipe(
-        settings, pipe.unet, pipe.text_encoder, tokenizer, batch=2 * settings.batch, sheets=0.4, vae=pipe.vae
+        settings, pipe.unet, pipe.text_encoder, tokenizer, batch=2 * settings.batch, sheets=0.15, vae=pipe.vae
     )
     shown = _shown(settings)
     recipe = ReferenceNetRecipe(
