@@ -67,7 +67,11 @@ def test_every_word_of_a_caption_is_about_what_it_tells(base: BaseRecipe) -> Non
         told: dict[str, list[int]] = {}
         for token, topic in zip(base.data.full[index].tolist(), base.data.topics[index].tolist(), strict=True):
             told.setdefault(words[topic], []).append(token)
-        said = {aspect: base.pipe.tokenizer.decode(tokens).strip().replace(" - ", "-") for aspect, tokens in told.items() if aspect}
+        said = {
+            aspect: base.pipe.tokenizer.decode(tokens).strip().replace(" - ", "-")
+            for aspect, tokens in told.items()
+            if aspect
+        }
         assert said == {aspect: phrase for aspect, phrase in record["attributes"].items() if aspect in TOPICS}
 
 
@@ -127,6 +131,7 @@ def test_everything_is_trained_resumed_and_exported(tmp_path: Path) -> None:
     assert told == ["pictures", "vae", "base", "referencenet", "observer"]
     train(settings)
     assert export(settings, tmp_path / "weights") < 25
+    assert not [path for path in (tmp_path / "weights").rglob("*.json") if str(tmp_path) in path.read_text()]
     load("base", folder=tmp_path / "weights")
     load("referencenet", folder=tmp_path / "weights")
     load_observer(folder=tmp_path / "weights")

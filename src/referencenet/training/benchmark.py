@@ -37,7 +37,7 @@ GUIDANCE = 5.0
 """Of the base model, with and without links."""
 STYLE_FIDELITY = 1.0
 """The unconditional half sees no reference, so that guidance pushes towards it."""
-REFERENCENET_GUIDANCE = 3.0
+REFERENCENET_GUIDANCE = 2.0
 """Found on the validation split: more brings more of the person and less of the pose."""
 NUM_PROMPTS = 64
 """Captions of as many unseen characters: with a dozen values an aspect, fewer would tell little."""

@@ -7,6 +7,7 @@ where it stopped.
 
 from __future__ import annotations
 
+import json
 import shutil
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
@@ -133,6 +134,10 @@ def export(settings: Settings, folder: Path, *, dtype: torch.dtype = torch.float
     for part in ("reference_unet", "pose_guider"):
         getattr(net, part).save_pretrained(folder / "referencenet" / part)
     Observer.from_pretrained(observer, dtype=dtype).save_pretrained(folder / "observer")
+    for path in folder.rglob("config.json"):  # where it lay on this machine concerns nobody
+        config = json.loads(path.read_text(encoding="utf-8"))
+        config.pop("_name_or_path", None)
+        path.write_text(json.dumps(config, indent=2) + "\n", encoding="utf-8")
     return sum(path.stat().st_size for path in folder.rglob("*") if path.is_file()) / 1e6
 
 
