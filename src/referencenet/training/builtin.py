@@ -177,11 +177,12 @@ def _train_vae(settings: Settings) -> None:
 
 
 def _train_base(settings: Settings) -> None:
-    tokenizer = make_tokenizer(record["caption"] for record in _draw(settings).records)
+    pictures = _draw(settings)
+    tokenizer = make_tokenizer(record["caption"] for record in pictures.records)
     unet, text_encoder = make_unet(), make_text_encoder(tokenizer)
     _initialise({"unet": unet, "text_encoder": text_encoder}, settings.seed)
     vae = _finished_vae(settings, "base")
-    recipe = _base_recipe(settings, unet, text_encoder, tokenizer, batch=settings.batch, sheets=0.5, vae=vae)
+    recipe = _base_recipe(settings, pictures, unet, text_encoder, tokenizer, vae, batch=settings.batch, sheets=0.5)
     fit(recipe, settings.folder / "runs" / "base", settings.schedule("base"), quiet=settings.quiet)
     if rank() == 0:
         recipe.pipe.save_pretrained(settings.result("base"))
@@ -191,7 +192,14 @@ def _train_referencenet(settings: Settings) -> None:
     pipe = _first_referencenet(settings)
     tokenizer: CLIPTokenizer = pipe.tokenizer
     base = _base_recipe(
-        settings, pipe.unet, pipe.text_encoder, tokenizer, batch=2 * settings.batch, sheets=0.15, vae=pipe.vae
+        settings,
+        _draw(settings),
+        pipe.unet,
+        pipe.text_encoder,
+        tokenizer,
+        pipe.vae.to(settings.device),
+        batch=2 * settings.batch,
+        sheets=0.15,
     )
     shown = _shown(settings)
     recipe = ReferenceNetRecipe(
@@ -229,17 +237,16 @@ def _finished_vae(settings: Settings, wanted: str) -> AutoencoderKL:
 
 def _base_recipe(
     settings: Settings,
+    pictures: PictureSet,
     unet: UNet2DConditionModel,
     text_encoder: CLIPTextModel,
     tokenizer: CLIPTokenizer,
+    vae: AutoencoderKL,
     *,
     batch: int,
     sheets: float,
-    vae: AutoencoderKL,
 ) -> BaseRecipe:
-    """The second stage; `batch` is of all processes."""
-    vae = vae.to(settings.device)
-    pictures = _draw(settings)
+    """The second stage; `batch` is of all processes, the autoencoder is where it computes."""
     return BaseRecipe(
         unet.train(),
         text_encoder.train(),

@@ -151,10 +151,10 @@ def caption_loss(inputs: Inputs, context: Tensor, parts: Tensor, topics: Tensor)
     """
     losses: list[Tensor] = []
     said = F.one_hot(topics.long(), 1 + len(TOPICS))[..., 1:].float()  # (b, m, t)
-    for attn, queries in inputs.values():
-        side = isqrt(queries.shape[1])
-        asked = part_shares(parts, side, side, _PARTS_OF_TOPICS)  # (b, n, t)
-        losses.append(_missed(attn, queries, context, asked, said))
+    sides = {site: isqrt(queries.shape[1]) for site, (_, queries) in inputs.items()}
+    asked = {side: part_shares(parts, side, side, _PARTS_OF_TOPICS) for side in {*sides.values()}}  # (b, n, t) each
+    for site, (attn, queries) in inputs.items():
+        losses.append(_missed(attn, queries, context, asked[sides[site]], said))
     return torch.stack(losses).mean()
 
 
@@ -167,9 +167,9 @@ def _missed(attn: Attention, queries: Tensor, keys: Tensor, here: Tensor, there:
     """Mean -log of the attention's share on tokens of the query's own group, over queries whose group is there.
 
     Args:
-        attn: The self-attention.
+        attn: The attention.
         queries: (b, n, c) inputs.
-        keys: (b, m, c) inputs.
+        keys: (b, m, c) inputs; of an attention over words as wide as those.
         here: (b, n, g) shares of the queries' cells.
         there: (b, m, g) of the keys'.
     """

@@ -3,8 +3,9 @@
 As Animate Anyone's first stage, but with one denoiser for both: the base model's UNet. Most steps teach it to read
 what the reference UNet writes and to follow the pose; the others are the second stage's, single pictures and sheets.
 Drawing is learned once, and a third of the weights need not be shipped. The reference UNet starts as a copy; the
-pose guider starts at zero. Some rows read nothing, a tenth has no pose, and some have no prompt, so that guidance has
-something to move away from.
+pose guider starts at zero. Some rows read nothing and are told everything in words, a tenth has no pose, and some have
+no prompt, so that guidance has something to move away from; a row with neither reference nor prompt comes up only in
+the second stage's steps.
 """
 
 from __future__ import annotations
