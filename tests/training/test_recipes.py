@@ -135,7 +135,7 @@ def test_everything_is_trained_resumed_and_exported(tmp_path: Path) -> None:
     load("base", folder=tmp_path / "weights")
     load("referencenet", folder=tmp_path / "weights")
     load_observer(folder=tmp_path / "weights")
-    further = replace(settings, folder=tmp_path / "further", start=tmp_path / "weights")
+    further = replace(settings, folder=tmp_path / "further", start=tmp_path / "weights", precision="bf16")
     told.clear()
     train(further, tell=told.append)
     assert told == ["pictures", "referencenet", "observer"]

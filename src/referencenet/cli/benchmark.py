@@ -65,10 +65,9 @@ def _show(results: dict[str, Any]) -> None:
         table.add_row(name, "" if gap is None else f"{gap:.3f}", *shown)
     console = Console()
     console.print(table)
-    prompts = results["attribute_accuracy"]
-    console.print(
-        f"prompts followed: {prompts['mean']:.3f} (the observer sees {prompts['observer_on_truth']:.3f} on the truth)"
-    )
+    for name, key in (("prompts followed", "attribute_accuracy"), ("ReferenceNet, of the person", "person_accuracy")):
+        seen = results[key]
+        console.print(f"{name}: {seen['mean']:.3f} (the observer sees {seen['observer_on_truth']:.3f} on the truth)")
     console.print("the observer itself: " + ", ".join(f"{name} {value}" for name, value in results["observer"].items()))
 
 

@@ -8,6 +8,7 @@ from rich.console import Console
 
 from referencenet.cli.console import tell
 from referencenet.training.builtin import STAGES, Settings, export, train
+from referencenet.training.precision import Precision
 
 app = typer.Typer(add_completion=False, rich_markup_mode="markdown", no_args_is_help=True)
 
@@ -33,6 +34,7 @@ def builtin(
         ),
     ] = None,
     device: Annotated[str, typer.Option(help="cpu, cuda.")] = "cpu",
+    precision: Annotated[Precision, typer.Option(help="What is computed in; weights are kept in fp32.")] = "fp32",
     stretch: Annotated[float, typer.Option(min=0.0001, help="Times as many steps as the shipped weights.")] = 1.0,
     characters: Annotated[int, typer.Option(min=10, help="To learn from.")] = 4000,
     batch: Annotated[int, typer.Option(min=2, help="Pictures of a step.")] = 16,
@@ -50,6 +52,7 @@ def builtin(
         batch=batch,
         seed=seed,
         device=device,
+        precision=precision,
         stretch=stretch,
         workers=workers,
         start=start,

@@ -34,10 +34,10 @@ def make_unet() -> UNet2DConditionModel:
         out_channels=LATENT_CHANNELS,
         down_block_types=("DownBlock2D", "CrossAttnDownBlock2D", "CrossAttnDownBlock2D", "DownBlock2D"),
         up_block_types=("UpBlock2D", "CrossAttnUpBlock2D", "CrossAttnUpBlock2D", "UpBlock2D"),
-        block_out_channels=(32, 64, 96, 96),
+        block_out_channels=(64, 64, 96, 96),
         layers_per_block=1,
         cross_attention_dim=WIDTH,
-        attention_head_dim=(1, 2, 3, 3),  # diffusers' name for the number of heads
+        attention_head_dim=(2, 2, 3, 3),  # diffusers' name for the number of heads
         norm_num_groups=16,
     )
 

@@ -39,8 +39,8 @@ STYLE_FIDELITY = 1.0
 """The unconditional half sees no reference, so that guidance pushes towards it."""
 REFERENCENET_GUIDANCE = 2.0
 """Found on the validation split: more brings more of the person and less of the pose."""
-NUM_PROMPTS = 64
-"""Captions of as many unseen characters: with a dozen values an aspect, fewer would tell little."""
+NUM_OBSERVED = 64
+"""In how many pictures of unseen characters aspects are looked for: of a dozen values, fewer would tell little."""
 PROMPT_ASPECTS = (
     "pose",
     "view",
@@ -55,6 +55,8 @@ PROMPT_ASPECTS = (
     "lower",
     "lower_colour",
 )
+PERSON_ASPECTS = ("hair_style", "hair_colour", "upper_colour", "pattern", "emblem", "lower", "lower_colour")
+"""What a reference tells and the prompt beside it does not."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -105,8 +107,8 @@ def benchmark_builtin(
         progress: Told what is measured next.
 
     Returns:
-        `gap_closed` and `identity` per method, `pose_error`, `psnr` against the truth, `attribute_accuracy`, and
-        `observer`, the measure's own accuracy.
+        `gap_closed` and `identity` per method, `pose_error`, `psnr` against the truth, `attribute_accuracy` (of
+        prompts), `person_accuracy` (of the ReferenceNet), and `observer`, the measure's own accuracy.
     """
     if num_characters < 2:
         raise ValueError(f"num_characters is {num_characters}; expected at least 2, so that people can be told apart.")
@@ -132,7 +134,8 @@ def benchmark_builtin(
         embedding, found = _look(observer, pictures)
         scores[name] = float((embedding * wanted).sum(dim=1).mean())
         poses[name] = pose_error(found, points)
-    told("prompts")
+    told("aspects")
+    unseen = held_out_cases(NUM_OBSERVED, seed)
     return {
         "num_characters": num_characters,
         "seed": seed,
@@ -140,7 +143,8 @@ def benchmark_builtin(
         "identity": {name: round(score, 4) for name, score in scores.items()},
         "pose_error": {name: round(error, 4) for name, error in poses.items()},
         "psnr": {n: round(float(np.mean([psnr(*p) for p in zip(d, truth, strict=True)])), 2) for n, d in drawn.items()},
-        "attribute_accuracy": attribute_accuracy(base, observer, held_out_cases(NUM_PROMPTS, seed), seed),
+        "attribute_accuracy": attribute_accuracy(base, observer, unseen, seed),
+        "person_accuracy": person_accuracy(net, observer, unseen, seed),
         "observer": {n: round(v, 4) for n, v in verification_accuracy(observer, references, truth).items()},
     }
 
@@ -197,12 +201,30 @@ def attribute_accuracy(
     pipe: StableDiffusionPipeline, observer: Observer, cases: Sequence[Case], seed: int
 ) -> dict[str, float | dict[str, float]]:
     """How well full captions of unseen characters are followed: overall, per aspect, and what is seen in the truth."""
+    drawn = _draw_prompts(pipe, [caption(case.target) for case in cases], seed + 1)
+    return _observed(pipe, observer, cases, drawn, PROMPT_ASPECTS)
+
+
+def person_accuracy(
+    pipe: ReferenceNetPipeline, observer: Observer, cases: Sequence[Case], seed: int
+) -> dict[str, float | dict[str, float]]:
+    """How much of what only the reference tells the ReferenceNet draws: in the form of `attribute_accuracy`."""
+    drawn = draw_referencenet(pipe, cases, np.stack([render(case.reference) for case in cases]), seed + 1)
+    return _observed(pipe, observer, cases, drawn, PERSON_ASPECTS)
+
+
+def _observed(
+    pipe: StableDiffusionPipeline | ReferenceNetPipeline,
+    observer: Observer,
+    cases: Sequence[Case],
+    drawn: np.ndarray,
+    aspects: Sequence[str],
+) -> dict[str, float | dict[str, float]]:
+    """In which share of pictures aspects are seen as they should be: in those drawn, and in the truth."""
     scenes = [case.target for case in cases]
-    drawn = _draw_prompts(pipe, [caption(scene) for scene in scenes], seed + 1)
-    truth = reconstruct(pipe.vae, np.stack([render(scene) for scene in scenes]))
     asked = [aspects_of(scene) for scene in scenes]
-    found = _aspects_found(observer, drawn, asked)
-    own = _aspects_found(observer, truth, asked)
+    truth = reconstruct(pipe.vae, np.stack([render(scene) for scene in scenes]))
+    found, own = (_aspects_found(observer, pictures, asked, aspects) for pictures in (drawn, truth))
     return {
         "mean": round(float(np.mean(list(found.values()))), 4),
         "observer_on_truth": round(float(np.mean(list(own.values()))), 4),
@@ -212,11 +234,13 @@ def attribute_accuracy(
 
 
 @torch.no_grad()
-def _aspects_found(observer: Observer, pictures: np.ndarray, asked: list[dict[str, str]]) -> dict[str, float]:
+def _aspects_found(
+    observer: Observer, pictures: np.ndarray, asked: list[dict[str, str]], aspects: Sequence[str]
+) -> dict[str, float]:
     """Share of pictures in which each aspect is seen as asked."""
     logits = observer(to_tensors(pictures)).logits
     result = {}
-    for aspect in PROMPT_ASPECTS:
+    for aspect in aspects:
         values = observer.config.aspects[aspect]
         rows = [i for i, wanted in enumerate(asked) if aspect in wanted]
         if rows:

@@ -28,16 +28,18 @@ from referencenet.training.data import PictureSet, draw_set
 from referencenet.training.observer import ObserverRecipe, aspects_of, make_observer
 from referencenet.training.parallel import join, leave, rank, wait, world_size
 from referencenet.training.pose_referencenet import ReferenceNetRecipe, make_referencenet
+from referencenet.training.precision import Precision
 from referencenet.training.text import make_text_encoder, make_tokenizer
-from referencenet.training.trainer import Schedule, fit
+from referencenet.training.trainer import Recipe, Schedule, fit
 from referencenet.training.vae import VaeRecipe, encode, make_vae, measure_scale, reconstruct
+from referencenet.training.widen import widen
 
 STAGES = ("vae", "base", "referencenet", "observer")
 
 SCHEDULES = {
     "vae": Schedule(steps=1200, learning_rate=1.2e-3, warmup=50, cooldown=0.9, decay=0.995, weight_decay=0.0),
     "base": Schedule(steps=1500, learning_rate=1e-3, warmup=200, cooldown=0.1, decay=0.996),
-    "referencenet": Schedule(steps=6000, learning_rate=1e-3, warmup=80, cooldown=0.6, decay=0.998),
+    "referencenet": Schedule(steps=16000, learning_rate=1e-3, warmup=80, cooldown=0.6, decay=0.998),
     "observer": Schedule(steps=2800, learning_rate=2e-3, warmup=100, cooldown=0.6, decay=0.995),
 }
 """About as the shipped weights were trained, on two CPU cores; the model card tells where they differ."""
@@ -55,6 +57,7 @@ class Settings:
         seed: Of everything.
         device: Where to train.
         stretch: Factor on every stage's steps.
+        precision: What is computed in: `fp32`, or `bf16` with weights in single precision.
         workers: Processes that draw.
         quiet: No progress bars.
         start: Weights as `export` writes them, with which the third stage begins instead of with the second's; the
@@ -68,6 +71,7 @@ class Settings:
     seed: int = 0
     device: str = "cpu"
     stretch: float = 1.0
+    precision: Precision = "fp32"
     workers: int = 2
     quiet: bool = False
     start: Path | None = None
@@ -166,11 +170,17 @@ def _finished(settings: Settings, stage: str, wanted: str) -> Path:
     return folder
 
 
+def _fit(settings: Settings, stage: str, recipe: Recipe) -> None:
+    """Train a stage's recipe to its end."""
+    folder, schedule = settings.folder / "runs" / stage, settings.schedule(stage)
+    fit(recipe, folder, schedule, precision=settings.precision, quiet=settings.quiet)
+
+
 def _train_vae(settings: Settings) -> None:
     vae, pictures = make_vae(), _draw(settings).pictures
     _initialise({"vae": vae}, settings.seed)
     recipe = VaeRecipe(vae, pictures, batch=_share(settings.batch), seed=settings.seed, device=settings.device)
-    fit(recipe, settings.folder / "runs" / "vae", settings.schedule("vae"), quiet=settings.quiet)
+    _fit(settings, "vae", recipe)
     if rank() == 0:
         vae.eval().register_to_config(scaling_factor=round(measure_scale(vae, pictures[:500]), 5))
         vae.save_pretrained(settings.result("vae"))
@@ -183,7 +193,7 @@ def _train_base(settings: Settings) -> None:
     _initialise({"unet": unet, "text_encoder": text_encoder}, settings.seed)
     vae = _finished_vae(settings, "base")
     recipe = _base_recipe(settings, pictures, unet, text_encoder, tokenizer, vae, batch=settings.batch, sheets=0.5)
-    fit(recipe, settings.folder / "runs" / "base", settings.schedule("base"), quiet=settings.quiet)
+    _fit(settings, "base", recipe)
     if rank() == 0:
         recipe.pipe.save_pretrained(settings.result("base"))
 
@@ -199,7 +209,7 @@ def _train_referencenet(settings: Settings) -> None:
         tokenizer,
         pipe.vae.to(settings.device),
         batch=2 * settings.batch,
-        sheets=0.15,
+        sheets=0.1,
     )
     shown = _shown(settings)
     recipe = ReferenceNetRecipe(
@@ -211,7 +221,7 @@ def _train_referencenet(settings: Settings) -> None:
         seed=settings.seed + 1,
         device=settings.device,
     )
-    fit(recipe, settings.folder / "runs" / "referencenet", settings.schedule("referencenet"), quiet=settings.quiet)
+    _fit(settings, "referencenet", recipe)
     if rank() == 0:
         pipe.save_pretrained(settings.result("referencenet"))
 
@@ -219,7 +229,7 @@ def _train_referencenet(settings: Settings) -> None:
 def _first_referencenet(settings: Settings) -> ReferenceNetPipeline:
     """What the third stage begins with."""
     if settings.start is not None:
-        return load("referencenet", folder=settings.start)
+        return _widened(load("referencenet", folder=settings.start), settings.seed)
     base = _finished(settings, "base", "referencenet")
     tokenizer = CLIPTokenizer.from_pretrained(base / "tokenizer")
     unet = UNet2DConditionModel.from_pretrained(base, subfolder="unet")
@@ -227,6 +237,18 @@ def _first_referencenet(settings: Settings) -> ReferenceNetPipeline:
     pipe = make_referencenet(_finished_vae(settings, "referencenet"), text_encoder, tokenizer, unet)
     _initialise({"pose_guider": pipe.pose_guider}, settings.seed, keep_zeros=True)
     return pipe
+
+
+def _widened(pipe: ReferenceNetPipeline, seed: int) -> ReferenceNetPipeline:
+    """The same, as wide as the built-in model is today; weights of an earlier version may be narrower."""
+    unet = make_unet()
+    if pipe.unet.config.block_out_channels == unet.config.block_out_channels:
+        return pipe
+    wider = make_referencenet(pipe.vae, pipe.text_encoder, pipe.tokenizer, unet)
+    generator = torch.Generator().manual_seed(seed)
+    for part in ("unet", "reference_unet", "pose_guider"):
+        widen(getattr(pipe, part), getattr(wider, part), generator)
+    return wider
 
 
 def _finished_vae(settings: Settings, wanted: str) -> AutoencoderKL:
@@ -276,7 +298,7 @@ def _train_observer(settings: Settings) -> None:
         seed=settings.seed,
         device=settings.device,
     )
-    fit(recipe, settings.folder / "runs" / "observer", settings.schedule("observer"), quiet=settings.quiet)
+    _fit(settings, "observer", recipe)
     if rank() == 0:
         observer.save_pretrained(settings.result("observer"))
 

@@ -56,7 +56,7 @@ def _membership(groups: Iterable[Sequence[str]]) -> Tensor:
     return torch.tensor([[float(part in group) for group in groups] for part in PARTS])
 
 
-_PARTS_OF_GROUPS, _PARTS_OF_TOPICS = _membership(GROUPS), _membership([*TOPICS.values()])
+_PARTS_OF_GROUPS, PARTS_OF_TOPICS = _membership(GROUPS), _membership([*TOPICS.values()])
 
 
 def part_shares(parts: Tensor, height: int, width: int, membership: Tensor = _PARTS_OF_GROUPS) -> Tensor:
@@ -152,7 +152,7 @@ def caption_loss(inputs: Inputs, context: Tensor, parts: Tensor, topics: Tensor)
     losses: list[Tensor] = []
     said = F.one_hot(topics.long(), 1 + len(TOPICS))[..., 1:].float()  # (b, m, t)
     sides = {site: isqrt(queries.shape[1]) for site, (_, queries) in inputs.items()}
-    asked = {side: part_shares(parts, side, side, _PARTS_OF_TOPICS) for side in {*sides.values()}}  # (b, n, t) each
+    asked = {side: part_shares(parts, side, side, PARTS_OF_TOPICS) for side in {*sides.values()}}  # (b, n, t) each
     for site, (attn, queries) in inputs.items():
         losses.append(_missed(attn, queries, context, asked[sides[site]], said))
     return torch.stack(losses).mean()
@@ -174,7 +174,7 @@ def _missed(attn: Attention, queries: Tensor, keys: Tensor, here: Tensor, there:
         there: (b, m, g) of the keys'.
     """
     query, key = split_heads(attn, attn.to_q(queries)), split_heads(attn, attn.to_k(keys))  # (b, heads, tokens, d)
-    share = (query @ key.transpose(2, 3) * attn.scale).softmax(dim=3).mean(dim=1)  # (b, n, m)
+    share = (query @ key.transpose(2, 3) * attn.scale).float().softmax(dim=3).mean(dim=1)  # (b, n, m)
     right = torch.einsum("bnm,bmg,bng->bn", share, there, here)
     counts = (here * (there.amax(dim=1, keepdim=True) > 0.3)).sum(dim=2)  # (b, n)
     return -(counts * (right + 1e-3).log()).sum() / counts.sum().clamp_min(1.0)

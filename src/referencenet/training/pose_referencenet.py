@@ -3,9 +3,8 @@
 As Animate Anyone's first stage, but with one denoiser for both: the base model's UNet. Most steps teach it to read
 what the reference UNet writes and to follow the pose; the others are the second stage's, single pictures and sheets.
 Drawing is learned once, and a third of the weights need not be shipped. The reference UNet starts as a copy; the
-pose guider starts at zero. Some rows read nothing and are told everything in words, a tenth has no pose, and some have
-no prompt, so that guidance has something to move away from; a row with neither reference nor prompt comes up only in
-the second stage's steps.
+pose guider starts at zero. Some rows read nothing and are mostly told everything in words, a tenth has no pose, and
+some have no prompt, so that guidance has something to move away from.
 """
 
 from __future__ import annotations
@@ -34,10 +33,15 @@ from referencenet.training.base import (
     weighted_error,
 )
 from referencenet.training.correspondence import attention_inputs, caption_loss, pair_loss
+from referencenet.training.description import Describer
 from referencenet.training.trainer import step_generator
 
 UNREAD = 0.25
 """Share of the rows that read no reference: there words tell who it is, of a figure whose place the pose gives."""
+SPOKEN = 0.9
+"""Share of those that are told everything; the others are drawn as guidance's unconditional half is."""
+DESCRIPTION = 0.03
+"""Weight of `description`, what the writer's tokens tell, beside the error."""
 
 
 def make_referencenet(
@@ -97,6 +101,7 @@ class ReferenceNetRecipe:
             "text_encoder": pipe.text_encoder,
             "reference_unet": pipe.reference_unet,
             "pose_guider": pipe.pose_guider,
+            "describer": Describer(pipe.reference_unet, pipe.text_encoder.config.vocab_size).to(self.device),
         }
         self.data, self.shown = base.data, shown
         self.batch, self.readers, self.seed = batch, readers, seed
@@ -106,7 +111,7 @@ class ReferenceNetRecipe:
         self.whole = torch.tensor([shot == "full body" for shot in shots])
 
     def loss(self, step: int) -> dict[str, Tensor]:
-        """Mean squared error of v: of the second stage, or reading another picture; there, `correspondence` too."""
+        """Mean squared error of v: of the second stage, or reading another picture; there, all that is taught too."""
         generator = step_generator(self.seed, step)
         if float(torch.rand((), generator=generator)) < self.base_steps:
             return self.base.loss(step)
@@ -116,9 +121,9 @@ class ReferenceNetRecipe:
         references, index = scenes[:, 0], scenes[:, 1:].flatten()
         rows = len(index)
         told = draw_told(rows, MOSTLY_SILENT, generator)
-        chance = torch.rand(2, rows, generator=generator)
+        chance = torch.rand(3, rows, generator=generator)
         unread, unposed = chance[0] < UNREAD, chance[1] < 0.1
-        told[unread] = 2
+        told[unread] = torch.where(chance[2] < SPOKEN, 2, 0)[unread]
         latents = self.data.latents[index].to(self.device)
         noise = torch.randn(latents.shape, generator=generator).to(self.device)
         timestep = noisy_timesteps(rows, generator).to(self.device)
@@ -144,8 +149,10 @@ class ReferenceNetRecipe:
         error = weighted_error(predicted, target, figure_weight(wanted, *latents.shape[2:]))
         missed = pair_loss(inputs, bank.hidden, wanted, shown)
         unheard = caption_loss(asked, context[0], wanted, self.data.told_topics(index, told).to(self.device))
-        loss = error + CORRESPONDENCE * missed + CAPTION * unheard
-        return {"loss": loss, "error": error, "correspondence": missed, "caption": unheard}
+        words, topics = self.data.full[references], self.data.topics[references]
+        untold = self.modules["describer"](bank.hidden, shown, words.to(self.device), topics.to(self.device))
+        loss = error + CORRESPONDENCE * missed + CAPTION * unheard + DESCRIPTION * untold
+        return {"loss": loss, "error": error, "correspondence": missed, "caption": unheard, "description": untold}
 
     def sheet(self) -> np.ndarray:
         """Rows: reference, pose, what is drawn, the truth, and what the base model draws of prompts."""

@@ -21,6 +21,7 @@ from torch import Tensor, nn
 from referencenet.training.average import MovingAverage
 from referencenet.training.checkpoint import RunFolder
 from referencenet.training.parallel import average_gradients, rank, world_size
+from referencenet.training.precision import Precision, computing_in
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -86,6 +87,7 @@ def fit(
     save_every: int = 500,
     sheet_every: int = 500,
     stop_after: int | None = None,
+    precision: Precision = "fp32",
     quiet: bool = False,
 ) -> int:
     """Train a recipe to the end of its schedule, from wherever the folder's state says it stands.
@@ -97,6 +99,7 @@ def fit(
         save_every: Steps between checkpoints.
         sheet_every: Steps between sample sheets.
         stop_after: Leave at this step, before the schedule's end, with a checkpoint.
+        precision: Of the losses and their gradients; weights are kept and updated in single precision.
         quiet: No progress bar.
 
     Returns:
@@ -116,8 +119,9 @@ def fit(
         while step < end:
             for group in optimizer.param_groups:
                 group["lr"] = schedule.rate(step)
-            losses = recipe.loss(step)
-            losses["loss"].backward()
+            with computing_in(precision, recipe.modules.values(), recipe.device):
+                losses = recipe.loss(step)
+                losses["loss"].backward()
             average_gradients(parameters)
             norm = nn.utils.clip_grad_norm_(parameters, schedule.clip, error_if_nonfinite=True)
             optimizer.step()

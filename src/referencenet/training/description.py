@@ -1,0 +1,68 @@
+"""Teaching the reference UNet what it looks at: its tokens on a striped garment should say "striped".
+
+What a writer leaves in the bank is all that a reader can learn of a reference. Whether it holds what matters is learned
+late, if at all, from the error of the drawn picture alone. So linear heads, thrown away after training, ask every token
+of the person for the caption's words about that part.
+Letters: r references, m tokens, t topics of words, w words, l words of a caption.
+"""
+
+from __future__ import annotations
+
+from math import isqrt
+
+import torch
+from diffusers import UNet2DConditionModel
+from diffusers.models.attention import BasicTransformerBlock
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from referencenet.training.correspondence import PARTS_OF_TOPICS, TOPICS, part_shares
+
+OF_PERSON = [place for place, topic in enumerate(TOPICS) if topic not in ("background", "expression")]
+"""Positions of the topics that stay the same from picture to picture."""
+PACE = 8.0
+"""How many times faster than other layers the heads learn; what they ask for would come too late otherwise."""
+
+
+class Describer(nn.Module):
+    """One linear head per self-attention of a writer, from what is written there to words.
+
+    Args:
+        writer: The reference UNet.
+        num_words: Of the tokenizer.
+    """
+
+    def __init__(self, writer: UNet2DConditionModel, num_words: int) -> None:
+        super().__init__()
+        blocks = {n: m for n, m in writer.named_modules() if isinstance(m, BasicTransformerBlock)}
+        self.places = {f"{name}.attn1": place for place, name in enumerate(blocks)}
+        self.heads = nn.ModuleList(nn.Linear(block.attn1.query_dim, num_words) for block in blocks.values())
+        self.num_words = num_words
+        for head in self.heads:
+            nn.init.zeros_(head.weight)
+            nn.init.constant_(head.bias, -6.0 / PACE)  # a word is rarely right
+
+    def forward(self, written: dict[str, Tensor], shown: Tensor, tokens: Tensor, topics: Tensor) -> Tensor:
+        """How badly tokens of the person tell the words about them: binary cross-entropy, summed over words.
+
+        Args:
+            written: Site name to the bank's hidden states, (r, m, c).
+            shown: (r, H, H) uint8, parts of the references.
+            tokens: (r, l) of their full captions.
+            topics: (r, l) uint8, 0 or the position in `TOPICS`, from 1 on, of what a word is about.
+
+        Returns:
+            The mean over tokens and sites, a scalar.
+        """
+        about = F.one_hot(topics.long(), 1 + len(TOPICS))[..., 1:][..., OF_PERSON].float()  # (r, l, t)
+        said = torch.einsum("rlt,rlw->rtw", about, F.one_hot(tokens.long(), self.num_words).float()).clamp(max=1)
+        losses: list[Tensor] = []
+        for site, hidden in written.items():
+            side = isqrt(hidden.shape[1])
+            shares = part_shares(shown, side, side, PARTS_OF_TOPICS)[..., OF_PERSON]  # (r, m, t)
+            wanted = torch.einsum("rmt,rtw->rmw", shares, said).float().clamp(max=1)
+            logits = PACE * self.heads[self.places[site]](hidden).float()
+            error = F.binary_cross_entropy_with_logits(logits, wanted, reduction="none").sum(dim=2)
+            counts = shares.sum(dim=2).clamp(max=1)
+            losses.append((error * counts).sum() / counts.sum().clamp_min(1.0))
+        return torch.stack(losses).mean()
