@@ -37,7 +37,7 @@ GUIDANCE = 5.0
 """Of the base model, with and without links."""
 STYLE_FIDELITY = 1.0
 """The unconditional half sees no reference, so that guidance pushes towards it."""
-REFERENCENET_GUIDANCE = 2.0
+REFERENCENET_GUIDANCE = 1.5
 """Found on the validation split: more brings more of the person and less of the pose."""
 NUM_OBSERVED = 64
 """In how many pictures of unseen characters aspects are looked for: of a dozen values, fewer would tell little."""
