@@ -34,12 +34,13 @@ from referencenet.media.files import written_whole
 from referencenet.media.images import read_image, resize
 from referencenet.media.sheets import contact_sheet, write_image
 from referencenet.methods.reference_only import LinkName, Reference, reference
+from referencenet.training.benchmark import GUIDANCE, STEPS
 from referencenet.version import __version__
 
 app = typer.Typer(add_completion=False)
 
 LINKS: dict[str, list[LinkName]] = {"attention": ["attention"], "adain": ["adain"], "both": ["attention", "adain"]}
-BUILTIN_DEFAULTS = {"num_inference_steps": 20, "guidance_scale": 3.0}  # as `refnet benchmark builtin` measures it
+BUILTIN_DEFAULTS = {"num_inference_steps": STEPS, "guidance_scale": GUIDANCE}
 Draw = Callable[[int, Callable[[], None]], Image.Image]  # from a seed, calling back at every step
 
 

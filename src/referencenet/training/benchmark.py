@@ -38,7 +38,7 @@ GUIDANCE = 5.0
 STYLE_FIDELITY = 1.0
 """The unconditional half sees no reference, so that guidance pushes towards it."""
 REFERENCENET_GUIDANCE = 1.5
-"""Found on the validation split: more brings more of the person and less of the pose."""
+"""Found on the validation split: more costs both the person and the pose."""
 NUM_OBSERVED = 64
 """In how many pictures of unseen characters aspects are looked for: of a dozen values, fewer would tell little."""
 PROMPT_ASPECTS = (
