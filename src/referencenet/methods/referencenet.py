@@ -114,7 +114,8 @@ class ReferenceNetPipeline(DiffusionPipeline):
             height: Of the result in pixels; None: the pose's.
             width: Of the result in pixels; None: the pose's.
             num_inference_steps: Steps of the scheduler.
-            guidance_scale: Above 1: how far away from what nobody and no prompt would give.
+            guidance_scale: Above 1: how far away from what nobody and no prompt would give. The default suits the
+                built-in model best: more costs it both the person and the pose.
             num_images_per_prompt: Results per pose.
             generator: Random numbers, one or one per result.
             latents: First noise, (results, 4, height / factor, width / factor).

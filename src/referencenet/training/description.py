@@ -56,13 +56,13 @@ class Describer(nn.Module):
         """
         about = F.one_hot(topics.long(), 1 + len(TOPICS))[..., 1:][..., OF_PERSON].float()  # (r, l, t)
         said = torch.einsum("rlt,rlw->rtw", about, F.one_hot(tokens.long(), self.num_words).float()).clamp(max=1)
+        sides = {site: isqrt(hidden.shape[1]) for site, hidden in written.items()}
+        shares = {side: part_shares(shown, side, side, PARTS_OF_TOPICS)[..., OF_PERSON] for side in {*sides.values()}}
+        wanted = {s: torch.einsum("rmt,rtw->rmw", share, said).float().clamp(max=1) for s, share in shares.items()}
         losses: list[Tensor] = []
         for site, hidden in written.items():
-            side = isqrt(hidden.shape[1])
-            shares = part_shares(shown, side, side, PARTS_OF_TOPICS)[..., OF_PERSON]  # (r, m, t)
-            wanted = torch.einsum("rmt,rtw->rmw", shares, said).float().clamp(max=1)
             logits = PACE * self.heads[self.places[site]](hidden).float()
-            error = F.binary_cross_entropy_with_logits(logits, wanted, reduction="none").sum(dim=2)
-            counts = shares.sum(dim=2).clamp(max=1)
+            error = F.binary_cross_entropy_with_logits(logits, wanted[sides[site]], reduction="none").sum(dim=2)
+            counts = shares[sides[site]].sum(dim=2).clamp(max=1)
             losses.append((error * counts).sum() / counts.sum().clamp_min(1.0))
         return torch.stack(losses).mean()
