@@ -94,7 +94,9 @@ def test_together_leaves_out_what_is_not_allowed(pictures: PictureSet) -> None:
 
 def test_reference_unet_and_guider_learn_from_a_step(base: BaseRecipe) -> None:
     pipe = make_referencenet(base.pipe.vae, base.pipe.text_encoder, base.pipe.tokenizer, base.unet)
-    recipe = ReferenceNetRecipe(pipe, base, shown=base.data, batch=2, readers=1, base_steps=0.0, same=0.5)
+    recipe = ReferenceNetRecipe(
+        pipe, base, shown=base.data, batch=2, readers=1, base_steps=0.0, looking_steps=0.0, same=0.5
+    )
     losses = [recipe.loss(4) for _ in range(2)]
     assert torch.equal(losses[0]["loss"], losses[1]["loss"])
     assert losses[0]["loss"] > losses[0]["error"]
@@ -103,6 +105,27 @@ def test_reference_unet_and_guider_learn_from_a_step(base: BaseRecipe) -> None:
         assert any(p.grad is not None and p.grad.any() for p in module.parameters())
     for module in recipe.modules.values():
         module.zero_grad()
+
+
+def test_looking_teaches_the_reference_unet_alone(base: BaseRecipe) -> None:
+    pipe = make_referencenet(base.pipe.vae, base.pipe.text_encoder, base.pipe.tokenizer, base.unet)
+    recipe = ReferenceNetRecipe(pipe, base, shown=base.data, batch=2, base_steps=0.0, looking_steps=1.0)
+    for head in recipe.modules["describer"].heads:
+        torch.nn.init.normal_(head.weight, std=0.1)  # at zero, where they begin, they ask the writer for nothing yet
+    losses = recipe.loss(1)
+    assert losses["loss"] < losses["description"]
+    losses["loss"].backward()
+    assert any(p.grad is not None and p.grad.any() for p in pipe.reference_unet.parameters())
+    for module in (pipe.unet, pipe.pose_guider):
+        assert not any(p.grad is not None and p.grad.any() for p in module.parameters())
+    for module in recipe.modules.values():
+        module.zero_grad()
+
+
+def test_shares_of_steps_above_one_are_refused(base: BaseRecipe) -> None:
+    pipe = make_referencenet(base.pipe.vae, base.pipe.text_encoder, base.pipe.tokenizer, base.unet)
+    with pytest.raises(ValueError, match=r"base_steps is 0\.9 and looking_steps 0\.2; expected shares"):
+        ReferenceNetRecipe(pipe, base, shown=base.data, base_steps=0.9, looking_steps=0.2)
 
 
 def test_observer_learns_all_its_heads(pictures: PictureSet) -> None:
@@ -138,6 +161,9 @@ def test_everything_is_trained_resumed_and_exported(tmp_path: Path) -> None:
     further = replace(settings, folder=tmp_path / "further", start=tmp_path / "weights", precision="bf16")
     told.clear()
     train(further, tell=told.append)
+    strangers = replace(further, folder=tmp_path / "strangers", characters=3)
+    with pytest.raises(ValueError, match="knows other words than these pictures show"):
+        train(strangers, ["observer"])
     assert told == ["pictures", "referencenet", "observer"]
     export(further, tmp_path / "further" / "weights")
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -36,6 +37,22 @@ class Line:
         return np.full((4, 6, 3), 7, np.uint8)
 
 
+class Wide(Line):
+    """The same with a layer that is wide enough for Muon."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.layer = nn.Linear(64, 64)
+        with torch.no_grad():
+            nn.init.eye_(self.layer.weight)
+            self.layer.bias.zero_()
+        self.modules = {"layer": self.layer}
+
+    def loss(self, step: int) -> dict[str, Tensor]:
+        x = torch.randn(5, 64, generator=step_generator(3, step))
+        return {"loss": (self.layer(x) - x.roll(1, dims=1)).square().mean()}
+
+
 SCHEDULE = Schedule(steps=30, learning_rate=0.05, warmup=5, decay=0.9)
 
 
@@ -50,6 +67,26 @@ def test_resumed_run_is_bit_for_bit_the_unbroken_one(tmp_path: Path) -> None:
     assert states[0] is not None
     assert states[1] is not None
     assert torch.equal(states[0]["modules"]["layer"]["weight"], states[1]["modules"]["layer"]["weight"])
+
+
+def test_resumed_run_with_muon_is_bit_for_bit_the_unbroken_one(tmp_path: Path) -> None:
+    schedule = replace(SCHEDULE, learning_rate=0.01, muon=("layer",))
+    whole, broken, later = Wide(), Wide(), Wide()
+    fit(whole, tmp_path / "whole", schedule, quiet=True)
+    fit(broken, tmp_path / "broken", schedule, quiet=True, stop_after=13)
+    fit(later, tmp_path / "broken", schedule, quiet=True)
+    states = [RunFolder(tmp_path / name).load() for name in ("whole", "broken")]
+    assert states[0] is not None
+    assert states[1] is not None
+    assert set(states[0]["optimizers"]) == {"Muon", "AdamW"}
+    assert torch.equal(states[0]["modules"]["layer"]["weight"], states[1]["modules"]["layer"]["weight"])
+    assert torch.equal(whole.layer.weight, later.layer.weight)
+
+
+def test_state_of_another_optimizer_is_refused(tmp_path: Path) -> None:
+    fit(Wide(), tmp_path, SCHEDULE, quiet=True, stop_after=2)
+    with pytest.raises(ValueError, match="was trained with AdamW, but this stage trains with Muon, AdamW"):
+        fit(Wide(), tmp_path, replace(SCHEDULE, muon=("layer",)), quiet=True)
 
 
 def test_finished_run_is_left_alone_and_gives_its_average(tmp_path: Path) -> None:

@@ -22,7 +22,7 @@ from referencenet.paperdoll.captions import ORDER
 from referencenet.training.correspondence import TOPICS, attention_inputs, caption_loss, part_shares, sheet_loss
 from referencenet.training.data import PictureSet
 from referencenet.training.text import LENGTH, WIDTH, tokenize
-from referencenet.training.trainer import step_generator
+from referencenet.training.trainer import step_generator, step_kind
 from referencenet.training.vae import LATENT_CHANNELS
 
 
@@ -212,7 +212,7 @@ class BaseRecipe:
     def loss(self, step: int) -> dict[str, Tensor]:
         """Mean squared error of v, and where attention missed: on single pictures words, on sheets the other figure."""
         generator = step_generator(self.seed, step)
-        sheets = float(torch.rand((), generator=generator)) < self.sheets
+        sheets = step_kind(self.seed, step) < self.sheets
         batch = (self._sheet_batch if sheets else self._single_batch)(generator).to(self.device)
         latents, parts = batch.latents, batch.parts
         noise = torch.randn(latents.shape, generator=generator).to(self.device)

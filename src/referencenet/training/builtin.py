@@ -39,7 +39,14 @@ STAGES = ("vae", "base", "referencenet", "observer")
 SCHEDULES = {
     "vae": Schedule(steps=1200, learning_rate=1.2e-3, warmup=50, cooldown=0.9, decay=0.995, weight_decay=0.0),
     "base": Schedule(steps=1500, learning_rate=1e-3, warmup=200, cooldown=0.1, decay=0.996),
-    "referencenet": Schedule(steps=16000, learning_rate=1e-3, warmup=80, cooldown=0.6, decay=0.998),
+    "referencenet": Schedule(
+        steps=20000,
+        learning_rate=7e-4,
+        warmup=80,
+        cooldown=0.95,
+        decay=0.998,
+        muon=("unet", "reference_unet", "text_encoder"),
+    ),
     "observer": Schedule(steps=2800, learning_rate=2e-3, warmup=100, cooldown=0.6, decay=0.995),
 }
 """About as the shipped weights were trained, on two CPU cores; the model card tells where they differ."""
@@ -60,8 +67,8 @@ class Settings:
         precision: What is computed in: `fp32`, or `bf16` with weights in single precision.
         workers: Processes that draw.
         quiet: No progress bars.
-        start: Weights as `export` writes them, with which the third stage begins instead of with the second's; the
-            autoencoder is theirs too.
+        start: Weights as `export` writes them, with which the third stage begins instead of with the second's and the
+            observer instead of with nothing; the autoencoder is theirs too.
     """
 
     folder: Path
@@ -217,7 +224,7 @@ def _train_referencenet(settings: Settings) -> None:
         base,
         shown=EncodedSet.of(shown, encode(pipe.vae, shown.pictures), tokenizer),
         batch=_share(settings.batch // 2),
-        base_steps=0.5,
+        base_steps=0.4,
         seed=settings.seed + 1,
         device=settings.device,
     )
@@ -287,8 +294,7 @@ def _train_observer(settings: Settings) -> None:
     vae = _finished_vae(settings, "observer")
     pictures = _draw(settings)
     seen = [aspects_of(Scene.from_seeds(record["character"], record["scene"])) for record in pictures.records]
-    observer: Observer = make_observer(seen)
-    _initialise({"observer": observer}, settings.seed)
+    observer = _first_observer(settings, seen)
     recipe = ObserverRecipe(
         observer,
         pictures,
@@ -301,6 +307,25 @@ def _train_observer(settings: Settings) -> None:
     _fit(settings, "observer", recipe)
     if rank() == 0:
         observer.save_pretrained(settings.result("observer"))
+
+
+def _first_observer(settings: Settings, seen: list[dict[str, str]]) -> Observer:
+    """What the fourth stage begins with.
+
+    Raises:
+        ValueError: If the weights to begin with know other words than these scenes have.
+    """
+    observer = make_observer(seen)
+    if settings.start is None:
+        _initialise({"observer": observer}, settings.seed)
+        return observer
+    begun = Observer.from_pretrained(settings.start / "observer", dtype=torch.float32)
+    if begun.config.aspects != observer.config.aspects:
+        raise ValueError(
+            f"the observer in {settings.start} knows other words than these pictures show, with which it cannot go on; "
+            "train it without --from, or with more characters."
+        )
+    return begun
 
 
 _RUN = {"vae": _train_vae, "base": _train_base, "referencenet": _train_referencenet, "observer": _train_observer}

@@ -36,20 +36,22 @@ def world_size() -> int:
 
 
 def average_gradients(parameters: Sequence[Tensor]) -> None:
-    """Make every process hold the mean of all processes' gradients."""
+    """Make every process hold the mean of all processes' gradients; where none has one, there is none afterwards."""
     if world_size() == 1:
         return
+    present = torch.tensor([float(p.grad is not None) for p in parameters], device=parameters[0].device)
     for parameter in parameters:
         if parameter.grad is None:
             parameter.grad = torch.zeros_like(parameter)
     gradients = [parameter.grad for parameter in parameters if parameter.grad is not None]
-    flat = torch.cat([gradient.flatten() for gradient in gradients])
+    flat = torch.cat([present, *(gradient.flatten() for gradient in gradients)])
     distributed.all_reduce(flat)
-    flat /= world_size()
-    for gradient, part in zip(gradients, flat.split([g.numel() for g in gradients]), strict=True):
-        gradient.copy_(
-            part.view_as(gradient)
-        )  # in place: the fused optimizer wants the gradient in its parameter's layout
+    found, *means = (flat / world_size()).split([len(parameters), *(g.numel() for g in gradients)])
+    for parameter, gradient, mean, share in zip(parameters, gradients, means, found.tolist(), strict=True):
+        if share:  # in place: the fused optimizer wants the gradient in its parameter's layout
+            gradient.copy_(mean.view_as(gradient))
+        else:
+            parameter.grad = None
 
 
 def wait() -> None:

@@ -18,6 +18,7 @@ from torch import Tensor
 from transformers import CLIPTextModel, CLIPTokenizer
 
 from referencenet.links.attach import attach, write
+from referencenet.links.bank import ReferenceBank
 from referencenet.methods.referencenet import ReferenceNetPipeline
 from referencenet.networks.pose_guider import PoseGuider, added_after_first_convolution
 from referencenet.training.base import (
@@ -34,14 +35,18 @@ from referencenet.training.base import (
 )
 from referencenet.training.correspondence import attention_inputs, caption_loss, pair_loss
 from referencenet.training.description import Describer
-from referencenet.training.trainer import step_generator
+from referencenet.training.trainer import step_generator, step_kind
 
 UNREAD = 0.25
 """Share of the rows that read no reference: there words tell who it is, of a figure whose place the pose gives."""
 SPOKEN = 0.9
 """Share of those that are told everything; the others are drawn as guidance's unconditional half is."""
 DESCRIPTION = 0.03
-"""Weight of `description`, what the writer's tokens tell, beside the error."""
+"""Weight of `description` and `understanding`, what tokens of writer and reader tell, beside the error."""
+LOOKING = 0.1
+"""Its weight in steps that do nothing else, where it is averaged over more pictures."""
+LOOKED_AT = 6
+"""How many times more pictures the writer looks at there than where they are read: such a step costs about the same."""
 
 
 def make_referencenet(
@@ -73,6 +78,8 @@ class ReferenceNetRecipe:
         batch: References of a step.
         readers: Pictures that are drawn from each reference; the write pass is shared.
         base_steps: Share of the steps that are the second stage's, in [0, 1].
+        looking_steps: Share of the steps in which the writer describes pictures and nothing is drawn. Drawing shows it
+            few: of a picture that is drawn it sees one for three.
         same: Share of the references that are drawn again themselves.
         seed: Of the run.
         device: Where to train.
@@ -89,6 +96,7 @@ class ReferenceNetRecipe:
         batch: int = 8,
         readers: int = 3,
         base_steps: float = 0.35,
+        looking_steps: float = 0.2,
         same: float = 0.1,
         seed: int = 0,
         device: torch.device | str = "cpu",
@@ -105,16 +113,25 @@ class ReferenceNetRecipe:
         }
         self.data, self.shown = base.data, shown
         self.batch, self.readers, self.seed = batch, readers, seed
-        self.base_steps, self.same = base_steps, same
+        if base_steps + looking_steps > 1.0:
+            raise ValueError(
+                f"base_steps is {base_steps} and looking_steps {looking_steps}; expected shares of at most 1 together."
+            )
+        self.base_steps, self.looking_steps, self.same = base_steps, looking_steps, same
         self.schedule = make_scheduler()
         shots = [record["attributes"]["shot"] for record in self.data.pictures.records]
         self.whole = torch.tensor([shot == "full body" for shot in shots])
 
     def loss(self, step: int) -> dict[str, Tensor]:
-        """Mean squared error of v: of the second stage, or reading another picture; there, all that is taught too."""
-        generator = step_generator(self.seed, step)
-        if float(torch.rand((), generator=generator)) < self.base_steps:
+        """Mean squared error of v: of the second stage, or reading another picture; there, all that is taught too.
+
+        In some steps only what the writer's tokens tell.
+        """
+        kind, generator = step_kind(self.seed, step), step_generator(self.seed, step)
+        if kind < self.base_steps:
             return self.base.loss(step)
+        if kind < self.base_steps + self.looking_steps:
+            return self._looking(generator)
         scenes = self.data.pictures.together(self.batch, 1 + self.readers, generator, self.whole)
         again = torch.rand(self.batch, generator=generator) < self.same
         scenes[:, 1] = torch.where(again, scenes[:, 0], scenes[:, 1])
@@ -131,11 +148,7 @@ class ReferenceNetRecipe:
         target = self.schedule.get_velocity(latents, noise, timestep)  # pyright: ignore[reportArgumentType]
         tokens = torch.cat([self.data.tokens(index, told), self.data.empty[None]]).to(self.device)
         *context, silence = self.pipe.text_encoder(tokens).last_hidden_state.split([rows, 1])
-        bank = write(
-            self.pipe.reference_unet,
-            self.data.latents[references].to(self.device),
-            encoder_hidden_states=silence.expand(self.batch, -1, -1),
-        )
+        bank = self._written(references, silence)
         poses = self._skeletons(index) * ~unposed.view(-1, 1, 1, 1)
         features = self.pipe.pose_guider(poses.to(self.device))
         with attach(self.pipe.unet) as link, link.reading(bank, weights=(~unread).float().tolist()):
@@ -149,10 +162,35 @@ class ReferenceNetRecipe:
         error = weighted_error(predicted, target, figure_weight(wanted, *latents.shape[2:]))
         missed = pair_loss(inputs, bank.hidden, wanted, shown)
         unheard = caption_loss(asked, context[0], wanted, self.data.told_topics(index, told).to(self.device))
-        words, topics = self.data.full[references], self.data.topics[references]
-        untold = self.modules["describer"](bank.hidden, shown, words.to(self.device), topics.to(self.device))
-        loss = error + CORRESPONDENCE * missed + CAPTION * unheard + DESCRIPTION * untold
-        return {"loss": loss, "error": error, "correspondence": missed, "caption": unheard, "description": untold}
+        untold = self._untold(bank.hidden, references)
+        unknown = self._untold({site: hidden for site, (_, hidden) in inputs.items()}, index)
+        taught = CORRESPONDENCE * missed + CAPTION * unheard + DESCRIPTION * (untold + unknown)
+        return {
+            "loss": error + taught,
+            "error": error,
+            "correspondence": missed,
+            "caption": unheard,
+            "description": untold,
+            "understanding": unknown,
+        }
+
+    def _looking(self, generator: torch.Generator) -> dict[str, Tensor]:
+        """What the writer's tokens tell of whole figures."""
+        figures = torch.nonzero(self.whole).flatten()
+        index = figures[torch.randint(len(figures), (LOOKED_AT * self.batch,), generator=generator)]
+        silence = self.pipe.text_encoder(self.data.empty[None].to(self.device)).last_hidden_state
+        untold = self._untold(self._written(index, silence).hidden, index)
+        return {"loss": LOOKING * untold, "description": untold}
+
+    def _written(self, index: Tensor, silence: Tensor) -> ReferenceBank:
+        """What the writer leaves of pictures; `silence` is the empty prompt, (1, tokens, width)."""
+        latents = self.data.latents[index].to(self.device)
+        return write(self.pipe.reference_unet, latents, encoder_hidden_states=silence.expand(len(index), -1, -1))
+
+    def _untold(self, hidden: dict[str, Tensor], index: Tensor) -> Tensor:
+        """How badly tokens of pictures, by site, tell their captions, a scalar."""
+        words, topics = self.data.full[index].to(self.device), self.data.topics[index].to(self.device)
+        return self.modules["describer"](hidden, self.data.parts(index).to(self.device), words, topics)
 
     def sheet(self) -> np.ndarray:
         """Rows: reference, pose, what is drawn, the truth, and what the base model draws of prompts."""

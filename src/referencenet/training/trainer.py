@@ -7,7 +7,7 @@ moment: a resumed run computes bit for bit what an unbroken one computes.
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
@@ -20,6 +20,7 @@ from torch import Tensor, nn
 
 from referencenet.training.average import MovingAverage
 from referencenet.training.checkpoint import RunFolder
+from referencenet.training.muon import Muon, hidden_weights
 from referencenet.training.parallel import average_gradients, rank, world_size
 from referencenet.training.precision import Precision, computing_in
 
@@ -30,12 +31,13 @@ class Schedule:
 
     Attributes:
         steps: Optimizer steps of the whole stage.
-        learning_rate: Of AdamW, after the warm-up.
+        learning_rate: After the warm-up.
         warmup: Steps of linear rise.
         cooldown: Share of the steps, at the end, of linear fall to zero.
         decay: Of the moving average.
-        weight_decay: Of AdamW.
+        weight_decay: Share of the learning rate by which weights shrink in a step.
         clip: Largest norm of a gradient.
+        muon: Names of modules whose `hidden_weights` Muon updates; all else is AdamW's.
     """
 
     steps: int
@@ -45,6 +47,7 @@ class Schedule:
     decay: float = 0.999
     weight_decay: float = 0.01
     clip: float = 1.0
+    muon: tuple[str, ...] = ()
 
     def rate(self, step: int) -> float:
         """Learning rate of a step, counted from 0."""
@@ -79,6 +82,12 @@ def step_generator(seed: int, step: int, device: torch.device | str = "cpu") -> 
     return torch.Generator(device=device).manual_seed((seed * 1_000_003 + step * world_size() + rank()) % 2**63)
 
 
+def step_kind(seed: int, step: int) -> float:
+    """A random number in [0, 1) that is the same in all processes: they wait for each other where steps differ."""
+    apart = 715_827_883  # from the numbers that `step_generator` draws
+    return float(torch.rand((), generator=torch.Generator().manual_seed((seed * 1_000_003 + step + apart) % 2**63)))
+
+
 def fit(
     recipe: Recipe,
     folder: str | Path,
@@ -107,25 +116,25 @@ def fit(
     """
     run = RunFolder(folder)
     parameters = [p for module in recipe.modules.values() for p in module.parameters() if p.requires_grad]
-    optimizer = torch.optim.AdamW(
-        parameters, lr=schedule.learning_rate, betas=(0.9, 0.99), weight_decay=schedule.weight_decay, fused=True
-    )
+    optimizers = _optimizers(recipe, parameters, schedule)
     average = MovingAverage(parameters, schedule.decay)
-    step = _resume(recipe, run, optimizer, average)
+    step = _resume(recipe, run, optimizers, average)
     end = schedule.steps if stop_after is None else min(stop_after, schedule.steps)
     with _bar(quiet or rank() > 0) as bar:
         task = bar.add_task(recipe.name, total=schedule.steps, completed=step, note="")
         began, first = time.monotonic(), step
         while step < end:
-            for group in optimizer.param_groups:
-                group["lr"] = schedule.rate(step)
+            for optimizer in optimizers:
+                for group in optimizer.param_groups:
+                    group["lr"] = schedule.rate(step)
             with computing_in(precision, recipe.modules.values(), recipe.device):
                 losses = recipe.loss(step)
                 losses["loss"].backward()
             average_gradients(parameters)
             norm = nn.utils.clip_grad_norm_(parameters, schedule.clip, error_if_nonfinite=True)
-            optimizer.step()
-            optimizer.zero_grad()
+            for optimizer in optimizers:
+                optimizer.step()
+                optimizer.zero_grad()
             average.update()
             step += 1
             if rank() == 0 and (step % 50 == 0 or step == end):
@@ -135,7 +144,7 @@ def fit(
                 bar.update(task, note=f"loss {record['loss']:.4f}  {seconds:.2f} s/step")
             bar.update(task, completed=step)
             if rank() == 0 and (step % save_every == 0 or step == end):
-                run.save(_state(recipe, optimizer, average, step))
+                run.save(_state(recipe, optimizers, average, step))
             if rank() == 0 and (step % sheet_every == 0 or step == end):
                 with average.applied():
                     _save_sheet(recipe, run, step)
@@ -146,17 +155,35 @@ def fit(
     return step
 
 
-def _state(recipe: Recipe, optimizer: torch.optim.Optimizer, average: MovingAverage, step: int) -> dict[str, object]:
+def _optimizers(recipe: Recipe, parameters: list[nn.Parameter], schedule: Schedule) -> list[torch.optim.Optimizer]:
+    """What updates the parameters, each by one of them."""
+    matrices = hidden_weights(recipe.modules[name] for name in schedule.muon)
+    taken = {id(weight) for weight in matrices}
+    others = [parameter for parameter in parameters if id(parameter) not in taken]
+    settings = {"lr": schedule.learning_rate, "weight_decay": schedule.weight_decay}
+    optimizers: list[torch.optim.Optimizer] = [Muon(matrices, **settings)] if matrices else []
+    if others:
+        optimizers.append(torch.optim.AdamW(others, betas=(0.9, 0.99), fused=True, **settings))
+    return optimizers
+
+
+def _state(
+    recipe: Recipe, optimizers: Sequence[torch.optim.Optimizer], average: MovingAverage, step: int
+) -> dict[str, object]:
     """All that a later process needs to go on."""
-    weights = {name: module.state_dict() for name, module in recipe.modules.items()}
-    return {"step": step, "modules": weights, "optimizer": optimizer.state_dict(), "average": average.state_dict()}
+    return {
+        "step": step,
+        "modules": {name: module.state_dict() for name, module in recipe.modules.items()},
+        "optimizers": {type(optimizer).__name__: optimizer.state_dict() for optimizer in optimizers},
+        "average": average.state_dict(),
+    }
 
 
-def _resume(recipe: Recipe, run: RunFolder, optimizer: torch.optim.Optimizer, average: MovingAverage) -> int:
+def _resume(recipe: Recipe, run: RunFolder, optimizers: Sequence[torch.optim.Optimizer], average: MovingAverage) -> int:
     """Take the folder's state, if there is one.
 
     Raises:
-        ValueError: If the state is of other modules than the recipe's.
+        ValueError: If the state is of other modules than the recipe's, or of other optimizers.
     """
     state = run.load(recipe.device)
     if state is None:
@@ -174,7 +201,14 @@ def _resume(recipe: Recipe, run: RunFolder, optimizer: torch.optim.Optimizer, av
                 f"{run.state_path} holds another layout of {name} than this stage trains ({error}); give another "
                 "folder or remove the file."
             ) from error
-    optimizer.load_state_dict(state["optimizer"])
+    states: dict[str, dict[str, object]] = state.get("optimizers", {})
+    if set(states) != {type(optimizer).__name__ for optimizer in optimizers}:
+        raise ValueError(
+            f"{run.state_path} was trained with {', '.join(sorted(states)) or 'an earlier version'}, but this stage "
+            f"trains with {', '.join(type(o).__name__ for o in optimizers)}; give another folder or remove the file."
+        )
+    for optimizer in optimizers:
+        optimizer.load_state_dict(states[type(optimizer).__name__])
     average.load_state_dict(state["average"])
     return int(state["step"])
 
