@@ -9,7 +9,8 @@ from referencenet.paperdoll.character import Character
 from referencenet.paperdoll.palette import CLOTH
 
 Box = tuple[float, float, float, float]
-_BAND, _CHECK, _GRID = 3.7, 4.7, 5.6
+# In units. A whole figure of 64 pixels has 0.6 pixels a unit: what is finer than this could not be told apart there.
+_BAND, _CHECK, _DOT, _DOTS, _PIN, _PINS = 5.2, 7.0, 2.4, 7.2, 2.6, 7.0
 
 
 def draw_pattern(canvas: Canvas, who: Character, box: Box) -> None:
@@ -24,11 +25,14 @@ def draw_pattern(canvas: Canvas, who: Character, box: Box) -> None:
             f"M{left:.2f} {row * 2 * _BAND + 1.2:.2f}h{right - left:.2f}v{_BAND}h{left - right:.2f}Z" for row in rows
         )
     elif who.pattern == "pinstriped":
-        columns = range(math.floor(left / 4.4), math.ceil(right / 4.4) + 1)
-        d = "".join(f"M{column * 4.4 - 0.9:.2f} {top:.2f}h1.8v{bottom - top:.2f}h-1.8Z" for column in columns)
-    elif who.pattern == "dotted":
+        columns = range(math.floor(left / _PINS), math.ceil(right / _PINS) + 1)
         d = "".join(
-            f"M{x - 1.65:.2f} {y:.2f}a1.65 1.65 0 1 0 3.3 0a1.65 1.65 0 1 0 -3.3 0Z" for x, y in _grid(box, _GRID)
+            f"M{column * _PINS - _PIN / 2:.2f} {top:.2f}h{_PIN}v{bottom - top:.2f}h{-_PIN}Z" for column in columns
+        )
+    elif who.pattern == "dotted":
+        half_turn = f"a{_DOT} {_DOT} 0 1 0"
+        d = "".join(
+            f"M{x - _DOT:.2f} {y:.2f}{half_turn} {2 * _DOT} 0{half_turn} {-2 * _DOT} 0Z" for x, y in _grid(box, _DOTS)
         )
     elif who.pattern == "checked":
         h = _CHECK / 2
@@ -54,10 +58,10 @@ def sleeve_pattern(canvas: Canvas, who: Character, points: list[Point], width: f
     """Let the pattern run along a sleeve."""
     colour, d = CLOTH[who.pattern_colour], polyline(points)
     dashes = {
-        "striped": f'stroke-width="{width:.2f}" stroke-dasharray="3 3.6" stroke-dashoffset="-2.4"',
-        "checked": f'stroke-width="{width * 0.5:.2f}" stroke-dasharray="3.4 3.6"',
-        "dotted": 'stroke-width="3" stroke-dasharray="0.01 5" stroke-linecap="round" stroke-dashoffset="-2"',
-        "pinstriped": 'stroke-width="1.8"',
+        "striped": f'stroke-width="{width:.2f}" stroke-dasharray="4.6 5" stroke-dashoffset="-3"',
+        "checked": f'stroke-width="{width * 0.5:.2f}" stroke-dasharray="5 5"',
+        "dotted": 'stroke-width="4.2" stroke-dasharray="0.01 7.2" stroke-linecap="round" stroke-dashoffset="-3"',
+        "pinstriped": 'stroke-width="2.6"',
     }
     if who.pattern in dashes:
         canvas.paint(f'<path d="{d}" fill="none" stroke="{colour}" {dashes[who.pattern]}/>')

@@ -134,7 +134,7 @@ def _emblem(canvas: Canvas, figure: Figure, length: float) -> None:
     who = figure.scene.character
     sine, cosine = figure.facing
     colour = CLOTH[who.emblem_colour]
-    x, size = sine * figure.body.waist * 0.78, 6.0 * figure.body.shoulder**0.3 / 2
+    x, size = sine * figure.body.waist * 0.78, 8.0 * figure.body.shoulder**0.3 / 2
     canvas.paint(
         f'<path d="{emblem_path(who.emblem)}" fill="{colour}" stroke="{outline(colour)}" '
         f'stroke-width="{0.9 / size:.3f}" stroke-linejoin="round" transform="translate({x:.2f} {length * 0.46:.2f}) '

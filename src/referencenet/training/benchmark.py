@@ -33,7 +33,7 @@ from referencenet.training.vae import reconstruct
 
 LINKS: dict[str, list[str]] = {"attention": ["attention"], "adain": ["adain"], "both": ["attention", "adain"]}
 STEPS = 20
-GUIDANCE = 5.0
+GUIDANCE = 3.0
 """Of the base model, with and without links."""
 STYLE_FIDELITY = 1.0
 """The unconditional half sees no reference, so that guidance pushes towards it."""
