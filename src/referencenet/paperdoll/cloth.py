@@ -61,7 +61,7 @@ def sleeve_pattern(canvas: Canvas, who: Character, points: list[Point], width: f
         "striped": f'stroke-width="{width:.2f}" stroke-dasharray="4.6 5" stroke-dashoffset="-3"',
         "checked": f'stroke-width="{width * 0.5:.2f}" stroke-dasharray="5 5"',
         "dotted": 'stroke-width="4.2" stroke-dasharray="0.01 7.2" stroke-linecap="round" stroke-dashoffset="-3"',
-        "pinstriped": 'stroke-width="2.6"',
+        "pinstriped": f'stroke-width="{_PIN}"',
     }
     if who.pattern in dashes:
         canvas.paint(f'<path d="{d}" fill="none" stroke="{colour}" {dashes[who.pattern]}/>')
