@@ -49,3 +49,21 @@ def test_addition_is_taken_away_again_after_an_exception() -> None:
         model.conv_in(torch.rand(1, 5, 4, 4))
     assert torch.equal(model.conv_in(x), before)
     assert not model.conv_in._forward_hooks
+
+
+@pytest.mark.parametrize(("height", "width"), [(16, 16), (16, 24), (20, 12)])
+def test_context_sees_the_whole_picture(height: int, width: int) -> None:
+    guider = PoseGuider(conditioning_embedding_channels=6, block_out_channels=(4, 6), context_channels=8)
+    picture = torch.rand(2, 3, height, width)
+    assert guider(picture).shape == (2, 6, height // 2, width // 2)
+    changed = picture.clone()
+    changed[:, :, :2, :2] = 0
+    assert (guider(picture) != guider(changed))[:, :, -1, -1].any()  # the other corner knows
+
+
+def test_context_survives_its_folder_and_is_not_there_unasked(tmp_path: Path) -> None:
+    guider = PoseGuider(block_out_channels=(4, 6), context_channels=8)
+    guider.save_pretrained(tmp_path)
+    picture = torch.rand(1, 3, 8, 8)
+    assert torch.equal(PoseGuider.from_pretrained(tmp_path)(picture), guider(picture))
+    assert not [name for name in PoseGuider().state_dict() if "context" in name]

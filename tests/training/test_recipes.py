@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import shutil
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import torch
+from torch import nn
 from transformers import CLIPTextModel
 
-from referencenet.builtin.load import load, load_observer
+from referencenet.builtin.load import WEIGHTS, load, load_observer
+from referencenet.networks.pose_guider import PoseContext, PoseGuider
 from referencenet.paperdoll.scene import Scene
 from referencenet.training.base import BaseRecipe, EncodedSet, make_unet
 from referencenet.training.builtin import Settings, export, train
@@ -151,7 +154,7 @@ def test_everything_is_trained_resumed_and_exported(tmp_path: Path) -> None:
         train(settings, ["base"])
     told: list[str] = []
     train(settings, tell=told.append)
-    assert told == ["pictures", "vae", "base", "referencenet", "observer"]
+    assert told == ["pictures", "vae", "base", "guider", "referencenet", "observer"]
     train(settings)
     assert export(settings, tmp_path / "weights") < 25
     assert not [path for path in (tmp_path / "weights").rglob("*.json") if str(tmp_path) in path.read_text()]
@@ -166,6 +169,28 @@ def test_everything_is_trained_resumed_and_exported(tmp_path: Path) -> None:
         train(strangers, ["observer"])
     assert told == ["pictures", "referencenet", "observer"]
     export(further, tmp_path / "further" / "weights")
+
+
+@pytest.mark.slow
+def test_weights_without_a_context_get_one(tmp_path: Path) -> None:
+    weights = tmp_path / "weights"
+    shutil.copytree(WEIGHTS, weights)
+    guider = PoseGuider(conditioning_embedding_channels=64)
+    nn.init.normal_(guider.conv_out.weight)
+    guider.save_pretrained(weights / "referencenet" / "pose_guider")
+    settings = Settings(
+        folder=tmp_path, characters=4, scenes=9, batch=4, stretch=1e-9, workers=1, quiet=True, start=weights
+    )
+    with pytest.raises(FileNotFoundError, match="needs the stage guider"):
+        train(settings, ["referencenet"])
+    train(settings, ["guider"])
+    fitted = PoseContext.from_pretrained(settings.result("guider"))
+    train(settings, ["referencenet"])
+    trained = PoseGuider.from_pretrained(settings.result("referencenet") / "pose_guider")
+    for name, value in fitted.state_dict().items():
+        assert torch.equal(trained.context.state_dict()[name], value)
+    for name, value in guider.state_dict().items():
+        torch.testing.assert_close(trained.state_dict()[name], value, atol=0.01, rtol=0.0)
 
 
 def test_unknown_stage_is_refused(tmp_path: Path) -> None:

@@ -41,7 +41,7 @@ def builtin(
     workers: Annotated[int, typer.Option(min=1, help="Processes that draw.")] = 2,
     seed: Annotated[int, typer.Option(min=0, help="Of everything.")] = 0,
 ) -> None:
-    """Draw the pictures and train every stage: autoencoder, text to picture, pose ReferenceNet, observer.
+    """Draw the pictures and train every stage: autoencoder, text to picture, pose guider, ReferenceNet, observer.
 
     The same command goes on where it was stopped, and computes what an unbroken run computes. Sample sheets lie in the
     run's folder. Two CPU cores need some hours; `--device cuda --stretch 10` is better and shorter.

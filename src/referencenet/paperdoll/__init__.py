@@ -2,6 +2,7 @@
 
 from referencenet.paperdoll.captions import attributes, caption
 from referencenet.paperdoll.character import Character, split
+from referencenet.paperdoll.cloth_maps import CLOTHS, cloth_maps
 from referencenet.paperdoll.film import Film, between, dance, talk
 from referencenet.paperdoll.landmarks import expression_mask, face_box, landmarks
 from referencenet.paperdoll.layouts import write_dataset
@@ -25,6 +26,7 @@ from referencenet.paperdoll.tryon import agnostic, agnostic_mask, flat_lay, flat
 from referencenet.paperdoll.voice import mouth_track, speech
 
 __all__ = [
+    "CLOTHS",
     "PARTS",
     "Background",
     "Camera",
@@ -38,6 +40,7 @@ __all__ = [
     "attributes",
     "between",
     "caption",
+    "cloth_maps",
     "dance",
     "dense_map",
     "dense_picture",

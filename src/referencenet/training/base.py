@@ -19,7 +19,14 @@ from torch import Tensor
 from transformers import CLIPTextModel, CLIPTokenizer
 
 from referencenet.paperdoll.captions import ORDER
-from referencenet.training.correspondence import TOPICS, attention_inputs, caption_loss, part_shares, sheet_loss
+from referencenet.training.correspondence import (
+    GROUPS,
+    TOPICS,
+    attention_inputs,
+    caption_loss,
+    part_shares,
+    sheet_loss,
+)
 from referencenet.training.data import PictureSet
 from referencenet.training.text import LENGTH, WIDTH, tokenize
 from referencenet.training.trainer import step_generator, step_kind
@@ -129,14 +136,17 @@ CAPTION = 0.1
 """Weight of `caption`, attention on words; smaller, since one head may well look at the whole sentence."""
 MOSTLY_SILENT = (0.2, 0.5, 0.3)
 """Shares of captions that tell nothing, all but who, and all, where another picture can tell who."""
-FIGURE = 3.0
-"""How many times more a latent of the figure counts than one of the background."""
+FIGURE, GARMENT = 3.0, 6.0
+"""How many times more a latent of the figure, or of its upper garment, counts than one of the background: patterns and
+emblems are a fortieth of a picture."""
+_UPPER = GROUPS.index(("upper garment",))
 
 
 def figure_weight(parts: Tensor, height: int, width: int) -> Tensor:
-    """Weights of latents in the loss, (b, 1, height, width) in [1, FIGURE], from parts (b, H, W)."""
-    shown = part_shares(parts, height, width).sum(dim=2)
-    return (1.0 + (FIGURE - 1.0) * shown).view(-1, 1, height, width)
+    """Weights of latents in the loss, (b, 1, height, width) in [1, GARMENT], from parts (b, H, W)."""
+    shares = part_shares(parts, height, width)
+    weight = 1.0 + (FIGURE - 1.0) * shares.sum(dim=2) + (GARMENT - FIGURE) * shares[..., _UPPER]
+    return weight.view(-1, 1, height, width)
 
 
 def weighted_error(predicted: Tensor, target: Tensor, weight: Tensor) -> Tensor:

@@ -1,8 +1,8 @@
 """Training the built-in model from nothing: `refnet train builtin`.
 
-Stages, each in a folder of its own and each resumable: pictures, vae, base, referencenet, observer; then `export`
-writes what the package ships. Every stage is skipped as soon as its schedule is done, so the same command goes on
-where it stopped.
+Stages, each in a folder of its own and each resumable: pictures, vae, base, guider, referencenet, observer; then
+`export` writes what the package ships. Every stage is skipped as soon as its schedule is done, so the same command goes
+on where it stopped.
 """
 
 from __future__ import annotations
@@ -22,9 +22,11 @@ from transformers import CLIPTextModel, CLIPTokenizer
 from referencenet.builtin.load import load
 from referencenet.methods.referencenet import ReferenceNetPipeline
 from referencenet.networks.observer import Observer
+from referencenet.networks.pose_guider import PoseContext, PoseGuider
 from referencenet.paperdoll.scene import Scene
 from referencenet.training.base import BaseRecipe, EncodedSet, make_pipeline, make_unet
 from referencenet.training.data import PictureSet, draw_set
+from referencenet.training.guider import CONTEXT, GuiderRecipe, draw_maps
 from referencenet.training.observer import ObserverRecipe, aspects_of, make_observer
 from referencenet.training.parallel import join, leave, rank, wait, world_size
 from referencenet.training.pose_referencenet import ReferenceNetRecipe, make_referencenet
@@ -34,11 +36,12 @@ from referencenet.training.trainer import Recipe, Schedule, fit
 from referencenet.training.vae import VaeRecipe, encode, make_vae, measure_scale, reconstruct
 from referencenet.training.widen import widen
 
-STAGES = ("vae", "base", "referencenet", "observer")
+STAGES = ("vae", "base", "guider", "referencenet", "observer")
 
 SCHEDULES = {
     "vae": Schedule(steps=1200, learning_rate=1.2e-3, warmup=50, cooldown=0.9, decay=0.995, weight_decay=0.0),
     "base": Schedule(steps=1500, learning_rate=1e-3, warmup=200, cooldown=0.1, decay=0.996),
+    "guider": Schedule(steps=1000, learning_rate=2e-3, warmup=50, cooldown=0.9, decay=0.99),
     "referencenet": Schedule(
         steps=20000,
         learning_rate=7e-4,
@@ -67,8 +70,8 @@ class Settings:
         precision: What is computed in: `fp32`, or `bf16` with weights in single precision.
         workers: Processes that draw.
         quiet: No progress bars.
-        start: Weights as `export` writes them, with which the third stage begins instead of with the second's and the
-            observer instead of with nothing; the autoencoder is theirs too.
+        start: Weights as `export` writes them, with which the ReferenceNet begins instead of with the base's and the
+            observer instead of with nothing; the autoencoder is theirs too, and the guider's context if they have one.
     """
 
     folder: Path
@@ -115,7 +118,7 @@ def train(settings: Settings, stages: Sequence[str] = STAGES, *, tell: Callable[
             _draw(settings)
         wait()
         for stage in STAGES:
-            if stage in stages and not (settings.start and stage in ("vae", "base")):
+            if stage in stages and not _is_given(settings, stage):
                 tell(stage)
                 _RUN[stage](settings)
                 wait()
@@ -183,6 +186,14 @@ def _fit(settings: Settings, stage: str, recipe: Recipe) -> None:
     fit(recipe, folder, schedule, precision=settings.precision, quiet=settings.quiet)
 
 
+def _is_given(settings: Settings, stage: str) -> bool:
+    """Whether the weights to begin with make a stage needless."""
+    if settings.start is None or stage not in ("vae", "base", "guider"):
+        return False
+    guider = settings.start / "referencenet" / "pose_guider"
+    return stage != "guider" or bool(PoseGuider.load_config(guider).get("context_channels", 0))
+
+
 def _train_vae(settings: Settings) -> None:
     vae, pictures = make_vae(), _draw(settings).pictures
     _initialise({"vae": vae}, settings.seed)
@@ -203,6 +214,24 @@ def _train_base(settings: Settings) -> None:
     _fit(settings, "base", recipe)
     if rank() == 0:
         recipe.pipe.save_pretrained(settings.result("base"))
+
+
+def _train_guider(settings: Settings) -> None:
+    pictures = _draw(settings)
+    context = PoseContext(channels=CONTEXT)
+    _initialise({"context": context}, settings.seed)
+    path = settings.folder / "pictures" / "cloth.npy"
+    if rank() == 0:
+        draw_maps(path, pictures, workers=settings.workers)
+    wait()
+    index, maps = draw_maps(path, pictures)
+    skeletons = pictures.skeletons[index.numpy()]
+    recipe = GuiderRecipe(
+        context, skeletons, maps, batch=_share(3 * settings.batch), seed=settings.seed, device=settings.device
+    )
+    _fit(settings, "guider", recipe)
+    if rank() == 0:
+        context.save_pretrained(settings.result("guider"))
 
 
 def _train_referencenet(settings: Settings) -> None:
@@ -236,14 +265,31 @@ def _train_referencenet(settings: Settings) -> None:
 def _first_referencenet(settings: Settings) -> ReferenceNetPipeline:
     """What the third stage begins with."""
     if settings.start is not None:
-        return _widened(load("referencenet", folder=settings.start), settings.seed)
+        pipe = load("referencenet", folder=settings.start)
+        if pipe.pose_guider.context is None:
+            pipe.register_modules(pose_guider=_with_context(pipe.pose_guider, _finished_context(settings)))
+        return _widened(pipe, settings.seed)
     base = _finished(settings, "base", "referencenet")
     tokenizer = CLIPTokenizer.from_pretrained(base / "tokenizer")
     unet = UNet2DConditionModel.from_pretrained(base, subfolder="unet")
     text_encoder = CLIPTextModel.from_pretrained(base / "text_encoder")
     pipe = make_referencenet(_finished_vae(settings, "referencenet"), text_encoder, tokenizer, unet)
     _initialise({"pose_guider": pipe.pose_guider}, settings.seed, keep_zeros=True)
+    pipe.pose_guider.context.load_state_dict(_finished_context(settings).state_dict())
     return pipe
+
+
+def _finished_context(settings: Settings) -> PoseContext:
+    """What the stage before taught."""
+    return PoseContext.from_pretrained(_finished(settings, "guider", "referencenet"))
+
+
+def _with_context(guider: PoseGuider, context: PoseContext) -> PoseGuider:
+    """The same, and a context that the denoiser does not know yet."""
+    joined = PoseGuider.from_config(guider.config, context_channels=context.config.channels)
+    known = {**guider.state_dict(), **{f"context.{name}": value for name, value in context.state_dict().items()}}
+    joined.load_state_dict({**joined.state_dict(), **known})
+    return joined
 
 
 def _widened(pipe: ReferenceNetPipeline, seed: int) -> ReferenceNetPipeline:
@@ -328,7 +374,13 @@ def _first_observer(settings: Settings, seen: list[dict[str, str]]) -> Observer:
     return begun
 
 
-_RUN = {"vae": _train_vae, "base": _train_base, "referencenet": _train_referencenet, "observer": _train_observer}
+_RUN = {
+    "vae": _train_vae,
+    "base": _train_base,
+    "guider": _train_guider,
+    "referencenet": _train_referencenet,
+    "observer": _train_observer,
+}
 
 
 def _share(batch: int) -> int:

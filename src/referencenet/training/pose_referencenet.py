@@ -3,8 +3,9 @@
 As Animate Anyone's first stage, but with one denoiser for both: the base model's UNet. Most steps teach it to read
 what the reference UNet writes and to follow the pose; the others are the second stage's, single pictures and sheets.
 Drawing is learned once, and a third of the weights need not be shipped. The reference UNet starts as a copy; the
-pose guider starts at zero. Some rows read nothing and are mostly told everything in words, a tenth has no pose, and
-some have no prompt, so that guidance has something to move away from.
+pose guider's convolutions start at zero, and its context, which was taught before, stays as it is. Some rows read
+nothing and are mostly told everything in words, a tenth has no pose, and some have no prompt, so that guidance has
+something to move away from.
 """
 
 from __future__ import annotations
@@ -35,6 +36,7 @@ from referencenet.training.base import (
 )
 from referencenet.training.correspondence import attention_inputs, caption_loss, pair_loss
 from referencenet.training.description import Describer
+from referencenet.training.guider import CONTEXT
 from referencenet.training.trainer import step_generator, step_kind
 
 UNREAD = 0.25
@@ -52,7 +54,7 @@ LOOKED_AT = 6
 def make_referencenet(
     vae: AutoencoderKL, text_encoder: CLIPTextModel, tokenizer: CLIPTokenizer, base: UNet2DConditionModel
 ) -> ReferenceNetPipeline:
-    """A pose ReferenceNet that has learned nothing yet: the base UNet, a copy of it, and a guider that gives zero."""
+    """A pose ReferenceNet that has learned nothing yet: the base UNet, a copy of it, and a guider."""
     pipe = ReferenceNetPipeline(
         vae=vae,
         text_encoder=text_encoder,
@@ -60,7 +62,10 @@ def make_referencenet(
         unet=base,
         reference_unet=copy.deepcopy(base),
         scheduler=make_scheduler(),
-        pose_guider=PoseGuider(conditioning_embedding_channels=base.config.block_out_channels[0]),
+        pose_guider=PoseGuider(
+            conditioning_embedding_channels=base.config.block_out_channels[0],
+            context_channels=CONTEXT,
+        ),
     )
     pipe.set_progress_bar_config(disable=True)
     return pipe
@@ -104,6 +109,8 @@ class ReferenceNetRecipe:
         self.device = torch.device(device)
         self.pipe, self.base = pipe.to(self.device), base
         pipe.reference_unet.to(memory_format=torch.channels_last)
+        if pipe.pose_guider.context is not None:
+            pipe.pose_guider.context.requires_grad_(False).to(memory_format=torch.channels_last)
         self.modules = {
             "unet": pipe.unet,
             "text_encoder": pipe.text_encoder,
