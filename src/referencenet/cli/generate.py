@@ -112,7 +112,7 @@ def generate(
 ) -> None:  # fmt: skip
     """Draw pictures that refer to pictures.
 
-    Try: `refnet generate -r hero.png -p "waving, plain blue background" --out out`
+    Try: `refnet generate -r hero.png -p "full body, waving, facing front, smiling, plain blue background" --out out`
     """
     chosen = Settings(
         prompt=prompt,
