@@ -189,6 +189,12 @@ def test_weights_without_a_context_get_one(tmp_path: Path) -> None:
     trained = PoseGuider.from_pretrained(settings.result("referencenet") / "pose_guider")
     for name, value in fitted.state_dict().items():
         assert torch.equal(trained.context.state_dict()[name], value)
+    again = replace(settings, folder=tmp_path / "again")
+    for part in ("pictures", "results/guider"):
+        shutil.copytree(settings.folder / part, again.folder / part)
+    train(again, ["referencenet"])
+    repeated = PoseGuider.from_pretrained(again.result("referencenet") / "pose_guider")
+    assert torch.equal(trained.context_out.weight, repeated.context_out.weight)  # the seed tells all first weights
     for name, value in guider.state_dict().items():
         torch.testing.assert_close(trained.state_dict()[name], value, atol=0.01, rtol=0.0)
 

@@ -20,6 +20,7 @@ from torch import nn
 from transformers import CLIPTextModel, CLIPTokenizer
 
 from referencenet.builtin.load import load
+from referencenet.media.files import written_whole
 from referencenet.methods.referencenet import ReferenceNetPipeline
 from referencenet.networks.observer import Observer
 from referencenet.networks.pose_guider import PoseContext, PoseGuider
@@ -188,10 +189,12 @@ def _fit(settings: Settings, stage: str, recipe: Recipe) -> None:
 
 def _is_given(settings: Settings, stage: str) -> bool:
     """Whether the weights to begin with make a stage needless."""
-    if settings.start is None or stage not in ("vae", "base", "guider"):
+    if settings.start is None:
         return False
-    guider = settings.start / "referencenet" / "pose_guider"
-    return stage != "guider" or bool(PoseGuider.load_config(guider).get("context_channels", 0))
+    if stage == "guider":
+        guider = settings.start / "referencenet" / "pose_guider"
+        return bool(PoseGuider.load_config(guider).get("context_channels", 0))
+    return stage in ("vae", "base")
 
 
 def _train_vae(settings: Settings) -> None:
@@ -263,11 +266,12 @@ def _train_referencenet(settings: Settings) -> None:
 
 
 def _first_referencenet(settings: Settings) -> ReferenceNetPipeline:
-    """What the third stage begins with."""
+    """What the ReferenceNet begins with."""
     if settings.start is not None:
         pipe = load("referencenet", folder=settings.start)
         if pipe.pose_guider.context is None:
-            pipe.register_modules(pose_guider=_with_context(pipe.pose_guider, _finished_context(settings)))
+            guider = _with_context(pipe.pose_guider, _finished_context(settings), settings.seed)
+            pipe.register_modules(pose_guider=guider)
         return _widened(pipe, settings.seed)
     base = _finished(settings, "base", "referencenet")
     tokenizer = CLIPTokenizer.from_pretrained(base / "tokenizer")
@@ -284,11 +288,13 @@ def _finished_context(settings: Settings) -> PoseContext:
     return PoseContext.from_pretrained(_finished(settings, "guider", "referencenet"))
 
 
-def _with_context(guider: PoseGuider, context: PoseContext) -> PoseGuider:
+def _with_context(guider: PoseGuider, context: PoseContext, seed: int) -> PoseGuider:
     """The same, and a context that the denoiser does not know yet."""
     joined = PoseGuider.from_config(guider.config, context_channels=context.config.channels)
-    known = {**guider.state_dict(), **{f"context.{name}": value for name, value in context.state_dict().items()}}
-    joined.load_state_dict({**joined.state_dict(), **known})
+    generator = torch.Generator().manual_seed(seed)  # the same in all processes
+    nn.init.kaiming_uniform_(joined.context_out.weight, a=5**0.5, generator=generator)
+    joined.context.load_state_dict(context.state_dict())
+    joined.load_state_dict({**joined.state_dict(), **guider.state_dict()})
     return joined
 
 
@@ -356,7 +362,7 @@ def _train_observer(settings: Settings) -> None:
 
 
 def _first_observer(settings: Settings, seen: list[dict[str, str]]) -> Observer:
-    """What the fourth stage begins with.
+    """What the observer begins with.
 
     Raises:
         ValueError: If the weights to begin with know other words than these scenes have.
@@ -392,7 +398,8 @@ def _latents(settings: Settings, vae: AutoencoderKL, pictures: PictureSet) -> to
     """The set's latents, encoded once: (count, 4, 32, 32)."""
     path = settings.folder / "pictures" / "latents.npy"
     if rank() == 0 and not (path.is_file() and len(np.load(path, mmap_mode="r")) == len(pictures)):
-        np.save(path, encode(vae, pictures.pictures).numpy())
+        with written_whole(path) as temporary, temporary.open("wb") as file:
+            np.save(file, encode(vae, pictures.pictures).numpy())
     wait()
     return torch.from_numpy(np.load(path))
 

@@ -82,6 +82,11 @@ class PictureSet:
     def __len__(self) -> int:
         return len(self.records)
 
+    @property
+    def whole(self) -> Tensor:
+        """(count,) bool, which pictures show whole figures."""
+        return torch.tensor([record["attributes"]["shot"] == "full body" for record in self.records])
+
     def together(self, number: int, size: int, generator: torch.Generator, allowed: Tensor | None = None) -> Tensor:
         """Different pictures of one character each: (number, size) indices, a row per character.
 
@@ -194,6 +199,11 @@ def _draw_chunk(job: tuple[list[int], int, int, int]) -> Chunk:
 def to_tensors(pictures: np.ndarray) -> Tensor:
     """(count, height, width, 3) uint8 to (count, 3, height, width) float32 in [-1, 1]."""
     return torch.from_numpy(np.array(pictures)).permute(0, 3, 1, 2).float().div(127.5).sub(1)
+
+
+def skeletons_to_tensors(skeletons: np.ndarray) -> Tensor:
+    """(count, height, width, 3) uint8 to (count, 3, height, width) float32 in [0, 1]."""
+    return torch.from_numpy(skeletons).permute(0, 3, 1, 2).float() / 255
 
 
 def tensors_to_pictures(tensors: Tensor) -> np.ndarray:

@@ -1,4 +1,4 @@
-"""The pose guider's context, taught before the ReferenceNet: where on a figure in this pose patterns and emblems lie.
+"""Third stage: the pose guider's context learns where on a figure in this pose patterns and emblems lie.
 
 The denoiser must draw a chessboard on a trunk of which a skeleton alone tells the place, and the error of noisy
 pictures teaches that late, if at all. Paperdoll knows where a pattern would lie whatever a character wears, so a small
@@ -16,10 +16,11 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from referencenet.media.files import written_whole
 from referencenet.networks.pose_guider import PoseContext
 from referencenet.paperdoll.cloth_maps import CLOTHS, cloth_maps
 from referencenet.paperdoll.scene import Scene
-from referencenet.training.data import PictureSet
+from referencenet.training.data import PictureSet, skeletons_to_tensors
 from referencenet.training.trainer import step_generator
 
 CONTEXT = 32
@@ -47,16 +48,14 @@ def draw_maps(path: Path, pictures: PictureSet, *, workers: int = 2) -> tuple[Te
         jobs = [(record["character"], record["scene"], size) for record in records]
         with ProcessPoolExecutor(workers) as pool:
             maps = np.stack(list(pool.map(_halved_maps, jobs, chunksize=16)))
-        whole = path.with_name("unfinished-" + path.name)
-        np.save(whole, maps)
-        whole.replace(path)
+        with written_whole(path) as temporary, temporary.open("wb") as file:
+            np.save(file, maps)
     return index, torch.from_numpy(np.load(path))
 
 
 def _first_whole(pictures: PictureSet) -> Tensor:
     """The first whole figure of every character that has one, (n,)."""
-    whole = [record["attributes"]["shot"] == "full body" for record in pictures.records]
-    table = torch.tensor(whole).view(-1, pictures.scenes)
+    table = pictures.whole.view(-1, pictures.scenes)
     some = torch.nonzero(table.any(dim=1)).flatten()
     return some * pictures.scenes + table[some].int().argmax(dim=1)
 
@@ -105,7 +104,7 @@ class GuiderRecipe:
     def loss(self, step: int) -> dict[str, Tensor]:
         """Mean squared error of the maps, weighted, and the share of their variation on cloth that is not explained."""
         index = torch.randint(len(self.maps), (self.batch,), generator=step_generator(self.seed, step))
-        poses = torch.from_numpy(self.skeletons[index.numpy()]).permute(0, 3, 1, 2).float().div(255).to(self.device)
+        poses = skeletons_to_tensors(self.skeletons[index.numpy()]).to(self.device)
         wanted = self.maps[index].float().div(255).to(self.device)
         error = (self.modules["heads"](self.context(poses)).float() - wanted).square()
         cloth = (wanted.amax(dim=1, keepdim=True) > 0.05).float()
@@ -116,9 +115,9 @@ class GuiderRecipe:
 
     def sheet(self) -> np.ndarray:
         """Rows: skeleton, the maps of stripes and checks as they are, and as they are told."""
-        poses = torch.from_numpy(self.skeletons[:8].copy())
-        told = self.modules["heads"](self.context(poses.permute(0, 3, 1, 2).float().div(255).to(self.device)))
-        rows = [poses]
+        poses = self.skeletons[:8]
+        told = self.modules["heads"](self.context(skeletons_to_tensors(poses).to(self.device)))
+        rows = [torch.from_numpy(poses)]
         for maps in (self.maps[:8].float().div(255), told.float().cpu().clamp(0, 1)):
             for which in (CLOTHS.index(("striped", "none")), CLOTHS.index(("checked", "none"))):
                 shown = F.interpolate(maps[:, which, None], poses.shape[1:3]).mul(255).round().byte()

@@ -1,4 +1,4 @@
-"""Fourth stage: the observer that scores the others, on sharp, blurred and autoencoded pictures.
+"""Fifth stage: the observer that scores the others, on sharp, blurred and autoencoded pictures.
 
 Identity is learned by contrast (Khosla et al., 2020): two pictures of one character against those of all others in
 the batch. Key points and the vocabulary's aspects are learned beside it, from the truth that paperdoll knows.

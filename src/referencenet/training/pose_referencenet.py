@@ -1,4 +1,4 @@
-"""Third stage: the pose ReferenceNet, on pairs of one character in two scenes, while the base model goes on learning.
+"""Fourth stage: the pose ReferenceNet, on pairs of one character in two scenes, while the base model goes on learning.
 
 As Animate Anyone's first stage, but with one denoiser for both: the base model's UNet. Most steps teach it to read
 what the reference UNet writes and to follow the pose; the others are the second stage's, single pictures and sheets.
@@ -35,6 +35,7 @@ from referencenet.training.base import (
     weighted_error,
 )
 from referencenet.training.correspondence import attention_inputs, caption_loss, pair_loss
+from referencenet.training.data import skeletons_to_tensors
 from referencenet.training.description import Describer
 from referencenet.training.guider import CONTEXT
 from referencenet.training.trainer import step_generator, step_kind
@@ -63,8 +64,7 @@ def make_referencenet(
         reference_unet=copy.deepcopy(base),
         scheduler=make_scheduler(),
         pose_guider=PoseGuider(
-            conditioning_embedding_channels=base.config.block_out_channels[0],
-            context_channels=CONTEXT,
+            conditioning_embedding_channels=base.config.block_out_channels[0], context_channels=CONTEXT
         ),
     )
     pipe.set_progress_bar_config(disable=True)
@@ -126,8 +126,8 @@ class ReferenceNetRecipe:
             )
         self.base_steps, self.looking_steps, self.same = base_steps, looking_steps, same
         self.schedule = make_scheduler()
-        shots = [record["attributes"]["shot"] for record in self.data.pictures.records]
-        self.whole = torch.tensor([shot == "full body" for shot in shots])
+        self.whole = self.data.pictures.whole
+        self.figures = torch.nonzero(self.whole).flatten()
 
     def loss(self, step: int) -> dict[str, Tensor]:
         """Mean squared error of v: of the second stage, or reading another picture; there, all that is taught too.
@@ -183,8 +183,7 @@ class ReferenceNetRecipe:
 
     def _looking(self, generator: torch.Generator) -> dict[str, Tensor]:
         """What the writer's tokens tell of whole figures."""
-        figures = torch.nonzero(self.whole).flatten()
-        index = figures[torch.randint(len(figures), (LOOKED_AT * self.batch,), generator=generator)]
+        index = self.figures[torch.randint(len(self.figures), (LOOKED_AT * self.batch,), generator=generator)]
         silence = self.pipe.text_encoder(self.data.empty[None].to(self.device)).last_hidden_state
         untold = self._untold(self._written(index, silence).hidden, index)
         return {"loss": LOOKING * untold, "description": untold}
@@ -215,5 +214,4 @@ class ReferenceNetRecipe:
 
     def _skeletons(self, index: Tensor) -> Tensor:
         """(batch, 3, height, width) in [0, 1]."""
-        pictures = torch.from_numpy(self.data.pictures.skeletons[index.numpy()])
-        return pictures.permute(0, 3, 1, 2).float() / 255
+        return skeletons_to_tensors(self.data.pictures.skeletons[index.numpy()])
