@@ -13,14 +13,15 @@ from transformers import CLIPTextModel
 
 from referencenet.builtin.load import WEIGHTS, load, load_observer
 from referencenet.networks.pose_guider import PoseContext, PoseGuider
+from referencenet.paperdoll.captions import IDENTITY, ORDER
 from referencenet.paperdoll.scene import Scene
-from referencenet.training.base import BaseRecipe, EncodedSet, make_unet
+from referencenet.training.base import EVERYTHING, BaseRecipe, EncodedSet, draw_told, make_unet
 from referencenet.training.builtin import Settings, export, train
 from referencenet.training.correspondence import TOPICS
 from referencenet.training.data import PictureSet, draw_set
 from referencenet.training.observer import ObserverRecipe, aspects_of, make_observer
 from referencenet.training.pose_referencenet import ReferenceNetRecipe, make_referencenet
-from referencenet.training.text import make_text_encoder, make_tokenizer
+from referencenet.training.text import make_text_encoder, make_tokenizer, tokenize
 from referencenet.training.trainer import step_generator
 from referencenet.training.vae import VaeRecipe, encode, make_vae, measure_scale
 
@@ -57,33 +58,67 @@ def test_sheet_shows_one_character_twice_and_teaches_the_told_figure(base: BaseR
         assert torch.equal(shares, torch.where(silent, 1.0, 0.5))
 
 
-def test_captions_are_told_as_asked(base: BaseRecipe) -> None:
-    tokens = base.data.tokens(torch.tensor([3, 4, 5]), torch.tensor([0, 1, 2]))
-    assert torch.equal(tokens[0], base.data.empty)
-    assert torch.equal(tokens[1], base.data.plain[4])
-    assert torch.equal(tokens[2], base.data.full[5])
+def _caption(base: BaseRecipe, tokens: torch.Tensor) -> str:
+    """What tokens say, written as captions are."""
+    text = base.pipe.tokenizer.decode(tokens, skip_special_tokens=True).strip()
+    return text.replace(" - ", "-").replace(" ,", ",")
+
+
+def test_captions_tell_what_is_asked_in_the_order_that_is_asked(base: BaseRecipe) -> None:
+    index = torch.arange(len(base.data.latents))
+    records = base.data.pictures.records
+    whole, _ = base.data.said(index, EVERYTHING.expand(len(index), -1))
+    assert torch.equal(whole, tokenize(base.pipe.tokenizer, [record["caption"] for record in records]))
+    who = torch.tensor([aspect in IDENTITY for aspect in ORDER])
+    plain, _ = base.data.said(index, EVERYTHING.masked_fill(who, torch.inf).expand(len(index), -1))
+    assert torch.equal(plain, tokenize(base.pipe.tokenizer, [record["plain"] for record in records]))
+    nothing, about = base.data.said(index, torch.full((len(index), len(ORDER)), torch.inf))
+    assert (nothing == base.data.empty).all()
+    assert not about.any()
+    backwards, _ = base.data.said(index, (20.0 - EVERYTHING).expand(len(index), -1))
+    for tokens, record in zip(backwards, records, strict=True):
+        said = [record["attributes"][aspect] for aspect in reversed(ORDER) if aspect in record["attributes"]]
+        assert _caption(base, tokens) == ", ".join(said)
+
+
+def test_unknown_words_are_about_nothing(base: BaseRecipe) -> None:
+    index = torch.arange(len(base.data.latents))
+    told = EVERYTHING.where(torch.tensor([aspect != "hair" for aspect in ORDER]), -EVERYTHING)
+    tokens, topics = base.data.said(index, told.expand(len(index), -1))
+    whole, about = base.data.said(index, EVERYTHING.expand(len(index), -1))
+    hair = about == 1 + [*TOPICS].index("hair")
+    assert not topics[hair].any()
+    assert torch.isin(tokens[hair], base.data.unknown).all()
+    assert torch.equal(tokens[~hair], whole[~hair])
+    assert torch.equal(topics[~hair], about[~hair])
+    assert not torch.isin(base.data.unknown, whole).any()
 
 
 def test_every_word_of_a_caption_is_about_what_it_tells(base: BaseRecipe) -> None:
-    words = ["", *TOPICS]
-    for index, record in enumerate(base.data.pictures.records):
-        told: dict[str, list[int]] = {}
-        for token, topic in zip(base.data.full[index].tolist(), base.data.topics[index].tolist(), strict=True):
-            told.setdefault(words[topic], []).append(token)
-        said = {
-            aspect: base.pipe.tokenizer.decode(tokens).strip().replace(" - ", "-")
-            for aspect, tokens in told.items()
-            if aspect
-        }
-        assert said == {aspect: phrase for aspect, phrase in record["attributes"].items() if aspect in TOPICS}
+    generator = torch.Generator().manual_seed(0)
+    index = torch.arange(len(base.data.latents)).repeat(4)
+    told = draw_told(len(index), (0.1, 0.3, 0.6), generator)
+    for i, row, topics, places in zip(index.tolist(), *base.data.said(index, told), told, strict=True):
+        attributes = base.data.pictures.records[i]["attributes"]
+        for aspect, place in zip(ORDER, places.tolist(), strict=True):
+            if aspect in TOPICS and aspect in attributes:
+                known = 0.0 <= place < float("inf")
+                words = row[topics == 1 + [*TOPICS].index(aspect)]
+                assert _caption(base, words) == (attributes[aspect] if known else "")
 
 
-def test_captions_without_identity_are_about_less(base: BaseRecipe) -> None:
-    index = torch.arange(len(base.data.latents))
-    nothing, plain, full = (base.data.told_topics(index, torch.full_like(index, told)) for told in range(3))
-    assert not nothing.any()
-    assert set(plain.unique().tolist()) == {0, 1, 2}  # background and expression
-    assert torch.equal(full, base.data.topics)
+def test_most_captions_are_whole_and_some_are_written_as_people_write() -> None:
+    told = draw_told(4000, (0.2, 0.3, 0.5), torch.Generator().manual_seed(0))
+    who = torch.tensor([aspect in IDENTITY for aspect in ORDER])
+    silent = told.isinf().all(dim=1)
+    whole = (told == EVERYTHING).all(dim=1)
+    plain = (told == EVERYTHING.masked_fill(who, torch.inf)).all(dim=1)
+    assert float(silent.float().mean()) == pytest.approx(0.2, abs=0.03)
+    assert float(whole.float().mean()) == pytest.approx(0.7 * 0.5, abs=0.03)
+    assert float(plain.float().mean()) == pytest.approx(0.7 * 0.3, abs=0.03)
+    loose = told[~(silent | whole | plain)]
+    assert (loose < 0).any(dim=0).all()
+    assert loose.isinf().any(dim=0).all()
 
 
 def test_together_leaves_out_what_is_not_allowed(pictures: PictureSet) -> None:

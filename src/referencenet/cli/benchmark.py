@@ -57,6 +57,14 @@ def builtin(
     _show(results)
 
 
+_OBSERVED = {
+    "whole captions followed": "attribute_accuracy",
+    "short prompts followed": "short_prompt_accuracy",
+    "ReferenceNet, of the person": "person_accuracy",
+}
+"""What is said of each share of aspects, and its key."""
+
+
 def _show(results: dict[str, Any]) -> None:
     table = Table("link", "gap closed", "identity", "pose error", "PSNR (dB)", pad_edge=False)
     for name, identity in results["identity"].items():
@@ -65,7 +73,7 @@ def _show(results: dict[str, Any]) -> None:
         table.add_row(name, "" if gap is None else f"{gap:.3f}", *shown)
     console = Console()
     console.print(table)
-    for name, key in (("prompts followed", "attribute_accuracy"), ("ReferenceNet, of the person", "person_accuracy")):
+    for name, key in _OBSERVED.items():
         seen = results[key]
         console.print(f"{name}: {seen['mean']:.3f} (the observer sees {seen['observer_on_truth']:.3f} on the truth)")
     console.print("the observer itself: " + ", ".join(f"{name} {value}" for name, value in results["observer"].items()))

@@ -15,10 +15,11 @@ from dataclasses import dataclass, fields
 import numpy as np
 import torch
 from diffusers import AutoencoderKL, DDIMScheduler, StableDiffusionPipeline, UNet2DConditionModel
-from torch import Tensor
+from torch import Tensor, nn
+from torch.nn import functional as F
 from transformers import CLIPTextModel, CLIPTokenizer
 
-from referencenet.paperdoll.captions import ORDER
+from referencenet.paperdoll.captions import IDENTITY, ORDER
 from referencenet.training.correspondence import (
     GROUPS,
     TOPICS,
@@ -89,41 +90,72 @@ class EncodedSet:
     Attributes:
         pictures: The set itself.
         latents: (count, 4, height, width) float32, scaled.
-        full: (count, tokens) token numbers of the captions.
-        plain: The same of the captions without identity.
-        empty: (tokens,) of the empty prompt.
-        topics: (count, tokens) uint8, what each token of `full` is about, as `caption_loss` takes it. Captions without
-            identity are their beginnings.
+        words: (count, LENGTH) token numbers of the whole captions, with a comma behind every phrase.
+        aspects: (count, LENGTH) uint8, which phrase a token belongs to: its position in `ORDER`, from 1 on, or 0.
+        empty: (LENGTH,) of the empty prompt.
+        unknown: (n,) token numbers that no caption has: pieces of words that the model does not know.
+        comma: Token number.
     """
 
     pictures: PictureSet
     latents: Tensor
-    full: Tensor
-    plain: Tensor
+    words: Tensor
+    aspects: Tensor
     empty: Tensor
-    topics: Tensor
+    unknown: Tensor
+    comma: int
 
     @classmethod
     def of(cls, pictures: PictureSet, latents: Tensor, tokenizer: CLIPTokenizer) -> EncodedSet:
         """Tokenize the captions of a set beside its latents."""
+        words = tokenize(tokenizer, [f"{record['caption']}," for record in pictures.records])
+        comma, empty = int(tokenize(tokenizer, [","])[0, 1]), tokenize(tokenizer, [""])[0]
+        told = torch.tensor([[aspect in record["attributes"] for aspect in ORDER] for record in pictures.records])
+        places = torch.arange(1, 1 + len(ORDER)).expand_as(told)[told].split(told.sum(dim=1).tolist())
+        listed = nn.utils.rnn.pad_sequence(list(places), batch_first=True)  # (count, phrases)
+        ends = words == comma
+        phrase = ends.cumsum(dim=1) - ends.long()  # which phrase of its caption, from 0 on
+        within = (words != empty[0]) & (words != empty[1])
+        aspects = F.pad(listed, (0, 1)).gather(1, phrase) * within
+        unknown = torch.ones(len(tokenizer), dtype=torch.bool).index_fill(0, words.unique(), False)
         return cls(
             pictures=pictures,
             latents=latents,
-            full=tokenize(tokenizer, [record["caption"] for record in pictures.records]),
-            plain=tokenize(tokenizer, [record["plain"] for record in pictures.records]),
-            empty=tokenize(tokenizer, [""])[0],
-            topics=_topics_of(pictures, tokenizer),
+            words=words,
+            aspects=aspects.to(torch.uint8),
+            empty=empty,
+            unknown=torch.nonzero(unknown).flatten(),
+            comma=comma,
         )
 
-    def tokens(self, index: Tensor, told: Tensor) -> Tensor:
-        """Token numbers of pictures; `told` says per picture 0: nothing, 1: all but identity, 2: all."""
-        choices = torch.stack([self.empty.expand(len(index), -1), self.plain[index], self.full[index]])
-        return choices[told, torch.arange(len(index))]
+    def said(self, index: Tensor, told: Tensor) -> tuple[Tensor, Tensor]:
+        """Captions that tell some aspects, in some order.
 
-    def told_topics(self, index: Tensor, told: Tensor) -> Tensor:
-        """What the tokens of `tokens` are about, (number, tokens) uint8."""
-        topics, tokens = self.topics[index], self.tokens(index, told)
-        return torch.where(tokens == self.full[index], topics, 0)
+        Args:
+            index: (number,) of pictures.
+            told: (number, aspects) of every aspect in `ORDER` its place in the caption, from the smallest on; infinite:
+                left out; below 0: what stands there, at the place without the sign, are unknown words.
+
+        Returns:
+            Token numbers, and what each is about as `caption_loss` takes it, both (number, LENGTH).
+        """
+        words, aspects = self.words[index], self.aspects[index].long()
+        place = F.pad(told, (1, 0)).gather(1, aspects)  # (number, LENGTH)
+        spoken = (aspects > 0) & place.isfinite()
+        last = place.abs().masked_fill(~spoken, -1.0).amax(dim=1, keepdim=True)
+        spoken &= ~((words == self.comma) & (place.abs() == last))
+        strange = spoken & (place < 0) & (words != self.comma)
+        misheard = self.unknown[(words * 31 + index[:, None] * 17 + torch.arange(LENGTH)) % len(self.unknown)]
+        words = torch.where(strange, misheard, words)
+        topics = _TOPIC_OF_ASPECT[aspects].masked_fill(strange | (words == self.comma), 0)
+        order = place.abs().masked_fill(~spoken, torch.inf)
+        order[:, 0] = -1.0  # the first token
+        order, moved = order.sort(dim=1, stable=True)
+        silent = order.isinf()
+        return (
+            torch.where(silent, self.empty[1], words.gather(1, moved)),
+            topics.gather(1, moved).masked_fill(silent, 0),
+        )
 
     def parts(self, index: Tensor) -> Tensor:
         """Which parts pictures show, (number, 64, 64) uint8."""
@@ -136,7 +168,9 @@ CAPTION = 0.1
 """Weight of `caption`, attention on words; smaller, since one head may well look at the whole sentence."""
 MOSTLY_SILENT = (0.2, 0.5, 0.3)
 """Shares of captions that tell nothing, all but who, and all, where another picture can tell who."""
-FIGURE, GARMENT = 3.0, 6.0
+LOOSE = 0.5
+"""Share of the captions that are not whole."""
+FIGURE, GARMENT = 3.0, 10.0
 """How many times more a latent of the figure, or of its upper garment, counts than one of the background: patterns and
 emblems are a fortieth of a picture."""
 _UPPER = GROUPS.index(("upper garment",))
@@ -251,11 +285,11 @@ class BaseRecipe:
     def _single_batch(self, generator: torch.Generator) -> Batch:
         """Pictures of one figure each; a tenth of them without a caption, for guidance."""
         index = torch.randint(len(self.data.latents), (self.batch,), generator=generator)
-        told = draw_told(self.batch, (0.1, 0.2, 0.7), generator)
+        tokens, topics = self.data.said(index, draw_told(self.batch, (0.1, 0.2, 0.7), generator))
         return Batch(
             latents=self.data.latents[index],
-            tokens=self.data.tokens(index, told),
-            topics=self.data.told_topics(index, told),
+            tokens=tokens,
+            topics=topics,
             parts=self.data.parts(index),
             learned=torch.ones(1, 1, 1, 1),
         )
@@ -264,48 +298,49 @@ class BaseRecipe:
         """Pictures of two figures each; where nothing is told both are learned, else the told one."""
         number = self.batch // 2
         told_of, other = self.data.pictures.together(number, 2, generator).unbind(1)
-        told = draw_told(number, MOSTLY_SILENT, generator)
+        tokens, topics = self.data.said(told_of, draw_told(number, MOSTLY_SILENT, generator))
         side = -1 if float(torch.rand((), generator=generator)) < 0.5 else -2
         swap = (torch.rand(number, generator=generator) < 0.5).view(-1, 1, 1, 1)
         here, there = self.data.latents[told_of], self.data.latents[other]
         mine, others = self.data.parts(told_of), self.data.parts(other)
         turn = swap[:, 0]  # (number, 1, 1)
-        silent = (told == 0).view(-1, 1, 1, 1)
+        silent = (tokens == self.data.empty).all(dim=1).view(-1, 1, 1, 1)
         first = (silent | ~swap).float().expand(-1, 1, *here.shape[2:])
         second = (silent | swap).float().expand(-1, 1, *here.shape[2:])
         return Batch(
             latents=torch.cat([torch.where(swap, there, here), torch.where(swap, here, there)], dim=side),
-            tokens=self.data.tokens(told_of, told),
-            topics=self.data.told_topics(told_of, told),
+            tokens=tokens,
+            topics=topics,
             parts=torch.cat([torch.where(turn, others, mine), torch.where(turn, mine, others)], dim=side),
             learned=torch.cat([first, second], dim=side),
         )
 
 
-def _topics_of(pictures: PictureSet, tokenizer: CLIPTokenizer) -> Tensor:
-    """What each token of the full captions is about: (count, LENGTH) uint8, positions in `TOPICS` from 1 on, else 0.
-
-    A caption is its phrases parted by commas, between a first and a last token.
-    """
-    numbers = {aspect: 1 + place for place, aspect in enumerate(TOPICS)}
-    lengths: dict[str, int] = {}
-    topics = np.zeros((len(pictures), LENGTH), np.uint8)
-    for row, record in zip(topics, pictures.records, strict=True):
-        place = 1
-        for aspect in (aspect for aspect in ORDER if aspect in record["attributes"]):
-            phrase: str = record["attributes"][aspect]
-            if phrase not in lengths:
-                lengths[phrase] = len(tokenizer(phrase)["input_ids"]) - 2
-            row[place : place + lengths[phrase]] = numbers.get(aspect, 0)
-            place += lengths[phrase] + 1
-    return torch.from_numpy(topics)
+_TOPIC_OF_ASPECT = torch.tensor([0, *(1 + [*TOPICS].index(a) if a in TOPICS else 0 for a in ORDER)])
+"""By an aspect's position in `ORDER`, from 1 on: its position in `TOPICS`, from 1 on, or 0."""
+_WHO = torch.tensor([aspect in IDENTITY for aspect in ORDER])
+EVERYTHING = torch.arange(len(ORDER)) + 1.0
+"""What `EncodedSet.said` takes for the whole caption."""
 
 
 def draw_told(number: int, shares: tuple[float, float, float], generator: torch.Generator) -> Tensor:
-    """How much captions tell, (number,) of 0, 1 and 2, drawn with these shares."""
-    return torch.multinomial(torch.tensor(shares), number, replacement=True, generator=generator)
+    """What captions tell, as `EncodedSet.said` takes it: (number, aspects).
+
+    Args:
+        number: Of captions.
+        shares: Of those that tell nothing, all but who it is, and all.
+        generator: Of the choice. A part of them, `LOOSE`, is written as people write: in any order, with aspects left
+            out, or said in words that the model does not know.
+    """
+    kind = torch.multinomial(torch.tensor(shares), number, replacement=True, generator=generator).unsqueeze(1)
+    silent = (kind == 0) | ((kind == 1) & _WHO)
+    chance = torch.rand(number, 2, len(ORDER), generator=generator)
+    loose = torch.rand(number, 1, generator=generator) < LOOSE
+    place = torch.where(loose, 1.0 + chance[:, 0], EVERYTHING)
+    place = torch.where(loose & (chance[:, 1] < 0.15), -place, place)
+    return place.masked_fill(silent | (loose & (chance[:, 1] > 0.6)), torch.inf)
 
 
 def noisy_timesteps(number: int, generator: torch.Generator) -> Tensor:
-    """(number,), with a density of t^(2/3): where there is much noise, only words or a reference tell the colours."""
-    return (1000 * torch.rand(number, generator=generator).pow(0.6)).long().clamp_max(999)
+    """(number,), with a density of t^(1/3): where there is much noise, only words or a reference tell the colours."""
+    return (1000 * torch.rand(number, generator=generator).pow(0.75)).long().clamp_max(999)

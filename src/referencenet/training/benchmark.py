@@ -22,7 +22,7 @@ from referencenet.builtin.load import WEIGHTS, load, load_observer
 from referencenet.methods.reference_only import reference as reading
 from referencenet.methods.referencenet import ReferenceNetPipeline
 from referencenet.networks.observer import Observer
-from referencenet.paperdoll.captions import caption
+from referencenet.paperdoll.captions import attributes, caption
 from referencenet.paperdoll.render import render
 from referencenet.paperdoll.scene import Scene
 from referencenet.paperdoll.scores import psnr
@@ -53,6 +53,12 @@ PROMPT_ASPECTS = (
     "lower",
     "lower_colour",
 )
+TOLD_BY_PHRASE = {
+    "hair": ("hair_style", "hair_colour"),
+    "upper": ("upper_colour", "pattern", "emblem"),
+    "lower": ("lower", "lower_colour"),
+}
+"""What a caption's phrase tells where it is more than the aspect of its own name."""
 PERSON_ASPECTS = ("hair_style", "hair_colour", "upper_colour", "pattern", "emblem", "lower", "lower_colour")
 """What a reference tells and the prompt beside it does not."""
 
@@ -105,8 +111,9 @@ def benchmark_builtin(
         progress: Told what is measured next.
 
     Returns:
-        `gap_closed` and `identity` per method, `pose_error`, `psnr` against the truth, `attribute_accuracy` (of
-        prompts), `person_accuracy` (of the ReferenceNet), and `observer`, the measure's own accuracy.
+        `gap_closed` and `identity` per method, `pose_error`, `psnr` against the truth, `attribute_accuracy` (of whole
+        captions), `short_prompt_accuracy` (of prompts that tell half of it), `person_accuracy` (of the ReferenceNet),
+        and `observer`, the measure's own accuracy.
     """
     if num_characters < 2:
         raise ValueError(f"num_characters is {num_characters}; expected at least 2, so that people can be told apart.")
@@ -143,6 +150,7 @@ def benchmark_builtin(
         "pose_error": {name: round(error, 4) for name, error in poses.items()},
         "psnr": {n: round(float(np.mean([psnr(*p) for p in zip(d, truth, strict=True)])), 2) for n, d in drawn.items()},
         "attribute_accuracy": attribute_accuracy(base, observer, unseen, unseen_truth, seed),
+        "short_prompt_accuracy": short_prompt_accuracy(base, observer, unseen, unseen_truth, seed),
         "person_accuracy": person_accuracy(net, observer, unseen, unseen_truth, seed),
         "observer": {n: round(v, 4) for n, v in verification_accuracy(observer, references, truth).items()},
     }
@@ -201,7 +209,22 @@ def attribute_accuracy(
 ) -> dict[str, float | dict[str, float]]:
     """How well full captions of unseen characters are followed: overall, per aspect, and what is seen in the truth."""
     drawn = _draw_prompts(pipe, [caption(case.target) for case in cases], seed + 1)
-    return _observed(observer, cases, drawn, truth, PROMPT_ASPECTS)
+    return _observed(observer, [aspects_of(case.target) for case in cases], drawn, truth, PROMPT_ASPECTS)
+
+
+def short_prompt_accuracy(
+    pipe: StableDiffusionPipeline, observer: Observer, cases: Sequence[Case], truth: np.ndarray, seed: int
+) -> dict[str, float | dict[str, float]]:
+    """The same of prompts as people write them: half of the caption's phrases, in any order."""
+    prompts: list[str] = []
+    asked: list[dict[str, str]] = []
+    for i, case in enumerate(cases):
+        phrases = list(attributes(case.target).items())
+        chosen = torch.randperm(len(phrases), generator=_generator(seed, i))[: len(phrases) // 2].tolist()
+        prompts.append(", ".join(phrases[place][1] for place in chosen))
+        told = [name for place in chosen for name in TOLD_BY_PHRASE.get(phrases[place][0], (phrases[place][0],))]
+        asked.append({name: value for name, value in aspects_of(case.target).items() if name in told})
+    return _observed(observer, asked, _draw_prompts(pipe, prompts, seed + 1), truth, PROMPT_ASPECTS)
 
 
 def person_accuracy(
@@ -209,14 +232,13 @@ def person_accuracy(
 ) -> dict[str, float | dict[str, float]]:
     """How much of what only the reference tells the ReferenceNet draws: in the form of `attribute_accuracy`."""
     drawn = draw_referencenet(pipe, cases, np.stack([render(case.reference) for case in cases]), seed + 1)
-    return _observed(observer, cases, drawn, truth, PERSON_ASPECTS)
+    return _observed(observer, [aspects_of(case.target) for case in cases], drawn, truth, PERSON_ASPECTS)
 
 
 def _observed(
-    observer: Observer, cases: Sequence[Case], drawn: np.ndarray, truth: np.ndarray, aspects: Sequence[str]
+    observer: Observer, asked: list[dict[str, str]], drawn: np.ndarray, truth: np.ndarray, aspects: Sequence[str]
 ) -> dict[str, float | dict[str, float]]:
     """In which share of pictures aspects are seen as they should be: in those drawn, and in the truth."""
-    asked = [aspects_of(case.target) for case in cases]
     found, own = (_aspects_found(observer, pictures, asked, aspects) for pictures in (drawn, truth))
     return {
         "mean": round(float(np.mean(list(found.values()))), 4),

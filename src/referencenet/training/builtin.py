@@ -16,7 +16,6 @@ from pathlib import Path
 import numpy as np
 import torch
 from diffusers import AutoencoderKL, UNet2DConditionModel
-from torch import nn
 from transformers import CLIPTextModel, CLIPTokenizer
 
 from referencenet.builtin.load import load
@@ -121,7 +120,9 @@ def train(settings: Settings, stages: Sequence[str] = STAGES, *, tell: Callable[
         for stage in STAGES:
             if stage in stages and not _is_given(settings, stage):
                 tell(stage)
-                _RUN[stage](settings)
+                with torch.random.fork_rng(devices=[]):  # the seed tells all first weights, in all processes alike
+                    torch.random.set_rng_state(torch.Generator().manual_seed(settings.seed).get_state())
+                    _RUN[stage](settings)
                 wait()
     finally:
         leave()
@@ -199,7 +200,6 @@ def _is_given(settings: Settings, stage: str) -> bool:
 
 def _train_vae(settings: Settings) -> None:
     vae, pictures = make_vae(), _draw(settings).pictures
-    _initialise({"vae": vae}, settings.seed)
     recipe = VaeRecipe(vae, pictures, batch=_share(settings.batch), seed=settings.seed, device=settings.device)
     _fit(settings, "vae", recipe)
     if rank() == 0:
@@ -211,7 +211,6 @@ def _train_base(settings: Settings) -> None:
     pictures = _draw(settings)
     tokenizer = make_tokenizer(record["caption"] for record in pictures.records)
     unet, text_encoder = make_unet(), make_text_encoder(tokenizer)
-    _initialise({"unet": unet, "text_encoder": text_encoder}, settings.seed)
     vae = _finished_vae(settings, "base")
     recipe = _base_recipe(settings, pictures, unet, text_encoder, tokenizer, vae, batch=settings.batch, sheets=0.5)
     _fit(settings, "base", recipe)
@@ -222,7 +221,6 @@ def _train_base(settings: Settings) -> None:
 def _train_guider(settings: Settings) -> None:
     pictures = _draw(settings)
     context = PoseContext(channels=CONTEXT)
-    _initialise({"context": context}, settings.seed)
     path = settings.folder / "pictures" / "cloth.npy"
     if rank() == 0:
         draw_maps(path, pictures, workers=settings.workers)
@@ -256,7 +254,7 @@ def _train_referencenet(settings: Settings) -> None:
         base,
         shown=EncodedSet.of(shown, encode(pipe.vae, shown.pictures), tokenizer),
         batch=_share(settings.batch // 2),
-        base_steps=0.25,
+        base_steps=0.2,
         seed=settings.seed + 1,
         device=settings.device,
     )
@@ -270,7 +268,7 @@ def _first_referencenet(settings: Settings) -> ReferenceNetPipeline:
     if settings.start is not None:
         pipe = load("referencenet", folder=settings.start)
         if pipe.pose_guider.context is None:
-            guider = _with_context(pipe.pose_guider, _finished_context(settings), settings.seed)
+            guider = _with_context(pipe.pose_guider, _finished_context(settings))
             pipe.register_modules(pose_guider=guider)
         return _widened(pipe, settings.seed)
     base = _finished(settings, "base", "referencenet")
@@ -278,7 +276,6 @@ def _first_referencenet(settings: Settings) -> ReferenceNetPipeline:
     unet = UNet2DConditionModel.from_pretrained(base, subfolder="unet")
     text_encoder = CLIPTextModel.from_pretrained(base / "text_encoder")
     pipe = make_referencenet(_finished_vae(settings, "referencenet"), text_encoder, tokenizer, unet)
-    _initialise({"pose_guider": pipe.pose_guider}, settings.seed, keep_zeros=True)
     pipe.pose_guider.context.load_state_dict(_finished_context(settings).state_dict())
     return pipe
 
@@ -288,11 +285,9 @@ def _finished_context(settings: Settings) -> PoseContext:
     return PoseContext.from_pretrained(_finished(settings, "guider", "referencenet"))
 
 
-def _with_context(guider: PoseGuider, context: PoseContext, seed: int) -> PoseGuider:
+def _with_context(guider: PoseGuider, context: PoseContext) -> PoseGuider:
     """The same, and a context that the denoiser does not know yet."""
     joined = PoseGuider.from_config(guider.config, context_channels=context.config.channels)
-    generator = torch.Generator().manual_seed(seed)  # the same in all processes
-    nn.init.kaiming_uniform_(joined.context_out.weight, a=5**0.5, generator=generator)
     joined.context.load_state_dict(context.state_dict())
     joined.load_state_dict({**joined.state_dict(), **guider.state_dict()})
     return joined
@@ -369,7 +364,6 @@ def _first_observer(settings: Settings, seen: list[dict[str, str]]) -> Observer:
     """
     observer = make_observer(seen)
     if settings.start is None:
-        _initialise({"observer": observer}, settings.seed)
         return observer
     begun = Observer.from_pretrained(settings.start / "observer", dtype=torch.float32)
     if begun.config.aspects != observer.config.aspects:
@@ -402,15 +396,3 @@ def _latents(settings: Settings, vae: AutoencoderKL, pictures: PictureSet) -> to
             np.save(file, encode(vae, pictures.pictures).numpy())
     wait()
     return torch.from_numpy(np.load(path))
-
-
-def _initialise(modules: dict[str, nn.Module], seed: int, *, keep_zeros: bool = False) -> None:
-    """Make first weights depend on the seed alone, as wide as they were drawn; biases and norms stay as they are."""
-    generator = torch.Generator().manual_seed(seed)
-    for name in sorted(modules):
-        for parameter in modules[name].parameters():
-            if parameter.ndim < 2 or (keep_zeros and not parameter.any()):
-                continue
-            with torch.no_grad():
-                scale = float(parameter.std())
-                parameter.copy_(torch.randn(parameter.shape, generator=generator).clamp(-2, 2) * scale)

@@ -25,6 +25,7 @@ from referencenet.networks.pose_guider import PoseGuider, added_after_first_conv
 from referencenet.training.base import (
     CAPTION,
     CORRESPONDENCE,
+    EVERYTHING,
     MOSTLY_SILENT,
     BaseRecipe,
     EncodedSet,
@@ -42,8 +43,8 @@ from referencenet.training.trainer import step_generator, step_kind
 
 UNREAD = 0.25
 """Share of the rows that read no reference: there words tell who it is, of a figure whose place the pose gives."""
-SPOKEN = 0.9
-"""Share of those that are told everything; the others are drawn as guidance's unconditional half is."""
+INSTEAD = (0.1, 0.0, 0.9)
+"""Shares of their captions that tell nothing, as guidance's unconditional half does, all but who, and all."""
 DESCRIPTION = 0.03
 """Weight of `description` and `understanding`, what tokens of writer and reader tell, beside the error."""
 LOOKING = 0.1
@@ -101,7 +102,7 @@ class ReferenceNetRecipe:
         batch: int = 8,
         readers: int = 3,
         base_steps: float = 0.35,
-        looking_steps: float = 0.2,
+        looking_steps: float = 0.1,
         same: float = 0.1,
         seed: int = 0,
         device: torch.device | str = "cpu",
@@ -144,16 +145,16 @@ class ReferenceNetRecipe:
         scenes[:, 1] = torch.where(again, scenes[:, 0], scenes[:, 1])
         references, index = scenes[:, 0], scenes[:, 1:].flatten()
         rows = len(index)
-        told = draw_told(rows, MOSTLY_SILENT, generator)
-        chance = torch.rand(3, rows, generator=generator)
+        chance = torch.rand(2, rows, generator=generator)
         unread, unposed = chance[0] < UNREAD, chance[1] < 0.1
-        told[unread] = torch.where(chance[2] < SPOKEN, 2, 0)[unread]
+        told, instead = (draw_told(rows, shares, generator) for shares in (MOSTLY_SILENT, INSTEAD))
+        tokens, topics = self.data.said(index, torch.where(unread[:, None], instead, told))
         latents = self.data.latents[index].to(self.device)
         noise = torch.randn(latents.shape, generator=generator).to(self.device)
         timestep = noisy_timesteps(rows, generator).to(self.device)
         noised = self.schedule.add_noise(latents, noise, timestep)  # pyright: ignore[reportArgumentType]
         target = self.schedule.get_velocity(latents, noise, timestep)  # pyright: ignore[reportArgumentType]
-        tokens = torch.cat([self.data.tokens(index, told), self.data.empty[None]]).to(self.device)
+        tokens = torch.cat([tokens, self.data.empty[None]]).to(self.device)
         *context, silence = self.pipe.text_encoder(tokens).last_hidden_state.split([rows, 1])
         bank = self._written(references, silence)
         poses = self._skeletons(index) * ~unposed.view(-1, 1, 1, 1)
@@ -168,7 +169,7 @@ class ReferenceNetRecipe:
         wanted, shown = self.data.parts(index).to(self.device), self.data.parts(references).to(self.device)
         error = weighted_error(predicted, target, figure_weight(wanted, *latents.shape[2:]))
         missed = pair_loss(inputs, bank.hidden, wanted, shown)
-        unheard = caption_loss(asked, context[0], wanted, self.data.told_topics(index, told).to(self.device))
+        unheard = caption_loss(asked, context[0], wanted, topics.to(self.device))
         untold = self._untold(bank.hidden, references)
         unknown = self._untold({site: hidden for site, (_, hidden) in inputs.items()}, index)
         taught = CORRESPONDENCE * missed + CAPTION * unheard + DESCRIPTION * (untold + unknown)
@@ -195,8 +196,9 @@ class ReferenceNetRecipe:
 
     def _untold(self, hidden: dict[str, Tensor], index: Tensor) -> Tensor:
         """How badly tokens of pictures, by site, tell their captions, a scalar."""
-        words, topics = self.data.full[index].to(self.device), self.data.topics[index].to(self.device)
-        return self.modules["describer"](hidden, self.data.parts(index).to(self.device), words, topics)
+        tokens, topics = self.data.said(index, EVERYTHING.expand(len(index), -1))
+        shown = self.data.parts(index).to(self.device)
+        return self.modules["describer"](hidden, shown, tokens.to(self.device), topics.to(self.device))
 
     def sheet(self) -> np.ndarray:
         """Rows: reference, pose, what is drawn, the truth, and what the base model draws of prompts."""
