@@ -15,10 +15,11 @@ from referencenet.builtin.load import WEIGHTS, load, load_observer
 from referencenet.networks.pose_guider import PoseContext, PoseGuider
 from referencenet.paperdoll.captions import IDENTITY, ORDER
 from referencenet.paperdoll.scene import Scene
-from referencenet.training.base import EVERYTHING, BaseRecipe, EncodedSet, draw_told, make_unet
+from referencenet.training.base import BaseRecipe, make_unet
 from referencenet.training.builtin import Settings, export, train
 from referencenet.training.correspondence import TOPICS
 from referencenet.training.data import PictureSet, draw_set
+from referencenet.training.encoded import EVERYTHING, LOOSE, EncodedSet, draw_told
 from referencenet.training.observer import ObserverRecipe, aspects_of, make_observer
 from referencenet.training.pose_referencenet import ReferenceNetRecipe, make_referencenet
 from referencenet.training.text import make_text_encoder, make_tokenizer, tokenize
@@ -114,8 +115,8 @@ def test_most_captions_are_whole_and_some_are_written_as_people_write() -> None:
     whole = (told == EVERYTHING).all(dim=1)
     plain = (told == EVERYTHING.masked_fill(who, torch.inf)).all(dim=1)
     assert float(silent.float().mean()) == pytest.approx(0.2, abs=0.03)
-    assert float(whole.float().mean()) == pytest.approx(0.7 * 0.5, abs=0.03)
-    assert float(plain.float().mean()) == pytest.approx(0.7 * 0.3, abs=0.03)
+    assert float(whole.float().mean()) == pytest.approx((1 - LOOSE) * 0.5, abs=0.03)
+    assert float(plain.float().mean()) == pytest.approx((1 - LOOSE) * 0.3, abs=0.03)
     loose = told[~(silent | whole | plain)]
     assert (loose < 0).any(dim=0).all()
     assert loose.isinf().any(dim=0).all()

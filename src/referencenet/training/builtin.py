@@ -24,8 +24,9 @@ from referencenet.methods.referencenet import ReferenceNetPipeline
 from referencenet.networks.observer import Observer
 from referencenet.networks.pose_guider import PoseContext, PoseGuider
 from referencenet.paperdoll.scene import Scene
-from referencenet.training.base import BaseRecipe, EncodedSet, make_pipeline, make_unet
+from referencenet.training.base import BaseRecipe, make_pipeline, make_unet
 from referencenet.training.data import PictureSet, draw_set
+from referencenet.training.encoded import EncodedSet
 from referencenet.training.guider import CONTEXT, GuiderRecipe, draw_maps
 from referencenet.training.observer import ObserverRecipe, aspects_of, make_observer
 from referencenet.training.parallel import join, leave, rank, wait, world_size

@@ -25,11 +25,7 @@ from referencenet.networks.pose_guider import PoseGuider, added_after_first_conv
 from referencenet.training.base import (
     CAPTION,
     CORRESPONDENCE,
-    EVERYTHING,
-    MOSTLY_SILENT,
     BaseRecipe,
-    EncodedSet,
-    draw_told,
     figure_weight,
     make_scheduler,
     noisy_timesteps,
@@ -38,6 +34,7 @@ from referencenet.training.base import (
 from referencenet.training.correspondence import attention_inputs, caption_loss, pair_loss
 from referencenet.training.data import skeletons_to_tensors
 from referencenet.training.description import Describer
+from referencenet.training.encoded import EVERYTHING, MOSTLY_SILENT, EncodedSet, draw_told
 from referencenet.training.guider import CONTEXT
 from referencenet.training.trainer import step_generator, step_kind
 
