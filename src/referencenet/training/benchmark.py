@@ -215,14 +215,20 @@ def attribute_accuracy(
 def short_prompt_accuracy(
     pipe: StableDiffusionPipeline, observer: Observer, cases: Sequence[Case], truth: np.ndarray, seed: int
 ) -> dict[str, float | dict[str, float]]:
-    """The same of prompts as people write them: half of the caption's phrases, in any order."""
+    """The same of prompts as people write them: half of the caption's phrases, in any order.
+
+    The shot is among them: without it most of the rest may well be out of the picture.
+    """
     prompts: list[str] = []
     asked: list[dict[str, str]] = []
     for i, case in enumerate(cases):
-        phrases = list(attributes(case.target).items())
-        chosen = torch.randperm(len(phrases), generator=_generator(seed, i))[: len(phrases) // 2].tolist()
-        prompts.append(", ".join(phrases[place][1] for place in chosen))
-        told = [name for place in chosen for name in TOLD_BY_PHRASE.get(phrases[place][0], (phrases[place][0],))]
+        phrases = attributes(case.target)
+        others = [name for name in phrases if name != "shot"]
+        order = torch.randperm(len(others), generator=_generator(seed, i)).tolist()
+        chosen = ["shot", *(others[place] for place in order[: len(others) // 2])]
+        chosen.insert(order[0] % len(chosen), chosen.pop(0))
+        prompts.append(", ".join(phrases[name] for name in chosen))
+        told = [aspect for name in chosen for aspect in TOLD_BY_PHRASE.get(name, (name,))]
         asked.append({name: value for name, value in aspects_of(case.target).items() if name in told})
     return _observed(observer, asked, _draw_prompts(pipe, prompts, seed + 1), truth, PROMPT_ASPECTS)
 
