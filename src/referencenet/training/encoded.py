@@ -92,6 +92,7 @@ class EncodedSet:
         last = place.abs().masked_fill(~spoken, -1.0).amax(dim=1, keepdim=True)
         spoken &= ~((words == self.comma) & (place.abs() == last))
         strange = spoken & (place < 0) & (words != self.comma)
+        # Which of them: as good as random, and the same whenever this picture's caption is told.
         misheard = self.unknown[(words * 31 + index[:, None] * 17 + torch.arange(LENGTH)) % len(self.unknown)]
         words = torch.where(strange, misheard, words)
         topics = _TOPIC_OF_ASPECT[aspects].masked_fill(strange | (words == self.comma), 0)
