@@ -255,7 +255,6 @@ def _train_referencenet(settings: Settings) -> None:
         base,
         shown=EncodedSet.of(shown, encode(pipe.vae, shown.pictures), tokenizer),
         batch=_share(settings.batch // 2),
-        base_steps=0.35,
         seed=settings.seed + 1,
         device=settings.device,
     )
