@@ -40,7 +40,7 @@ def make_unet() -> UNet2DConditionModel:
         down_block_types=("DownBlock2D", "CrossAttnDownBlock2D", "CrossAttnDownBlock2D", "DownBlock2D"),
         up_block_types=("UpBlock2D", "CrossAttnUpBlock2D", "CrossAttnUpBlock2D", "UpBlock2D"),
         block_out_channels=(64, 64, 96, 96),
-        layers_per_block=1,
+        layers_per_block=(2, 1, 1, 1),
         cross_attention_dim=WIDTH,
         attention_head_dim=(2, 2, 3, 3),  # diffusers' name for the number of heads
         norm_num_groups=16,

@@ -223,10 +223,11 @@ def short_prompt_accuracy(
     asked: list[dict[str, str]] = []
     for i, case in enumerate(cases):
         phrases = attributes(case.target)
+        generator = _generator(seed, i)
         others = [name for name in phrases if name != "shot"]
-        order = torch.randperm(len(others), generator=_generator(seed, i)).tolist()
-        chosen = ["shot", *(others[place] for place in order[: len(others) // 2])]
-        chosen.insert(order[0] % len(chosen), chosen.pop(0))
+        half = torch.randperm(len(others), generator=generator)[: len(others) // 2].tolist()
+        said = ["shot", *(others[place] for place in half)]
+        chosen = [said[place] for place in torch.randperm(len(said), generator=generator).tolist()]
         prompts.append(", ".join(phrases[name] for name in chosen))
         told = [aspect for name in chosen for aspect in TOLD_BY_PHRASE.get(name, (name,))]
         asked.append({name: value for name, value in aspects_of(case.target).items() if name in told})

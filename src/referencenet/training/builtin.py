@@ -26,6 +26,7 @@ from referencenet.networks.pose_guider import PoseContext, PoseGuider
 from referencenet.paperdoll.scene import Scene
 from referencenet.training.base import BaseRecipe, make_pipeline, make_unet
 from referencenet.training.data import PictureSet, draw_set
+from referencenet.training.deepen import deepen
 from referencenet.training.encoded import EncodedSet
 from referencenet.training.guider import CONTEXT, GuiderRecipe, draw_maps
 from referencenet.training.observer import ObserverRecipe, aspects_of, make_observer
@@ -35,7 +36,6 @@ from referencenet.training.precision import Precision
 from referencenet.training.text import make_text_encoder, make_tokenizer
 from referencenet.training.trainer import Recipe, Schedule, fit
 from referencenet.training.vae import VaeRecipe, encode, make_vae, measure_scale, reconstruct
-from referencenet.training.widen import widen
 
 STAGES = ("vae", "base", "guider", "referencenet", "observer")
 
@@ -270,7 +270,7 @@ def _first_referencenet(settings: Settings) -> ReferenceNetPipeline:
         if pipe.pose_guider.context is None:
             guider = _with_context(pipe.pose_guider, _finished_context(settings))
             pipe.register_modules(pose_guider=guider)
-        return _widened(pipe, settings.seed)
+        return _deepened(pipe)
     base = _finished(settings, "base", "referencenet")
     tokenizer = CLIPTokenizer.from_pretrained(base / "tokenizer")
     unet = UNet2DConditionModel.from_pretrained(base, subfolder="unet")
@@ -293,16 +293,13 @@ def _with_context(guider: PoseGuider, context: PoseContext) -> PoseGuider:
     return joined
 
 
-def _widened(pipe: ReferenceNetPipeline, seed: int) -> ReferenceNetPipeline:
-    """The same, as wide as the built-in model is today; weights of an earlier version may be narrower."""
-    unet = make_unet()
-    if pipe.unet.config.block_out_channels == unet.config.block_out_channels:
-        return pipe
-    wider = make_referencenet(pipe.vae, pipe.text_encoder, pipe.tokenizer, unet)
-    generator = torch.Generator().manual_seed(seed)
-    for part in ("unet", "reference_unet", "pose_guider"):
-        widen(getattr(pipe, part), getattr(wider, part), generator)
-    return wider
+def _deepened(pipe: ReferenceNetPipeline) -> ReferenceNetPipeline:
+    """The same, as deep as the built-in model is today; weights of an earlier version may have fewer blocks."""
+    deeper = make_referencenet(pipe.vae, pipe.text_encoder, pipe.tokenizer, make_unet())
+    for part in ("unet", "reference_unet"):
+        deepen(getattr(pipe, part), getattr(deeper, part))
+    deeper.register_modules(pose_guider=pipe.pose_guider)
+    return deeper
 
 
 def _finished_vae(settings: Settings, wanted: str) -> AutoencoderKL:

@@ -3,9 +3,9 @@
 As Animate Anyone's first stage, but with one denoiser for both: the base model's UNet. Most steps teach it to read
 what the reference UNet writes and to follow the pose; the others are the second stage's, single pictures and sheets.
 Drawing is learned once, and a third of the weights need not be shipped. The reference UNet starts as a copy; the
-pose guider's convolutions start at zero, and its context, which was taught before, stays as it is. Some rows read
-nothing and are mostly told everything in words, a tenth has no pose, and some have no prompt, so that guidance has
-something to move away from.
+pose guider's convolutions start at zero, its context with what it was taught before. Some rows read nothing and are
+mostly told everything in words, a tenth has no pose, and some have no prompt, so that guidance has something to move
+away from.
 """
 
 from __future__ import annotations
@@ -99,7 +99,7 @@ class ReferenceNetRecipe:
         batch: int = 8,
         readers: int = 3,
         base_steps: float = 0.35,
-        looking_steps: float = 0.1,
+        looking_steps: float = 0.05,
         same: float = 0.1,
         seed: int = 0,
         device: torch.device | str = "cpu",
@@ -108,7 +108,7 @@ class ReferenceNetRecipe:
         self.pipe, self.base = pipe.to(self.device), base
         pipe.reference_unet.to(memory_format=torch.channels_last)
         if pipe.pose_guider.context is not None:
-            pipe.pose_guider.context.requires_grad_(False).to(memory_format=torch.channels_last)
+            pipe.pose_guider.context.to(memory_format=torch.channels_last)
         self.modules = {
             "unet": pipe.unet,
             "text_encoder": pipe.text_encoder,
