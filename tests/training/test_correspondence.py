@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Literal
 
 import pytest
@@ -20,7 +21,7 @@ from referencenet.training.correspondence import (
     sheet_loss,
 )
 
-HAIR, SHOE, SHIRT = (PARTS.index(name) for name in ("hair", "left shoe", "upper garment"))
+HAIR, SHOE, SHIRT, ARM = (PARTS.index(name) for name in ("hair", "left shoe", "upper garment", "left arm"))
 
 
 def checkerboard(*rows: list[int]) -> torch.Tensor:
@@ -101,6 +102,15 @@ def test_queries_find_the_words_about_their_part() -> None:
     context, queries = codes[[3, 1, 0]][None], codes[None]
     assert caption_loss({"a": (attn, queries)}, context, wanted, topics) < 0.01
     assert caption_loss({"a": (attn, queries)}, context.flip(1), wanted, topics) > 1
+
+
+def test_an_arm_finds_the_words_about_skin_and_pose() -> None:
+    attn, codes = looking_at_itself(2)
+    topics = torch.tensor([[1 + [*TOPICS].index(name) for name in ("skin", "pose")]])
+    arm, queries = checkerboard([ARM]), (codes.sum(dim=0), codes[0])
+    both, one = (float(caption_loss({"a": (attn, q[None, None])}, codes[None], arm, topics).detach()) for q in queries)
+    assert both == pytest.approx(math.log(2), abs=0.01)
+    assert one > 3
 
 
 def test_what_is_not_told_is_not_asked_for() -> None:

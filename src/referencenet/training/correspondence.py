@@ -37,16 +37,20 @@ GROUPS = (
 )
 """What counts as the same place of two figures; the background belongs to no group."""
 
+_ARMS = ("right arm", "left arm", "right hand", "left hand")
+_LEGS = ("right leg", "left leg", "right shoe", "left shoe")
 TOPICS = {
+    "pose": (*_ARMS, *_LEGS),
+    "view": ("hair", *FACE),
     "background": ("background",),
     "expression": FACE,
-    "skin": (*FACE, "right ear", "left ear", "neck", "right arm", "left arm", "right hand", "left hand"),
+    "skin": (*FACE, "right ear", "left ear", "neck", *_ARMS),
     "hair": ("hair",),
     "upper": ("upper garment",),
     "lower": ("lower garment", "right leg", "left leg"),
     "extra": ("hat", "beard", "glasses"),
 }
-"""Which parts the words about an aspect tell of; pose, view and shot tell of the whole picture, so of none."""
+"""Which parts the words about an aspect tell of; those about the shot tell of the whole picture, so of none."""
 
 Inputs = dict[str, tuple[Attention, Tensor]]
 
@@ -143,6 +147,8 @@ def sheet_loss(inputs: Inputs, parts: Tensor, dim: int) -> Tensor:
 def caption_loss(inputs: Inputs, context: Tensor, parts: Tensor, topics: Tensor) -> Tensor:
     """Of a UNet that is told what to draw: a query on hair should find the words about hair.
 
+    Where words about several topics tell of a place, as those about skin and pose of an arm, it should find all.
+
     Args:
         inputs: Of the pass, from `attention_inputs(unet, "attn2")`.
         context: (b, m, c) of the text encoder.
@@ -154,7 +160,9 @@ def caption_loss(inputs: Inputs, context: Tensor, parts: Tensor, topics: Tensor)
     sides = {site: isqrt(queries.shape[1]) for site, (_, queries) in inputs.items()}
     asked = {side: part_shares(parts, side, side, PARTS_OF_TOPICS) for side in {*sides.values()}}  # (b, n, t) each
     for site, (attn, queries) in inputs.items():
-        losses.append(_missed(attn, queries, context, asked[sides[site]], said))
+        right = _attended(attn, queries, context) @ said  # (b, n, t)
+        wanted = asked[sides[site]] * said.amax(dim=1, keepdim=True)
+        losses.append(-(wanted * (right + 1e-3).log()).sum() / wanted.sum().clamp_min(1.0))
     return torch.stack(losses).mean()
 
 
@@ -169,12 +177,16 @@ def _missed(attn: Attention, queries: Tensor, keys: Tensor, here: Tensor, there:
     Args:
         attn: The attention.
         queries: (b, n, c) inputs.
-        keys: (b, m, c) inputs; of an attention over words as wide as those.
+        keys: (b, m, c) inputs.
         here: (b, n, g) shares of the queries' cells.
         there: (b, m, g) of the keys'.
     """
-    query, key = split_heads(attn, attn.to_q(queries)), split_heads(attn, attn.to_k(keys))  # (b, heads, tokens, d)
-    share = (query @ key.transpose(2, 3) * attn.scale).float().softmax(dim=3).mean(dim=1)  # (b, n, m)
-    right = torch.einsum("bnm,bmg,bng->bn", share, there, here)
+    right = torch.einsum("bnm,bmg,bng->bn", _attended(attn, queries, keys), there, here)
     counts = (here * (there.amax(dim=1, keepdim=True) > 0.3)).sum(dim=2)  # (b, n)
     return -(counts * (right + 1e-3).log()).sum() / counts.sum().clamp_min(1.0)
+
+
+def _attended(attn: Attention, queries: Tensor, keys: Tensor) -> Tensor:
+    """How much of each query's attention falls on each key, mean over heads: (b, n, m) of (b, n, c) and (b, m, d)."""
+    query, key = split_heads(attn, attn.to_q(queries)), split_heads(attn, attn.to_k(keys))  # (b, heads, tokens, d)
+    return (query @ key.transpose(2, 3) * attn.scale).float().softmax(dim=3).mean(dim=1)

@@ -19,7 +19,7 @@ from torch.nn import functional as F
 
 from referencenet.training.correspondence import PARTS_OF_TOPICS, TOPICS, part_shares
 
-OF_PERSON = [place for place, topic in enumerate(TOPICS) if topic not in ("background", "expression")]
+OF_PERSON = [place for place, topic in enumerate(TOPICS) if topic not in ("pose", "view", "background", "expression")]
 """Positions of the topics that stay the same from picture to picture."""
 PACE = 8.0
 """How many times faster than other layers the heads learn; what they ask for would come too late otherwise."""
