@@ -2,17 +2,14 @@
 
 from __future__ import annotations
 
-import shutil
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import torch
-from torch import nn
 from transformers import CLIPTextModel
 
-from referencenet.builtin.load import WEIGHTS, load, load_observer
-from referencenet.networks.pose_guider import PoseContext, PoseGuider
+from referencenet.builtin.load import load, load_observer
 from referencenet.paperdoll.captions import IDENTITY, ORDER
 from referencenet.paperdoll.scene import Scene
 from referencenet.training.base import BaseRecipe, make_unet
@@ -205,34 +202,6 @@ def test_everything_is_trained_resumed_and_exported(tmp_path: Path) -> None:
         train(strangers, ["observer"])
     assert told == ["pictures", "referencenet", "observer"]
     export(further, tmp_path / "further" / "weights")
-
-
-@pytest.mark.slow
-def test_weights_without_a_context_get_one(tmp_path: Path) -> None:
-    weights = tmp_path / "weights"
-    shutil.copytree(WEIGHTS, weights)
-    guider = PoseGuider(conditioning_embedding_channels=64)
-    nn.init.normal_(guider.conv_out.weight)
-    guider.save_pretrained(weights / "referencenet" / "pose_guider")
-    settings = Settings(
-        folder=tmp_path, characters=4, scenes=9, batch=4, stretch=1e-9, workers=1, quiet=True, start=weights
-    )
-    with pytest.raises(FileNotFoundError, match="needs the stage guider"):
-        train(settings, ["referencenet"])
-    train(settings, ["guider"])
-    fitted = PoseContext.from_pretrained(settings.result("guider"))
-    train(settings, ["referencenet"])
-    trained = PoseGuider.from_pretrained(settings.result("referencenet") / "pose_guider")
-    for name, value in fitted.state_dict().items():
-        torch.testing.assert_close(trained.context.state_dict()[name], value, atol=1e-3, rtol=0.0)
-    again = replace(settings, folder=tmp_path / "again")
-    for part in ("pictures", "results/guider"):
-        shutil.copytree(settings.folder / part, again.folder / part)
-    train(again, ["referencenet"])
-    repeated = PoseGuider.from_pretrained(again.result("referencenet") / "pose_guider")
-    assert torch.equal(trained.context_out.weight, repeated.context_out.weight)  # the seed tells all first weights
-    for name, value in guider.state_dict().items():
-        torch.testing.assert_close(trained.state_dict()[name], value, atol=0.01, rtol=0.0)
 
 
 def test_unknown_stage_is_refused(tmp_path: Path) -> None:

@@ -22,11 +22,10 @@ from referencenet.builtin.load import load
 from referencenet.media.files import written_whole
 from referencenet.methods.referencenet import ReferenceNetPipeline
 from referencenet.networks.observer import Observer
-from referencenet.networks.pose_guider import PoseContext, PoseGuider
+from referencenet.networks.pose_guider import PoseContext
 from referencenet.paperdoll.scene import Scene
 from referencenet.training.base import BaseRecipe, make_pipeline, make_unet
 from referencenet.training.data import PictureSet, draw_set
-from referencenet.training.deepen import deepen
 from referencenet.training.encoded import EncodedSet
 from referencenet.training.guider import CONTEXT, GuiderRecipe, draw_maps
 from referencenet.training.observer import ObserverRecipe, aspects_of, make_observer
@@ -38,6 +37,8 @@ from referencenet.training.trainer import Recipe, Schedule, fit
 from referencenet.training.vae import VaeRecipe, encode, make_vae, measure_scale, reconstruct
 
 STAGES = ("vae", "base", "guider", "referencenet", "observer")
+_GIVEN = ("vae", "base", "guider")
+"""What weights to begin with make needless."""
 
 SCHEDULES = {
     "vae": Schedule(steps=1200, learning_rate=1.2e-3, warmup=50, cooldown=0.9, decay=0.995, weight_decay=0.0),
@@ -72,7 +73,7 @@ class Settings:
         workers: Processes that draw.
         quiet: No progress bars.
         start: Weights as `export` writes them, with which the ReferenceNet begins instead of with the base's and the
-            observer instead of with nothing; the autoencoder is theirs too, and the guider's context if they have one.
+            observer instead of with nothing; the autoencoder and the guider are theirs, too.
     """
 
     folder: Path
@@ -119,7 +120,7 @@ def train(settings: Settings, stages: Sequence[str] = STAGES, *, tell: Callable[
             _draw(settings)
         wait()
         for stage in STAGES:
-            if stage in stages and not _is_given(settings, stage):
+            if stage in stages and (settings.start is None or stage not in _GIVEN):
                 tell(stage)
                 with torch.random.fork_rng(devices=[]):  # the seed tells all first weights, in all processes alike
                     torch.random.set_rng_state(torch.Generator().manual_seed(settings.seed).get_state())
@@ -189,16 +190,6 @@ def _fit(settings: Settings, stage: str, recipe: Recipe) -> None:
     fit(recipe, folder, schedule, precision=settings.precision, quiet=settings.quiet)
 
 
-def _is_given(settings: Settings, stage: str) -> bool:
-    """Whether the weights to begin with make a stage needless."""
-    if settings.start is None:
-        return False
-    if stage == "guider":
-        guider = settings.start / "referencenet" / "pose_guider"
-        return bool(PoseGuider.load_config(guider).get("context_channels", 0))
-    return stage in ("vae", "base")
-
-
 def _train_vae(settings: Settings) -> None:
     vae, pictures = make_vae(), _draw(settings).pictures
     recipe = VaeRecipe(vae, pictures, batch=_share(settings.batch), seed=settings.seed, device=settings.device)
@@ -266,40 +257,15 @@ def _train_referencenet(settings: Settings) -> None:
 def _first_referencenet(settings: Settings) -> ReferenceNetPipeline:
     """What the ReferenceNet begins with."""
     if settings.start is not None:
-        pipe = load("referencenet", folder=settings.start)
-        if pipe.pose_guider.context is None:
-            guider = _with_context(pipe.pose_guider, _finished_context(settings))
-            pipe.register_modules(pose_guider=guider)
-        return _deepened(pipe)
+        return load("referencenet", folder=settings.start)
     base = _finished(settings, "base", "referencenet")
     tokenizer = CLIPTokenizer.from_pretrained(base / "tokenizer")
     unet = UNet2DConditionModel.from_pretrained(base, subfolder="unet")
     text_encoder = CLIPTextModel.from_pretrained(base / "text_encoder")
     pipe = make_referencenet(_finished_vae(settings, "referencenet"), text_encoder, tokenizer, unet)
-    pipe.pose_guider.context.load_state_dict(_finished_context(settings).state_dict())
+    context = PoseContext.from_pretrained(_finished(settings, "guider", "referencenet"))
+    pipe.pose_guider.context.load_state_dict(context.state_dict())
     return pipe
-
-
-def _finished_context(settings: Settings) -> PoseContext:
-    """What the stage before taught."""
-    return PoseContext.from_pretrained(_finished(settings, "guider", "referencenet"))
-
-
-def _with_context(guider: PoseGuider, context: PoseContext) -> PoseGuider:
-    """The same, and a context that the denoiser does not know yet."""
-    joined = PoseGuider.from_config(guider.config, context_channels=context.config.channels)
-    joined.context.load_state_dict(context.state_dict())
-    joined.load_state_dict({**joined.state_dict(), **guider.state_dict()})
-    return joined
-
-
-def _deepened(pipe: ReferenceNetPipeline) -> ReferenceNetPipeline:
-    """The same, as deep as the built-in model is today; weights of an earlier version may have fewer blocks."""
-    deeper = make_referencenet(pipe.vae, pipe.text_encoder, pipe.tokenizer, make_unet())
-    for part in ("unet", "reference_unet"):
-        deepen(getattr(pipe, part), getattr(deeper, part))
-    deeper.register_modules(pose_guider=pipe.pose_guider)
-    return deeper
 
 
 def _finished_vae(settings: Settings, wanted: str) -> AutoencoderKL:

@@ -106,9 +106,8 @@ class ReferenceNetRecipe:
     ) -> None:
         self.device = torch.device(device)
         self.pipe, self.base = pipe.to(self.device), base
-        pipe.reference_unet.to(memory_format=torch.channels_last)
-        if pipe.pose_guider.context is not None:
-            pipe.pose_guider.context.to(memory_format=torch.channels_last)
+        for module in (pipe.reference_unet, pipe.pose_guider):
+            module.to(memory_format=torch.channels_last)
         self.modules = {
             "unet": pipe.unet,
             "text_encoder": pipe.text_encoder,
