@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from dataclasses import replace
 from pathlib import Path
 
@@ -10,6 +11,7 @@ import torch
 from transformers import CLIPTextModel
 
 from referencenet.builtin.load import load, load_observer
+from referencenet.networks.pose_guider import PoseContext, PoseGuider
 from referencenet.paperdoll.captions import IDENTITY, ORDER
 from referencenet.paperdoll.scene import Scene
 from referencenet.training.base import BaseRecipe, make_unet
@@ -194,6 +196,10 @@ def test_everything_is_trained_resumed_and_exported(tmp_path: Path) -> None:
     load("base", folder=tmp_path / "weights")
     load("referencenet", folder=tmp_path / "weights")
     load_observer(folder=tmp_path / "weights")
+    taught = PoseContext.from_pretrained(settings.result("guider")).state_dict()
+    trained = PoseGuider.from_pretrained(settings.result("referencenet") / "pose_guider").context.state_dict()
+    for name, value in taught.items():
+        torch.testing.assert_close(trained[name], value, atol=1e-3, rtol=0.0)
     further = replace(settings, folder=tmp_path / "further", start=tmp_path / "weights", precision="bf16")
     told.clear()
     train(further, tell=told.append)
@@ -202,6 +208,19 @@ def test_everything_is_trained_resumed_and_exported(tmp_path: Path) -> None:
         train(strangers, ["observer"])
     assert told == ["pictures", "referencenet", "observer"]
     export(further, tmp_path / "further" / "weights")
+
+
+def test_the_seed_tells_all_first_weights_and_nothing_outside_changes(tmp_path: Path) -> None:
+    first = Settings(folder=tmp_path / "first", characters=4, scenes=9, batch=4, stretch=1e-9, workers=1, quiet=True)
+    again = replace(first, folder=tmp_path / "again")
+    outside = torch.get_rng_state()
+    train(first, ["guider"])
+    assert torch.equal(torch.get_rng_state(), outside)
+    shutil.copytree(first.folder / "pictures", again.folder / "pictures")
+    torch.rand(1)  # what was drawn outside does not matter
+    train(again, ["guider"])
+    ours, same = (PoseContext.from_pretrained(run.result("guider")).state_dict() for run in (first, again))
+    assert all(torch.equal(same[name], value) for name, value in ours.items())
 
 
 def test_unknown_stage_is_refused(tmp_path: Path) -> None:
