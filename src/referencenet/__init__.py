@@ -10,9 +10,10 @@ from referencenet.version import __version__
 
 if TYPE_CHECKING:
     from referencenet.links.adain import AdaIN
+    from referencenet.links.added import Added
     from referencenet.links.attach import Link, attach, write
     from referencenet.links.bank import ReferenceBank
-    from referencenet.links.concat import Attention
+    from referencenet.links.concat import Concat
     from referencenet.methods.animate_anyone import AnimateAnyonePipeline, FaceReenactmentPipeline
     from referencenet.methods.flashface import FlashFacePipeline
     from referencenet.methods.idm_vton import IDMVTONPipeline
@@ -20,8 +21,9 @@ if TYPE_CHECKING:
 
 __all__ = [
     "AdaIN",
+    "Added",
     "AnimateAnyonePipeline",
-    "Attention",
+    "Concat",
     "FaceReenactmentPipeline",
     "FlashFacePipeline",
     "IDMVTONPipeline",
@@ -37,8 +39,9 @@ __all__ = [
 
 _HOMES = {
     "AdaIN": "links.adain",
+    "Added": "links.added",
     "AnimateAnyonePipeline": "methods.animate_anyone",
-    "Attention": "links.concat",
+    "Concat": "links.concat",
     "FaceReenactmentPipeline": "methods.animate_anyone",
     "FlashFacePipeline": "methods.flashface",
     "IDMVTONPipeline": "methods.idm_vton",
@@ -52,8 +55,14 @@ _HOMES = {
 }
 
 
+_RENAMED = {"Attention": "links.concat"}
+"""Names of the last release that still work, and the file that knows what they are called now."""
+
+
 def __getattr__(name: str) -> Any:
     """Import a public name from the file that defines it."""
+    if name in _RENAMED:
+        return getattr(import_module(f"referencenet.{_RENAMED[name]}"), name)
     if name not in _HOMES:
         raise AttributeError(f"module 'referencenet' has no attribute {name!r}; it has {', '.join(sorted(__all__))}")
     return getattr(import_module(f"referencenet.{_HOMES[name]}"), name)
