@@ -57,8 +57,9 @@ def animate(
         Path | None,
         typer.Option("--fit-to", metavar="JSON", help="The person's own key points: --keypoints get their build."),
     ] = None,
-    method: Annotated[  # pyright: ignore[reportInvalidTypeForm] - the choices come from the registry
-        MethodChoice, typer.Option(help="Which released model.")
+    method: Annotated[
+        MethodChoice,  # pyright: ignore[reportInvalidTypeForm] - the choices come from the registry
+        typer.Option(help="Which released model."),
     ] = DEFAULT_METHOD,
     checkpoint: Checkpoint = None,
     random_tiny: RandomTiny = False,
