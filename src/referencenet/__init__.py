@@ -1,3 +1,4 @@
+# ruff: noqa: F401 - type checkers read the imports, everybody else `__getattr__`
 """Reference control for diffusion models: write, bank, link, read.
 
 Names are imported when they are first used, so that `refnet --help` need not wait for torch.
@@ -6,6 +7,7 @@ Names are imported when they are first used, so that `refnet --help` need not wa
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
+from referencenet.methods.registry import METHODS
 from referencenet.version import __version__
 
 if TYPE_CHECKING:
@@ -18,38 +20,19 @@ if TYPE_CHECKING:
     from referencenet.methods.idm_vton import IDMVTONPipeline
     from referencenet.methods.reference_only import Reference, reference, share
 
-__all__ = [
-    "AdaIN",
-    "AnimateAnyonePipeline",
-    "Attention",
-    "FaceReenactmentPipeline",
-    "FlashFacePipeline",
-    "IDMVTONPipeline",
-    "Link",
-    "Reference",
-    "ReferenceBank",
-    "__version__",
-    "attach",
-    "reference",
-    "share",
-    "write",
-]
-
 _HOMES = {
     "AdaIN": "links.adain",
-    "AnimateAnyonePipeline": "methods.animate_anyone",
     "Attention": "links.concat",
     "FaceReenactmentPipeline": "methods.animate_anyone",
-    "FlashFacePipeline": "methods.flashface",
-    "IDMVTONPipeline": "methods.idm_vton",
     "Link": "links.attach",
     "Reference": "methods.reference_only",
     "ReferenceBank": "links.bank",
     "attach": "links.attach",
-    "reference": "methods.reference_only",
     "share": "methods.reference_only",
     "write": "links.attach",
-}
+} | {row.public_name: row.home.removeprefix("referencenet.") for row in METHODS.values() if row.public_name}
+
+__all__ = ["__version__", *sorted(_HOMES)]  # pyright: ignore[reportUnsupportedDunderAll]
 
 
 def __getattr__(name: str) -> Any:

@@ -16,10 +16,10 @@ import pytest
 import torch
 import torch.multiprocessing
 from PIL import Image
+from referencenet.methods.animation import FilmSettings, animate_film, num_predictions
 
 from films import generator, picture, poses
 from referencenet.media.films import Film, FilmWriter, parts_of, write_film
-from referencenet.methods.animation import FilmSettings, animate_film, num_predictions
 from referencenet.methods.random_tiny import tiny_animate_anyone
 from referencenet.sampling.windows import Windows
 
