@@ -12,7 +12,8 @@ LAYERS = [  # a folder imports only from those before it, and from those beside 
     ("pipelines",),
     ("methods",),
     ("paperdoll",),
-    ("builtin", "training"),
+    ("training",),
+    ("builtin",),
     ("parity",),
     ("cli", "web"),
 ]

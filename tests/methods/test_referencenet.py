@@ -12,11 +12,11 @@ from diffusers import AutoencoderKL, UNet2DConditionModel
 from torch import nn
 from transformers import CLIPTextConfig, CLIPTextModel
 
+from referencenet.builtin.training.base import make_scheduler
+from referencenet.builtin.training.text import LENGTH, make_tokenizer
 from referencenet.links.bank import ReferenceBank
 from referencenet.methods.referencenet import ReferenceNetPipeline
 from referencenet.networks.pose_guider import PoseGuider
-from referencenet.training.base import make_scheduler
-from referencenet.training.text import LENGTH, make_tokenizer
 from tiny import picture
 
 RUN = {"num_inference_steps": 2, "output_type": "np"}
