@@ -11,7 +11,7 @@ import torch
 from PIL import Image
 
 from referencenet.checkpoints.published import PublishedSet
-from referencenet.methods.random_tiny import TINY_UNET
+from referencenet.networks.layout import TINY_SD15 as TINY_UNET
 from referencenet.networks.motion import SpatioTemporalUNet
 
 SIZE = (32, 24)  # width, height: latents of 4 x 3

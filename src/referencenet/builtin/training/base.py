@@ -18,17 +18,17 @@ from diffusers import AutoencoderKL, DDIMScheduler, StableDiffusionPipeline, UNe
 from torch import Tensor
 from transformers import CLIPTextModel, CLIPTokenizer
 
-from referencenet.training.correspondence import (
+from referencenet.builtin.training.correspondence import (
     GROUPS,
     attention_inputs,
     caption_loss,
     part_shares,
     sheet_loss,
 )
-from referencenet.training.encoded import MOSTLY_SILENT, EncodedSet, draw_told
-from referencenet.training.text import WIDTH
+from referencenet.builtin.training.encoded import MOSTLY_SILENT, EncodedSet, draw_told
+from referencenet.builtin.training.text import WIDTH
+from referencenet.builtin.training.vae import LATENT_CHANNELS
 from referencenet.training.trainer import step_generator, step_kind
-from referencenet.training.vae import LATENT_CHANNELS
 
 
 def make_unet() -> UNet2DConditionModel:

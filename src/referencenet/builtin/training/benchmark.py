@@ -18,7 +18,10 @@ from diffusers import StableDiffusionPipeline
 from PIL import Image
 from torch import Tensor
 
-from referencenet.builtin.load import WEIGHTS, load, load_observer
+from referencenet.builtin.load import GUIDANCE, STEPS, WEIGHTS, load, load_observer
+from referencenet.builtin.training.data import character_seeds, to_tensors
+from referencenet.builtin.training.observer import aspects_of, verification_accuracy
+from referencenet.builtin.training.vae import reconstruct
 from referencenet.methods.reference_only import reference as reading
 from referencenet.methods.referencenet import ReferenceNetPipeline
 from referencenet.networks.observer import Observer
@@ -27,14 +30,8 @@ from referencenet.paperdoll.render import render
 from referencenet.paperdoll.scene import Scene
 from referencenet.paperdoll.scores import psnr
 from referencenet.paperdoll.skeleton import keypoints, skeleton
-from referencenet.training.data import character_seeds, to_tensors
-from referencenet.training.observer import aspects_of, verification_accuracy
-from referencenet.training.vae import reconstruct
 
 LINKS: dict[str, list[str]] = {"attention": ["attention"], "adain": ["adain"], "both": ["attention", "adain"]}
-STEPS = 20
-GUIDANCE = 3.0
-"""Of the base model, with and without links."""
 STYLE_FIDELITY = 1.0
 """The unconditional half sees no reference, so that guidance pushes towards it."""
 NUM_OBSERVED = 64

@@ -6,7 +6,7 @@ that asks for something else must not pass by being half read.
 """
 
 from collections.abc import Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import Any
 
 import diffusers
 import torch
@@ -22,6 +22,7 @@ from referencenet.links.adain import AdaIN
 from referencenet.links.concat import Attention
 from referencenet.methods.reference_only import Reference, reference
 from referencenet.parity.cases import Case, CaseError, listed
+from referencenet.parity.record import Produced, Runner
 
 REQUIRED_SCALARS = (
     "attention_auto_machine_weight",
@@ -40,13 +41,6 @@ WRITE_PASS_NOTE = "plain pass on the noised reference: our own write pass stops 
 
 Pipeline = Any
 """StableDiffusionPipeline or StableDiffusionXLPipeline; diffusers' types do not admit None for absent parts."""
-
-
-class Produced(NamedTuple):
-    """What a runner hands back: outputs by name, and by name a note or the reason why an output is left out."""
-
-    outputs: Mapping[str, torch.Tensor]
-    notes: Mapping[str, str]
 
 
 @torch.no_grad()
@@ -247,3 +241,6 @@ def generate(case: Case, pipe: Pipeline) -> tuple[torch.Tensor, torch.Tensor]:
     finally:
         hook.remove()
     return latents, first["sample"]
+
+
+RUNNERS: Mapping[str, Runner] = {"reference": run_reference}

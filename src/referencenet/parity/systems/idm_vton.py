@@ -28,7 +28,7 @@ from referencenet.methods.idm_vton import (
 )
 from referencenet.networks.image_prompt import with_image_prompt
 from referencenet.parity.cases import Case, CaseError
-from referencenet.parity.reference_runner import Produced
+from referencenet.parity.record import Produced, Runner
 from referencenet.preprocess.agnostic import ARM_WIDTHS, agnostic_mask
 
 FIRST = "down_blocks.1.attentions.0.transformer_blocks.0"
@@ -318,3 +318,13 @@ def run_mask(case: Case) -> Produced:
         white = torch.from_numpy(np.array(mask) > 127).float()  # (H, W)
         outputs |= {f"{name}/rows": white.sum(1), f"{name}/cols": white.sum(0), f"{name}/sub8": white[::8, ::8]}
     return Produced(outputs, {})
+
+
+RUNNERS: Mapping[str, Runner] = {
+    "resampler": run_resampler,
+    "garmentnet": run_garmentnet,
+    "tryonnet": run_tryonnet,
+    "sample": run_sample,
+    "mask": run_mask,
+    "train": run_train,
+}

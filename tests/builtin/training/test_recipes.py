@@ -11,19 +11,19 @@ import torch
 from transformers import CLIPTextModel
 
 from referencenet.builtin.load import load, load_observer
+from referencenet.builtin.training.base import BaseRecipe, make_unet
+from referencenet.builtin.training.correspondence import TOPICS
+from referencenet.builtin.training.data import PictureSet, draw_set
+from referencenet.builtin.training.encoded import EVERYTHING, LOOSE, EncodedSet, draw_told
+from referencenet.builtin.training.observer import ObserverRecipe, aspects_of, make_observer
+from referencenet.builtin.training.pose_referencenet import ReferenceNetRecipe, make_referencenet
+from referencenet.builtin.training.stages import Settings, export, train
+from referencenet.builtin.training.text import make_text_encoder, make_tokenizer, tokenize
+from referencenet.builtin.training.vae import VaeRecipe, encode, make_vae, measure_scale
 from referencenet.networks.pose_guider import PoseContext, PoseGuider
 from referencenet.paperdoll.captions import IDENTITY, ORDER
 from referencenet.paperdoll.scene import Scene
-from referencenet.training.base import BaseRecipe, make_unet
-from referencenet.training.builtin import Settings, export, train
-from referencenet.training.correspondence import TOPICS
-from referencenet.training.data import PictureSet, draw_set
-from referencenet.training.encoded import EVERYTHING, LOOSE, EncodedSet, draw_told
-from referencenet.training.observer import ObserverRecipe, aspects_of, make_observer
-from referencenet.training.pose_referencenet import ReferenceNetRecipe, make_referencenet
-from referencenet.training.text import make_text_encoder, make_tokenizer, tokenize
 from referencenet.training.trainer import step_generator
-from referencenet.training.vae import VaeRecipe, encode, make_vae, measure_scale
 
 SCENES = 5
 

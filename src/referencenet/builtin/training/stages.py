@@ -19,22 +19,22 @@ from diffusers import AutoencoderKL, UNet2DConditionModel
 from transformers import CLIPTextModel, CLIPTokenizer
 
 from referencenet.builtin.load import load
+from referencenet.builtin.training.base import BaseRecipe, make_pipeline, make_unet
+from referencenet.builtin.training.data import PictureSet, draw_set
+from referencenet.builtin.training.encoded import EncodedSet
+from referencenet.builtin.training.guider import CONTEXT, GuiderRecipe, draw_maps
+from referencenet.builtin.training.observer import ObserverRecipe, aspects_of, make_observer
+from referencenet.builtin.training.pose_referencenet import ReferenceNetRecipe, make_referencenet
+from referencenet.builtin.training.text import make_text_encoder, make_tokenizer
+from referencenet.builtin.training.vae import VaeRecipe, encode, make_vae, measure_scale, reconstruct
 from referencenet.media.files import written_whole
 from referencenet.methods.referencenet import ReferenceNetPipeline
 from referencenet.networks.observer import Observer
 from referencenet.networks.pose_guider import PoseContext
 from referencenet.paperdoll.scene import Scene
-from referencenet.training.base import BaseRecipe, make_pipeline, make_unet
-from referencenet.training.data import PictureSet, draw_set
-from referencenet.training.encoded import EncodedSet
-from referencenet.training.guider import CONTEXT, GuiderRecipe, draw_maps
-from referencenet.training.observer import ObserverRecipe, aspects_of, make_observer
 from referencenet.training.parallel import join, leave, rank, wait, world_size
-from referencenet.training.pose_referencenet import ReferenceNetRecipe, make_referencenet
 from referencenet.training.precision import Precision
-from referencenet.training.text import make_text_encoder, make_tokenizer
 from referencenet.training.trainer import Recipe, Schedule, fit
-from referencenet.training.vae import VaeRecipe, encode, make_vae, measure_scale, reconstruct
 
 STAGES = ("vae", "base", "guider", "referencenet", "observer")
 _GIVEN = ("vae", "base", "guider")

@@ -11,9 +11,9 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from referencenet.builtin.training.data import PictureSet, to_tensors
 from referencenet.networks.observer import Observer
 from referencenet.paperdoll.scene import Scene
-from referencenet.training.data import PictureSet, to_tensors
 from referencenet.training.trainer import step_generator
 
 ASPECTS = (

@@ -8,11 +8,11 @@ import numpy as np
 import pytest
 import torch
 
+from referencenet.builtin.training.data import PictureSet, character_seeds, draw_set, tensors_to_pictures, to_tensors
 from referencenet.paperdoll.character import split
 from referencenet.paperdoll.maps import segmentation
 from referencenet.paperdoll.render import render
 from referencenet.paperdoll.scene import Scene
-from referencenet.training.data import PictureSet, character_seeds, draw_set, tensors_to_pictures, to_tensors
 
 
 @pytest.fixture(scope="module")

@@ -7,11 +7,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from referencenet.builtin.training.data import PictureSet, draw_set
+from referencenet.builtin.training.guider import GuiderRecipe, draw_maps
 from referencenet.networks.pose_guider import PoseContext
 from referencenet.paperdoll.cloth_maps import CLOTHS, cloth_maps
 from referencenet.paperdoll.scene import Scene
-from referencenet.training.data import PictureSet, draw_set
-from referencenet.training.guider import GuiderRecipe, draw_maps
 from referencenet.training.trainer import Schedule, fit
 
 

@@ -4,26 +4,37 @@ All networks are built by the functions that published files are read with, and 
 configuration or scalar that has no counterpart is an error: a case must not pass by being half read.
 """
 
-import inspect
 import re
-from collections.abc import Callable, Generator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from typing import Any
 
 import torch
 import torch.nn.functional as F
-from diffusers import DDIMScheduler, UNet2DConditionModel
+from diffusers import UNet2DConditionModel
 from diffusers.models.unets.unet_motion_model import AnimateDiffTransformer3D
 from torch import Tensor, nn
 
 from referencenet.checkpoints.motion_keys import MOTION_KEYS
 from referencenet.links.attach import attach, write
-from referencenet.methods.animate_anyone import AnimateAnyonePipeline, FaceReenactmentPipeline, build_reference_unet
+from referencenet.methods.animate_anyone import PUBLISHED, AnimateAnyonePipeline, FaceReenactmentPipeline
 from referencenet.networks.layout import film_config, picture_config
 from referencenet.networks.motion import SpatioTemporalUNet, normalise_frames
 from referencenet.networks.pose_guider import PoseGuider
-from referencenet.parity.cases import Case, CaseError, listed
-from referencenet.parity.reference_runner import Produced
+from referencenet.parity.cases import Case, CaseError
+from referencenet.parity.record import (
+    Produced,
+    Runner,
+    assemble,
+    build_scheduler,
+    by_frame,
+    component_config,
+    each_output,
+    fold,
+    unfold,
+)
+from referencenet.pipelines.encoders import IMAGE_TOKEN
+from referencenet.pipelines.passes import reading_plan
+from referencenet.pipelines.spec import Shown
 from referencenet.sampling.between import interpolate_frames
 from referencenet.sampling.windows import Windows, ordered_halving, published_windows
 from referencenet.training.velocity_loss import VelocityLoss
@@ -105,12 +116,12 @@ def run_step(case: Case) -> Produced:
         "reference_unet_output": reference_unet(clean, t_reference, token).sample[:, :4],
     }
     kept: dict[str, Tensor] = {}
-    pipe = assemble(AnimateAnyonePipeline, denoising_unet=denoiser)
+    passes = AnimateAnyonePipeline.spec.guidance.passes(t, 2.0)
     for suffix, read in (("bank32", bank), ("bank16", bank.map(lambda tensor: tensor.half().float()))):
         with attach(denoiser) as link:
             with link.reading(read), each_output(denoiser, motion_names(case), kept if suffix == "bank32" else {}):
                 outputs[f"pred_nocfg_{suffix}"] = denoiser(latents, t, token, condition=condition).sample
-            with link.reading(read, plan=pipe.plan_reading(read.rows, films, True)):
+            with link.reading(read, plan=reading_plan(passes, films, read.rows)):
                 twice = {"condition": torch.cat([condition, condition])}
                 outputs[f"pred_cfg_{suffix}"] = denoiser(torch.cat([latents, latents]), t, both, **twice).sample
     outputs |= {name: unfold(value, latents.shape[2]) for name, value in kept.items()}
@@ -130,7 +141,7 @@ def run_sample(case: Case) -> Produced:
     pipe = assemble(
         AnimateAnyonePipeline,
         reference_unet=build_reference(case, "reference_unet"),
-        denoising_unet=build_denoiser(case, "denoising_unet"),
+        unet=build_denoiser(case, "denoising_unet"),
         pose_guider=build_pose_guider(case, "pose_guider"),
         scheduler=build_scheduler(case),
     )
@@ -154,16 +165,14 @@ def run_reenact(case: Case) -> Produced:
     pipe = assemble(
         FaceReenactmentPipeline,
         reference_unet=reference_unet,
-        denoising_unet=build_denoiser(case, "denoising_unet"),
+        unet=build_denoiser(case, "denoising_unet"),
         pose_guider1=build_pose_guider(case, "pose_guider1"),
         pose_guider2=build_pose_guider(case, "pose_guider2"),
         scheduler=build_scheduler(case),
     )
     outputs = film(case, pipe, (one_film(case, "pose_up_images"), one_film(case, "pose_down_images")))
-    clean, token = case.input("ref_latents"), case.input("clip_embeds")
-    bank = pipe.write_latents(clean, token)
-    rows, contexts = pipe.write_rows(clean, token)
-    outputs["reference_output"] = reference_unet(rows, 0, contexts).sample.unsqueeze(2)
+    bank, both = pipe.bank_of(shown(case), 0), shown(case).with_blank()
+    outputs["reference_output"] = reference_unet(both.latents, 0, both.context).sample.unsqueeze(2)
     outputs |= {name: bank.hidden[site_of(case, name)] for name in case.expected if name.startswith("bank.")}
     return Produced(outputs, {"reference_output": OUTPUT_NOTE})
 
@@ -216,13 +225,6 @@ def run_train(case: Case) -> Produced:
 # --- networks ---------------------------------------------------------------------------------------------------------
 
 
-def component_config(case: Case, name: str) -> Mapping[str, Any]:
-    """A component's configuration."""
-    if name not in case.components:
-        raise CaseError(f"{case.id}: components are {listed(case.components)}; the kind {case.kind!r} needs {name}")
-    return case.components[name]["config"]
-
-
 def build_pose_guider(case: Case, name: str) -> PoseGuider:
     """A pose guider with its weights."""
     config = component_config(case, name)
@@ -233,7 +235,7 @@ def build_pose_guider(case: Case, name: str) -> PoseGuider:
 
 def build_reference(case: Case, name: str) -> nn.Module:
     """A reference net without an output head, with its weights."""
-    unet = build_reference_unet(component_config(case, name)).eval()
+    unet = PUBLISHED.build["reference_unet"](component_config(case, name)).eval()
     case.load(unet, name)
     return unet
 
@@ -268,22 +270,6 @@ def motion_settings(case: Case, config: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
-def build_scheduler(case: Case) -> DDIMScheduler:
-    """The case's scheduler."""
-    entry = case.scalar("scheduler")
-    if entry["class"] != "DDIMScheduler":
-        raise CaseError(f"{case.id}: the scheduler is {entry['class']!r}; the kind {case.kind!r} knows DDIMScheduler")
-    return DDIMScheduler(**entry["config"])
-
-
-def assemble(kind: type[Any], **parts: Any) -> Any:
-    """A pipeline of some of its parts."""
-    names = inspect.signature(kind.__init__).parameters.keys() - {"self"}
-    pipe = kind(**{name: parts.get(name) for name in names})
-    pipe.set_progress_bar_config(disable=True)
-    return pipe
-
-
 # --- films ------------------------------------------------------------------------------------------------------------
 
 
@@ -301,13 +287,13 @@ def film(case: Case, pipe: Any, poses: Any, **options: Any) -> dict[str, Tensor]
     def keep_first(_module: nn.Module, _args: Any, output: Any) -> None:
         kept.setdefault("unet_call_0", output[0])
 
-    hook = pipe.denoising_unet.register_forward_hook(keep_first)
+    hook = pipe.unet.register_forward_hook(keep_first)
     try:
         pipe(
-            reference=pipe.write_latents(case.input("ref_latents"), case.input("clip_embeds")),
+            reference=shown(case),
             poses=poses,
-            width=latents.shape[-1] * pipe.factor,
-            height=latents.shape[-2] * pipe.factor,
+            width=latents.shape[-1] * pipe.vae_scale_factor,
+            height=latents.shape[-2] * pipe.vae_scale_factor,
             num_inference_steps=num_steps,
             guidance_scale=case.scalar("guidance_scale"),
             guidance_rescale=case.scalars.get("guidance_rescale", 0.0),
@@ -326,6 +312,12 @@ def film(case: Case, pipe: Any, poses: Any, **options: Any) -> dict[str, Tensor]
     finally:
         hook.remove()
     return kept
+
+
+def shown(case: Case) -> Shown:
+    """What the writer is shown."""
+    token = case.input("clip_embeds")
+    return Shown(latents=case.input("ref_latents"), context=token, kept={IMAGE_TOKEN: token})
 
 
 def one_film(case: Case, name: str) -> Tensor:
@@ -361,37 +353,12 @@ def site_of(case: Case, name: str) -> str:
     return f"{where}.transformer_blocks.{match[5] or 0}.attn1"
 
 
-# --- shapes -----------------------------------------------------------------------------------------------------------
-
-
-def fold(clip: Tensor) -> Tensor:
-    """(b, c, f, h, w) to (b f, c, h, w)."""
-    return clip.transpose(1, 2).flatten(0, 1)
-
-
-def unfold(frames: Tensor, num_frames: int) -> Tensor:
-    """(b f, c, h, w) to (b, c, f, h, w)."""
-    return frames.unflatten(0, (-1, num_frames)).transpose(1, 2)
-
-
-def by_frame(tokens: Tensor, batch: int, positions: int) -> Tensor:
-    """(b h w, f, c) to (b f, h w, c)."""
-    return tokens.unflatten(0, (batch, positions)).transpose(1, 2).flatten(0, 1)
-
-
-@contextmanager
-def each_output(network: nn.Module, names: Mapping[str, str], kept: dict[str, Tensor]) -> Generator[None]:
-    """Keep what the named modules give, under the names given for them."""
-
-    def keep(name: str) -> Callable[..., None]:
-        def hook(_module: nn.Module, _args: Any, output: Any) -> None:
-            kept[name] = output
-
-        return hook
-
-    handles = [network.get_submodule(path).register_forward_hook(keep(name)) for path, name in names.items()]
-    try:
-        yield
-    finally:
-        for handle in handles:
-            handle.remove()
+RUNNERS: Mapping[str, Runner] = {
+    "pose": run_pose,
+    "motion": run_motion,
+    "step": run_step,
+    "sample": run_sample,
+    "reenact": run_reenact,
+    "context": run_context,
+    "train": run_train,
+}

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import torch
 
+from referencenet.builtin.training.base import make_unet
+from referencenet.builtin.training.correspondence import TOPICS
+from referencenet.builtin.training.description import Describer
 from referencenet.paperdoll.maps import PARTS
-from referencenet.training.base import make_unet
-from referencenet.training.correspondence import TOPICS
-from referencenet.training.description import Describer
 
 WORDS = 11
 TOPIC = {topic: 1 + place for place, topic in enumerate(TOPICS)}

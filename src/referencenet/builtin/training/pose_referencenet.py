@@ -18,11 +18,7 @@ from diffusers import AutoencoderKL, UNet2DConditionModel
 from torch import Tensor
 from transformers import CLIPTextModel, CLIPTokenizer
 
-from referencenet.links.attach import attach, write
-from referencenet.links.bank import ReferenceBank
-from referencenet.methods.referencenet import ReferenceNetPipeline
-from referencenet.networks.pose_guider import PoseGuider, added_after_first_convolution
-from referencenet.training.base import (
+from referencenet.builtin.training.base import (
     CAPTION,
     CORRESPONDENCE,
     BaseRecipe,
@@ -31,11 +27,15 @@ from referencenet.training.base import (
     noisy_timesteps,
     weighted_error,
 )
-from referencenet.training.correspondence import attention_inputs, caption_loss, pair_loss
-from referencenet.training.data import skeletons_to_tensors
-from referencenet.training.description import Describer
-from referencenet.training.encoded import EVERYTHING, MOSTLY_SILENT, EncodedSet, draw_told
-from referencenet.training.guider import CONTEXT
+from referencenet.builtin.training.correspondence import attention_inputs, caption_loss, pair_loss
+from referencenet.builtin.training.data import skeletons_to_tensors
+from referencenet.builtin.training.description import Describer
+from referencenet.builtin.training.encoded import EVERYTHING, MOSTLY_SILENT, EncodedSet, draw_told
+from referencenet.builtin.training.guider import CONTEXT
+from referencenet.links.attach import attach, write
+from referencenet.links.bank import ReferenceBank
+from referencenet.methods.referencenet import ReferenceNetPipeline
+from referencenet.networks.pose_guider import PoseGuider, added_after_first_convolution
 from referencenet.training.trainer import step_generator, step_kind
 
 UNREAD = 0.25

@@ -17,7 +17,7 @@ from diffusers.models.attention import BasicTransformerBlock
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from referencenet.training.correspondence import PARTS_OF_TOPICS, TOPICS, part_shares
+from referencenet.builtin.training.correspondence import PARTS_OF_TOPICS, TOPICS, part_shares
 
 OF_PERSON = [place for place, topic in enumerate(TOPICS) if topic not in ("pose", "view", "background", "expression")]
 """Positions of the topics that stay the same from picture to picture."""

@@ -23,7 +23,7 @@ from referencenet.links.bank import ReferenceBank
 from referencenet.media.files import written_whole
 from referencenet.media.films import Film, FilmWriter, FrameSource, check_film_path, parts_of
 from referencenet.media.images import Picture, read_image, resize
-from referencenet.methods.animate_anyone import AnimateAnyonePipeline, pose_tensor
+from referencenet.pipelines.films import FilmPipeline, drawing_tensor
 from referencenet.sampling.processes import ALONE, Processes
 from referencenet.sampling.windows import OVERLAP, Windows
 
@@ -58,7 +58,7 @@ class FilmSettings:
 
 
 def animate_film(
-    pipe: AnimateAnyonePipeline,
+    pipe: FilmPipeline,
     reference: Picture | ReferenceBank,
     poses: Sequence[str | Path | FrameSource],
     out: str | Path,
@@ -107,7 +107,7 @@ def animate_film(
 
     pieces = pipe.stream(
         reference,
-        lambda start, stop: [pose_tensor(reader(start, stop), width, height) for reader in readers],
+        lambda start, stop: [drawing_tensor(reader(start, stop), width, height) for reader in readers],
         num_frames=num_frames,
         width=width,
         height=height,
@@ -144,13 +144,11 @@ def num_predictions(settings: FilmSettings) -> int:
 
 
 def open_films(
-    pipe: AnimateAnyonePipeline, poses: Sequence[str | Path | FrameSource], settings: FilmSettings
+    pipe: FilmPipeline, poses: Sequence[str | Path | FrameSource], settings: FilmSettings
 ) -> list[FrameSource]:
     """Open the pose films and check them against each other and the frames asked for."""
-    if len(poses) != len(pipe.guiders):
-        raise ValueError(
-            f"{len(poses)} pose films were given, but this model has {len(pipe.guiders)} pose nets; give one each."
-        )
+    if len(poses) != pipe.num_driving:
+        raise ValueError(f"{len(poses)} pose films were given, but {type(pipe).__name__} takes {pipe.num_driving}.")
     films: list[FrameSource] = [Film(film) if isinstance(film, str | Path) else film for film in poses]
     lengths = {len(film) for film in films}
     if len(lengths) > 1:
@@ -162,12 +160,11 @@ def open_films(
     return films
 
 
-def settled(pipe: AnimateAnyonePipeline, films: Sequence[FrameSource], settings: FilmSettings) -> FilmSettings:
+def settled(pipe: FilmPipeline, films: Sequence[FrameSource], settings: FilmSettings) -> FilmSettings:
     """The settings with what was left open taken from the pose films."""
     first = next(iter(films[0]))
     known = vars_of(settings)
-    known["width"] = settings.width or first.width // pipe.factor * pipe.factor
-    known["height"] = settings.height or first.height // pipe.factor * pipe.factor
+    known["width"], known["height"] = pipe.size_for(first.size, settings.width, settings.height)
     known["num_frames"] = len(films[0]) if settings.num_frames is None else settings.num_frames
     known["rate"] = films[0].rate if settings.rate is None else settings.rate
     return FilmSettings(**known)

@@ -6,9 +6,9 @@ from pathlib import Path
 
 from transformers import CLIPTokenizer
 
+from referencenet.builtin.training.text import LENGTH, make_tokenizer, tokenize
 from referencenet.paperdoll.captions import caption
 from referencenet.paperdoll.scene import Scene
-from referencenet.training.text import LENGTH, make_tokenizer, tokenize
 
 CAPTIONS = [caption(Scene.from_seeds(i, i)) for i in range(60)]
 

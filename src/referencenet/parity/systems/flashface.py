@@ -30,7 +30,7 @@ from referencenet.methods.flashface import READER_LINK, Conditions, FlashFacePip
 from referencenet.networks.additive_unet import AdditiveUNet
 from referencenet.networks.scrambled_attention import ScrambledAttnProcessor
 from referencenet.parity.cases import Case, CaseError
-from referencenet.parity.reference_runner import Produced
+from referencenet.parity.record import Produced, Runner
 from referencenet.preprocess.faces import face_mask
 from referencenet.sampling.trailing_ddim import TrailingDDIMScheduler
 
@@ -332,3 +332,16 @@ def _inputs(modules: Mapping[str, nn.Module], kept: dict[str, Tensor]) -> Any:
     return _watching(
         [lambda n=name, m=module: m.register_forward_pre_hook(hook(n)) for name, module in modules.items()]
     )
+
+
+RUNNERS: Mapping[str, Runner] = {
+    "attention-block": run_attention_block,
+    "norm-epsilon": run_norm_epsilon,
+    "schedule": run_schedule,
+    "face-mask": run_face_mask,
+    "step-two-way": run_step,
+    "step-three-way": run_step,
+    "sample": run_sample,
+    "vae": run_vae,
+    "clip-text": run_clip_text,
+}

@@ -14,10 +14,10 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from transformers import CLIPTokenizer
 
+from referencenet.builtin.training.correspondence import TOPICS
+from referencenet.builtin.training.data import PictureSet
+from referencenet.builtin.training.text import LENGTH, tokenize
 from referencenet.paperdoll.captions import IDENTITY, ORDER
-from referencenet.training.correspondence import TOPICS
-from referencenet.training.data import PictureSet
-from referencenet.training.text import LENGTH, tokenize
 
 MOSTLY_SILENT = (0.2, 0.5, 0.3)
 """Shares of captions that tell nothing, all but who, and all, where another picture can tell who."""

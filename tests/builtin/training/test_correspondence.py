@@ -9,9 +9,8 @@ import pytest
 import torch
 from diffusers.models.attention_processor import Attention
 
-from referencenet.paperdoll.maps import PARTS
-from referencenet.training.base import figure_weight, make_unet
-from referencenet.training.correspondence import (
+from referencenet.builtin.training.base import figure_weight, make_unet
+from referencenet.builtin.training.correspondence import (
     GROUPS,
     TOPICS,
     attention_inputs,
@@ -20,6 +19,7 @@ from referencenet.training.correspondence import (
     part_shares,
     sheet_loss,
 )
+from referencenet.paperdoll.maps import PARTS
 
 HAIR, SHOE, SHIRT, ARM = (PARTS.index(name) for name in ("hair", "left shoe", "upper garment", "left arm"))
 

@@ -14,7 +14,7 @@ from diffusers import AutoencoderKL
 from torch import Tensor
 from torch.nn import functional as F
 
-from referencenet.training.data import tensors_to_pictures, to_tensors
+from referencenet.builtin.training.data import tensors_to_pictures, to_tensors
 from referencenet.training.trainer import step_generator
 
 LATENT_CHANNELS = 4

@@ -16,11 +16,11 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from referencenet.builtin.training.data import PictureSet, skeletons_to_tensors
 from referencenet.media.files import written_whole
 from referencenet.networks.pose_guider import PoseContext
 from referencenet.paperdoll.cloth_maps import CLOTHS, cloth_maps
 from referencenet.paperdoll.scene import Scene
-from referencenet.training.data import PictureSet, skeletons_to_tensors
 from referencenet.training.trainer import step_generator
 
 CONTEXT = 32
