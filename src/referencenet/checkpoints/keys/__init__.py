@@ -1,0 +1,1 @@
+"""Tables of published keys, one file per system or per layout that systems share."""
