@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from referencenet.links.bank import ReferenceBank
     from referencenet.links.concat import Attention
     from referencenet.methods.animate_anyone import AnimateAnyonePipeline, FaceReenactmentPipeline
+    from referencenet.methods.aniportrait import AniPortraitPipeline
     from referencenet.methods.flashface import FlashFacePipeline
     from referencenet.methods.idm_vton import IDMVTONPipeline
     from referencenet.methods.reference_only import Reference, reference, share
