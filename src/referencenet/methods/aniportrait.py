@@ -17,6 +17,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
 from typing import Any, Literal, Unpack, get_args
 
+import torch
 from diffusers import AutoencoderKL, DDIMScheduler, UNet2DConditionModel
 from torch import Tensor
 from transformers import CLIPImageProcessor, CLIPVisionModelWithProjection
@@ -24,6 +25,7 @@ from transformers import CLIPImageProcessor, CLIPVisionModelWithProjection
 from referencenet.checkpoints.motion_keys import film_denoiser
 from referencenet.checkpoints.published import Part, PublishedFile, PublishedSet
 from referencenet.links.bank import ReferenceBank
+from referencenet.media.films import frames_of
 from referencenet.media.images import Picture
 from referencenet.networks.landmark_guider import LandmarkGuider
 from referencenet.networks.layout import SD15_UNET, TINY_SD15, film_config, picture_config
@@ -35,6 +37,7 @@ from referencenet.pipelines.films import Drawings, FilmOutput, FilmPipeline, Rea
 from referencenet.pipelines.lifecycle import FilmOptions
 from referencenet.pipelines.passes import TwoWay
 from referencenet.pipelines.spec import Canvas, Once, Shown, Spec
+from referencenet.sampling.insertion import Interpolator, insert_frames
 from referencenet.sampling.windows import Windows
 
 SCHEDULER = {
@@ -174,7 +177,7 @@ class AniPortraitPipeline(FilmPipeline):
         pose_guider: LandmarkGuider,
         scheduler: DDIMScheduler,
         published_norm: bool = True,
-        pose_range: PoseRange = "training",
+        pose_range: str = "training",  # a PoseRange; diffusers knows plain types only
     ) -> None:
         super().__init__()
         if pose_range not in get_args(PoseRange):
@@ -195,7 +198,13 @@ class AniPortraitPipeline(FilmPipeline):
         return guider(values, published_norm=self.config.published_norm)
 
     def __call__(
-        self, reference: Picture | ReferenceBank, poses: Drawings, **options: Unpack[FilmOptions]
+        self,
+        reference: Picture | ReferenceBank,
+        poses: Drawings,
+        *,
+        every: int = 1,
+        interpolator: Interpolator | None = None,
+        **options: Unpack[FilmOptions],
     ) -> FilmOutput | tuple[Any]:
         """Animate. For films longer than memory allows use `stream`.
 
@@ -203,6 +212,9 @@ class AniPortraitPipeline(FilmPipeline):
             reference: A portrait, or a bank that `write` wrote.
             poses: A drawing of the face mesh per frame (see `preprocess.face_mesh`): a film's path, a folder, a list
                 of pictures, a `FaceMeshFilm` of landmarks, (frames, height, width, 3) or (frames, 3, height, width).
+            every: Draw only every so many frames, and insert the others between them; as published: 3. Of n drawings
+                every * ((n - 1) // every) + 1 frames come out.
+            interpolator: Inserts frames, such as `sampling.insertion.read_interpolator` reads from FILM's file.
             options: See `FilmOptions`.
 
         Returns:
@@ -211,7 +223,22 @@ class AniPortraitPipeline(FilmPipeline):
         Raises:
             ValueError: If arguments do not fit together.
         """
-        return self.film(reference, "poses", poses, options)
+        if every == 1:
+            return self.film(reference, "poses", poses, options)
+        kind = options.get("output_type", "pil")
+        if every < 1 or interpolator is None or kind == "latent":
+            raise ValueError(
+                f"every={every} with output_type={kind!r} and {'no' if interpolator is None else 'an'} interpolator; "
+                "expected every >= 1, and above 1 pictures and an interpolator, which inserts the frames between."
+            )
+        self.settle(options)  # unknown options and values out of range are told before anything is read
+        wanted = options.get("num_frames")
+        drawn = [frame for i, frame in enumerate(frames_of(poses, wanted)) if i % every == 0]
+        changed = {"output_type": "pt", "return_dict": True, "num_frames": len(drawn)}
+        films = self.film(reference, "poses", drawn, {**options, **changed}).frames
+        whole = torch.stack([insert_frames(film, every - 1, interpolator) for film in films])
+        frames = self.films_as(whole, kind)
+        return FilmOutput(frames=frames) if options.get("return_dict", True) else (frames,)
 
     def stream(
         self,

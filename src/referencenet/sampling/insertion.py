@@ -6,6 +6,7 @@ frames comes first, again and again, and every inserted frame is known to the ne
 
 from __future__ import annotations
 
+import warnings
 from bisect import insort
 from collections.abc import Callable
 from pathlib import Path
@@ -75,7 +76,9 @@ def read_interpolator(path: str | Path, device: str | torch.device = "cpu") -> I
     if not path.is_file():
         raise FileNotFoundError(f"there is no interpolation network {path}; give FILM's film_net_fp16.pt.")
     try:
-        network = torch.jit.load(str(path), map_location=device).eval()
+        with warnings.catch_warnings():  # torch advises another format, but FILM is released in this one
+            warnings.filterwarnings("ignore", category=DeprecationWarning)
+            network = torch.jit.load(str(path), map_location=device).eval()
     except RuntimeError as error:
         raise ValueError(f"{path} is no TorchScript archive ({str(error).splitlines()[0]}).") from error
     dtype = next((p.dtype for p in network.parameters()), torch.float32)
