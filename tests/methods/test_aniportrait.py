@@ -7,10 +7,10 @@ import pytest
 import torch
 
 from films import generator, picture
+from referencenet.media.images import to_tensor
 from referencenet.methods.aniportrait import AniPortraitPipeline
 from referencenet.methods.tiny import tiny_pipeline
 from referencenet.parity.verify import relative_error
-from referencenet.media.images import to_tensor
 from referencenet.preprocess.face_mesh import FaceMeshFilm
 from referencenet.sampling.stream import frame_noise
 from referencenet.sampling.windows import Windows
