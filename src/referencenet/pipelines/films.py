@@ -236,6 +236,10 @@ class FilmPipeline(ReferencePipeline):
         jobs = [partial(self._decode_frame, frame) for frame in latents.transpose(1, 2).flatten(0, 1).split(1)]
         blank = torch.zeros(1, 3, *(side * self.vae_scale_factor for side in latents.shape[-2:]))
         pictures = torch.cat(list(processes.each(jobs, blank))).unflatten(0, (latents.shape[0], latents.shape[2]))
+        return self.films_as(pictures, output_type)
+
+    def films_as(self, pictures: Tensor, output_type: str) -> Any:
+        """Films (b, f, 3, height, width) in [0, 1], of the kind that was asked for."""
         if output_type == "pt":
             return pictures
         films = [self.picture_processor.postprocess(film, output_type, [False] * len(film)) for film in pictures]
