@@ -14,7 +14,7 @@ steps whose stride divides 999. Not here: motion modules, of which neither a net
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from typing import Any, Unpack
@@ -48,22 +48,56 @@ from referencenet.pipelines.lifecycle import FilmOptions, PictureOptions, Settin
 from referencenet.pipelines.passes import TwoWay
 from referencenet.pipelines.pictures import PicturePipeline
 from referencenet.pipelines.prediction import Series
-from referencenet.pipelines.spec import Canvas, EachStep, Shown, Spec, UNetCall
+from referencenet.pipelines.spec import Canvas, EachStep, Moment, Shown, Spec, UNetCall
 from referencenet.sampling.ldm_ddim import LDM_SCHEDULE, LDMScheduler
 from referencenet.sampling.windows import Windows
 
-BALANCE = TwoWay(reads="reference", blind=("prompt",))
-"""Guidance by the prompt alone; both passes see reference and pose (published: control_mode "balance")."""
+SIDE = 512  # pixels, as trained
+
+BALANCE = TwoWay(reads="blank", blind=("prompt", "poses"))
+"""Guidance by the prompt alone (published: control_mode "balance"); what is blank is the negative prompt's.
+
+Both passes see reference and pose, but writer and ControlNet are told the pass's own prompt: the bank's first row is
+the negative prompt's.
+"""
+
+
+class Poses(Residuals):
+    """The ControlNet's residuals; with `BALANCE` a blind pass has those of the negative prompt instead of zeros."""
+
+    def encode(self, pipe: Any, call: Any) -> tuple[Any, ...]:
+        """Pictures, the prompt's states, and with `BALANCE` the negative prompt's."""
+        negative = call.given[self.context][1] if call.guidance is BALANCE else None
+        return (*super().encode(pipe, call), negative)
+
+    def at_step(self, pipe: Any, value: Any, moment: Moment) -> Any:
+        """What gives the residuals, per prompt."""
+        pictures, prompt, negative = value
+        other = None if negative is None else super().at_step(pipe, (pictures, negative), moment)
+        return super().at_step(pipe, (pictures, prompt), moment), other
+
+    def at_window(self, pipe: Any, value: Any, frames: Sequence[int] | None) -> Any:
+        """The residuals of the frames, per prompt."""
+        return [None if each is None else super(Poses, self).at_window(pipe, each, frames) for each in value]
+
+    def seen(self, value: Any) -> list[Tensor]:
+        """The prompt's."""
+        return value[0]
+
+    def blank(self, value: Any) -> list[Tensor]:
+        """The negative prompt's, or zeros."""
+        return super().blank(value[0]) if value[1] is None else value[1]
+
 
 SPEC = Spec(
     write=EachStep(),
     guidance=TwoWay(blind=("poses",)),  # "controlnet_important", in all released scripts
-    conditions=(Text("prompt"), Residuals("poses")),
+    conditions=(Text("prompt"), Poses("poses")),
     scheduler=partial(LDMScheduler, **LDM_SCHEDULE),
     windows=Windows(size=8, overlap=0),  # pictures at a time: results do not depend on it
     steps=50,
     scale=7.0,
-    size=(512, 512),
+    size=(SIDE, SIDE),
     defaults="MagicDance, test_any_image_pose.py; pictures at a time are ours",
 )
 
@@ -185,10 +219,10 @@ def squared(picture: Picture, size: tuple[int, int]) -> Image.Image:
 
 
 def show_reference(pipe: Any, reference: Picture, canvas: Canvas, prompt: Tensor, generator: Any = None) -> Shown:
-    """A draw from the autoencoder's posterior as published, (1, 4, h, w), and the prompt's states as context."""
+    """A draw from the autoencoder's posterior as published, (1, 4, h, w), a row for each prompt's states."""
     rows = generators_for(generator, 1)
     latents = encode_pixels(pipe, pixels_of([squared(reference, canvas.size)]), rows, sample=True)
-    return Shown(latents=latents, context=prompt)
+    return Shown(latents=latents.expand(len(prompt), -1, -1, -1), context=prompt)
 
 
 def shown_on(pipe: Any, reference: Any, states: Tensor, generator: Any) -> Any:
@@ -238,10 +272,9 @@ class MagicPosePipeline(FilmPipeline):
         """A draw from the reference's posterior (1, 4, h, w), with the empty prompt as context."""
         return show_reference(self, reference, canvas, prompt_states(self, "", "")[0])
 
-    def size_for(self, drawing: tuple[int, int], width: int | None, height: int | None) -> tuple[int, int]:
+    def size_for(self, drawing: tuple[int, int], width: int | None, height: int | None) -> tuple[int, int]:  # noqa: ARG002
         """512 x 512 unless another size was asked for, whatever the drawings' size."""
-        assert self.spec.size is not None
-        return width or self.spec.size[0], height or self.spec.size[1]
+        return width or SIDE, height or SIDE
 
     def denoise(self, run: UNetCall, timestep: Any) -> Tensor:
         """A pass over frames as pictures: (p b, 4, f, h, w)."""
@@ -297,8 +330,8 @@ class MagicPosePipeline(FilmPipeline):
         """
         states = self._states(prompt, negative_prompt, prompt_embeds, negative_prompt_embeds, balance)
         drawings = [poses] if isinstance(poses, Image.Image) else poses
-        told = shown_on(self, reference, states[0], options.get("generator"))
-        guidance, options = self._guided(balance, states, options)
+        guidance, told_states, options = self._guided(balance, states, reference, options)
+        told = shown_on(self, reference, told_states, options.get("generator"))
         return self.film(told, "poses", drawings, options, guidance=guidance, prompt=states)
 
     def stream(
@@ -332,8 +365,8 @@ class MagicPosePipeline(FilmPipeline):
         """
         with torch.no_grad():
             states = self._states(prompt, negative_prompt, None, None, balance)
-        told = shown_on(self, reference, states[0], torch.Generator().manual_seed(seed))
-        guidance, options = self._guided(balance, states, options)
+        guidance, told_states, options = self._guided(balance, states, reference, options)
+        told = shown_on(self, reference, told_states, torch.Generator().manual_seed(seed))
         yield from self.film_stream(
             told, "poses", poses, options, seed=seed, state=state, step_done=step_done, guidance=guidance,
             prompt=states,
@@ -351,11 +384,17 @@ class MagicPosePipeline(FilmPipeline):
             return prompt_states(self, prompt, negative if balance else prompt)
         return embeds, embeds if negative_embeds is None else negative_embeds
 
-    def _guided(self, balance: bool, states: tuple[Tensor, Tensor], options: Any) -> tuple[TwoWay | None, Any]:
-        """The call's guidance; with `balance` and equal prompts both passes are one."""
-        if balance and states[0] is states[1]:
-            return BALANCE, {**options, "guidance_scale": 1.0}
-        return (BALANCE if balance else None), options
+    def _guided(
+        self, balance: bool, states: tuple[Tensor, Tensor], reference: Any, options: Any
+    ) -> tuple[TwoWay | None, Tensor, Any]:
+        """The call's guidance, what the writer is told, and options; with equal prompts both passes are one."""
+        if not balance:
+            return None, states[0], options
+        if states[0] is states[1] or options.get("guidance_scale", self.spec.scale) <= 1:
+            return None, states[0], {**options, "guidance_scale": 1.0}
+        if isinstance(reference, ReferenceBank | Mapping):
+            raise ValueError("with balance=True the reference is written for both prompts: give it as a picture.")
+        return BALANCE, torch.cat([states[1], states[0]]), options
 
 
 class MagicPoseAppearancePipeline(PicturePipeline):
@@ -406,8 +445,7 @@ class MagicPoseAppearancePipeline(PicturePipeline):
             options: See `PictureOptions`.
         """
         settings = self.settle(options)
-        assert self.spec.size is not None
-        width, height = settings.width or self.spec.size[0], settings.height or self.spec.size[1]
+        width, height = settings.width or SIDE, settings.height or SIDE
         self.check_size(width, height)
         states = prompt_states(self, prompt, prompt)[0] if prompt_embeds is None else prompt_embeds
         canvas = Canvas(width=width, height=height, samples=settings.num_images_per_prompt)

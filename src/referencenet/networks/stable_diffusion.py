@@ -13,7 +13,7 @@ from typing import Any
 
 from accelerate import init_empty_weights
 from diffusers import AutoencoderKL, ControlNetModel, UNet2DConditionModel
-from torch import device
+from torch import device, get_default_device
 from transformers import CLIPTextConfig, CLIPTextModel
 
 from referencenet.networks.layout import SD15_UNET, TINY_SD15, picture_config
@@ -92,8 +92,11 @@ def build_vae(config: Mapping[str, Any]) -> AutoencoderKL:
 
 def build_text_encoder(config: Mapping[str, Any]) -> CLIPTextModel:
     """CLIP's text model; its buffers (a count of positions) are there even where weights are not."""
+    told = CLIPTextConfig(**config["text_encoder"])
+    if get_default_device().type != "meta":
+        return CLIPTextModel(told)
     with device("cpu"), init_empty_weights(include_buffers=False):
-        return CLIPTextModel(CLIPTextConfig(**config["text_encoder"]))
+        return CLIPTextModel(told)
 
 
 def parts_config(_paths: Mapping[str, Path], base: str | Path | None) -> Mapping[str, Mapping[str, Any]]:

@@ -272,7 +272,7 @@ class ReferencePipeline(DiffusionPipeline):
             )
 
     def written(self, reference: Any, canvas: Canvas, settings: Settings) -> dict[str, Any]:
-        """Fields of a `Call` for a reference: a bank, a series of banks, what the writer is shown, or what makes that of a canvas."""
+        """Fields of a `Call` for a reference: a bank, a series, what is shown, or what makes that of a canvas."""
         if isinstance(reference, ReferenceBank):
             bank = reference
         elif isinstance(reference, Mapping):
