@@ -7,12 +7,14 @@ import pytest
 import torch
 
 from films import generator, picture, poses
+from referencenet.cli.manifests import run_manifests
 from referencenet.methods.magicpose import MagicPoseAppearancePipeline, MagicPosePipeline, squared
 from referencenet.methods.tiny import tiny_pipeline
 from referencenet.parity.verify import verify
 from referencenet.sampling.windows import Windows
 
 GOLDENS = sorted((Path(__file__).parents[1] / "goldens").glob("magicpose-*"))
+MANIFESTS = sorted((Path(__file__).parents[1] / "manifests").glob("magicpose-*.json.gz"))
 
 
 @pytest.fixture
@@ -111,4 +113,10 @@ def test_the_first_stage_draws_without_poses() -> None:
 
 
 def test_pictures_are_cropped_in_the_middle() -> None:
-    assert squared(picture(0).crop((4, 0, 28, 24)), (16, 16)).tobytes() == squared(picture(0), (16, 16)).tobytes()
+    assert squared(picture(0), (24, 24)).tobytes() == picture(0).crop((4, 0, 28, 24)).tobytes()
+
+
+@pytest.mark.slow
+def test_key_lists_at_full_size_fit(capsys: pytest.CaptureFixture[str]) -> None:
+    assert run_manifests(MANIFESTS) == 0
+    assert "14 of 14 manifests passed" in capsys.readouterr().out
