@@ -166,6 +166,9 @@ METHODS = by_name(
             weights_licence="none stated",
             base=SD15,
             link="keys and values joined",
+            task="animate",
+            entry="methods.magicpose:MagicPosePipeline",
+            parity="magicpose",
         ),
         Method(
             name="hallo",
