@@ -6,53 +6,41 @@ Names are imported when they are first used, so that `refnet --help` need not wa
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
+from referencenet.methods.registry import METHODS
 from referencenet.version import __version__
 
-if TYPE_CHECKING:
-    from referencenet.links.adain import AdaIN
-    from referencenet.links.added import Added
-    from referencenet.links.attach import Link, attach, write
-    from referencenet.links.bank import ReferenceBank
-    from referencenet.links.concat import Concat
-    from referencenet.methods.animate_anyone import AnimateAnyonePipeline, FaceReenactmentPipeline
-    from referencenet.methods.flashface import FlashFacePipeline
-    from referencenet.methods.idm_vton import IDMVTONPipeline
-    from referencenet.methods.reference_only import Reference, reference, share
-
-__all__ = [
-    "AdaIN",
-    "Added",
-    "AnimateAnyonePipeline",
-    "Concat",
-    "FaceReenactmentPipeline",
-    "FlashFacePipeline",
-    "IDMVTONPipeline",
-    "Link",
-    "Reference",
-    "ReferenceBank",
-    "__version__",
-    "attach",
-    "reference",
-    "share",
-    "write",
-]
+if TYPE_CHECKING:  # a line for each public name; everybody else goes by `__getattr__`
+    from referencenet.links.adain import AdaIN as AdaIN
+    from referencenet.links.added import Added as Added
+    from referencenet.links.attach import Link as Link
+    from referencenet.links.attach import attach as attach
+    from referencenet.links.attach import write as write
+    from referencenet.links.bank import ReferenceBank as ReferenceBank
+    from referencenet.links.concat import Concat as Concat
+    from referencenet.methods.animate_anyone import AnimateAnyonePipeline as AnimateAnyonePipeline
+    from referencenet.methods.animate_anyone import FaceReenactmentPipeline as FaceReenactmentPipeline
+    from referencenet.methods.aniportrait import AniPortraitPipeline as AniPortraitPipeline
+    from referencenet.methods.flashface import FlashFacePipeline as FlashFacePipeline
+    from referencenet.methods.idm_vton import IDMVTONPipeline as IDMVTONPipeline
+    from referencenet.methods.magicpose import MagicPosePipeline as MagicPosePipeline
+    from referencenet.methods.reference_only import Reference as Reference
+    from referencenet.methods.reference_only import reference as reference
+    from referencenet.methods.reference_only import share as share
 
 _HOMES = {
     "AdaIN": "links.adain",
     "Added": "links.added",
-    "AnimateAnyonePipeline": "methods.animate_anyone",
     "Concat": "links.concat",
     "FaceReenactmentPipeline": "methods.animate_anyone",
-    "FlashFacePipeline": "methods.flashface",
-    "IDMVTONPipeline": "methods.idm_vton",
     "Link": "links.attach",
     "Reference": "methods.reference_only",
     "ReferenceBank": "links.bank",
     "attach": "links.attach",
-    "reference": "methods.reference_only",
     "share": "methods.reference_only",
     "write": "links.attach",
-}
+} | {row.public_name: row.home.removeprefix("referencenet.") for row in METHODS.values() if row.public_name}
+
+__all__ = ["__version__", *sorted(_HOMES)]  # pyright: ignore[reportUnsupportedDunderAll]
 
 
 _RENAMED = {"Attention": "links.concat"}

@@ -5,7 +5,8 @@ import torch
 from diffusers import UNetMotionModel
 from diffusers.models.attention_processor import AttnProcessor2_0
 
-from referencenet.methods.random_tiny import TINY_UNET, filled
+from referencenet.methods.tiny import filled
+from referencenet.networks.layout import TINY_SD15 as TINY_UNET
 from referencenet.networks.layout import film_config
 from referencenet.networks.motion import AddingConv2d, FrameGroupNorm, SpatioTemporalUNet
 from tolerances import ROUNDING, relative_error

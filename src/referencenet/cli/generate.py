@@ -19,6 +19,7 @@ from PIL import Image
 from rich.console import Console
 from rich.markup import escape
 
+from referencenet.builtin.load import GUIDANCE, STEPS
 from referencenet.cli.console import progress_bar, tell
 from referencenet.cli.models import BUILTIN, choose_device, choose_dtype, load_pipeline, load_referencenet
 from referencenet.cli.options import Device, Dtype
@@ -34,7 +35,6 @@ from referencenet.media.files import written_whole
 from referencenet.media.images import read_image, resize
 from referencenet.media.sheets import contact_sheet, write_image
 from referencenet.methods.reference_only import LinkName, Reference, reference
-from referencenet.training.benchmark import GUIDANCE, STEPS
 from referencenet.version import __version__
 
 app = typer.Typer(add_completion=False)

@@ -39,7 +39,7 @@ from referencenet.checkpoints.flashface import (
     vae_keys,
 )
 from referencenet.checkpoints.load import load_published
-from referencenet.checkpoints.published import PublishedFile, PublishedSet, find_files, load_component
+from referencenet.checkpoints.published import Part, PublishedFile, PublishedSet, find_files, load_component
 from referencenet.links.attach import Link, ReadBank, attach, write
 from referencenet.links.bank import ReferenceBank
 from referencenet.links.concat import Concat
@@ -93,7 +93,12 @@ PUBLISHED = PublishedSet(
         "reference_unet": lambda config: UNet2DConditionModel(**config),
     },
     base_config=unet_config(dim=320, dim_mult=(1, 2, 4, 4), context_dim=768),
-    further={"base": "Stable Diffusion 1.5 as a diffusers folder: tokenizer, text encoder and autoencoder"},
+    further={
+        "base": Part(
+            kind=CLIPTokenizer,
+            source="Stable Diffusion 1.5 as a diffusers folder: tokenizer, text encoder and autoencoder",
+        )
+    },
 )
 
 PUBLISHED_BASE = PublishedSet(
@@ -207,6 +212,7 @@ class FlashFacePipeline(StableDiffusionLoraLoaderMixin, DiffusionPipeline):
         scrambled_vae: Give the autoencoder the released program's faulty attention.
     """
 
+    published = PUBLISHED
     model_cpu_offload_seq = "text_encoder->reference_unet->unet->vae"
     _callback_tensor_inputs = ["latents"]
     _lora_loadable_modules = ["unet", "text_encoder"]
