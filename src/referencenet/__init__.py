@@ -1,4 +1,3 @@
-# ruff: noqa: F401 - type checkers read the imports, everybody else `__getattr__`
 """Reference control for diffusion models: write, bank, link, read.
 
 Names are imported when they are first used, so that `refnet --help` need not wait for torch.
@@ -10,15 +9,22 @@ from typing import TYPE_CHECKING, Any
 from referencenet.methods.registry import METHODS
 from referencenet.version import __version__
 
-if TYPE_CHECKING:
-    from referencenet.links.adain import AdaIN
-    from referencenet.links.attach import Link, attach, write
-    from referencenet.links.bank import ReferenceBank
-    from referencenet.links.concat import Attention
-    from referencenet.methods.animate_anyone import AnimateAnyonePipeline, FaceReenactmentPipeline
-    from referencenet.methods.flashface import FlashFacePipeline
-    from referencenet.methods.idm_vton import IDMVTONPipeline
-    from referencenet.methods.reference_only import Reference, reference, share
+if TYPE_CHECKING:  # a line for each public name; everybody else goes by `__getattr__`
+    from referencenet.links.adain import AdaIN as AdaIN
+    from referencenet.links.attach import Link as Link
+    from referencenet.links.attach import attach as attach
+    from referencenet.links.attach import write as write
+    from referencenet.links.bank import ReferenceBank as ReferenceBank
+    from referencenet.links.concat import Attention as Attention
+    from referencenet.methods.animate_anyone import AnimateAnyonePipeline as AnimateAnyonePipeline
+    from referencenet.methods.animate_anyone import FaceReenactmentPipeline as FaceReenactmentPipeline
+    from referencenet.methods.aniportrait import AniPortraitPipeline as AniPortraitPipeline
+    from referencenet.methods.flashface import FlashFacePipeline as FlashFacePipeline
+    from referencenet.methods.idm_vton import IDMVTONPipeline as IDMVTONPipeline
+    from referencenet.methods.magicpose import MagicPosePipeline as MagicPosePipeline
+    from referencenet.methods.reference_only import Reference as Reference
+    from referencenet.methods.reference_only import reference as reference
+    from referencenet.methods.reference_only import share as share
 
 _HOMES = {
     "AdaIN": "links.adain",

@@ -91,7 +91,6 @@ FILM = System(
     pictures={"reference": frame(0), "poses": poses(2)},
     encoded={},
     several="num_films",
-    denoiser="denoising_unet",
 )
 IMAGES = (FACE, GARMENT)
 ALL = (*IMAGES, FILM)
@@ -341,8 +340,8 @@ def test_a_lora_file_is_loaded_weighed_and_taken_away(system: System, tmp_path: 
 def test_a_lora_on_a_films_denoiser_is_loaded_and_taken_away() -> None:
     pipe = FILM.make()
     plain = FILM.call(pipe)
-    network = pipe.denoising_unet
-    network.load_lora_adapter(lora_state(FILM.make().denoising_unet), prefix=None)
+    network = pipe.unet
+    network.load_lora_adapter(lora_state(FILM.make().unet), prefix=None)
     assert relative_error(FILM.call(pipe), plain) > 1e-4
     network.unload_lora()
     assert torch.equal(FILM.call(pipe), plain)

@@ -163,7 +163,7 @@ def test_error_of_the_mechanism_is_a_failure_that_names_it(monkeypatch: pytest.M
     def broken(case: Any) -> Produced:
         raise RuntimeError(f"no kernel for {case.id}")
 
-    monkeypatch.setattr("referencenet.parity.runners.runners()", {("reference_only", "reference"): broken})
+    monkeypatch.setattr("referencenet.parity.systems.reference_only.RUNNERS", {"reference": broken})
     result = only(verify([GOLDENS / NAME]))
     assert (result.status, result.error) == ("failed", f"RuntimeError: no kernel for {NAME}")
     assert exit_status([result]) == 1

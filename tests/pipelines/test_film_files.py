@@ -16,11 +16,11 @@ import pytest
 import torch
 import torch.multiprocessing
 from PIL import Image
-from referencenet.methods.animation import FilmSettings, animate_film, num_predictions
 
 from films import generator, picture, poses
 from referencenet.media.films import Film, FilmWriter, parts_of, write_film
-from referencenet.methods.random_tiny import tiny_animate_anyone
+from referencenet.methods.tiny import tiny_pipeline
+from referencenet.pipelines.film_files import FilmSettings, animate_film, num_predictions
 from referencenet.sampling.windows import Windows
 
 SETTINGS = FilmSettings(num_inference_steps=2, window=4, overlap=1, seed=3)
@@ -32,7 +32,7 @@ def film(tmp_path: Path) -> Path:
 
 
 def quiet() -> Any:
-    pipe = tiny_animate_anyone()
+    pipe = tiny_pipeline("animate_anyone")
     pipe.set_progress_bar_config(disable=True)
     return pipe
 
@@ -87,7 +87,7 @@ def test_resume_without_anything_begins(film: Path, tmp_path: Path) -> None:
     ("films", "changes", "message"),
     [
         (1, {"num_frames": 10}, "10 frames were asked for, but the pose film has 9"),
-        (2, {}, "2 pose films were given, but this model has 1 pose nets"),
+        (2, {}, "2 pose films were given, but AnimateAnyonePipeline takes 1"),
         (1, {"width": 20}, "must be multiples of 8"),
     ],
 )

@@ -25,6 +25,9 @@ from referencenet.networks.layout import TINY_SD15
 Check = Callable[[Mapping[str, Tensor], str], None]
 Build = Callable[[Mapping[str, Any]], nn.Module]
 
+CONFIGURATIONS = ("config.json", "tokenizer_config.json", "preprocessor_config.json", "scheduler_config.json")
+"""One of these lies in the folder of every part of diffusers and transformers."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class PublishedFile:
@@ -83,7 +86,7 @@ class Part:
             return given
         places = [Path(given)] if given is not None else [folder / (self.folder or name)] if folder is not None else []
         for place in places:
-            if place.is_dir():
+            if any((place / name).is_file() for name in CONFIGURATIONS):
                 return read_library_part(self.kind, place)
         if given is None and self.in_base and base is not None:
             return read_library_part(self.kind, base, subfolder=name)
@@ -91,7 +94,7 @@ class Part:
             return self.default()
         where = f"at {places[0]}" if places else "since no folder was given"
         raise FileNotFoundError(
-            f"{system} also needs {name} (a folder with its configuration and weights), not found {where}"
+            f"{system} also needs {self.folder or name} (a folder with configuration and weights), not found {where}"
             f"{' nor in a base, since none was given (base=...)' if self.in_base and base is None else ''}. "
             f"Get it from {self.source}."
         )
@@ -283,6 +286,7 @@ def read_component(
     states: list[tuple[PublishedFile, Mapping[str, Tensor], str]] = []
     for file in published.files_of(component):
         state = read_state(paths[file.path])
-        check_finite(state, str(paths[file.path]))
+        read = {key: tensor for key, tensor in state.items() if file.keymap.reason_ignored(key) is None}
+        check_finite(read, str(paths[file.path]))
         states.append((file, state, str(paths[file.path])))
     return load_component(published, component, states, config)

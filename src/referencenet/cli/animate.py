@@ -4,7 +4,7 @@ import json
 import os
 from collections.abc import Generator, Sequence
 from contextlib import contextmanager
-from enum import Enum
+from enum import StrEnum
 from fractions import Fraction
 from functools import partial
 from pathlib import Path
@@ -34,9 +34,9 @@ from referencenet.sampling.processes import ALONE, Processes
 from referencenet.version import __version__
 
 PIPELINES = pipelines("animate")
+MethodChoice = StrEnum("MethodChoice", {name: name for name in PIPELINES})
+DEFAULT_METHOD = MethodChoice("animate_anyone")
 
-MethodChoice = Enum("MethodChoice", {name: name for name in PIPELINES}, type=str)
-ANIMATE_ANYONE = MethodChoice("animate_anyone")
 
 app = typer.Typer(add_completion=False)
 
@@ -57,7 +57,10 @@ def animate(
         Path | None,
         typer.Option("--fit-to", metavar="JSON", help="The person's own key points: --keypoints get their build."),
     ] = None,
-    method: Annotated[MethodChoice, typer.Option(help="Which released model.")] = ANIMATE_ANYONE,
+    method: Annotated[
+        MethodChoice,  # pyright: ignore[reportInvalidTypeForm] - the choices come from the registry
+        typer.Option(help="Which released model."),
+    ] = DEFAULT_METHOD,
     checkpoint: Checkpoint = None,
     random_tiny: RandomTiny = False,
     size: Annotated[
@@ -78,7 +81,7 @@ def animate(
     Try: `refnet animate -r hero.png -p dance.mp4 --checkpoint pretrained_weights --out film.mp4`
     """
     if checkpoint is None and not random_tiny:
-        tell(files_needed(PIPELINES[method.value].published))
+        tell(files_needed(PIPELINES[method].published))
         raise typer.Exit(2)
     width, height = parse_size(size) if size else (None, None)
     settings = FilmSettings(
@@ -96,15 +99,13 @@ def animate(
     with launched(device) as processes:
         several = processes.count > 1
         target = PartialState().device if several else choose_device(device)
-        pipe = load(method.value, checkpoint, target, choose_dtype(dtype, target))
+        pipe = load(method, checkpoint, target, choose_dtype(dtype, target))
         settings = settled(pipe, open_films(pipe, films, settings), settings)
         if not processes.is_main:
             animate_film(pipe, subject, films, out, settings, resume=resume, across_processes=True)
             return
         inputs = {"poses": [str(path) for path in poses or []], "keypoints": keypoints, "fit_to": fit_to}
-        write_settings(
-            out, settings, {"method": method.value, "reference": reference, "checkpoint": checkpoint} | inputs
-        )
+        write_settings(out, settings, {"method": method, "reference": reference, "checkpoint": checkpoint} | inputs)
         with progress_bar("animating", num_predictions(settings)) as (bar, task):
             done = partial(_show, bar, task)
             animate_film(pipe, subject, films, out, settings, resume=resume, across_processes=several, step_done=done)

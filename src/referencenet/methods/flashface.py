@@ -212,6 +212,7 @@ class FlashFacePipeline(StableDiffusionLoraLoaderMixin, DiffusionPipeline):
         scrambled_vae: Give the autoencoder the released program's faulty attention.
     """
 
+    published = PUBLISHED
     model_cpu_offload_seq = "text_encoder->reference_unet->unet->vae"
     _callback_tensor_inputs = ["latents"]
     _lora_loadable_modules = ["unet", "text_encoder"]

@@ -195,6 +195,7 @@ class IDMVTONPipeline(StableDiffusionXLInpaintPipeline):
         force_zeros_for_empty_prompt: Whether no negative prompt at all is a context of zeros.
     """
 
+    published = PUBLISHED
     model_cpu_offload_seq = "text_encoder->text_encoder_2->image_encoder->image_projection->garment_unet->unet->vae"
     _optional_components = [*StableDiffusionXLInpaintPipeline._optional_components, "garment_unet"]
     _callback_tensor_inputs = ["latents"]

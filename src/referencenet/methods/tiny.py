@@ -142,7 +142,7 @@ def _image_encoder(config: Mapping[str, Any], seed: int) -> CLIPVisionModelWithP
         CLIPVisionConfig(
             hidden_size=8,
             intermediate_size=12,
-            num_hidden_layers=2,
+            num_hidden_layers=1,
             num_attention_heads=2,
             image_size=32,
             patch_size=8,

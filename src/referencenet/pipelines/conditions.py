@@ -19,7 +19,7 @@ from referencenet.pipelines.spec import Condition, Moment, Seat, UNetCall, each_
 class Context(Condition):
     """Tokens (r, n, c) for the cross-attention: given, or left in the bank by the reference; zeros where blind."""
 
-    def encode(self, pipe: Any, call: Any) -> Tensor:
+    def encode(self, pipe: Any, call: Any) -> Any:
         """The tokens.
 
         Raises:

@@ -107,7 +107,7 @@ def animate_film(
 
     pieces = pipe.stream(
         reference,
-        lambda start, stop: [drawing_tensor(reader(start, stop), width, height) for reader in readers],
+        lambda start, stop: [drawing_tensor(reader(start, stop), width, height, fit=pipe.fit) for reader in readers],
         num_frames=num_frames,
         width=width,
         height=height,
