@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator
 
 import pytest
 
-os.environ.setdefault("MKL_CBWR", "AUTO,STRICT")  # one input, one result, wherever in memory weights were loaded to
+os.environ.setdefault("MKL_CBWR", "COMPATIBLE")  # one input, one result, wherever in memory weights were loaded to
 IS_WORKER = "PYTEST_XDIST_WORKER" in os.environ
 if IS_WORKER:
     os.environ["OMP_NUM_THREADS"] = "1"  # of processes that tests start, too

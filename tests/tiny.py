@@ -47,7 +47,7 @@ from transformers import (
 )
 
 from copies import made_once
-from referencenet.methods.tiny import tiny_pipeline
+from referencenet.methods.tiny import tiny_pipeline as make_tiny_pipeline
 
 SIZE = 64  # pixels
 CONTEXT = 16  # channels of the text embeddings
@@ -432,14 +432,8 @@ def tiny(kind: str) -> Tiny:
     return Tiny(kind, pipe, _TEXT | arguments())
 
 
-def tiny_system(name: str) -> Any:
-    """Return a fresh tiny pipeline of a published system or set, as `tiny_pipeline` makes it; quiet."""
-    pipe = _system(name)
-    pipe.set_progress_bar_config(disable=True)
-    return pipe
-
-
-_system = made_once(tiny_pipeline)
+tiny_pipeline = made_once(make_tiny_pipeline)
+"""A fresh tiny pipeline of a published system, by name or class."""
 
 
 def diffusers_trailing_ddim() -> DDIMScheduler:

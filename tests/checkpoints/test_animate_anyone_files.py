@@ -1,5 +1,6 @@
 """Animate Anyone's released files: read strictly, converted, and every fault told."""
 
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -18,8 +19,8 @@ from referencenet.methods.animate_anyone import (
     AnimateAnyonePipeline,
     FaceReenactmentPipeline,
 )
-from referencenet.methods.tiny import tiny_pipeline
 from referencenet.networks.layout import TINY_SD15 as TINY_UNET
+from tiny import tiny_pipeline
 from tolerances import ROUNDING, relative_error
 
 MANIFESTS = sorted((Path(__file__).parents[1] / "manifests").glob("animate_anyone-*.json.gz"))
@@ -30,9 +31,14 @@ def film(pipe: Any, films: Any) -> torch.Tensor:
     return pipe(picture(0), films, num_inference_steps=1, generator=generator(), output_type="latent").frames
 
 
+@pytest.fixture(scope="module")
+def written(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_released(tiny_pipeline("animate_anyone"), PUBLISHED, tmp_path_factory.mktemp("animate_anyone"))
+
+
 @pytest.fixture
-def released(tmp_path: Path) -> Path:
-    return write_released(tiny_pipeline("animate_anyone"), PUBLISHED, tmp_path / "released")
+def released(written: Path, tmp_path: Path) -> Path:
+    return shutil.copytree(written, tmp_path / "released")
 
 
 def read(folder: Path) -> AnimateAnyonePipeline:

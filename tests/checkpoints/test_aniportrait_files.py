@@ -12,8 +12,8 @@ from referencenet.checkpoints.keymap import CheckpointError
 from referencenet.checkpoints.published import share_of
 from referencenet.cli.manifests import run_manifests
 from referencenet.methods.aniportrait import PUBLISHED, AniPortraitPipeline
-from referencenet.methods.tiny import tiny_pipeline
 from referencenet.preprocess.face_mesh import FaceMeshFilm
+from tiny import tiny_pipeline
 from tolerances import relative_error
 
 MANIFESTS = sorted((Path(__file__).parents[1] / "manifests").glob("aniportrait-*.json.gz"))

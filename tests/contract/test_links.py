@@ -34,6 +34,9 @@ LINKS: dict[str, list[Any]] = {
 every_link = pytest.mark.parametrize("links", LINKS.values(), ids=LINKS)
 main_links = pytest.mark.parametrize("links", [LINKS["attention"], LINKS["adain"], LINKS["both"]], ids=list(LINKS)[:3])
 every_model = pytest.mark.parametrize("name", ["sd1", "xl", "motion"])
+every_model_if_slow = pytest.mark.parametrize(
+    "name", ["sd1", *(pytest.param(name, marks=pytest.mark.slow) for name in ("xl", "motion"))]
+)
 
 
 def run(unet: Any, given: Pass) -> Tensor:
@@ -280,7 +283,7 @@ def test_bfloat16_stays_bfloat16_and_near(name: str, links: list[Any]):
 
 
 @main_links
-@every_model
+@every_model_if_slow
 @torch.no_grad()
 def test_works_under_accelerates_offloading(name: str, links: list[Any]):
     unet = model(name)

@@ -134,6 +134,7 @@ def test_skip_connections_fork_one_by_one(unet: AdditiveUNet):
     assert "index_select, index_select" not in ", ".join(order.seen)
 
 
+@pytest.mark.slow
 @torch.no_grad()
 def test_a_fork_compiles_whole(unet: AdditiveUNet):
     sample, context = latents(3, 2, 4, 8, 8), latents(4, 2, 5, CONTEXT)

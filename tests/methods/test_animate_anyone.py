@@ -14,7 +14,6 @@ from films import SIZE, generator, picture, poses
 from referencenet.links.attach import is_linked
 from referencenet.links.bank import ReferenceBank
 from referencenet.methods.animate_anyone import AnimateAnyonePipeline, FaceReenactmentPipeline
-from referencenet.methods.tiny import tiny_pipeline
 from referencenet.pipelines.encoders import IMAGE_TOKEN
 from referencenet.pipelines.films import drawing_tensor
 from referencenet.pipelines.passes import reading_plan
@@ -22,6 +21,7 @@ from referencenet.pipelines.prediction import Call, predicting
 from referencenet.pipelines.spec import Canvas
 from referencenet.sampling.stream import frame_noise
 from referencenet.sampling.windows import Windows
+from tiny import tiny_pipeline
 from tolerances import BFLOAT16, ROUNDING, relative_error
 
 REFERENCE = picture(0)

@@ -9,11 +9,11 @@ import torch
 from films import generator, picture
 from referencenet.media.images import to_tensor
 from referencenet.methods.aniportrait import AniPortraitPipeline
-from referencenet.methods.tiny import tiny_pipeline
 from referencenet.parity.verify import relative_error
 from referencenet.preprocess.face_mesh import FaceMeshFilm
 from referencenet.sampling.stream import frame_noise
 from referencenet.sampling.windows import Windows
+from tiny import tiny_pipeline
 
 SIZE = 64
 

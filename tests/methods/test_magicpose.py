@@ -9,9 +9,9 @@ import torch
 from films import generator, picture, poses
 from referencenet.cli.manifests import run_manifests
 from referencenet.methods.magicpose import MagicPoseAppearancePipeline, MagicPosePipeline, squared
-from referencenet.methods.tiny import tiny_pipeline
 from referencenet.parity.verify import verify
 from referencenet.sampling.windows import Windows
+from tiny import tiny_pipeline
 
 GOLDENS = sorted((Path(__file__).parents[1] / "goldens").glob("magicpose-*"))
 MANIFESTS = sorted((Path(__file__).parents[1] / "manifests").glob("magicpose-*.json.gz"))

@@ -19,9 +19,9 @@ from PIL import Image
 
 from films import generator, picture, poses
 from referencenet.media.films import Film, FilmWriter, parts_of, write_film
-from referencenet.methods.tiny import tiny_pipeline
 from referencenet.pipelines.film_files import FilmSettings, animate_film, num_predictions
 from referencenet.sampling.windows import Windows
+from tiny import tiny_pipeline
 
 SETTINGS = FilmSettings(num_inference_steps=2, window=4, overlap=1, seed=3)
 
