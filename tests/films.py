@@ -11,7 +11,6 @@ import torch
 from PIL import Image
 
 from referencenet.checkpoints.published import PublishedSet
-from referencenet.networks.layout import TINY_SD15 as TINY_UNET
 from referencenet.networks.motion import SpatioTemporalUNet
 
 SIZE = (32, 24)  # width, height: latents of 4 x 3
@@ -73,5 +72,7 @@ def write_released(pipe: Any, published: PublishedSet, folder: Path) -> Path:
     pipe.vae.save_pretrained(folder / "sd-vae-ft-mse")
     pipe.image_encoder.save_pretrained(folder / "image_encoder")
     (folder / "base" / "unet").mkdir(parents=True)
-    (folder / "base" / "unet" / "config.json").write_text(dumps({"_class_name": "UNet2DConditionModel", **TINY_UNET}))
+    (folder / "base" / "unet" / "config.json").write_text(
+        dumps({"_class_name": "UNet2DConditionModel", **published.tiny_config})
+    )
     return folder

@@ -18,8 +18,10 @@ if TYPE_CHECKING:  # a line for each public name; everybody else goes by `__geta
     from referencenet.links.concat import Attention as Attention
     from referencenet.methods.animate_anyone import AnimateAnyonePipeline as AnimateAnyonePipeline
     from referencenet.methods.animate_anyone import FaceReenactmentPipeline as FaceReenactmentPipeline
+    from referencenet.methods.aniportrait import AniPortraitPipeline as AniPortraitPipeline
     from referencenet.methods.flashface import FlashFacePipeline as FlashFacePipeline
     from referencenet.methods.idm_vton import IDMVTONPipeline as IDMVTONPipeline
+    from referencenet.methods.magicpose import MagicPosePipeline as MagicPosePipeline
     from referencenet.methods.reference_only import Reference as Reference
     from referencenet.methods.reference_only import reference as reference
     from referencenet.methods.reference_only import share as share

@@ -286,6 +286,7 @@ def read_component(
     states: list[tuple[PublishedFile, Mapping[str, Tensor], str]] = []
     for file in published.files_of(component):
         state = read_state(paths[file.path])
-        check_finite(state, str(paths[file.path]))
+        read = {key: tensor for key, tensor in state.items() if file.keymap.reason_ignored(key) is None}
+        check_finite(read, str(paths[file.path]))
         states.append((file, state, str(paths[file.path])))
     return load_component(published, component, states, config)

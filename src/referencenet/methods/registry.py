@@ -153,6 +153,9 @@ METHODS = by_name(
             weights_licence="Apache-2.0 (tag)",
             base=SD15,
             link="keys and values joined",
+            task="animate",
+            entry="methods.aniportrait:AniPortraitPipeline",
+            parity="aniportrait",
         ),
         Method(
             name="magicpose",
@@ -163,6 +166,9 @@ METHODS = by_name(
             weights_licence="none stated",
             base=SD15,
             link="keys and values joined",
+            task="animate",
+            entry="methods.magicpose:MagicPosePipeline",
+            parity="magicpose",
         ),
         Method(
             name="hallo",

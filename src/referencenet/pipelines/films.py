@@ -24,6 +24,7 @@ from referencenet.media.films import FrameSource, frames_of
 from referencenet.media.images import Picture, read_image, to_tensor
 from referencenet.pipelines.encoders import decode_latents, stretched
 from referencenet.pipelines.lifecycle import FilmOptions, ReferencePipeline, Settings
+from referencenet.pipelines.passes import Guidance
 from referencenet.pipelines.pictures import unet_options
 from referencenet.pipelines.prediction import Call, Prediction, predicting
 from referencenet.pipelines.spec import Canvas
@@ -54,11 +55,22 @@ class FilmPipeline(ReferencePipeline):
     """Draws films."""
 
     options = FilmOptions
+    fit: ClassVar[Callable[[Picture, tuple[int, int]], Image.Image]] = staticmethod(stretched)
+    """How drawings come to the film's (width, height)."""
     num_driving: ClassVar[int] = 1
     """Films of drawings that a call takes."""
 
     @torch.no_grad()
-    def film(self, reference: Any, name: str, drawings: Any, options: Mapping[str, Any], **given: Any) -> Any:
+    def film(
+        self,
+        reference: Any,
+        name: str,
+        drawings: Any,
+        options: Mapping[str, Any],
+        *,
+        guidance: Guidance | None = None,
+        **given: Any,
+    ) -> Any:
         """The body of a system's call.
 
         Args:
@@ -66,13 +78,15 @@ class FilmPipeline(ReferencePipeline):
             name: Of the condition that the drawings are for.
             drawings: A film of drawings, or one for each of `num_driving`.
             options: Of the call.
+            guidance: Of the call; None: the system's.
             given: Further conditions by name.
         """
         settings = self.settle(options)
         films, canvas = self.read_films(drawings, settings)
         given[name] = lambda start, stop: [film[start:stop] for film in films]
         processes = Processes.started() if settings.across_processes else ALONE
-        with self.calling(settings), self._filming(reference, given, canvas, settings) as (prediction, windows):
+        with self.calling(settings), self._filming(reference, given, canvas, settings, guidance) as filming:
+            prediction, windows = filming
             prediction.admit(0, canvas.frames or 1)
             latents = self.start(self.latent_shape(canvas), settings)
             weights = total_weights(windows, canvas.frames or 1).to(latents)
@@ -95,6 +109,7 @@ class FilmPipeline(ReferencePipeline):
         seed: int = 0,
         state: Mapping[str, Any] | None = None,
         step_done: Callable[[], None] | None = None,
+        guidance: Guidance | None = None,
         **given: Any,
     ) -> Iterator[tuple[Tensor, Callable[[], dict[str, Any]]]]:
         """The body of a system's stream: a film of any length in bounded memory.
@@ -107,6 +122,7 @@ class FilmPipeline(ReferencePipeline):
             seed: Of the noise. Unlike with a generator, a frame's noise does not depend on the film's length.
             state: Go on where the same call left off, with as many processes or others.
             step_done: Called after every prediction of a window, whichever process made it.
+            guidance: Of the call; None: the system's.
             given: Further conditions by name.
 
         Yields:
@@ -127,14 +143,17 @@ class FilmPipeline(ReferencePipeline):
         canvas = Canvas(width=width, height=height, frames=num_frames)
         processes = Processes.started() if settings.across_processes else ALONE
         given[name] = read
-        with self.calling(settings), self._filming(reference, given, canvas, settings, keeps_banks=True) as parts:
+        with (
+            self.calling(settings),
+            self._filming(reference, given, canvas, settings, guidance, keeps_banks=True) as parts,
+        ):
             prediction, windows = parts
             shape = self.latent_shape(replace(canvas, frames=1))
             self.scheduler.set_timesteps(settings.num_inference_steps, device=self._execution_device)
 
             def admit(start: int, stop: int) -> Tensor:
                 prediction.admit(start, stop)
-                noise = frame_noise(seed, range(start, stop), (*shape[:2], *shape[3:]))
+                noise = self.frame_noise(seed, range(start, stop), (*shape[:2], *shape[3:]))
                 return noise.to(self._execution_device) * self.scheduler.init_noise_sigma
 
             stream = FilmStream(
@@ -155,14 +174,21 @@ class FilmPipeline(ReferencePipeline):
 
     @contextmanager
     def _filming(
-        self, reference: Any, given: Mapping[str, Any], canvas: Canvas, settings: Settings, *, keeps_banks: bool = False
+        self,
+        reference: Any,
+        given: Mapping[str, Any],
+        canvas: Canvas,
+        settings: Settings,
+        guidance: Guidance | None,
+        *,
+        keeps_banks: bool = False,
     ) -> Generator[tuple[Prediction, list[Window]]]:
         """A call with its reference written and its denoiser linked, and the windows of the film."""
         windows = self.cut(settings.windows, canvas.frames or 1)
         call = Call(
             canvas=canvas,
             given=given,
-            guidance=self.spec.guidance,
+            guidance=guidance or self.spec.guidance,
             rescale=settings.guidance_rescale,
             keeps_banks=keeps_banks,
             unet_kwargs=unet_options(settings),
@@ -178,12 +204,16 @@ class FilmPipeline(ReferencePipeline):
             ValueError: If they are larger than the motion modules have positions for.
         """
         windows = windows or self.spec.windows or Windows()
-        positions = self.unet.config.motion_max_seq_length
-        if windows.size > positions:
+        positions = getattr(self.unet.config, "motion_max_seq_length", None)
+        if positions is not None and windows.size > positions:
             raise ValueError(
                 f"windows of {windows.size} frames exceed the motion modules' {positions} positions; make them smaller."
             )
         return windows.of(frames)
+
+    def frame_noise(self, seed: int, frames: Sequence[int], shape: tuple[int, ...]) -> Tensor:
+        """The first noise of a stream's frames, (b, c, frames, h, w); a system whose frames share it says so here."""
+        return frame_noise(seed, frames, shape)
 
     def latent_shape(self, canvas: Canvas) -> tuple[int, int, int, int, int]:
         """(b, channels, f, h, w)."""
@@ -206,7 +236,7 @@ class FilmPipeline(ReferencePipeline):
             first = read_image(next(frames_of(films[0])))
             width, height = self.size_for(first.size, width, height)
         self.check_size(width, height)
-        read = [drawing_tensor(film, width, height, settings.num_frames) for film in films]
+        read = [drawing_tensor(film, width, height, settings.num_frames, self.fit) for film in films]
         lengths = {film.shape[0] for film in read}
         asked = settings.num_frames
         if len(lengths) > 1 or (asked is not None and lengths != {asked}):
@@ -236,6 +266,10 @@ class FilmPipeline(ReferencePipeline):
         jobs = [partial(self._decode_frame, frame) for frame in latents.transpose(1, 2).flatten(0, 1).split(1)]
         blank = torch.zeros(1, 3, *(side * self.vae_scale_factor for side in latents.shape[-2:]))
         pictures = torch.cat(list(processes.each(jobs, blank))).unflatten(0, (latents.shape[0], latents.shape[2]))
+        return self.films_as(pictures, output_type)
+
+    def films_as(self, pictures: Tensor, output_type: str) -> Any:
+        """Films (b, f, 3, height, width) in [0, 1], of the kind that was asked for."""
         if output_type == "pt":
             return pictures
         films = [self.picture_processor.postprocess(film, output_type, [False] * len(film)) for film in pictures]
@@ -246,11 +280,17 @@ class FilmPipeline(ReferencePipeline):
         return (decode_latents(self, latents).cpu() / 2 + 0.5).clamp(0, 1)
 
 
-def drawing_tensor(film: Drawings, width: int, height: int, limit: int | None = None) -> Tensor:
-    """Drawings stretched to the film's size (Lanczos): (frames, 3, height, width) in [0, 1].
+def drawing_tensor(
+    film: Drawings,
+    width: int,
+    height: int,
+    limit: int | None = None,
+    fit: Callable[[Picture, tuple[int, int]], Image.Image] = stretched,
+) -> Tensor:
+    """Drawings brought to the film's size, stretched by default: (frames, 3, height, width) in [0, 1].
 
     A float tensor of that size is taken as it is.
     """
     if isinstance(film, Tensor) and film.is_floating_point() and tuple(film.shape[1:]) == (3, height, width):
         return film[:limit].float()
-    return torch.stack([to_tensor(stretched(frame, (width, height))) for frame in frames_of(film, limit)])
+    return torch.stack([to_tensor(fit(frame, (width, height))) for frame in frames_of(film, limit)])

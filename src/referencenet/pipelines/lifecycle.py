@@ -25,7 +25,7 @@ from referencenet.checkpoints.published import PublishedSet, find_files, read_co
 from referencenet.links.bank import ReferenceBank
 from referencenet.pipelines.encoders import Generators, check_generators, start_noise
 from referencenet.pipelines.prediction import Series, rounded
-from referencenet.pipelines.spec import Canvas, EachStep, Shown, Spec
+from referencenet.pipelines.spec import Canvas, EachStep, Shown, Spec, UNetCall
 from referencenet.sampling.windows import Windows
 
 Callback = Callable[[Any, int, Any, dict[str, Any]], dict[str, Any] | None]
@@ -242,6 +242,10 @@ class ReferencePipeline(DiffusionPipeline):
         bank.context.update(shown.kept)
         return bank
 
+    def denoise(self, run: UNetCall, timestep: Any) -> Tensor:
+        """A pass of the denoiser, (p b, c, ...); a system whose denoiser takes another form says so here."""
+        return self.unet(run.sample, timestep, **run.arguments, return_dict=False)[0]
+
     def reads(self, bank: ReferenceBank) -> Any:
         """A bank as the link reads it; a system that weighs its references says so here."""
         return bank
@@ -268,14 +272,18 @@ class ReferencePipeline(DiffusionPipeline):
             )
 
     def written(self, reference: Any, canvas: Canvas, settings: Settings) -> dict[str, Any]:
-        """Fields of a `Call` for a reference: a bank, a series of banks, or what the writer is shown."""
+        """Fields of a `Call` for a reference: a bank, a series, what is shown, or what makes that of a canvas."""
         if isinstance(reference, ReferenceBank):
             bank = reference
         elif isinstance(reference, Mapping):
             return {"series": reference}
         else:
-            self.check_writer(encoded=isinstance(reference, Shown))
-            shown = reference if isinstance(reference, Shown) else self.show(reference, canvas)
+            is_encoded = isinstance(reference, Shown) or callable(reference)
+            self.check_writer(encoded=is_encoded)
+            if callable(reference):
+                shown = reference(canvas)
+            else:
+                shown = reference if isinstance(reference, Shown) else self.show(reference, canvas)
             if isinstance(self.spec.write, EachStep):
                 return {"shown": shown, "write_every": settings.write_every}
             bank = self.bank_of(shown, 0)

@@ -141,7 +141,7 @@ class Prediction:
         for name, value in run.seated.items():
             self.seats[name].value = value
         try:
-            return self.pipe.unet(run.sample, timestep, **run.arguments, return_dict=False)[0]
+            return self.pipe.denoise(run, timestep)
         finally:
             for name in run.seated:
                 self.seats[name].value = None

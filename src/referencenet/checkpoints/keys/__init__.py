@@ -1,1 +1,1 @@
-"""Tables of published keys, one file per system or per layout that systems share."""
+"""Tables from published names to ours that several systems share, or that are long: one file per layout or system."""
