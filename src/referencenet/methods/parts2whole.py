@@ -14,7 +14,7 @@ rounded to half precision (an option), latents of parts drawn at random without 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any, Unpack
 
@@ -28,7 +28,7 @@ from transformers import CLIPImageProcessor, CLIPTextModel, CLIPTokenizer, CLIPV
 from referencenet.checkpoints.keymap import KeyMap
 from referencenet.checkpoints.published import Part, PublishedFile, PublishedSet
 from referencenet.links.bank import ReferenceBank
-from referencenet.media.images import Picture, read_image, read_mask, to_tensor
+from referencenet.media.images import Picture, read_layers, read_mask, to_tensor
 from referencenet.networks.image_prompt import ImagePromptUNet
 from referencenet.networks.layout import SD15_UNET, picture_config
 from referencenet.networks.pose_guider import PoseGuider
@@ -196,12 +196,12 @@ class Parts2WholePipeline(PicturePipeline):
         """
         parts = check_parts(reference)
         masks = torch.stack([mask_of(part, canvas.size) for part in parts])
-        pictures = [stretched(on_white(part.picture), canvas.size, Image.Resampling.BICUBIC) for part in parts]
+        pictures = [stretched(part.picture, canvas.size, Image.Resampling.BICUBIC) for part in parts]
         return Shown(
             latents=encode_pixels(self, pixels_of(pictures)),
             context=text_states(self, [part.label for part in parts]),
             masks=masks,
-            kept={"images": self.image_tokens([read_image(part.picture) for part in parts])},
+            kept={"images": self.image_tokens([read_layers(part.picture)[0] for part in parts])},
         )
 
     def image_tokens(self, pictures: Sequence[Image.Image]) -> Tensor:
@@ -220,6 +220,7 @@ class Parts2WholePipeline(PicturePipeline):
         negative_prompt: str | Sequence[str] = "",
         *,
         segmenter: Segment | None = None,
+        first_label_everywhere: bool = False,
         **options: Unpack[PictureOptions],
     ) -> ImagePipelineOutput | tuple[Any]:
         """Draw.
@@ -229,7 +230,9 @@ class Parts2WholePipeline(PicturePipeline):
             pose: A DensePose rendering on black.
             prompt: What the person looks like; one text, or one per person.
             negative_prompt: Of the unconditional half.
-            segmenter: Finds a part in an opaque picture without a mask.
+            segmenter: Finds a part in an opaque picture without a mask, such as `ClothesSegmenter`.
+            first_label_everywhere: Put the first part's label in place of the other labels and of the prompt, as the
+                released program does.
             options: See `PictureOptions`.
 
         Returns:
@@ -242,14 +245,28 @@ class Parts2WholePipeline(PicturePipeline):
         assert self.spec.size is not None  # it is declared above
         width, height = settings.width or self.spec.size[0], settings.height or self.spec.size[1]
         self.check_size(width, height)
-        if not isinstance(parts, ReferenceBank):
-            parts = [segmented(part, segmenter) for part in check_parts(parts)]
-        prompts = 1 if isinstance(prompt, str) else len(prompt)
-        drawing = to_tensor(stretched(pose, (width, height))).unsqueeze(0)  # (1, 3, H, W)
-        canvas = Canvas(width=width, height=height, samples=prompts * settings.num_images_per_prompt)
+        if isinstance(prompt, str) and not isinstance(negative_prompt, str) and len(negative_prompt) > 1:
+            raise ValueError(f"{len(negative_prompt)} negative prompts were given for one prompt; give one.")
+        texts = [prompt] if isinstance(prompt, str) else list(prompt)
+        canvas = Canvas(width=width, height=height, samples=len(texts) * settings.num_images_per_prompt)
+        drawing = to_tensor(stretched(pose, canvas.size)).unsqueeze(0)  # (1, 3, H, W)
         with self.calling(settings):
-            given = {"prompt": prompt_states(self, prompt, negative_prompt), "pose": [drawing]}
-            return self.draw(parts, given, canvas, settings)
+            reference: ReferenceBank | Shown
+            if isinstance(parts, ReferenceBank):
+                reference = parts
+            else:
+                self.check_writer()
+                found = [segmented(part, segmenter) for part in check_parts(parts)]
+                reference = self.show(found, canvas)
+                if first_label_everywhere:
+                    texts, reference = [found[0].label] * len(texts), with_first_label(reference)
+            given = {"prompt": prompt_states(self, texts, negative_prompt), "pose": [drawing]}
+            return self.draw(reference, given, canvas, settings)
+
+
+def with_first_label(shown: Shown) -> Shown:
+    """Parts as the released program shows them: every one is told the first one's label."""
+    return replace(shown, context=shown.context[:1].expand_as(shown.context))
 
 
 def six_places(embedded: Tensor) -> Tensor:
@@ -278,10 +295,10 @@ def check_parts(parts: PersonPart | Sequence[PersonPart]) -> list[PersonPart]:
 
 def segmented(part: PersonPart, segmenter: Segment | None) -> PersonPart:
     """The part with a mask by the segmenter where it needs one."""
-    if segmenter is None or part.mask is not None or _alpha(part.picture) is not None:
+    if segmenter is None or part.mask is not None:
         return part
-    picture = read_image(part.picture)
-    return PersonPart(picture=picture, label=part.label, mask=segmenter(picture, part.label))
+    colours, opacity = read_layers(part.picture)
+    return part if opacity is not None else replace(part, mask=segmenter(colours, part.label))
 
 
 def mask_of(part: PersonPart, size: tuple[int, int]) -> Tensor:
@@ -290,32 +307,18 @@ def mask_of(part: PersonPart, size: tuple[int, int]) -> Tensor:
     Raises:
         ValueError: If there is none, it is of another size than the picture, or black.
     """
-    picture = read_image(part.picture)
-    mask = _alpha(part.picture) if part.mask is None else read_mask(part.mask)
+    colours, opacity = read_layers(part.picture)
+    mask = opacity if part.mask is None else read_mask(part.mask)
     if mask is None:
         raise ValueError(
             f"the picture of {part.label!r} is opaque and has no mask, so all of it would count; give a mask, a picture "
             "with transparency, or a segmenter."
         )
-    if mask.size != picture.size:
-        raise ValueError(f"the mask of {part.label!r} is {mask.size}, its picture {picture.size}; give one of its size.")
+    if mask.size != colours.size:
+        raise ValueError(
+            f"the mask of {part.label!r} is {mask.size}, its picture {colours.size}; give one of its size."
+        )
     pixels = to_tensor(mask.resize(size, Image.Resampling.BICUBIC))
     if not bool(pixels.any()):
         raise ValueError(f"the mask of {part.label!r} is black everywhere, so nothing of it would be read.")
     return pixels
-
-
-def on_white(picture: Picture) -> Image.Image:
-    """A picture on white where it is transparent."""
-    if isinstance(picture, Image.Image) and "A" in picture.getbands():
-        ground = Image.new("RGBA", picture.size, "white")
-        return Image.alpha_composite(ground, picture.convert("RGBA")).convert("RGB")
-    return read_image(picture)
-
-
-def _alpha(picture: Picture) -> Image.Image | None:
-    """A picture's transparency as a mask; None if it is opaque."""
-    if isinstance(picture, Image.Image) and "A" in picture.getbands():
-        alpha = picture.getchannel("A")
-        return alpha if alpha.getextrema()[0] < 255 else None
-    return None
