@@ -20,7 +20,7 @@ KEY = "mid_block.attentions.0.transformer_blocks.0.attn2.processor.to_k_dc.weigh
 
 @pytest.fixture
 def released(tmp_path: Path) -> Path:
-    """The tiny pipeline as its publisher lays files out; the image tokens' attention is safetensors in spite of its name."""
+    """The tiny pipeline as its publisher lays files out; `decoupled_attn.pth` is safetensors in spite of its name."""
     folder = write_released(tiny_pipeline("parts2whole"), PUBLISHED, tmp_path / "released")
     path = folder / "decoupled_attn.pth"
     state = torch.load(path, weights_only=True)

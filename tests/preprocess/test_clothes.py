@@ -18,7 +18,8 @@ def model(names: list[str], seen: str) -> SegformerForSemanticSegmentation:
     """A tiny model that sees one label everywhere."""
     config = SegformerConfig(num_encoder_blocks=1, depths=[1], sr_ratios=[1], hidden_sizes=[4], patch_sizes=[7],
                              strides=[4], num_attention_heads=[1], decoder_hidden_size=4,
-                             id2label=dict(enumerate(names)), label2id={name: i for i, name in enumerate(names)})  # fmt: skip
+                             id2label=dict(enumerate(names)),
+                             label2id={name: i for i, name in enumerate(names)})  # fmt: skip
     made = SegformerForSemanticSegmentation(config).eval()
     with torch.no_grad():
         made.decode_head.classifier.weight.zero_()

@@ -5,7 +5,7 @@ What it is:
     link     keys and values of the denoiser and of all parts together, in all 16 self-attentions; a part's tokens
              outside its mask are zero and still count in the softmax
     guidance the unconditional half reads nothing, its text is the negative prompt, its image tokens are zero
-    images   one CLIP token per part, six places, in a cross-attention beside the text's; empty places are zero and count
+    images   one CLIP token per part, six places, in attention beside the text's; empty places are zero and count
     pose     a small convolutional net on a DensePose rendering, behind the denoiser's first convolution, in both halves
 Published and not kept: the first part's label in place of the prompt and of all labels, masks that never arrive, banks
 rounded to half precision (an option), latents of parts drawn at random without a seed (here the posterior's mean).
@@ -58,7 +58,7 @@ SCHEDULER = {
 
 
 class PartImages(Context):
-    """Six tokens (1, 6, c) with keys and values of their own beside the text: one per part, zeros where there is none."""
+    """Six tokens (1, 6, c) with keys and values of their own beside the text: one per part, else zeros."""
 
     def enter(self, call: UNetCall, value: Tensor) -> UNetCall:
         """(p b, 6, c) beside the context, which entered before."""
@@ -311,8 +311,8 @@ def mask_of(part: PersonPart, size: tuple[int, int]) -> Tensor:
     mask = opacity if part.mask is None else read_mask(part.mask)
     if mask is None:
         raise ValueError(
-            f"the picture of {part.label!r} is opaque and has no mask, so all of it would count; give a mask, a picture "
-            "with transparency, or a segmenter."
+            f"the picture of {part.label!r} is opaque and has no mask, so all of it would count; give a mask, "
+            "a picture with transparency, or a segmenter."
         )
     if mask.size != colours.size:
         raise ValueError(
