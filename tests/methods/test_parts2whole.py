@@ -8,8 +8,9 @@ import torch
 from PIL import Image
 
 from referencenet.links.bank import ReferenceBank
-from referencenet.methods.parts2whole import LABELS, Parts2WholePipeline, PersonPart
+from referencenet.methods.parts2whole import Parts2WholePipeline
 from referencenet.methods.tiny import tiny_pipeline
+from referencenet.preprocess.parts import LABELS, PersonPart
 from tiny import half_mask, picture
 from tolerances import ROUNDING, relative_error
 

@@ -6,8 +6,8 @@ import pytest
 import torch
 from transformers import SegformerConfig, SegformerForSemanticSegmentation, SegformerImageProcessor
 
-from referencenet.methods.parts2whole import LABELS
 from referencenet.preprocess.clothes import CLASSES, ClothesSegmenter
+from referencenet.preprocess.parts import LABELS
 from tiny import picture
 
 NAMES = ["Background", "Hat", "Hair", "Sunglasses", "Upper-clothes", "Skirt", "Pants", "Dress", "Belt", "Left-shoe",

@@ -13,8 +13,8 @@ rounded to half precision (an option), latents of parts drawn at random without 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Sequence
+from dataclasses import replace
 from functools import partial
 from typing import Any, Unpack
 
@@ -28,7 +28,7 @@ from transformers import CLIPImageProcessor, CLIPTextModel, CLIPTokenizer, CLIPV
 from referencenet.checkpoints.keymap import KeyMap
 from referencenet.checkpoints.published import Part, PublishedFile, PublishedSet
 from referencenet.links.bank import ReferenceBank
-from referencenet.media.images import Picture, read_layers, read_mask, to_tensor
+from referencenet.media.images import Picture, read_layers, to_tensor
 from referencenet.networks.image_prompt import ImagePromptUNet
 from referencenet.networks.layout import SD15_UNET, picture_config
 from referencenet.networks.pose_guider import PoseGuider
@@ -39,11 +39,8 @@ from referencenet.pipelines.lifecycle import PictureOptions
 from referencenet.pipelines.passes import TwoWay
 from referencenet.pipelines.pictures import PicturePipeline
 from referencenet.pipelines.spec import Canvas, Once, Shown, Spec, UNetCall
+from referencenet.preprocess.parts import PLACES, PersonPart, Segment, check_parts, mask_of, segmented
 
-LABELS = ("upper body clothes", "lower body clothes", "whole body clothes", "hair or headwear", "face", "shoes")
-"""What the released model knows."""
-
-PLACES = 6  # image tokens; most parts of a person
 POSE_WIDTHS = (16, 32, 96, 256)
 
 SCHEDULER = {
@@ -131,26 +128,6 @@ PUBLISHED = PublishedSet(
     },
 )
 """The one release, for DensePose renderings."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class PersonPart:
-    """A picture that shows a part of the person.
-
-    Attributes:
-        picture: Of any size; it is stretched to the result's.
-        label: One of `LABELS`.
-        mask: White where the part is, of the picture's size; grey counts in part. None: the picture's transparency, or
-            what a segmenter finds.
-    """
-
-    picture: Picture
-    label: str
-    mask: Picture | None = None
-
-
-Segment = Callable[[Image.Image, str], Image.Image]
-"""(picture, label) to a mask of the picture's size."""
 
 
 class Parts2WholePipeline(PicturePipeline):
@@ -272,53 +249,3 @@ def with_first_label(shown: Shown) -> Shown:
 def six_places(embedded: Tensor) -> Tensor:
     """Embeddings of parts (parts, c) in their places, zeros in the others: (1, 6, c)."""
     return F.pad(embedded, (0, 0, 0, PLACES - len(embedded))).unsqueeze(0)
-
-
-def check_parts(parts: PersonPart | Sequence[PersonPart]) -> list[PersonPart]:
-    """The parts of a person as a list.
-
-    Raises:
-        ValueError: If there are none or more than six, or a label is unknown or given twice.
-    """
-    found = [parts] if isinstance(parts, PersonPart) else list(parts)
-    if not 1 <= len(found) <= PLACES:
-        raise ValueError(f"{len(found)} parts were given; expected 1 to {PLACES}.")
-    labels = [part.label for part in found]
-    unknown = sorted(set(labels) - set(LABELS))
-    twice = sorted({label for label in labels if labels.count(label) > 1})
-    if unknown:
-        raise ValueError(f"there is no part {', '.join(map(repr, unknown))}; expected some of {', '.join(LABELS)}.")
-    if twice:
-        raise ValueError(f"the part {', '.join(map(repr, twice))} was given twice; give each label once.")
-    return found
-
-
-def segmented(part: PersonPart, segmenter: Segment | None) -> PersonPart:
-    """The part with a mask by the segmenter where it needs one."""
-    if segmenter is None or part.mask is not None:
-        return part
-    colours, opacity = read_layers(part.picture)
-    return part if opacity is not None else replace(part, mask=segmenter(colours, part.label))
-
-
-def mask_of(part: PersonPart, size: tuple[int, int]) -> Tensor:
-    """The part's mask at (width, height), grey values kept: (1, H, W) in [0, 1].
-
-    Raises:
-        ValueError: If there is none, it is of another size than the picture, or black.
-    """
-    colours, opacity = read_layers(part.picture)
-    mask = opacity if part.mask is None else read_mask(part.mask)
-    if mask is None:
-        raise ValueError(
-            f"the picture of {part.label!r} is opaque and has no mask, so all of it would count; give a mask, "
-            "a picture with transparency, or a segmenter."
-        )
-    if mask.size != colours.size:
-        raise ValueError(
-            f"the mask of {part.label!r} is {mask.size}, its picture {colours.size}; give one of its size."
-        )
-    pixels = to_tensor(mask.resize(size, Image.Resampling.BICUBIC))
-    if not bool(pixels.any()):
-        raise ValueError(f"the mask of {part.label!r} is black everywhere, so nothing of it would be read.")
-    return pixels
