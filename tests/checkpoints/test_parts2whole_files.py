@@ -22,9 +22,9 @@ KEY = "mid_block.attentions.0.transformer_blocks.0.attn2.processor.to_k_dc.weigh
 def released(tmp_path: Path) -> Path:
     """The tiny pipeline as its publisher lays files out; `decoupled_attn.pth` is safetensors in spite of its name."""
     folder = write_released(tiny_pipeline("parts2whole"), PUBLISHED, tmp_path / "released")
-    path = folder / "decoupled_attn.pth"
-    state = torch.load(path, weights_only=True)
-    save_file({key.replace("_ip.0.", "_dc."): tensor.contiguous() for key, tensor in state.items()}, path)
+    for path in (folder / file.path for file in PUBLISHED.files):
+        state = torch.load(path, weights_only=True)
+        save_file({key.replace("_ip.0.", "_dc."): tensor.contiguous() for key, tensor in state.items()}, path)
     return folder
 
 

@@ -94,6 +94,11 @@ class ReferenceBank:
         hidden = {name: x * token_mask(masks, x.shape[1]).to(x) for name, x in self.hidden.items()}
         return ReferenceBank(hidden=hidden, context=dict(self.context))
 
+    def forget(self, site: str) -> None:
+        """Let go of what a site holds; it is free when nobody else keeps it."""
+        for part in (self.hidden, self.projected, self.statistics):
+            part.pop(site, None)
+
     def to(self, *args: torch.device | torch.dtype | str) -> ReferenceBank:
         """A copy on another device or in another dtype, as `Tensor.to`."""
         return self.map(lambda tensor: tensor.to(*args))
