@@ -1,5 +1,6 @@
 """Parts2Whole's released files: read strictly, and every fault told."""
 
+from json import dumps
 from pathlib import Path
 from typing import Any
 
@@ -7,7 +8,6 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from films import write_released
 from referencenet.checkpoints.keymap import CheckpointError
 from referencenet.checkpoints.published import share_of
 from referencenet.cli.manifests import run_manifests
@@ -20,12 +20,21 @@ KEY = "mid_block.attentions.0.transformer_blocks.0.attn2.processor.to_k_dc.weigh
 
 @pytest.fixture
 def released(tmp_path: Path) -> Path:
-    """The tiny pipeline as its publisher lays files out; `decoupled_attn.pth` is safetensors in spite of its name."""
-    folder = write_released(tiny_pipeline("parts2whole"), PUBLISHED, tmp_path / "released")
-    for path in (folder / file.path for file in PUBLISHED.files):
-        state = torch.load(path, weights_only=True)
-        save_file({key.replace("_ip.0.", "_dc."): tensor.contiguous() for key, tensor in state.items()}, path)
-    return folder
+    """The tiny pipeline as its publisher lays files out, all of them safetensors, whatever they are called."""
+    pipe = tiny_pipeline("parts2whole")
+    for file in PUBLISHED.files:
+        state = getattr(pipe, file.component).state_dict()
+        names = [name for name in state if "processor" in name or file.path != "decoupled_attn.pth"]
+        path = tmp_path / file.path
+        path.parent.mkdir(exist_ok=True)
+        save_file({name.replace("_ip.0.", "_dc."): state[name].contiguous() for name in names}, path)
+    for name, folder in {"vae": "sd-vae-ft-mse", "image_encoder": "image_encoder", "text_encoder": "base/text_encoder",
+                         "tokenizer": "base/tokenizer"}.items():  # fmt: skip
+        getattr(pipe, name).save_pretrained(tmp_path / folder)
+    config = {"_class_name": "UNet2DConditionModel", **PUBLISHED.tiny_config}
+    (tmp_path / "base" / "unet").mkdir()
+    (tmp_path / "base" / "unet" / "config.json").write_text(dumps(config))
+    return tmp_path
 
 
 def read(folder: Path) -> Parts2WholePipeline:
