@@ -137,3 +137,11 @@ def test_bad_parts_are_refused_before_any_work(name: str, pipe: Parts2WholePipel
     parts, message = BAD[name]
     with pytest.raises(ValueError, match=message):
         draw(pipe, parts)
+
+
+def test_a_saved_pipeline_draws_the_same(pipe: Parts2WholePipeline, tmp_path: Any) -> None:
+    pipe.save_pretrained(tmp_path)
+    again = Parts2WholePipeline.from_pretrained(tmp_path)
+    again.set_progress_bar_config(disable=True)
+    assert relative_error(draw(again, [part(0), part(1)]), draw(pipe, [part(0), part(1)])) <= ROUNDING
+    assert "PartImages('images')" in str(again.spec)
