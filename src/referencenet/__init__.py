@@ -23,6 +23,7 @@ if TYPE_CHECKING:  # a line for each public name; everybody else goes by `__geta
     from referencenet.methods.flashface import FlashFacePipeline as FlashFacePipeline
     from referencenet.methods.idm_vton import IDMVTONPipeline as IDMVTONPipeline
     from referencenet.methods.magicpose import MagicPosePipeline as MagicPosePipeline
+    from referencenet.methods.parts2whole import Parts2WholePipeline as Parts2WholePipeline
     from referencenet.methods.reference_only import Reference as Reference
     from referencenet.methods.reference_only import reference as reference
     from referencenet.methods.reference_only import share as share

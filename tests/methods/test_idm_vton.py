@@ -12,7 +12,6 @@ import torch
 from diffusers import DDIMScheduler, EulerDiscreteScheduler
 from peft import LoraConfig
 from PIL import Image
-from referencenet.parity.systems.idm_vton import TRAINED_ELSEWHERE, resampler_config
 from safetensors.torch import save_file
 
 from golden import GOLDENS
@@ -21,6 +20,7 @@ from referencenet.checkpoints.keymap import CheckpointError
 from referencenet.methods.idm_vton import reading_plan
 from referencenet.methods.random_tiny import tiny_idm_vton
 from referencenet.parity.cases import Case, load_case
+from referencenet.parity.systems.idm_vton import TRAINED_ELSEWHERE, resampler_config
 from tiny import picture
 from tolerances import BFLOAT16, ROUNDING, relative_error
 

@@ -212,6 +212,9 @@ METHODS = by_name(
             weights_licence="Apache-2.0",
             base=SD15,
             link="keys and values of several parts joined",
+            task="compose",
+            entry="methods.parts2whole:Parts2WholePipeline",
+            parity="parts2whole",
         ),
         Method(
             name="flashface",
