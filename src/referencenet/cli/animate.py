@@ -33,7 +33,7 @@ from referencenet.preprocess.proportions import fit_bodies
 from referencenet.sampling.processes import ALONE, Processes
 from referencenet.version import __version__
 
-PIPELINES = pipelines("animate")
+PIPELINES = {name: pipeline for name, pipeline in pipelines("animate").items() if hasattr(pipeline, "stream")}
 MethodChoice = StrEnum("MethodChoice", {name: name for name in PIPELINES})
 DEFAULT_METHOD = MethodChoice("animate_anyone")
 
@@ -68,8 +68,10 @@ def animate(
     ] = None,
     frames: Annotated[int | None, typer.Option(min=1, show_default="all poses", help="Frames.")] = None,
     fps: Annotated[float | None, typer.Option(min=0.1, show_default="the poses'", help="Frames per second.")] = None,
-    steps: Annotated[int, typer.Option(min=1, help="Denoising steps.")] = 30,
-    guidance: Annotated[float, typer.Option(min=0, help="Guidance scale; 1 is none.")] = 3.5,
+    steps: Annotated[int | None, typer.Option(min=1, show_default="the system's", help="Denoising steps.")] = None,
+    guidance: Annotated[
+        float | None, typer.Option(min=0, show_default="the system's", help="Guidance scale; 1 is none.")
+    ] = None,
     seed: Annotated[int, typer.Option(min=0, help="Of the noise.")] = 42,
     side_by_side: Annotated[bool, typer.Option("--side-by-side", help="Reference, poses, result in one film.")] = False,
     resume: Annotated[bool, typer.Option("--resume", help="Go on with a film that was cut short.")] = False,
@@ -181,7 +183,7 @@ def files_needed(published: PublishedSet) -> str:
         f"[bold]{published.name}[/] needs its released files; give their folder with --checkpoint.",
         f"  from     {published.source}",
         f"  licence  {published.licence}",
-        *(f"  file     {file.path}" for file in published.files),
+        *(f"  file     {path}" for path in dict.fromkeys(file.path for file in published.files)),
         *(f"  folder   {part.folder or name}/   from {part.source}" for name, part in needed.items()),
         "Or try the installation without them: --random-tiny.",
     ]

@@ -226,7 +226,7 @@ def show_reference(pipe: Any, reference: Picture, canvas: Canvas, prompt: Tensor
 
 
 def shown_on(pipe: Any, reference: Any, states: Tensor, generator: Any) -> Any:
-    """A picture as what makes a `Shown` of a canvas; banks and series as they are."""
+    """A picture, and states (r, tokens, channels), as what makes a `Shown` of a canvas; banks as they are."""
     if isinstance(reference, ReferenceBank | Mapping | Shown):
         return reference
     return partial(_show, pipe, reference, states, generator)
@@ -286,7 +286,7 @@ class MagicPosePipeline(FilmPipeline):
         return predicted.unflatten(0, (rows, frames)).transpose(1, 2)
 
     def start(self, shape: tuple[int, ...], settings: Settings) -> Tensor:
-        """One noise for all poses of a film; given latents may have a noise of its own for each."""
+        """One noise (b, 4, f, h, w) for all poses of a film; given latents may have one of its own for each."""
         given = settings.latents
         if given is not None and given.ndim == 5 and given.shape[2] == shape[2]:
             return super().start(shape, settings)
@@ -294,7 +294,7 @@ class MagicPosePipeline(FilmPipeline):
         return noise.expand(shape).clone()
 
     def frame_noise(self, seed: int, frames: Any, shape: tuple[int, ...]) -> Tensor:
-        """The same for a stream: that of its first frame."""
+        """The same for a stream, that of its first frame: (b, 4, f, h, w)."""
         return super().frame_noise(seed, range(1), shape).repeat_interleave(len(frames), dim=2)
 
     @torch.no_grad()

@@ -37,10 +37,10 @@ class FilmSettings:
         height: Likewise.
         num_frames: None: as many as there are poses.
         rate: Frames per second; None: that of the poses.
-        num_inference_steps: Denoising steps.
-        guidance_scale: 1 and below: none.
-        window: Frames denoised together.
-        overlap: Frames that windows share.
+        num_inference_steps: Denoising steps; None: the system's.
+        guidance_scale: 1 and below: none; None: the system's.
+        window: Frames denoised together; None: the system's.
+        overlap: Frames that windows share; None: the system's, or ours where its windows wrap around.
         seed: Of the noise.
         side_by_side: Show reference, poses and result beside each other, as the published script does.
     """
@@ -49,10 +49,10 @@ class FilmSettings:
     height: int | None = None
     num_frames: int | None = None
     rate: Fraction | None = None
-    num_inference_steps: int = 30
-    guidance_scale: float = 3.5
-    window: int = 24
-    overlap: int = OVERLAP
+    num_inference_steps: int | None = None
+    guidance_scale: float | None = None
+    window: int | None = None
+    overlap: int | None = None
     seed: int = 0
     side_by_side: bool = False
 
@@ -111,9 +111,9 @@ def animate_film(
         num_frames=num_frames,
         width=width,
         height=height,
-        num_inference_steps=settings.num_inference_steps,
-        guidance_scale=settings.guidance_scale,
-        windows=Windows(size=settings.window, overlap=settings.overlap),
+        num_inference_steps=settings.num_inference_steps or pipe.spec.steps,
+        guidance_scale=pipe.spec.scale if settings.guidance_scale is None else settings.guidance_scale,
+        windows=_windows(settings),
         seed=settings.seed,
         state=None if saved is None else saved["state"],
         across_processes=across_processes,
@@ -139,8 +139,7 @@ def animate_film(
 
 def num_predictions(settings: FilmSettings) -> int:
     """How often the denoiser runs for a film whose settings leave nothing open."""
-    windows = Windows(size=settings.window, overlap=settings.overlap).of(settings.num_frames or 0)
-    return len(windows) * settings.num_inference_steps
+    return len(_windows(settings).of(settings.num_frames or 0)) * (settings.num_inference_steps or 0)
 
 
 def open_films(
@@ -167,7 +166,20 @@ def settled(pipe: FilmPipeline, films: Sequence[FrameSource], settings: FilmSett
     known["width"], known["height"] = pipe.size_for(first.size, settings.width, settings.height)
     known["num_frames"] = len(films[0]) if settings.num_frames is None else settings.num_frames
     known["rate"] = films[0].rate if settings.rate is None else settings.rate
+    spec, windows = pipe.spec, pipe.spec.windows or Windows()
+    own = {
+        "num_inference_steps": spec.steps,
+        "guidance_scale": spec.scale,
+        "window": windows.size,
+        "overlap": min(OVERLAP, windows.size // 2) if windows.published else windows.num_shared,
+    }
+    known |= {name: value for name, value in own.items() if known[name] is None}
     return FilmSettings(**known)
+
+
+def _windows(settings: FilmSettings) -> Windows:
+    """The windows of settled settings."""
+    return Windows(size=settings.window or Windows().size, overlap=settings.overlap)
 
 
 def vars_of(settings: FilmSettings) -> dict[str, Any]:
