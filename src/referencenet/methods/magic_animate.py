@@ -33,13 +33,13 @@ from referencenet.networks.layout import SD15_UNET, film_config, picture_config
 from referencenet.networks.motion import SpatioTemporalUNet
 from referencenet.networks.reference_unet import ReferenceUNet
 from referencenet.networks.stable_diffusion import build_controlnet
-from referencenet.pipelines.conditions import Residuals, StepResiduals, Text
+from referencenet.pipelines.conditions import ScaledResiduals, Text
 from referencenet.pipelines.encoders import encode_pixels, pixels_of, prompt_states, stretched, text_states
 from referencenet.pipelines.films import Drawings, FilmOutput, FilmPipeline, Read, drawing_tensor
 from referencenet.pipelines.lifecycle import FilmOptions, Settings
 from referencenet.pipelines.passes import TwoWay
 from referencenet.pipelines.prediction import Series
-from referencenet.pipelines.spec import Canvas, EachStep, Moment, Shown, Spec
+from referencenet.pipelines.spec import Canvas, EachStep, Shown, Spec
 from referencenet.preprocess.drawing_colours import check_densepose
 from referencenet.sampling.inversion import inverted
 from referencenet.sampling.windows import Windows
@@ -57,33 +57,14 @@ SCHEDULER = {
 
 CLIP = 16  # frames whose noise is repeated over a film, as published
 
-SCALE = "controlnet_conditioning_scale"
-
 LINKS: Mapping[str, Attention] = {"midup": Attention(stages=("mid_block", "up_blocks")), "full": Attention()}
-
-
-class DensePose(Residuals):
-    """The ControlNet's residuals, times the call's `SCALE`."""
-
-    def encode(self, pipe: Any, call: Any) -> tuple[Any, ...]:
-        """Drawings, the prompt's states, and the factor."""
-        return (*super().encode(pipe, call), call.given[SCALE])
-
-    def at_step(self, pipe: Any, value: Any, moment: Moment) -> StepResiduals:
-        """What gives the residuals of this step, frame by frame."""
-        drawings, context, scale = value
-
-        def run(*given: Any) -> list[Tensor]:
-            return [level * scale for level in self.run(pipe, *given)]
-
-        return StepResiduals(run, drawings, context, moment)
 
 
 SPEC = Spec(
     write=EachStep(),
     link=LINKS["midup"],
     guidance=TwoWay(blind=("prompt",)),
-    conditions=(Text("prompt"), DensePose("poses")),
+    conditions=(Text("prompt"), ScaledResiduals("poses")),
     scheduler=partial(DDIMScheduler, **SCHEDULER),
     windows=Windows(size=CLIP, overlap=4),
     steps=25,
@@ -229,8 +210,8 @@ class MagicAnimatePipeline(FilmPipeline):
         Raises:
             ValueError: If arguments do not fit together, or the drawings are skeletons.
         """
-        states = self._states(prompt, negative_prompt)
-        given = {"prompt": states, SCALE: controlnet_conditioning_scale}
+        states = prompt_states(self, prompt, negative_prompt)
+        given = {"prompt": states, "poses_scale": controlnet_conditioning_scale}
         return self.film(self._told(reference, states[0]), "poses", poses, options, **given)
 
     def stream(
@@ -263,8 +244,8 @@ class MagicAnimatePipeline(FilmPipeline):
         Yields:
             Frames (frames, 3, height, width) in [0, 1], and a function that gives the state behind them.
         """
-        states = self._states(prompt, negative_prompt)
-        given = {"prompt": states, SCALE: controlnet_conditioning_scale}
+        states = prompt_states(self, prompt, negative_prompt)
+        given = {"prompt": states, "poses_scale": controlnet_conditioning_scale}
         yield from self.film_stream(
             self._told(reference, states[0]), "poses", poses, options,
             seed=seed, state=state, step_done=step_done, **given,
@@ -289,7 +270,7 @@ class MagicAnimatePipeline(FilmPipeline):
         self.check_size(width, height)
         pixels = drawing_tensor(film, width, height)
         clean = torch.cat([encode_pixels(self, frame * 2 - 1) for frame in pixels.split(1)])
-        states = self._states(prompt, prompt)[0]
+        states = prompt_states(self, prompt, prompt)[0]
         steps = self.inverting(clean.transpose(0, 1).unsqueeze(0).float(), states, num_inference_steps)
         *_, last = steps
         self.maybe_free_model_hooks()
@@ -304,11 +285,6 @@ class MagicAnimatePipeline(FilmPipeline):
 
         windows = self.cut(None, latents.shape[2])
         yield from inverted(predict, latents, self.scheduler, windows, num_inference_steps or self.spec.steps)
-
-    @torch.no_grad()
-    def _states(self, prompt: str, negative_prompt: str) -> tuple[Tensor, Tensor]:
-        """Of both prompts, one object twice if they are the same words; each (1, tokens, c)."""
-        return prompt_states(self, prompt, negative_prompt)
 
     def _told(self, reference: Any, states: Tensor) -> Any:
         """A picture with the prompt's states for its writer; banks, and what is encoded, as they are."""

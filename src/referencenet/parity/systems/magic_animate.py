@@ -193,7 +193,7 @@ def film(case: Case, pipe: MagicAnimatePipeline, run: Mapping[str, Any], ending:
     scale = run["controlnet_conditioning_scale"]
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", UserWarning)  # a case's drawings are noise
-        pipe.film(shown, "poses", drawings, options, prompt=(text[1:], text[:1]), controlnet_conditioning_scale=scale)
+        pipe.film(shown, "poses", drawings, options, prompt=(text[1:], text[:1]), poses_scale=scale)
     if [int(t) for t in pipe.scheduler.timesteps] != run["timesteps"]:
         raise ValueError(f"the timesteps are {pipe.scheduler.timesteps.tolist()}, expected {run['timesteps']}.")
     return kept
