@@ -11,11 +11,12 @@ from referencenet.version import __version__
 
 if TYPE_CHECKING:  # a line for each public name; everybody else goes by `__getattr__`
     from referencenet.links.adain import AdaIN as AdaIN
+    from referencenet.links.added import Added as Added
     from referencenet.links.attach import Link as Link
     from referencenet.links.attach import attach as attach
     from referencenet.links.attach import write as write
     from referencenet.links.bank import ReferenceBank as ReferenceBank
-    from referencenet.links.concat import Attention as Attention
+    from referencenet.links.concat import Concat as Concat
     from referencenet.methods.animate_anyone import AnimateAnyonePipeline as AnimateAnyonePipeline
     from referencenet.methods.animate_anyone import FaceReenactmentPipeline as FaceReenactmentPipeline
     from referencenet.methods.aniportrait import AniPortraitPipeline as AniPortraitPipeline
@@ -29,7 +30,8 @@ if TYPE_CHECKING:  # a line for each public name; everybody else goes by `__geta
 
 _HOMES = {
     "AdaIN": "links.adain",
-    "Attention": "links.concat",
+    "Added": "links.added",
+    "Concat": "links.concat",
     "FaceReenactmentPipeline": "methods.animate_anyone",
     "Link": "links.attach",
     "Reference": "methods.reference_only",
@@ -42,8 +44,14 @@ _HOMES = {
 __all__ = ["__version__", *sorted(_HOMES)]  # pyright: ignore[reportUnsupportedDunderAll]
 
 
+_RENAMED = {"Attention": "links.concat"}
+"""Names of the last release that still work, and the file that knows what they are called now."""
+
+
 def __getattr__(name: str) -> Any:
     """Import a public name from the file that defines it."""
+    if name in _RENAMED:
+        return getattr(import_module(f"referencenet.{_RENAMED[name]}"), name)
     if name not in _HOMES:
         raise AttributeError(f"module 'referencenet' has no attribute {name!r}; it has {', '.join(sorted(__all__))}")
     return getattr(import_module(f"referencenet.{_HOMES[name]}"), name)

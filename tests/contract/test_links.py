@@ -18,17 +18,17 @@ from torch import Tensor
 
 from models import MODELS, Pass, arguments, cast, model
 from plain import PlainLinks, PlainReference, adain_names, attention_names, plain_reading, plain_writing
-from referencenet import AdaIN, Attention, ReferenceBank, attach
+from referencenet import AdaIN, Concat, ReferenceBank, attach
 from referencenet.links import Link
 from tiny import fill
 from tolerances import BFLOAT16, ROUNDING, relative_error
 from traces import traces
 
 LINKS: dict[str, list[Any]] = {
-    "attention": [Attention()],
+    "attention": [Concat()],
     "adain": [AdaIN()],
-    "both": [Attention(), AdaIN()],
-    "attention_0.5": [Attention(weight=0.5)],
+    "both": [Concat(), AdaIN()],
+    "attention_0.5": [Concat(weight=0.5)],
     "adain_0.5": [AdaIN(weight=0.5)],
 }
 every_link = pytest.mark.parametrize("links", LINKS.values(), ids=LINKS)
@@ -52,7 +52,7 @@ def plainly(
     unet: Any, links: list[Any], written: dict[str, Any], read: dict[str, Any], *, guided: bool = False
 ) -> Tensor:
     """The plain computation; guided: the first half reads half, as at style fidelity 0.5."""
-    attention = [attention_names(unet, link.weight) for link in links if isinstance(link, Attention)]
+    attention = [attention_names(unet, link.weight) for link in links if isinstance(link, Concat)]
     adain = [adain_names(unet, link.weight) for link in links if isinstance(link, AdaIN)]
     sites = PlainLinks(*(found[0] if found else [] for found in (attention, adain)), guided=guided)
     with plain_writing(unet, sites, PlainReference(torch.empty(0))) as bank:

@@ -6,11 +6,11 @@ from diffusers import UNet2DConditionModel
 from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from referencenet.links.additive import Additive, AdditiveAttention
 from referencenet.links.attach import attach, write
 from referencenet.links.bank import ReferenceBank
-from referencenet.links.concat import Attention
+from referencenet.links.concat import Concat
 from referencenet.links.fork import forked
+from referencenet.links.second import AdditiveAttention, Second
 from referencenet.networks.additive_unet import AdditiveUNet
 from tiny import CONTEXT, build, latents, unet_config
 from tolerances import ROUNDING, relative_error
@@ -24,7 +24,7 @@ def unet() -> AdditiveUNet:
 @pytest.fixture(scope="module")
 def bank() -> ReferenceBank:
     writer = build(lambda: UNet2DConditionModel(**unet_config()), 41)
-    links = [Attention(stages=("mid_block", "up_blocks"))]
+    links = [Concat(stages=("mid_block", "up_blocks"))]
     with torch.no_grad():
         return write(
             writer, latents(1, 3, 4, 5, 7), timestep=9, encoder_hidden_states=latents(2, 3, 5, CONTEXT), links=links
@@ -41,7 +41,7 @@ def test_a_site_computes_its_equation(unet: AdditiveUNet, bank: ReferenceBank, d
     hook = layer.register_forward_hook(lambda _, args, output: seen.append((args[0], output)))
     strengths = [0.0, 0.4, 1.0, 1.3]
     sample, context = latents(3, 4, 4, 8, 8).requires_grad_(differentiable), latents(4, 4, 5, CONTEXT)
-    with attach(unet, [Additive()]) as link, link.reading(bank.joined(), weights=strengths):
+    with attach(unet, [Second()]) as link, link.reading(bank.joined(), weights=strengths):
         with torch.set_grad_enabled(differentiable):
             unet(sample, 9, encoder_hidden_states=context)
     hook.remove()
@@ -58,7 +58,7 @@ def test_a_plain_pass_is_the_network_that_reads_nothing(unet: AdditiveUNet, bank
     arguments = (latents(3, 2, 4, 8, 8), 9, latents(4, 2, 5, CONTEXT))
     with torch.no_grad():
         plain = unet(*arguments).sample
-        with attach(unet, [Additive()]) as link, link.reading(bank.joined(), weights=[0, 0]):
+        with attach(unet, [Second()]) as link, link.reading(bank.joined(), weights=[0, 0]):
             assert relative_error(unet(*arguments).sample, plain) < ROUNDING
         assert torch.equal(unet(*arguments).sample, plain)
 
@@ -67,7 +67,7 @@ def test_gradients_reach_the_second_layer_and_the_bank(unet: AdditiveUNet, bank:
     weight = unet.mid_block.attentions[0].transformer_blocks[0].attn1.reference.to_k.weight
     part = bank.joined().map(lambda tensor: tensor.clone().requires_grad_())
     weight.requires_grad_()
-    with attach(unet, [Additive()]) as link, link.reading(part):
+    with attach(unet, [Second()]) as link, link.reading(part):
         unet(latents(3), 9, latents(4, 1, 5, CONTEXT)).sample.square().sum().backward()
     assert weight.grad is not None
     assert weight.grad.any()
@@ -78,15 +78,15 @@ def test_gradients_reach_the_second_layer_and_the_bank(unet: AdditiveUNet, bank:
 
 def test_the_link_needs_second_layers_and_attention_is_linked_once(unet: AdditiveUNet):
     plain = build(lambda: UNet2DConditionModel(**unet_config()), 41)
-    with pytest.raises(TypeError, match="AdditiveUNet"), attach(plain, [Additive()]):
+    with pytest.raises(TypeError, match="AdditiveUNet"), attach(plain, [Second()]):
         pass
-    with pytest.raises(ValueError, match="one on attention"), attach(unet, [Additive(), Attention()]):
+    with pytest.raises(ValueError, match="one on attention"), attach(unet, [Second(), Concat()]):
         pass
 
 
 @pytest.mark.parametrize("weight", [-0.1, float("inf"), float("nan")])
 def test_a_strength_that_is_no_amount_is_refused(unet: AdditiveUNet, bank: ReferenceBank, weight: float):
-    with attach(unet, [Additive()]) as link, pytest.raises(ValueError, match="row's weight"):
+    with attach(unet, [Second()]) as link, pytest.raises(ValueError, match="row's weight"):
         with link.reading(bank.joined(), weights=[weight]):
             pass
 
@@ -104,7 +104,7 @@ def test_a_joined_bank_is_one_row_of_all_tokens(bank: ReferenceBank):
 
 def test_forked_rows_are_those_of_the_whole_batch(unet: AdditiveUNet, bank: ReferenceBank):
     sample, context, rows = latents(3, 2, 4, 8, 8), latents(4, 2, 5, CONTEXT), [0, 0, 1]
-    with torch.no_grad(), attach(unet, [Additive()]) as link, link.reading(bank.joined(), weights=[1.2, 0, 0]):
+    with torch.no_grad(), attach(unet, [Second()]) as link, link.reading(bank.joined(), weights=[1.2, 0, 0]):
         whole = unet(sample[rows], 9, context[rows]).sample
         with forked(unet, rows):
             assert relative_error(unet(sample, 9, context).sample, whole) < ROUNDING

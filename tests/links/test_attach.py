@@ -10,7 +10,7 @@ from diffusers import AutoencoderKL
 from diffusers.models.attention_processor import AttnProcessor2_0
 
 from models import arguments, model
-from referencenet import AdaIN, Attention, ReferenceBank, attach, write
+from referencenet import AdaIN, Concat, ReferenceBank, attach, write
 from tiny import latents
 from tolerances import ROUNDING, relative_error
 from traces import traces
@@ -24,14 +24,14 @@ class SpecialProcessor(AttnProcessor2_0):
     ("links", "error", "message"),
     [
         ([], ValueError, "no link"),
-        ([Attention(), Attention(weight=0.5)], ValueError, "two links of one kind"),
-        ([Attention(weight=1.5)], ValueError, r"weight .*1\.5.* \[0, 1\]"),
+        ([Concat(), Concat(weight=0.5)], ValueError, "two links of one kind"),
+        ([Concat(weight=1.5)], ValueError, r"weight .*1\.5.* \[0, 1\]"),
         ([AdaIN(weight=-0.1)], ValueError, r"weight .*-0\.1.* \[0, 1\]"),
-        ([Attention(weight=float("nan"))], ValueError, "weight"),
-        ([Attention(weight=0.0)], ValueError, "no layer"),
+        ([Concat(weight=float("nan"))], ValueError, "weight"),
+        ([Concat(weight=0.0)], ValueError, "no layer"),
         ([AdaIN(weight=0.0)], ValueError, "no layer"),
         (["attention"], TypeError, "'attention' is no link"),
-        ([Attention], TypeError, "is no link"),
+        ([Concat], TypeError, "is no link"),
     ],
 )
 def test_wrong_links_teach_before_anything_is_touched(links: Any, error: type[Exception], message: str):
@@ -43,7 +43,7 @@ def test_wrong_links_teach_before_anything_is_touched(links: Any, error: type[Ex
 
 
 @pytest.mark.parametrize("wrong", [torch.nn.Linear(2, 2), AutoencoderKL(norm_num_groups=2, block_out_channels=(4,))])
-@pytest.mark.parametrize("links", [[Attention()], [AdaIN()]], ids=["attention", "adain"])
+@pytest.mark.parametrize("links", [[Concat()], [AdaIN()]], ids=["attention", "adain"])
 def test_a_model_that_is_no_unet_teaches(wrong: torch.nn.Module, links: Any):
     with pytest.raises((TypeError, ValueError), match=r"UNet|unet"), attach(wrong, links):
         pass
@@ -116,7 +116,7 @@ def test_a_writer_of_its_own_equals_the_same_unet_as_writer(timestep: Any):
 def test_several_banks_are_read_together_in_any_order():
     unet = model("sd1")
     read = arguments("sd1", 2, 10)
-    with attach(unet, [Attention(), AdaIN()]) as link:
+    with attach(unet, [Concat(), AdaIN()]) as link:
         banks = [link.write(**arguments("sd1", 2, seed, size=size)) for seed, size in ((20, (8, 8)), (30, (4, 12)))]
         results = []
         for order in (banks, banks[::-1]):

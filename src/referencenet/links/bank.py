@@ -73,6 +73,11 @@ class ReferenceBank:
             raise ValueError("a bank of AdaIN statistics has no tokens to join; give its references one by one.")
         return self.map(lambda tensor: tensor.flatten(0, 1).unsqueeze(0))  # (1, b n, c)
 
+    def forget(self, site: str) -> None:
+        """Let go of what a site holds; it is free when nobody else keeps it."""
+        for part in (self.hidden, self.projected, self.statistics):
+            part.pop(site, None)
+
     def to(self, *args: torch.device | torch.dtype | str) -> ReferenceBank:
         """A copy on another device or in another dtype, as `Tensor.to`."""
         return self.map(lambda tensor: tensor.to(*args))

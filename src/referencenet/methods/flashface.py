@@ -40,19 +40,19 @@ from referencenet.checkpoints.flashface import (
 )
 from referencenet.checkpoints.load import load_published
 from referencenet.checkpoints.published import Part, PublishedFile, PublishedSet, find_files, load_component
-from referencenet.links.additive import Additive
 from referencenet.links.attach import Link, ReadBank, attach, write
 from referencenet.links.bank import ReferenceBank
-from referencenet.links.concat import Attention
+from referencenet.links.concat import Concat
 from referencenet.links.fork import forked
+from referencenet.links.second import Second
 from referencenet.media.images import Picture, to_tensor
 from referencenet.networks.additive_unet import AdditiveUNet
 from referencenet.networks.scrambled_attention import ScrambledAttnProcessor
 from referencenet.preprocess.faces import FACE_SIZE, face_mask, square_face
 from referencenet.sampling.trailing_ddim import TrailingDDIMScheduler
 
-WRITER_LINK = Attention(stages=("mid_block", "up_blocks"))
-READER_LINK = Additive()
+WRITER_LINK = Concat(stages=("mid_block", "up_blocks"))
+READER_LINK = Second()
 TRAINED_FACES = 4  # photographs per sample in training; fewer or more share their weight
 
 PROMPT_SUFFIX = "best quality, masterpiece,ultra-detailed, UHD 4K, photographic"  # the released program's default
@@ -478,7 +478,7 @@ class FlashFacePipeline(StableDiffusionLoraLoaderMixin, DiffusionPipeline):
         reads = _as_read(bank or self.write_bank(conditions, timestep), conditions.face_weights)
         rows = [texts.index(p.text) * b + i for p in chosen for i in range(b)]
         weights = [p.strength for p in chosen for _ in range(b)]
-        with link.reading(reads, weights=weights, once=link.can_read_once):
+        with link.reading(reads, weights=weights, once=True):
             if len(chosen) > len(texts):
                 with forked(self.unet, rows):
                     noise = self.unet(sample, timestep, encoder_hidden_states=context, return_dict=False)[0]

@@ -157,7 +157,7 @@ class Prediction:
         self.read = (bank, plan)
         # a bank that was written for this step alone is read by one pass of pictures
         once = self.call.bank is None and self.call.series is None and latents.ndim == 4 and self.last is None
-        self.reading.enter_context(self.link.reading(self.pipe.reads(bank), plan=plan, once=once and _can(self.link)))
+        self.reading.enter_context(self.link.reading(self.pipe.reads(bank), plan=plan, once=once))
 
     def _bank(self, timestep: Any) -> ReferenceBank:
         """The bank of this step."""
@@ -218,7 +218,3 @@ def _at(series: Series, timestep: int) -> ReferenceBank:
             "scheduler and num_inference_steps."
         )
     return series[timestep]
-
-
-def _can(link: Link) -> bool:
-    return link.can_read_once

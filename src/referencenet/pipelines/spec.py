@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 from referencenet.links.attach import AnyLink, write
 from referencenet.links.bank import ReferenceBank
-from referencenet.links.concat import Attention
+from referencenet.links.concat import Concat
 from referencenet.pipelines.passes import Guidance
 from referencenet.sampling.windows import Windows
 
@@ -220,7 +220,7 @@ class Spec:
     """
 
     write: Once | EachStep | None = field(default_factory=Once)
-    link: AnyLink = field(default_factory=Attention)
+    link: AnyLink = field(default_factory=Concat)
     joins: bool = False
     guidance: Guidance
     conditions: tuple[Condition, ...]

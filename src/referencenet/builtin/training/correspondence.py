@@ -20,7 +20,7 @@ from diffusers.models.attention_processor import Attention
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from referencenet.links.concat import split_heads
+from referencenet.links.heads import split_heads
 from referencenet.paperdoll.maps import FACE, PARTS
 
 GROUPS = (

@@ -19,7 +19,7 @@ from diffusers import (
 )
 
 from referencenet.links.adain import AdaIN
-from referencenet.links.concat import Attention
+from referencenet.links.concat import Concat
 from referencenet.methods.reference_only import Reference, reference
 from referencenet.parity.cases import Case, CaseError, listed
 from referencenet.parity.record import Produced, Runner
@@ -181,11 +181,11 @@ def images_per_prompt(case: Case) -> int:
     return num_latents // num_prompts
 
 
-def build_links(case: Case) -> Sequence[Attention | AdaIN]:
+def build_links(case: Case) -> Sequence[Concat | AdaIN]:
     """The links that the case switches on, with its weights."""
-    links: list[Attention | AdaIN] = []
+    links: list[Concat | AdaIN] = []
     if case.scalar("reference_attn"):
-        links.append(Attention(weight=case.scalar("attention_auto_machine_weight")))
+        links.append(Concat(weight=case.scalar("attention_auto_machine_weight")))
     if case.scalar("reference_adain"):
         links.append(AdaIN(weight=case.scalar("gn_auto_machine_weight")))
     return links
