@@ -27,7 +27,7 @@ from referencenet.checkpoints.keys.reference_tail import IGNORED_TAIL
 from referencenet.checkpoints.motion_keys import MOTION, MOTION_KEYS, check_position_tables
 from referencenet.checkpoints.published import Part, PublishedFile, PublishedSet
 from referencenet.links.bank import ReferenceBank
-from referencenet.links.concat import Attention
+from referencenet.links.concat import Concat
 from referencenet.media.images import Picture
 from referencenet.networks.layout import SD15_UNET, film_config, picture_config
 from referencenet.networks.motion import SpatioTemporalUNet
@@ -57,7 +57,7 @@ SCHEDULER = {
 
 CLIP = 16  # frames whose noise is repeated over a film, as published
 
-LINKS: Mapping[str, Attention] = {"midup": Attention(stages=("mid_block", "up_blocks")), "full": Attention()}
+LINKS: Mapping[str, Concat] = {"midup": Concat(stages=("mid_block", "up_blocks")), "full": Concat()}
 
 
 SPEC = Spec(
@@ -158,7 +158,7 @@ class MagicAnimatePipeline(FilmPipeline):
         self.register_to_config(fusion_blocks=fusion_blocks)
 
     @property
-    def link(self) -> Attention:
+    def link(self) -> Concat:
         """How the denoiser reads."""
         return LINKS[self.config.fusion_blocks]
 
