@@ -38,6 +38,7 @@ class PublishedFile:
         component: The pipeline's component that it fills.
         keymap: What becomes of its keys.
         share: Regular expression of our keys that this file must bring; other files bring the rest of the component.
+        base_fills: Whether what the file leaves out comes from the base model's `unet`.
         checks: Further checks of a state dict, called with it and the file's name.
         manifest: Name of the key list of this file at full size, if there is one.
     """
@@ -46,6 +47,7 @@ class PublishedFile:
     component: str
     keymap: KeyMap = field(default_factory=KeyMap)
     share: str = ".*"
+    base_fills: bool = False
     checks: tuple[Check, ...] = ()
     manifest: str | None = None
 
@@ -181,10 +183,12 @@ def load_component(
         filled |= brought
     unset = set(network.state_dict()) - filled
     if unset:
-        paths = ", ".join(file.path for file in published.files_of(component))
+        files = published.files_of(component)
+        paths = ", ".join(file.path for file in files)
+        more = ", or base=..., whose unet fills the rest" if any(file.base_fills for file in files) else ""
         raise CheckpointError(
             f"{len(unset)} tensors of {component} would be left unset: {some(unset)}. It is made of {paths}; give "
-            f"all of them."
+            f"all of them{more}."
         )
     return network.eval()
 
@@ -273,7 +277,11 @@ def find_files(published: PublishedSet, where: str | Path | Iterable[str | Path]
 
 
 def read_component(
-    published: PublishedSet, component: str, paths: Mapping[str, Path], config: Mapping[str, Any] | None = None
+    published: PublishedSet,
+    component: str,
+    paths: Mapping[str, Path],
+    config: Mapping[str, Any] | None = None,
+    base: str | Path | None = None,
 ) -> nn.Module:
     """Build a component from files on disk; tensors stay mapped to the files until they are used.
 
@@ -282,6 +290,7 @@ def read_component(
         component: Which.
         paths: As `find_files` gives them.
         config: Of the base model; None: at full size.
+        base: Folder or hub name of the base model, whose `unet` fills what a file leaves out (`base_fills`).
     """
     states: list[tuple[PublishedFile, Mapping[str, Tensor], str]] = []
     for file in published.files_of(component):
@@ -289,4 +298,9 @@ def read_component(
         read = {key: tensor for key, tensor in state.items() if file.keymap.reason_ignored(key) is None}
         check_finite(read, str(paths[file.path]))
         states.append((file, state, str(paths[file.path])))
+        if file.base_fills and base is not None and not any(file.keymap.name(key) == "conv_in.weight" for key in state):
+            spatial = read_library_part(UNet2DConditionModel, base, subfolder="unet").state_dict()
+            states.append(
+                (PublishedFile(path=f"{base}/unet", component=component, share="conv_in.*"), spatial, f"{base}/unet")
+            )
     return load_component(published, component, states, config)

@@ -14,7 +14,7 @@ precision (an option); windows that wrap around (an option); silent loading of i
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from typing import Any, Unpack
@@ -38,6 +38,7 @@ from referencenet.pipelines.films import Drawings, FilmOutput, FilmPipeline, Rea
 from referencenet.pipelines.lifecycle import FilmOptions
 from referencenet.pipelines.passes import TwoWay
 from referencenet.pipelines.spec import Canvas, Once, Shown, Spec
+from referencenet.preprocess.drawing_colours import check_skeleton
 from referencenet.sampling.windows import Windows
 
 SCHEDULER = {
@@ -172,6 +173,11 @@ class AnimateAnyonePipeline(FilmPipeline):
     def show(self, reference: Picture, canvas: Canvas) -> Shown:
         """The portrait's mean latent (1, 4, h, w), and its CLIP token (1, 1, channels) as context."""
         return show_portrait(self, reference, canvas)
+
+    def check_drawings(self, films: Sequence[Tensor]) -> None:
+        """Refuse DensePose; films (frames, 3, height, width)."""
+        for film in films:
+            check_skeleton(film[0])
 
     def __call__(
         self, reference: Picture | ReferenceBank, poses: Drawings | tuple[Drawings, ...], **options: Unpack[FilmOptions]

@@ -133,6 +133,9 @@ METHODS = by_name(
             weights_licence="unverified",
             base=SD15,
             link="keys and values joined",
+            task="animate",
+            entry="methods.magic_animate:MagicAnimatePipeline",
+            parity="magic_animate",
         ),
         Method(
             name="emo",

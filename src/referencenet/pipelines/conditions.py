@@ -249,6 +249,23 @@ class Residuals(Condition):
         return call.having(down_block_additional_residuals=tuple(value[:-1]), mid_block_additional_residual=value[-1])
 
 
+class ScaledResiduals(Residuals):
+    """The same times a factor, which is given under the condition's name with `_scale` behind it."""
+
+    def encode(self, pipe: Any, call: Any) -> tuple[Any, ...]:
+        """Pictures, context and the factor."""
+        return (*super().encode(pipe, call), call.given[f"{self.name}_scale"])
+
+    def at_step(self, pipe: Any, value: Any, moment: Moment) -> StepResiduals:
+        """What gives the residuals of this step."""
+        pictures, context, scale = value
+
+        def run(*given: Any) -> list[Tensor]:
+            return [level * scale for level in self.run(pipe, *given)]
+
+        return StepResiduals(run, pictures, context, moment)
+
+
 class FrameStore:
     """What a condition makes of a film's frames: made once as frames come, given by window, dropped behind.
 

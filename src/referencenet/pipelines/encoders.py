@@ -112,6 +112,7 @@ def text_states(pipe: Any, texts: Sequence[str]) -> Tensor:
     return encoder(found.input_ids.to(pipe.device_of(encoder)))[0]
 
 
+@torch.no_grad()
 def prompt_states(pipe: Any, prompt: str | Sequence[str], negative: str | Sequence[str]) -> tuple[Tensor, Tensor]:
     """States of prompts and negative prompts, one object twice where the words are the same.
 

@@ -83,7 +83,7 @@ class FilmPipeline(ReferencePipeline):
         """
         settings = self.settle(options)
         films, canvas = self.read_films(drawings, settings)
-        given[name] = lambda start, stop: [film[start:stop] for film in films]
+        given[name] = self._looked_at(lambda start, stop: [film[start:stop] for film in films])
         processes = Processes.started() if settings.across_processes else ALONE
         with self.calling(settings), self._filming(reference, given, canvas, settings, guidance) as filming:
             prediction, windows = filming
@@ -142,7 +142,7 @@ class FilmPipeline(ReferencePipeline):
         self.check_size(width, height)
         canvas = Canvas(width=width, height=height, frames=num_frames)
         processes = Processes.started() if settings.across_processes else ALONE
-        given[name] = read
+        given[name] = self._looked_at(read)
         with (
             self.calling(settings),
             self._filming(reference, given, canvas, settings, guidance, keeps_banks=True) as parts,
@@ -171,6 +171,24 @@ class FilmPipeline(ReferencePipeline):
                 stream.resume(state)
             for stretch in stream:
                 yield self.decode(stretch.latents, "pt", processes)[0], stream.state
+
+    def check_drawings(self, films: Sequence[Tensor]) -> None:
+        """Refuse, or warn of, drawings of another kind by a film's first frames; a system that can tell says so here.
+
+        Args:
+            films: The first drawings, (frames, 3, height, width) in [0, 1] of each driving film.
+        """
+
+    def _looked_at(self, read: Read) -> Read:
+        """The same drawings, whose first ones are checked."""
+
+        def look(start: int, stop: int) -> Sequence[Tensor]:
+            films = read(start, stop)
+            if start == 0:
+                self.check_drawings(films)
+            return films
+
+        return look
 
     @contextmanager
     def _filming(

@@ -449,7 +449,7 @@ class ReferencePipeline(DiffusionPipeline):
         config = published.config_of(paths, base)
         given = {name: parts.pop(name) for name in published.components if name in parts}
         found = {
-            name: given[name] if name in given else read_component(published, name, paths, config)
+            name: given[name] if name in given else read_component(published, name, paths, config, base)
             for name in published.components
         }
         folder = Path(files) if isinstance(files, str | Path) else None
