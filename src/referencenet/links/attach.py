@@ -19,10 +19,12 @@ from referencenet.links.bank import ReferenceBank
 from referencenet.links.concat import Concat
 from referencenet.links.kind import Kind, Task
 from referencenet.links.masks import Pyramid
-from referencenet.links.reading import Banks, ReadBank, as_reads, plan_over
+from referencenet.links.offloading import bring, rests_in_groups, send_back
+from referencenet.links.reading import Banks, ReadBank, as_reads, check_masks, plan_over
 from referencenet.links.rows import RowPlan
 from referencenet.links.seats import Seat, forget_saved, is_linked
 from referencenet.links.sites import Site
+from referencenet.links.table import table
 from referencenet.links.writing import WriteDone, Writing
 
 AnyLink = Kind
@@ -35,6 +37,7 @@ class Link:
         self.unet = unet
         self._seats = sorted(seats, key=lambda pair: pair[1].site.order)
         self.sites = tuple(seat.site for _, seat in self._seats)
+        self._last: dict[str, tuple[str, str]] = {}  # by site what the last bank held and how many tokens, in words
 
     def write(self, sample: Tensor, timestep: Tensor | float, *, encoder_hidden_states: Tensor | None,
               projected: bool = True, readable: Pyramid | None = None, stop: bool = True,
@@ -64,7 +67,8 @@ class Link:
             try:
                 self.unet(*args, **kwargs)
             except WriteDone:
-                pass
+                send_back(self.unet)
+        self._note([writing.bank])
         return writing.bank
 
     @contextmanager
@@ -90,13 +94,16 @@ class Link:
         self._check_banks([read.bank for read in reads])
         for kind in {kind for kind, _ in self._seats}:
             kind.check_plan(plan)
-        is_late = once and self.can_read_once
+        check_masks(self.unet, reads)
+        self._note([read.bank for read in reads])
+        empties = once and self.can_read_once
+        is_late = empties or rests_in_groups(self.unet)
         if not is_late:
-            _bring(self.unet)
+            bring(self.unet)  # its layers project the bank before its first pass, which would bring it otherwise
 
         def read(kind: Kind, seat: Seat) -> Task | None:
             if is_late:
-                return ReadLate(kind, seat, reads, plan)
+                return ReadLate(kind, seat, reads, plan, empties)
             references = kind.take(seat, reads)
             return kind.read(references, plan) if references else None
 
@@ -145,30 +152,51 @@ class Link:
                     "Write it with the same links and weights on a UNet of the same layout."
                 )
 
+    def _note(self, banks: Sequence[ReferenceBank]) -> None:
+        """Remember in words what banks hold, for `print`."""
+        for name, (what, tensors) in ((name, held) for bank in banks[:1] for name, held in bank.sites().items()):
+            tokens = sum(bank.sites()[name][1][0].shape[1] for bank in banks) if tensors[0].ndim == 3 else 0
+            self._last[name] = (what, str(tokens or "-"))
+
     def __repr__(self) -> str:
-        rows = [("site", "link", "width", "rank")]
-        rows += [(site.name, site.kind, str(site.width or ""), f"{site.rank:.3f}") for site in self.sites]
-        widths = [max(len(row[i]) for row in rows) for i in range(4)]
-        lines = ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows]
-        return "\n".join([f"Link on {type(self.unet).__name__}: {len(self.sites)} sites", *lines])
+        rows = [("site", "width", "tokens", "writer", "reader", "rule")]
+        for kind, seat in self._seats:
+            what, tokens = self._last.get(seat.site.name, ("-", "-"))
+            width = str(seat.site.width or "-")
+            rows.append((seat.site.name, width, tokens, what, kind.reader(seat.site), kind.rule))
+        return f"Link on {type(self.unet).__name__}: {len(self.sites)} sites\n{table(rows)}"
 
 
 @dataclass
 class ReadLate:
-    """A read task whose references are made when the pass comes to its site, taken out of their banks, and let go."""
+    """A read task whose references are made when a pass comes to its site, where its weights are then.
+
+    Attributes:
+        empties: Whether they are taken out of their banks and let go, for a single pass; else they are kept for the
+            next, but under autograd or in compiled code, which must find every pass alike.
+    """
 
     kind: Kind
     seat: Seat
     reads: Sequence[ReadBank]
     plan: RowPlan
+    empties: bool
+    made: Task | None = None
 
     def __call__(self, *args: Any) -> Tensor:
         """As the kind's own read task."""
+        if self.made is not None:
+            return self.made(*args)
         references = self.kind.take(self.seat, self.reads)
-        for read in self.reads:
-            read.bank.forget(self.seat.site.name)
         plan = self.plan if references else RowPlan(rows=self.plan.rows, sections=())
-        return self.kind.read(references, plan)(*args)
+        task = self.kind.read(references, plan)
+        if not torch.is_grad_enabled() and not torch.compiler.is_compiling():
+            if self.empties:
+                for read in self.reads:
+                    read.bank.forget(self.seat.site.name)
+            else:
+                self.made = task
+        return task(*args)
 
 
 @contextmanager
@@ -271,16 +299,6 @@ def _without_checkpointing(unet: nn.Module) -> Generator[None]:
     finally:
         for module in checkpointed:
             module.gradient_checkpointing = True
-
-
-def _bring(unet: nn.Module) -> None:
-    """Bring a UNet that rests elsewhere (accelerate's offloading) to where it computes.
-
-    Its keys and values project the bank before its first pass, which would bring it otherwise.
-    """
-    hook = getattr(unet, "_hf_hook", None)
-    if hook is not None:
-        hook.pre_forward(unet)
 
 
 def _some(names: Sequence[str]) -> str:
