@@ -12,11 +12,12 @@ from referencenet.version import __version__
 if TYPE_CHECKING:  # a line for each public name; everybody else goes by `__getattr__`
     from referencenet.links.adain import AdaIN as AdaIN
     from referencenet.links.added import Added as Added
-    from referencenet.links.attach import Link as Link
     from referencenet.links.attach import attach as attach
     from referencenet.links.attach import write as write
     from referencenet.links.bank import ReferenceBank as ReferenceBank
     from referencenet.links.concat import Concat as Concat
+    from referencenet.links.link import Link as Link
+    from referencenet.links.series import BankSeries as BankSeries
     from referencenet.methods.animate_anyone import AnimateAnyonePipeline as AnimateAnyonePipeline
     from referencenet.methods.animate_anyone import FaceReenactmentPipeline as FaceReenactmentPipeline
     from referencenet.methods.aniportrait import AniPortraitPipeline as AniPortraitPipeline
@@ -32,9 +33,10 @@ if TYPE_CHECKING:  # a line for each public name; everybody else goes by `__geta
 _HOMES = {
     "AdaIN": "links.adain",
     "Added": "links.added",
+    "BankSeries": "links.series",
     "Concat": "links.concat",
     "FaceReenactmentPipeline": "methods.animate_anyone",
-    "Link": "links.attach",
+    "Link": "links.link",
     "Reference": "methods.reference_only",
     "ReferenceBank": "links.bank",
     "attach": "links.attach",

@@ -60,6 +60,10 @@ class AdaIN(Kind):
         """Behind the block."""
         return HookSeat(unet, site)
 
+    def reader(self, site: Site) -> str:  # noqa: ARG002 - the same everywhere
+        """A block's output."""
+        return "output"
+
     def write(self, seat: HookSeat, writing: Writing) -> WriteStatistics:
         """Mean and variance are written."""
         return WriteStatistics(seat.site.name, writing)

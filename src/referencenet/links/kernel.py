@@ -18,6 +18,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from referencenet.links.masks import wrong_count
 from referencenet.links.rows import RowPlan, Section
 
 Amount = float | dict[int, Tensor]
@@ -181,7 +182,7 @@ def _layered_shares(own_lse: Tensor, read_lse: Tensor, amounts: list[float | Ten
 
 def _per_token(amount: Amount, tokens: int) -> float | Tensor:
     """An amount that broadcasts over (r, n, h)."""
-    return amount[tokens].unsqueeze(-1) if isinstance(amount, dict) else amount
+    return _level_of(amount, tokens).unsqueeze(-1) if isinstance(amount, dict) else amount
 
 
 def _attend_concatenated(
@@ -287,8 +288,19 @@ def amount_at(amount: Amount, query: Tensor) -> Tensor:
     """The amount per token of the reader, (n,)."""
     tokens = query.shape[2]
     if isinstance(amount, dict):
-        return amount[tokens].to(query)
+        return _level_of(amount, tokens).to(query)
     return query.new_full((tokens,), amount)
+
+
+def _level_of(amount: dict[int, Tensor], tokens: int) -> Tensor:
+    """The map for a number of tokens.
+
+    Raises:
+        ValueError: If there is none.
+    """
+    if tokens not in amount:
+        raise ValueError(wrong_count(tokens, amount))
+    return amount[tokens]
 
 
 def _has_logsumexp(query: Tensor) -> bool:

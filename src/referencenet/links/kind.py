@@ -83,6 +83,11 @@ class Kind(ABC):
             plan: Which rows read which bank row, and how much.
         """
 
+    def reader(self, site: Site) -> str:
+        """What reads at a site, by its name in the block."""
+        own = site.name.rpartition(".")[2]
+        return f"{own}.{site.layer}" if site.layer else own
+
     def share(self, halves: int, weights: Sequence[float], weight: float) -> Task:
         """The task of a site where every picture of a batch reads the first; see `Link.sharing`.
 

@@ -12,12 +12,17 @@ from math import log
 
 import torch
 from diffusers.models.attention_processor import Attention
+from torch import nn
 
 from referencenet.links.bank import ReferenceBank
 from referencenet.links.heads import project, split_heads
 from referencenet.links.kernel import Amount, ReferenceTokens
 from referencenet.links.masks import Pyramid
+from referencenet.links.offloading import compute_dtype
 from referencenet.links.rows import RowPlan, plan_rows
+
+MERGING = "ToMeBlock"
+"""Name of the class that tomesd gives the blocks whose tokens it merges."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -49,6 +54,22 @@ def as_reads(banks: Banks) -> list[ReadBank]:
     return [bank if isinstance(bank, ReadBank) else ReadBank(bank=bank) for bank in given]
 
 
+def check_masks(unet: nn.Module, reads: Sequence[ReadBank]) -> None:
+    """Refuse masks where tokens are no places: merging (tomesd) may leave as many as another level has.
+
+    Raises:
+        ValueError: If there is a mask, and the UNet merges tokens.
+    """
+    if all(read.readable is None and read.visible is None for read in reads):
+        return
+    merging = [name for name, module in unet.named_modules() if type(module).__name__ == MERGING]
+    if merging:
+        raise ValueError(
+            f"tokens are merged inside of {merging[0]} and {len(merging) - 1} more blocks (tomesd), and no mask can be "
+            "laid over merged tokens: undo it with tomesd.remove_patch, or read without masks."
+        )
+
+
 def plan_over(reads: Sequence[ReadBank], weights: Sequence[float] | None) -> RowPlan:
     """The plan of a reading batch whose rows are evenly spread over the banks'.
 
@@ -78,9 +99,8 @@ def _tokens(attn: Attention, name: str, read: ReadBank) -> ReferenceTokens:
     if name in read.bank.projected:
         key, value = read.bank.projected[name]
     else:
-        hidden, dtype = read.bank.hidden[name], attn.to_k.weight.dtype
-        computes_as_stored = dtype.is_floating_point and dtype.itemsize > 1  # unlike eight-bit or quantised weights
-        key, value = project(attn, hidden.to(dtype) if computes_as_stored else hidden)
+        hidden, dtype = read.bank.hidden[name], compute_dtype(attn.to_k)
+        key, value = project(attn, hidden if dtype is None else hidden.to(dtype))
     if read.readable is not None:
         keep = read.readable.tokens(key.shape[1]) >= 0.5
         index = torch.nonzero(keep).flatten().to(key.device)

@@ -171,7 +171,8 @@ class ProcessorSeat(Seat):
             raise TypeError(
                 f"the self-attention {self.site.reader} is computed by {processor}"
                 f"{f' with {special}' if special else ''}{since}, which a link would replace; expected one of "
-                f"{list(STANDARD_PROCESSORS)}. Call unet.set_default_attn_processor() first."
+                f"{list(STANDARD_PROCESSORS)}. Give it one: "
+                f"unet.get_submodule({self.site.reader!r}).set_processor(AttnProcessor2_0())."
             )
 
 

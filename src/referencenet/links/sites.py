@@ -16,7 +16,6 @@ from typing import Literal
 from diffusers.models.attention import BasicTransformerBlock
 from torch import nn
 
-Kind = Literal["attention", "adain"]
 Stage = Literal["down_blocks", "mid_block", "up_blocks"]
 
 STAGES: tuple[Stage, ...] = ("down_blocks", "mid_block", "up_blocks")
@@ -42,7 +41,7 @@ class Site:
     """
 
     name: str
-    kind: Kind
+    kind: Literal["attention", "adain"]
     width: int
     rank: float
     order: tuple[int, int, int, int]

@@ -40,10 +40,12 @@ from referencenet.checkpoints.flashface import (
 )
 from referencenet.checkpoints.load import load_published
 from referencenet.checkpoints.published import Part, PublishedFile, PublishedSet, find_files, load_component
-from referencenet.links.attach import Link, ReadBank, attach, write
+from referencenet.links.attach import attach, write
 from referencenet.links.bank import ReferenceBank
 from referencenet.links.concat import Concat
 from referencenet.links.fork import forked
+from referencenet.links.link import Link
+from referencenet.links.reading import ReadBank
 from referencenet.links.second import Second
 from referencenet.media.images import Picture, to_tensor
 from referencenet.networks.additive_unet import AdditiveUNet

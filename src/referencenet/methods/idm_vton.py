@@ -42,9 +42,10 @@ from transformers import (
 from referencenet.checkpoints.files import read_state
 from referencenet.checkpoints.idm_vton import PUBLISHED, folder_config
 from referencenet.checkpoints.published import find_files, read_component
-from referencenet.links.attach import Link, attach
+from referencenet.links.attach import attach
 from referencenet.links.bank import ReferenceBank
 from referencenet.links.concat import Concat
+from referencenet.links.link import Link
 from referencenet.links.rows import RowPlan, plan_rows
 from referencenet.media.images import Picture, read_image, read_mask, to_tensor
 from referencenet.networks.image_prompt import ImagePromptResampler, ImagePromptUNet, with_image_prompt

@@ -20,8 +20,9 @@ from diffusers import DiffusionPipeline
 from torch import nn
 
 from referencenet.links.adain import AdaIN
-from referencenet.links.attach import AnyLink, Link, attach
+from referencenet.links.attach import AnyLink, attach
 from referencenet.links.concat import Concat
+from referencenet.links.link import Link
 from referencenet.media.images import Picture, Resize
 from referencenet.sampling.guidance import half_weights, is_guided
 from referencenet.sampling.references import Reference, as_references

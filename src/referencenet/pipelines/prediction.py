@@ -16,9 +16,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from referencenet.links.attach import Link, attach
+from referencenet.links.attach import attach
 from referencenet.links.bank import ReferenceBank
 from referencenet.links.fork import forked
+from referencenet.links.link import Link
 from referencenet.links.rows import RowPlan
 from referencenet.pipelines.conditions import FrameStore
 from referencenet.pipelines.passes import Guidance, Pass, reading_plan

@@ -1,4 +1,4 @@
-"""The additive link against its equation, and rows that fork."""
+"""The second-attention link against its equation, and rows that fork."""
 
 import pytest
 import torch
