@@ -460,7 +460,9 @@ def test_lora_layers_are_written_and_read_with(row: Row):
     for changes in ({}, scale):
         with attach(unet, row.links) as link:
             ours = write_and_read(link, written | changes, read | changes)
-        assert relative_error(ours, plainly(unet, row, written | changes, read | changes)) < ROUNDING
+        assert (
+            relative_error(ours, plainly(unet, row, written | changes, read | changes)) < 1.5 * ROUNDING
+        )  # AdaIN divides by deviations
         assert relative_error(ours, without) > 1e-3
 
 

@@ -10,12 +10,10 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from math import ceil, log2
 from pathlib import Path
 
 import torch
 from torch import Tensor
-from torch.nn import functional as F
 
 from referencenet.links.bank_file import read_entries, write_entries
 from referencenet.links.masks import token_mask
@@ -76,25 +74,6 @@ class ReferenceBank:
         if self.statistics:
             raise ValueError("a bank of AdaIN statistics has no tokens to join; give its references one by one.")
         return self.map(lambda tensor: tensor.flatten(0, 1).unsqueeze(0))  # (1, b n, c)
-
-    def masked(self, masks: Tensor) -> ReferenceBank:
-        """Self-attention inputs times a mask of pixels, shrunk to each site and dilated by one token (Parts2Whole).
-
-        Masked tokens are zero and stay: without a bias their keys and values are zero, and they count in the softmax.
-
-        Args:
-            masks: (b, 1, H, W) in [0, 1], of the picture behind the latents.
-
-        Raises:
-            ValueError: If the masks are not one for each row, or the bank holds more than self-attention inputs.
-        """
-        if masks.ndim != 4 or masks.shape[:2] != (self.rows, 1) or self.projected or self.statistics:
-            raise ValueError(
-                f"the masks are {tuple(masks.shape)}; expected ({self.rows}, 1, height, width), one for each row of a "
-                "bank of self-attention inputs."
-            )
-        hidden = {name: x * token_mask(masks, x.shape[1]).to(x) for name, x in self.hidden.items()}
-        return ReferenceBank(hidden=hidden, context=dict(self.context))
 
     def forget(self, site: str) -> None:
         """Let go of what a site holds; it is free when nobody else keeps it."""
@@ -222,20 +201,3 @@ class ReferenceBank:
             for name, (a, b) in pairs.items():
                 named |= {f"{first}/{name}": a, f"{second}/{name}": b}
         return named
-
-
-def token_mask(masks: Tensor, count: int) -> Tensor:
-    """Masks of pixels as the tokens of a site see them: nearest pixel, then the clamped sum of 3 x 3 tokens.
-
-    Args:
-        masks: (b, 1, H, W) in [0, 1].
-        count: Tokens of the site.
-
-    Returns:
-        (b, count, 1).
-    """
-    height, width = masks.shape[-2:]
-    side = 2 ** ceil(log2(height * width / count) / 2)
-    small = F.interpolate(masks, size=(ceil(height / side), ceil(width / side)))
-    summed = F.conv2d(small, masks.new_ones(1, 1, 3, 3), padding=1).clamp(0, 1)
-    return summed.flatten(2).transpose(1, 2)

@@ -10,7 +10,8 @@ from torch import Tensor
 
 from referencenet.checkpoints.keymap import KeyMap
 from referencenet.links.attach import write
-from referencenet.links.bank import ReferenceBank, token_mask
+from referencenet.links.bank import ReferenceBank
+from referencenet.links.masks import token_mask
 from referencenet.methods.parts2whole import PUBLISHED, Parts2WholePipeline, six_places, with_first_label
 from referencenet.networks.pose_guider import PoseGuider
 from referencenet.parity.cases import Case, CaseError
