@@ -9,6 +9,7 @@ import torch
 from diffusers import ImagePipelineOutput
 from torch import Tensor
 
+from referencenet.links.attach import AnyLink
 from referencenet.pipelines.encoders import decode_latents
 from referencenet.pipelines.lifecycle import PictureOptions, ReferencePipeline, Settings
 from referencenet.pipelines.passes import Guidance
@@ -28,6 +29,7 @@ class PicturePipeline(ReferencePipeline):
         canvas: Canvas,
         settings: Settings,
         guidance: Guidance | None = None,
+        link: AnyLink | None = None,
     ) -> ImagePipelineOutput | tuple[Any]:
         """Write, denoise, decode; call it inside `calling`.
 
@@ -37,6 +39,7 @@ class PicturePipeline(ReferencePipeline):
             canvas: What is drawn.
             settings: Of the call.
             guidance: Of the call; None: the system's.
+            link: Of the call, with the sites of the pipeline's own; None: that one.
         """
         guidance = guidance or self.spec.guidance
         latents = self.start(self.latent_shape(canvas), settings)
@@ -45,6 +48,7 @@ class PicturePipeline(ReferencePipeline):
             given=given,
             guidance=guidance,
             rescale=settings.guidance_rescale,
+            link=link,
             unet_kwargs=unet_options(settings),
             **self.written(reference, canvas, settings),
         )

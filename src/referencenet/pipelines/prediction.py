@@ -16,7 +16,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from referencenet.links.attach import Link, attach
+from referencenet.links.attach import AnyLink, Link, attach
 from referencenet.links.bank import ReferenceBank
 from referencenet.links.fork import forked
 from referencenet.links.rows import RowPlan
@@ -43,6 +43,7 @@ class Call:
         series: Timestep to bank, where they were written before.
         shown: What the writer is shown at every step.
         rescale: Of guidance, phi of Lin et al. 2023.
+        link: How the denoiser reads in this call; None: as the pipeline says.
         write_every: The writer runs at every so many steps.
         keeps_banks: Whether banks are kept by timestep: a stream comes back to each.
         unet_kwargs: Further arguments of the denoiser.
@@ -55,6 +56,7 @@ class Call:
     series: Series | None = None
     shown: Shown | None = None
     rescale: float = 0.0
+    link: AnyLink | None = None
     write_every: int = 1
     keeps_banks: bool = False
     unet_kwargs: Mapping[str, Any] = field(default_factory=dict[str, Any])
@@ -195,7 +197,7 @@ def predicting(pipe: Any, call: Call) -> Generator[Prediction]:
     """Link the denoiser for a call: hooks go on once, and only what they add changes."""
     seats = {c.name: Seat() for c in pipe.spec.conditions}
     with ExitStack() as stack:
-        link = stack.enter_context(attach(pipe.unet, [pipe.link]))
+        link = stack.enter_context(attach(pipe.unet, [call.link or pipe.link]))
         for c in pipe.spec.conditions:
             stack.enter_context(c.hooks(pipe.unet, seats[c.name]))
         yield Prediction(pipe, call, link, seats, stack)
