@@ -227,6 +227,15 @@ def test_saved_pipeline_gives_the_same_film(pipe: AnimateAnyonePipeline, tmp_pat
     assert relative_error(latents(quiet(AnimateAnyonePipeline.from_pretrained(tmp_path))), latents(pipe)) <= ROUNDING
 
 
+def test_a_folder_with_the_former_name_of_the_denoiser_is_read(pipe: AnimateAnyonePipeline, tmp_path: Any) -> None:
+    pipe.save_pretrained(tmp_path)
+    index = tmp_path / "model_index.json"
+    index.write_text(index.read_text().replace('"unet"', '"denoising_unet"'))
+    (tmp_path / "unet").rename(tmp_path / "denoising_unet")
+    again = quiet(AnimateAnyonePipeline.from_pretrained(tmp_path))
+    assert relative_error(latents(again, num_inference_steps=1), latents(pipe, num_inference_steps=1)) <= ROUNDING
+
+
 # --- other ways to run ------------------------------------------------------------------------------------------------
 
 

@@ -12,7 +12,7 @@ import torch
 from diffusers import DDIMScheduler, EulerDiscreteScheduler
 from peft import LoraConfig
 from PIL import Image
-from referencenet.parity.idm_vton_runner import TRAINED_ELSEWHERE, resampler_config
+from referencenet.parity.systems.idm_vton import TRAINED_ELSEWHERE, resampler_config
 from safetensors.torch import save_file
 
 from golden import GOLDENS

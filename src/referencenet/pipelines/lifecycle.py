@@ -8,12 +8,14 @@ samples, c channels, f frames, (h, w) latents.
 from __future__ import annotations
 
 import inspect
+import json
 import warnings
 from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from difflib import get_close_matches
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any, ClassVar, TypedDict
 
 import torch
@@ -401,6 +403,26 @@ class ReferencePipeline(DiffusionPipeline):
         return latents if changed is None else changed.get("latents", latents)
 
     # --- files --------------------------------------------------------------------------------------------------------
+
+    @classmethod
+    def from_pretrained(cls, pretrained_model_name_or_path: Any, **options: Any) -> Any:
+        """Read a saved folder, also one whose components an earlier version called by other names.
+
+        Args:
+            pretrained_model_name_or_path: The folder, or a hub name.
+            options: As diffusers' pipelines take them.
+        """
+        index = Path(pretrained_model_name_or_path) / "model_index.json"
+        parts = json.loads(index.read_text(encoding="utf-8")) if index.is_file() else {}
+        if not parts.keys() & cls.renamed.keys():
+            return super().from_pretrained(pretrained_model_name_or_path, **options)
+        with TemporaryDirectory() as folder:
+            for place in index.parent.iterdir():
+                if place != index:
+                    (Path(folder) / cls.renamed.get(place.name, place.name)).symlink_to(place.resolve())
+            named = {cls.renamed.get(name, name): part for name, part in parts.items()}
+            (Path(folder) / index.name).write_text(json.dumps(named), encoding="utf-8")
+            return super().from_pretrained(folder, **options)
 
     @classmethod
     def from_published(
