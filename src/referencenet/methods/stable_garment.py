@@ -33,20 +33,13 @@ from referencenet.networks.reference_unet import ReferenceUNet
 from referencenet.networks.tryon_controlnet import FeatureControlNet, TryOnGuider
 from referencenet.pipelines.conditions import Text
 from referencenet.pipelines.controls import Control, ControlledResiduals
-from referencenet.pipelines.encoders import encode_pixels, listed, pixels_of, prompt_states, stretched, text_states
-from referencenet.pipelines.garments import (
-    check_persons,
-    magnified,
-    num_garments,
-    num_texts,
-    person_condition,
-    without_garment,
-)
-from referencenet.pipelines.lifecycle import PictureOptions, Settings
+from referencenet.pipelines.encoders import guided_states, num_texts, stretched
+from referencenet.pipelines.garments import check_persons, magnified, num_garments, person_features, show_garments
+from referencenet.pipelines.lifecycle import PictureOptions
 from referencenet.pipelines.passes import TwoWay
 from referencenet.pipelines.pictures import PicturePipeline
 from referencenet.pipelines.prediction import Series
-from referencenet.pipelines.spec import Canvas, EachStep, Shown, Spec, each_for
+from referencenet.pipelines.spec import Canvas, EachStep, Shown, Spec
 
 LINKS: Mapping[str, Added] = {"midup": Added(stages=MID_UP), "full": Added(stages=STAGES)}
 """What the garment is read by, under the published names."""
@@ -73,7 +66,6 @@ SPEC_TRYON = replace(
     defaults="StableGarment, try-on script and app",
 )
 
-
 Garment = Picture | Sequence[Picture] | ReferenceBank | Series | Shown | Callable[[Canvas], Shown]
 Prompts = str | Sequence[str]
 
@@ -88,7 +80,7 @@ class StableGarmentPipeline(PicturePipeline, StableDiffusionLoraLoaderMixin, Tex
         reference_unet: The garment encoder: writes, at every step; None where garments come as banks.
         unet: The denoiser, the base model's own.
         scheduler: DDIM; others of diffusers work.
-        fusion_blocks: Where the garment is read: "midup" or "full"; None: as the weights were trained.
+        fusion_blocks: Where the garment is read: "midup", as the weights were trained, or "full".
     """
 
     spec = SPEC
@@ -105,21 +97,21 @@ class StableGarmentPipeline(PicturePipeline, StableDiffusionLoraLoaderMixin, Tex
         reference_unet: ReferenceUNet | None,
         unet: UNet2DConditionModel,
         scheduler: DDIMScheduler,
-        fusion_blocks: str | None = None,
+        fusion_blocks: str = "midup",
     ) -> None:
         super().__init__()
         self._fuse(fusion_blocks)
         self.register({name: part for name, part in locals().items() if name != "fusion_blocks"})
 
-    def _fuse(self, blocks: str | None) -> None:
-        if blocks not in (None, *LINKS):
+    def _fuse(self, blocks: str) -> None:
+        if blocks not in LINKS:
             raise ValueError(f"fusion_blocks is {blocks!r}; expected one of {list(LINKS)}.")
         self.register_to_config(fusion_blocks=blocks)
 
     @property
     def link(self) -> Added:
         """How the denoiser reads."""
-        return self.spec.link if self.config.fusion_blocks is None else LINKS[self.config.fusion_blocks]
+        return LINKS[self.config.fusion_blocks]
 
     def show(self, reference: Picture | Sequence[Picture], canvas: Canvas) -> Shown:
         """Mean latents of garments (r, 4, h, w) and the empty prompt's states; text-to-image magnifies them."""
@@ -143,14 +135,8 @@ class StableGarmentPipeline(PicturePipeline, StableDiffusionLoraLoaderMixin, Tex
         """
         is_magnified = self.spec is SPEC if magnify is None else magnify
 
-        def shown(canvas: Canvas) -> Shown:
-            fit = magnified if is_magnified else stretched
-            pixels = pixels_of([fit(picture, canvas.size) for picture in listed(garment)])
-            texts = [prompt] if isinstance(prompt, str) else list(prompt)
-            states = text_states(self, texts) if prompt_embeds is None else prompt_embeds
-            return Shown(latents=encode_pixels(self, pixels), context=each_for(states, len(pixels)))
-
-        return shown
+        fit = magnified if is_magnified else stretched
+        return lambda canvas: show_garments(self, garment, prompt, prompt_embeds, canvas, fit)
 
     @torch.no_grad()
     def __call__(
@@ -174,8 +160,7 @@ class StableGarmentPipeline(PicturePipeline, StableDiffusionLoraLoaderMixin, Tex
             negative_prompt: Of the unconditional pass.
             garment_prompt: Of the garment encoder.
             style_fidelity: Below 1 the garment counts less, and the white border that may come with it.
-            magnify: As published: the garment's picture is squeezed to the result's size, its shorter side brought to
-                the longer one's length, and its middle cut out, so that 384 x 512 magnifies it by 4/3.
+            magnify: As published, cut the garment's border off: at 384 x 512 it is magnified by 4/3.
             prompt_embeds: Instead of `prompt`, (prompts, tokens, channels).
             negative_prompt_embeds: Instead of `negative_prompt`.
             options: See `PictureOptions`.
@@ -186,53 +171,21 @@ class StableGarmentPipeline(PicturePipeline, StableDiffusionLoraLoaderMixin, Tex
         Raises:
             ValueError: If arguments do not fit together.
         """
-        settings, link = self.settle(options), self.link_of(style_fidelity)
+        settings, link = self.settle(options), self._link_of(style_fidelity)
         number = num_texts(prompt, prompt_embeds)
-        canvas = self.canvas_of(settings, garments=num_garments(garment), prompts=number)
+        canvas = self.canvas_for(settings, garments=num_garments(garment), prompts=number)
         with self.calling(settings):
-            texts = self.texts(prompt, negative_prompt, prompt_embeds, negative_prompt_embeds)
-            reference = self.reference_of(garment, garment_prompt, magnify)
+            texts = guided_states(self, prompt, negative_prompt, prompt_embeds, negative_prompt_embeds)
+            reference = self._reference(garment, garment_prompt, magnify)
             return self.draw(reference, {"prompt": texts}, canvas, settings, link=link)
 
-    def link_of(self, style_fidelity: float) -> Added:
-        """The link of a call.
-
-        Raises:
-            ValueError: If the fidelity is not in [0, 1].
-        """
+    def _link_of(self, style_fidelity: float) -> Added:
+        """The link of a call; its fidelity must lie in [0, 1]."""
         link = replace(self.link, fidelity=style_fidelity)
         link.check()
         return link
 
-    def canvas_of(self, settings: Settings, **counts: int) -> Canvas:
-        """What is drawn for so many garments, prompts, persons.
-
-        Raises:
-            ValueError: If the counts do not fit together, or latents cannot have the size.
-        """
-        width, height = (
-            asked or own for asked, own in zip((settings.width, settings.height), self.spec.size or (), strict=True)
-        )
-        self.check_size(width, height)
-        most = max(counts.values())
-        for what, count in counts.items():
-            if count not in (1, most):
-                raise ValueError(f"{count} {what} were given for {most} results; give one, or one for each.")
-        return Canvas(width=width, height=height, samples=most * settings.num_images_per_prompt)
-
-    def texts(
-        self, prompt: Prompts, negative: Prompts, embeds: Tensor | None, negative_embeds: Tensor | None
-    ) -> tuple[Tensor, Tensor]:
-        """States of prompt and negative prompt, each (r, tokens, channels)."""
-        if not self.do_classifier_free_guidance:
-            states = prompt_states(self, prompt, prompt)[0] if embeds is None else embeds
-            return states, states
-        if embeds is not None and negative_embeds is not None:
-            return embeds, negative_embeds
-        positive, other = prompt_states(self, "" if embeds is not None else prompt, negative)
-        return positive if embeds is None else embeds, other if negative_embeds is None else negative_embeds
-
-    def reference_of(self, garment: Garment, prompt: Prompts, magnify: bool) -> Any:
+    def _reference(self, garment: Garment, prompt: Prompts, magnify: bool) -> Any:
         """A reference as `draw` takes it."""
         if isinstance(garment, ReferenceBank | Mapping | Shown) or callable(garment):
             return garment
@@ -252,7 +205,7 @@ class StableGarmentTryOnPipeline(StableGarmentPipeline):
         controlnet: Of the person.
         guider: Makes its features, once a call.
         scheduler: DDIM; others of diffusers work.
-        fusion_blocks: Where the garment is read: "midup" or "full"; None: as the weights were trained.
+        fusion_blocks: Where the garment is read: "full", as the weights were trained, or "midup".
     """
 
     spec = SPEC_TRYON
@@ -269,7 +222,7 @@ class StableGarmentTryOnPipeline(StableGarmentPipeline):
         controlnet: FeatureControlNet,
         guider: TryOnGuider,
         scheduler: DDIMScheduler,
-        fusion_blocks: str | None = None,
+        fusion_blocks: str = "full",
     ) -> None:
         PicturePipeline.__init__(self)
         self._fuse(fusion_blocks)
@@ -305,7 +258,7 @@ class StableGarmentTryOnPipeline(StableGarmentPipeline):
             mask: White where the person is repainted; one for each person, of its picture's proportions.
             densepose: A DensePose rendering of each; float tensors (r, 3, H, W) in [0, 1] at the result's size are
                 taken as they are.
-            prompt: What to draw; one text, or one per person.
+            prompt: What to draw; one for all, or one each.
             negative_prompt: Of the unconditional pass.
             garment_prompt: Of the garment encoder.
             style_fidelity: Below 1 the garment counts less.
@@ -325,34 +278,19 @@ class StableGarmentTryOnPipeline(StableGarmentPipeline):
         Raises:
             ValueError: If arguments do not fit together.
         """
-        settings, link = self.settle(options), self.link_of(style_fidelity)
-        persons = person if agnostic_latents is None else agnostic_latents
-        counts = check_persons(persons, mask, densepose) | {"prompts": num_texts(prompt, prompt_embeds)}
-        canvas = self.canvas_of(settings, garments=num_garments(garment), **counts)
-        condition = person_condition(mask, densepose, canvas)
-        pixels = (
-            None if agnostic_latents is not None else without_garment(person, None if is_agnostic else mask, canvas)
-        )
+        settings, link = self.settle(options), self._link_of(style_fidelity)
+        counts = check_persons(person, mask, densepose, agnostic_latents)
+        counts |= {"prompts": num_texts(prompt, prompt_embeds), "garments": num_garments(garment)}
+        canvas = self.canvas_for(settings, **counts)
+        told = {"is_agnostic": is_agnostic, "latents": agnostic_latents}
         control = Control(
-            features=lambda: self.features(condition, pixels, agnostic_latents),
+            features=person_features(self, person, mask, densepose, canvas, **told),
             scale=controlnet_conditioning_scale,
             start=control_guidance_start,
             end=control_guidance_end,
             guess_mode=guess_mode,
         )
         with self.calling(settings):
-            texts = self.texts(prompt, negative_prompt, prompt_embeds, negative_prompt_embeds)
-            reference = self.reference_of(garment, garment_prompt, magnify=False)
+            texts = guided_states(self, prompt, negative_prompt, prompt_embeds, negative_prompt_embeds)
+            reference = self._reference(garment, garment_prompt, magnify=False)
             return self.draw(reference, {"prompt": texts, "control": control}, canvas, settings, link=link)
-
-    def features(self, condition: Tensor, pixels: Tensor | None, latents: Tensor | None) -> Tensor:
-        """What the ControlNet adds to its first features, (r, width, h, w).
-
-        Args:
-            condition: Keep mask and DensePose, (r, 4, H, W).
-            pixels: The person without the garment, (r, 3, H, W) in [-1, 1].
-            latents: Its scaled latents (r, 4, h, w), instead.
-        """
-        latents = encode_pixels(self, pixels) if pixels is not None else latents
-        rows, place = max(len(condition), len(latents)), (self.device_of(self.guider), self.guider.dtype)
-        return self.guider(each_for(condition, rows).to(*place), each_for(latents, rows).to(*place))

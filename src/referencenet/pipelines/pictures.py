@@ -57,6 +57,23 @@ class PicturePipeline(ReferencePipeline):
         images = self.decode(latents, settings.output_type)
         return ImagePipelineOutput(images=images) if settings.return_dict else (images,)
 
+    def canvas_for(self, settings: Settings, **counts: int) -> Canvas:
+        """What a call draws that was given so many of each: `num_images_per_prompt` results for each of the most.
+
+        Raises:
+            ValueError: If the counts do not fit together, or latents cannot have the size.
+        """
+        own = self.spec.size or (None, None)
+        width, height = settings.width or own[0], settings.height or own[1]
+        if width is None or height is None:
+            raise ValueError("no size was given; give width and height.")
+        self.check_size(width, height)
+        most = max(counts.values())
+        for what, count in counts.items():
+            if count not in (1, most):
+                raise ValueError(f"{count} {what} were given for {most} results; give one, or one for each.")
+        return Canvas(width=width, height=height, samples=most * settings.num_images_per_prompt)
+
     def latent_shape(self, canvas: Canvas) -> tuple[int, int, int, int]:
         """(b, channels, h, w)."""
         factor = self.vae_scale_factor

@@ -154,7 +154,7 @@ def pipeline(case: Case, kind: type[Any], **parts: Any) -> Any:
     config = dict(case.scalar("scheduler"))
     scheduler = getattr(diffusers, config.pop("class"))(**config)
     networks = {COMPONENTS[name]: build(case, name) for name in ("unet", "garment_encoder")}
-    pipe = assemble(kind, **networks, **parts, scheduler=scheduler, fusion_blocks=case.scalars.get("fusion_blocks"))
+    pipe = assemble(kind, **networks, **parts, scheduler=scheduler, fusion_blocks=case.scalar("fusion_blocks"))
     pipe.vae_scale_factor = 8
     return pipe
 
