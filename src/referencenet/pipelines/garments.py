@@ -164,7 +164,9 @@ def person_features(
     condition = person_condition(masks, densepose, canvas)
     expected = tuple(side // pipe.vae_scale_factor for side in (canvas.height, canvas.width))
     if latents is not None and tuple(latents.shape[2:]) != expected:
-        raise ValueError(f"agnostic_latents are {tuple(latents.shape)}; expected (persons, 4, {expected[0]}, {expected[1]}).")
+        raise ValueError(
+            f"agnostic_latents are {tuple(latents.shape)}; expected (persons, 4, {expected[0]}, {expected[1]})."
+        )
     pixels = None if latents is not None else without_garment(persons, None if is_agnostic else masks, canvas)
 
     def features() -> Tensor:
