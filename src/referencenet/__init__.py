@@ -29,6 +29,8 @@ if TYPE_CHECKING:  # a line for each public name; everybody else goes by `__geta
     from referencenet.methods.reference_only import Reference as Reference
     from referencenet.methods.reference_only import reference as reference
     from referencenet.methods.reference_only import share as share
+    from referencenet.methods.stable_garment import StableGarmentPipeline as StableGarmentPipeline
+    from referencenet.methods.stable_garment import StableGarmentTryOnPipeline as StableGarmentTryOnPipeline
 
 _HOMES = {
     "AdaIN": "links.adain",
@@ -39,6 +41,7 @@ _HOMES = {
     "Link": "links.link",
     "Reference": "methods.reference_only",
     "ReferenceBank": "links.bank",
+    "StableGarmentPipeline": "methods.stable_garment",
     "attach": "links.attach",
     "share": "methods.reference_only",
     "write": "links.attach",

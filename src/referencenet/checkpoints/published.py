@@ -22,6 +22,9 @@ from referencenet.checkpoints.keymap import CheckpointError, KeyMap, some
 from referencenet.checkpoints.load import load_published
 from referencenet.networks.layout import TINY_SD15
 
+ENDINGS = (".safetensors", ".bin", ".pth", ".pt", ".ckpt")
+"""Of weight files; what a file is, its first bytes say."""
+
 Check = Callable[[Mapping[str, Tensor], str], None]
 Build = Callable[[Mapping[str, Any]], nn.Module]
 
@@ -251,14 +254,14 @@ def find_files(published: PublishedSet, where: str | Path | Iterable[str | Path]
     folders = [Path(path) for path in given if Path(path).is_dir()]
     loose = [Path(path) for path in given if not Path(path).is_dir()]
     found = {
-        file.path: folder / file.path
-        for file in published.files
-        for folder in folders
-        if (folder / file.path).is_file()
+        file.path: path for file in published.files for folder in folders if (path := _in_folder(folder, file.path))
     }
     for path in loose:
         stem = path.name.split(".")[0]
         rows = [file.path for file in published.files if file.path.rsplit("/", 1)[-1].split(".")[0] == stem]
+        rows = [row for row in rows if Path(row).parent.name == path.parent.name] or rows
+        if len(set(rows)) > 1:
+            raise CheckpointError(f"{path} could be {' or '.join(sorted(set(rows)))}; give the folder that holds them.")
         if not rows:
             raise CheckpointError(
                 f"{path} is no file of {published.name}; its files are "
@@ -274,6 +277,16 @@ def find_files(published: PublishedSet, where: str | Path | Iterable[str | Path]
             f"Get the files from {published.source} (licence: {published.licence})."
         )
     return found
+
+
+def _in_folder(folder: Path, published: str) -> Path | None:
+    """A published file in a folder: under its name, or the only one that differs from it in its ending."""
+    path = folder / published
+    if path.is_file():
+        return path
+    others = [path.with_suffix(ending) for ending in ENDINGS]
+    there = [other for other in others if other.is_file()]
+    return there[0] if len(there) == 1 else None
 
 
 def read_component(

@@ -205,6 +205,9 @@ METHODS = by_name(
             weights_licence="CC BY-NC-SA 4.0 (readme)",
             base=SD15,
             link="a second attention, added",
+            task="tryon",
+            entry="methods.stable_garment:StableGarmentTryOnPipeline",
+            parity="stable_garment",
         ),
         Method(
             name="parts2whole",

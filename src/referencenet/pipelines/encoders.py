@@ -133,6 +133,33 @@ def prompt_states(pipe: Any, prompt: str | Sequence[str], negative: str | Sequen
     return states, text_states(pipe, negatives)
 
 
+def num_texts(prompt: str | Sequence[str], embeds: Tensor | None) -> int:
+    """How many prompts a call was given."""
+    if embeds is not None:
+        return embeds.shape[0]
+    return 1 if isinstance(prompt, str) else len(prompt)
+
+
+def guided_states(
+    pipe: Any,
+    prompt: str | Sequence[str],
+    negative: str | Sequence[str],
+    embeds: Tensor | None = None,
+    negative_embeds: Tensor | None = None,
+) -> tuple[Tensor, Tensor]:
+    """States of prompt and negative prompt, (r, tokens, channels) each, or those given in their place.
+
+    Without guidance the negative prompt is not read, and both are the prompt's. Call it inside `calling`.
+    """
+    if not pipe.do_classifier_free_guidance:
+        states = prompt_states(pipe, prompt, prompt)[0] if embeds is None else embeds
+        return states, states
+    if embeds is None and negative_embeds is None:
+        return prompt_states(pipe, prompt, negative)
+    states = prompt_states(pipe, prompt, prompt)[0] if embeds is None else embeds
+    return states, prompt_states(pipe, negative, negative)[0] if negative_embeds is None else negative_embeds
+
+
 def clip_token(pipe: Any, pictures: Sequence[Image.Image]) -> Tensor:
     """CLIP's projected embeddings as tokens (r, 1, c); as published the pictures are squashed, not cropped."""
     side = pipe.image_encoder.config.image_size

@@ -207,7 +207,7 @@ class ReferencePipeline(DiffusionPipeline):
         """Write a reference: everything that is needed of it, which serves any number of calls without the writer.
 
         Args:
-            reference: As the call takes it.
+            reference: As the call takes it, or what makes a `Shown` of a canvas.
             width: Of the results, in pixels.
             height: Likewise.
             num_inference_steps: Of a writer that runs at every step: of the calls; None: the system's default.
@@ -220,7 +220,8 @@ class ReferencePipeline(DiffusionPipeline):
         """
         self.check_size(width, height)
         self.check_writer()
-        shown = self.show(reference, Canvas(width=width, height=height))
+        canvas = Canvas(width=width, height=height)
+        shown = reference(canvas) if callable(reference) else self.show(reference, canvas)
         if not isinstance(self.spec.write, EachStep):
             return self.bank_of(shown, 0)
         self.scheduler.set_timesteps(num_inference_steps or self.spec.steps, device=self._execution_device)

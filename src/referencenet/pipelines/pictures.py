@@ -9,6 +9,7 @@ import torch
 from diffusers import ImagePipelineOutput
 from torch import Tensor
 
+from referencenet.links.attach import AnyLink
 from referencenet.pipelines.encoders import decode_latents
 from referencenet.pipelines.lifecycle import PictureOptions, ReferencePipeline, Settings
 from referencenet.pipelines.passes import Guidance
@@ -28,6 +29,7 @@ class PicturePipeline(ReferencePipeline):
         canvas: Canvas,
         settings: Settings,
         guidance: Guidance | None = None,
+        link: AnyLink | None = None,
     ) -> ImagePipelineOutput | tuple[Any]:
         """Write, denoise, decode; call it inside `calling`.
 
@@ -37,6 +39,7 @@ class PicturePipeline(ReferencePipeline):
             canvas: What is drawn.
             settings: Of the call.
             guidance: Of the call; None: the system's.
+            link: Of the call, with the sites of the pipeline's own; None: that one.
         """
         guidance = guidance or self.spec.guidance
         latents = self.start(self.latent_shape(canvas), settings)
@@ -45,6 +48,7 @@ class PicturePipeline(ReferencePipeline):
             given=given,
             guidance=guidance,
             rescale=settings.guidance_rescale,
+            link=link,
             unet_kwargs=unet_options(settings),
             **self.written(reference, canvas, settings),
         )
@@ -52,6 +56,23 @@ class PicturePipeline(ReferencePipeline):
             latents = self.steps(latents, lambda scaled, t: prediction.begin(scaled, t)(None), settings)
         images = self.decode(latents, settings.output_type)
         return ImagePipelineOutput(images=images) if settings.return_dict else (images,)
+
+    def canvas_for(self, settings: Settings, **counts: int) -> Canvas:
+        """What a call draws that was given so many of each: `num_images_per_prompt` results for each of the most.
+
+        Raises:
+            ValueError: If the counts do not fit together, or latents cannot have the size.
+        """
+        own = self.spec.size or (None, None)
+        width, height = settings.width or own[0], settings.height or own[1]
+        if width is None or height is None:
+            raise ValueError("no size was given; give width and height.")
+        self.check_size(width, height)
+        most = max(counts.values())
+        for what, count in counts.items():
+            if count not in (1, most):
+                raise ValueError(f"{count} {what} were given for {most} results; give one, or one for each.")
+        return Canvas(width=width, height=height, samples=most * settings.num_images_per_prompt)
 
     def latent_shape(self, canvas: Canvas) -> tuple[int, int, int, int]:
         """(b, channels, h, w)."""

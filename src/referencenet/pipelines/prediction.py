@@ -19,6 +19,7 @@ from torch import Tensor
 from referencenet.links.attach import attach
 from referencenet.links.bank import ReferenceBank
 from referencenet.links.fork import forked
+from referencenet.links.kind import Kind
 from referencenet.links.link import Link
 from referencenet.links.rows import RowPlan
 from referencenet.pipelines.conditions import FrameStore
@@ -44,6 +45,7 @@ class Call:
         series: Timestep to bank, where they were written before.
         shown: What the writer is shown at every step.
         rescale: Of guidance, phi of Lin et al. 2023.
+        link: How the denoiser reads in this call; None: as the pipeline says.
         write_every: The writer runs at every so many steps.
         keeps_banks: Whether banks are kept by timestep: a stream comes back to each.
         unet_kwargs: Further arguments of the denoiser.
@@ -56,6 +58,7 @@ class Call:
     series: Series | None = None
     shown: Shown | None = None
     rescale: float = 0.0
+    link: Kind | None = None
     write_every: int = 1
     keeps_banks: bool = False
     unet_kwargs: Mapping[str, Any] = field(default_factory=dict[str, Any])
@@ -196,7 +199,7 @@ def predicting(pipe: Any, call: Call) -> Generator[Prediction]:
     """Link the denoiser for a call: hooks go on once, and only what they add changes."""
     seats = {c.name: Seat() for c in pipe.spec.conditions}
     with ExitStack() as stack:
-        link = stack.enter_context(attach(pipe.unet, [pipe.link]))
+        link = stack.enter_context(attach(pipe.unet, [call.link or pipe.link]))
         for c in pipe.spec.conditions:
             stack.enter_context(c.hooks(pipe.unet, seats[c.name]))
         yield Prediction(pipe, call, link, seats, stack)
