@@ -229,7 +229,7 @@ class StableGarmentTryOnPipeline(StableGarmentPipeline):
         self.register({name: part for name, part in locals().items() if name != "fusion_blocks"})
 
     @torch.no_grad()
-    def __call__(
+    def __call__(  # pyright: ignore[reportIncompatibleMethodOverride] - it takes a person as well
         self,
         person: Picture | Sequence[Picture] | None,
         garment: Garment,
