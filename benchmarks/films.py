@@ -30,10 +30,12 @@ from rich.table import Table
 from torch import Tensor
 from trained_links import CLOCKS, GUIDANCE, Place, animate_anyone_pipeline
 
-from referencenet.methods.animate_anyone import SCHEDULER, build_reference_unet
+from referencenet.methods.animate_anyone import PUBLISHED, SCHEDULER
 from referencenet.networks.layout import SD15_UNET, film_config
 from referencenet.networks.motion import SpatioTemporalUNet
 from referencenet.networks.pose_guider import PoseGuider
+from referencenet.pipelines.encoders import IMAGE_TOKEN
+from referencenet.pipelines.spec import Shown
 from referencenet.sampling.windows import Windows
 
 NARROW: Mapping[str, Any] = SD15_UNET | {
@@ -63,10 +65,8 @@ class Bench:
         self.frames, self.steps = frames, steps
         width = NARROW["block_out_channels"][0]
         self.pipe = animate_anyone_pipeline(
-            place.network("films", "reference_unet", build_reference_unet(NARROW)),
-            place.network(
-                "films", "denoising_unet", SpatioTemporalUNet(**film_config(NARROW, motion_heads=MOTION_HEADS))
-            ),
+            place.network("films", "reference_unet", PUBLISHED.build["reference_unet"](NARROW)),
+            place.network("films", "unet", SpatioTemporalUNet(**film_config(NARROW, motion_heads=MOTION_HEADS))),
             place.network("films", "pose_guider", PoseGuider(3, width, POSE_WIDTHS)),
         )
         self.reference = place.draw("films", "reference", 1, 4, *LATENTS)
@@ -77,7 +77,7 @@ class Bench:
     def ours(self, windows: Windows | None = None) -> Tensor:
         """The film's latents (1, 4, f, h, w), by the pipeline; None: its own windows."""
         return self.pipe(
-            self.pipe.write_latents(self.reference, self.token),
+            Shown(latents=self.reference, context=self.token, kept={IMAGE_TOKEN: self.token}),
             self.poses,
             width=8 * LATENTS[1],
             height=8 * LATENTS[0],
@@ -100,7 +100,7 @@ class Bench:
         }
         window = Windows().size
         return published_animate_anyone.film(
-            self.pipe.reference_unet, self.pipe.denoising_unet, scheduler, given, scale=GUIDANCE, window=window
+            self.pipe.reference_unet, self.pipe.unet, scheduler, given, scale=GUIDANCE, window=window
         )
 
     def calls(self) -> dict[str, dict[str, int]]:

@@ -28,8 +28,8 @@ from rich.table import Table
 from torch.utils.flop_counter import FlopCounterMode
 
 from referencenet.methods.reference_only import Reference, reference
-from referencenet.parity.reference_runner import tiny_vae
 from referencenet.parity.seeded import fill, seeded_input
+from referencenet.parity.systems.reference_only import tiny_vae
 
 GUIDANCE = 7.5
 SD15 = {

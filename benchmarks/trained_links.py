@@ -38,17 +38,16 @@ from referencenet.checkpoints.flashface import unet_config
 from referencenet.checkpoints.idm_vton import SDXL_UNET
 from referencenet.links.attach import attach
 from referencenet.methods import flashface as flashface_method
-from referencenet.methods.animate_anyone import (
-    SCHEDULER,
-    AnimateAnyonePipeline,
-    build_denoising_unet,
-    build_reference_unet,
-)
+from referencenet.methods.animate_anyone import PUBLISHED as ANIMATE_ANYONE_FILES
+from referencenet.methods.animate_anyone import SCHEDULER, AnimateAnyonePipeline
 from referencenet.methods.idm_vton import LINK, Garment, reading_plan, write_garment
 from referencenet.networks.additive_unet import AdditiveUNet
 from referencenet.networks.image_prompt import ImagePromptUNet, with_image_prompt
 from referencenet.networks.layout import SD15_UNET
 from referencenet.parity.seeded import fill, seeded_input
+from referencenet.pipelines.encoders import IMAGE_TOKEN
+from referencenet.pipelines.prediction import Call, predicting
+from referencenet.pipelines.spec import Canvas, Shown
 
 TIMESTEP = 613  # of FlashFace's steps one behind the launch, where three branches run
 GUIDANCE = 3.5  # Animate Anyone's
@@ -171,9 +170,10 @@ def animate_anyone(place: Place) -> Paths:
     The reference has been written before, both ways: that happens once per film, and `films.py` measures it.
     """
     config, latents, frames = (SD15_UNET, (98, 64), 24) if place.full else (ANIMATE_ANYONE, (40, 32), 8)
-    reference_unet = place.network("animate_anyone", "reference_unet", build_reference_unet(config))
-    denoising_unet = place.network("animate_anyone", "denoising_unet", build_denoising_unet(config))
-    pipe = animate_anyone_pipeline(reference_unet, denoising_unet)
+    reference_unet = place.network(
+        "animate_anyone", "reference_unet", ANIMATE_ANYONE_FILES.build["reference_unet"](config)
+    )
+    unet = place.network("animate_anyone", "unet", ANIMATE_ANYONE_FILES.build["unet"](config))
 
     def draw(name: str, *shape: int) -> Tensor:
         return place.draw("animate_anyone", name, *shape)
@@ -182,21 +182,27 @@ def animate_anyone(place: Place) -> Paths:
     noisy = draw("latents", 1, 4, frames, *latents)
     pose = draw("pose", 1, config["block_out_channels"][0], frames, *latents)
     timestep = torch.tensor(TIMESTEP, device=place.device)
-    bank = pipe.write_latents(reference, token)
+    pipe = animate_anyone_pipeline(reference_unet, unet, Drawn(pose))
+    with torch.no_grad():
+        bank = pipe.bank_of(Shown(latents=reference, context=token, kept={IMAGE_TOKEN: token}), 0)
+    canvas = Canvas(width=8 * latents[1], height=8 * latents[0], frames=frames)
     published_bank = published_animate_anyone.write(reference_unet, reference, token)
 
     def ours() -> Tensor:
-        with pipe.reading(bank, films=1, guidance_scale=GUIDANCE) as predict:
-            return predict(noisy, timestep, pose)
+        given = {"poses": lambda start, stop: [noisy.new_zeros(stop - start, 3, 1, 1)]}
+        call = Call(canvas=canvas, given=given, guidance=pipe.spec.guidance, bank=bank)
+        with torch.no_grad(), predicting(pipe, call) as prediction:
+            prediction.admit(0, frames)
+            return prediction.begin(noisy, timestep)(range(frames))
 
     def published() -> Tensor:
-        halves = published_animate_anyone.predict(denoising_unet, published_bank, noisy, timestep, token, pose)
+        halves = published_animate_anyone.predict(unet, published_bank, noisy, timestep, token, pose)
         return published_animate_anyone.guided(halves, GUIDANCE)
 
     def ideal() -> int:
         """The denoiser plainly, keys and values of one reference row, and their products with one half's frames."""
         rows, contexts, poses = noisy.repeat(2, 1, 1, 1, 1), token.repeat(2, 1, 1), pose.repeat(2, 1, 1, 1, 1)
-        count = measuring.flops(lambda: denoising_unet(rows, timestep, contexts, condition=poses, return_dict=False))
+        count = measuring.flops(lambda: unet(rows, timestep, contexts, condition=poses, return_dict=False))
         for feature in published_bank:
             count += projection_flops(feature[:1]) + frames * product_flops(feature, feature)
         return count
@@ -204,7 +210,19 @@ def animate_anyone(place: Place) -> Paths:
     return Paths(published=published, ours=ours, ideal_flops=ideal)
 
 
-def animate_anyone_pipeline(reference_unet: Any, denoising_unet: Any, pose_guider: Any = None) -> AnimateAnyonePipeline:
+class Drawn(nn.Module):
+    """Stands for a guider that has run: gives the features (1, width, f, h, w) of all frames."""
+
+    def __init__(self, features: Tensor) -> None:
+        super().__init__()
+        self.features, self.device, self.dtype = features, features.device, features.dtype
+
+    def forward(self, _pictures: Tensor) -> Tensor:
+        """(f, width, h, w)."""
+        return self.features[0].transpose(0, 1)
+
+
+def animate_anyone_pipeline(reference_unet: Any, unet: Any, pose_guider: Any = None) -> AnimateAnyonePipeline:
     """The pipeline without what reads and makes pictures."""
     nothing: Any = None
     pipe = AnimateAnyonePipeline(
@@ -212,7 +230,7 @@ def animate_anyone_pipeline(reference_unet: Any, denoising_unet: Any, pose_guide
         image_encoder=None,
         image_processor=None,
         reference_unet=reference_unet,
-        denoising_unet=denoising_unet,
+        unet=unet,
         pose_guider=pose_guider,
         scheduler=DDIMScheduler(**SCHEDULER),
     )

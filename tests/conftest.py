@@ -1,13 +1,31 @@
-"""Fixtures shared by all tests."""
+"""Fixtures shared by all tests, and what keeps a process of the suite cheap and its numbers the same."""
 
 from __future__ import annotations
 
+import gc
+import os
 from collections.abc import Callable, Iterator
 
 import pytest
-import torch
 
-from tiny import Tiny, tiny
+os.environ.setdefault("MKL_CBWR", "COMPATIBLE")  # one input, one result, wherever in memory weights were loaded to
+IS_WORKER = "PYTEST_XDIST_WORKER" in os.environ
+if IS_WORKER:
+    os.environ["OMP_NUM_THREADS"] = "1"  # of processes that tests start, too
+
+import torch  # noqa: E402 - reads those
+
+from tiny import Tiny, tiny  # noqa: E402
+
+if IS_WORKER:
+    torch.set_num_threads(1)
+
+
+def pytest_collection_finish() -> None:
+    """What the imports made stays; the garbage collector need not look through it again and again."""
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(20_000, 20, 20)
 
 
 @pytest.fixture(autouse=True)

@@ -9,9 +9,9 @@ from typing import Any
 import numpy as np
 import torch
 from PIL import Image
+from safetensors.torch import save_file
 
 from referencenet.checkpoints.published import PublishedSet
-from referencenet.methods.random_tiny import TINY_UNET
 from referencenet.networks.motion import SpatioTemporalUNet
 
 SIZE = (32, 24)  # width, height: latents of 4 x 3
@@ -69,9 +69,15 @@ def write_released(pipe: Any, published: PublishedSet, folder: Path) -> Path:
                 wants_motion = "motion" in file.path
                 state = {key: value for key, value in state.items() if ("motion_modules." in key) == wants_motion}
         (folder / file.path).parent.mkdir(parents=True, exist_ok=True)
-        torch.save(state, folder / file.path)
-    pipe.vae.save_pretrained(folder / "sd-vae-ft-mse")
-    pipe.image_encoder.save_pretrained(folder / "image_encoder")
+        write = save_file if file.path.endswith(".safetensors") else torch.save
+        write({key: tensor.contiguous() for key, tensor in state.items()}, folder / file.path)
+    for name, part in published.further.items():
+        if part.default is None:
+            getattr(pipe, name).save_pretrained(
+                folder / "base" / name if part.in_base else folder / (part.folder or name)
+            )
     (folder / "base" / "unet").mkdir(parents=True)
-    (folder / "base" / "unet" / "config.json").write_text(dumps({"_class_name": "UNet2DConditionModel", **TINY_UNET}))
+    (folder / "base" / "unet" / "config.json").write_text(
+        dumps({"_class_name": "UNet2DConditionModel", **published.tiny_config})
+    )
     return folder

@@ -104,14 +104,26 @@ def softmax_attention(attn: Any, query_from: Tensor, keys_from: Tensor, bias: Te
     return attn.to_out[1](attn.to_out[0](mixed.transpose(1, 2).flatten(2)))
 
 
+def concatenated(attn: Any, own: Tensor, references: Tensor, bias: Tensor) -> Tensor:
+    """Attention over own and reference tokens, with a bias (keys,) on the latter's logits."""
+    tokens = torch.cat([own, references], dim=1)
+    return softmax_attention(attn, own, tokens, torch.cat([own.new_zeros(own.shape[1]), bias]))
+
+
+def added(attn: Any, own: Tensor, references: Tensor, _bias: Tensor) -> Tensor:
+    """Attention to own tokens, and once more to the reference's."""
+    return softmax_attention(attn, own, own) + softmax_attention(attn, own, references)
+
+
 @dataclass
 class PlainLinks:
-    """Which sites take part, and how the unconditional half reads."""
+    """Which sites take part, how attention reads there, and how the unconditional half does."""
 
     attention: Sequence[str] = ()
     adain: Sequence[str] = ()
     style_fidelity: float = 0.5
     guided: bool = True
+    rule: Callable[[Any, Tensor, Tensor, Tensor], Tensor] = concatenated
 
     def blend(self, plain: Tensor, full: Tensor) -> Tensor:
         """Style fidelity: the unconditional (first) half moves back to plain."""
@@ -125,7 +137,7 @@ class PlainLinks:
     def read_attention(self, attn: Any, name: str, own: Tensor, written: Sequence[Written]) -> Tensor:
         """The self-attention `name` of (r, n, c) while it reads."""
         plain = softmax_attention(attn, own, own)
-        tokens, bias = [own], [own.new_zeros(own.shape[1])]
+        tokens, bias = [], []
         for item in written:
             rows = item.tokens[name]
             rows = rows.repeat_interleave(own.shape[0] // rows.shape[0], dim=0)
@@ -134,7 +146,7 @@ class PlainLinks:
                 logit = logit.masked_fill(~_level(item.reference.mask, rows.shape[1]), -torch.inf)
             tokens.append(rows)
             bias.append(logit)
-        full = softmax_attention(attn, own, torch.cat(tokens, dim=1), torch.cat(bias))
+        full = self.rule(attn, own, torch.cat(tokens, dim=1), torch.cat(bias))
         full = plain + self._amount(written, own.shape[1]).view(-1, 1) * (full - plain)
         return self.blend(plain, full)
 

@@ -1,12 +1,12 @@
 """Tiny diffusers pipelines of every kind: real classes, seeded random weights, a fraction of a second a call.
 
-The parts (`unet`, `vae`, `text_encoder`, ...) are built once per process and copied for each pipeline, so no test sees
-what another did to its weights. Sizes: pictures 64 x 64, latents (batch, 4, 8, 8), two UNet levels of unequal width.
+Pipelines and their parts (`unet`, `vae`, `text_encoder`, ...) are built once per process and copied for each test, so
+none sees what another did to its weights. Sizes: pictures 64 x 64, latents (batch, 4, 8, 8), two UNet levels of unequal
+width.
 """
 
 from __future__ import annotations
 
-import copy
 import functools
 import logging
 from collections.abc import Callable
@@ -45,6 +45,9 @@ from transformers import (
     CLIPVisionConfig,
     CLIPVisionModelWithProjection,
 )
+
+from copies import made_once
+from referencenet.methods.tiny import tiny_pipeline as make_tiny_pipeline
 
 SIZE = 64  # pixels
 CONTEXT = 16  # channels of the text embeddings
@@ -133,17 +136,17 @@ def _text_config(**changes: Any) -> CLIPTextConfig:
     return CLIPTextConfig(**(settings | changes))
 
 
-@functools.cache
+@made_once
 def _text_encoder() -> torch.nn.Module:
     return build(lambda: CLIPTextModel(_text_config()), 1)
 
 
-@functools.cache
+@made_once
 def _text_encoder_2() -> torch.nn.Module:
     return build(lambda: CLIPTextModelWithProjection(_text_config(hidden_size=8, projection_dim=12)), 2)
 
 
-@functools.cache
+@made_once
 def _image_encoder() -> torch.nn.Module:
     config = CLIPVisionConfig(
         hidden_size=8,
@@ -157,7 +160,7 @@ def _image_encoder() -> torch.nn.Module:
     return build(lambda: CLIPVisionModelWithProjection(config), 3)
 
 
-@functools.cache
+@made_once
 def _vae() -> torch.nn.Module:
     return build(
         lambda: AutoencoderKL(
@@ -204,7 +207,7 @@ XL = {
 }
 
 
-@functools.cache
+@made_once
 def _unet(name: str) -> torch.nn.Module:
     changes: dict[str, dict[str, Any]] = {
         "sd1": {},
@@ -218,10 +221,10 @@ def _unet(name: str) -> torch.nn.Module:
 
 def unet(name: str = "sd1") -> UNet2DConditionModel:
     """Return a fresh copy of the tiny UNet `name`: sd1, sd2, inpaint9, xl or xl_inpaint9."""
-    return copy.deepcopy(_unet(name))  # pyright: ignore[reportReturnType]
+    return _unet(name)  # pyright: ignore[reportReturnType]
 
 
-@functools.cache
+@made_once
 def _controlnet(name: str, seed: int) -> torch.nn.Module:
     return build(
         lambda: ControlNetModel.from_unet(
@@ -231,7 +234,7 @@ def _controlnet(name: str, seed: int) -> torch.nn.Module:
     )
 
 
-@functools.cache
+@made_once
 def _motion_adapter() -> torch.nn.Module:
     return build(
         lambda: MotionAdapter(
@@ -260,8 +263,8 @@ def scheduler(**changes: Any) -> DDIMScheduler:
 
 def _base_parts() -> dict[str, Any]:
     return {
-        "vae": copy.deepcopy(_vae()),
-        "text_encoder": copy.deepcopy(_text_encoder()),
+        "vae": _vae(),
+        "text_encoder": _text_encoder(),
         "tokenizer": tokenizer(),
         "scheduler": scheduler(),
     }
@@ -273,7 +276,7 @@ def _sd_parts(name: str = "sd1", **changes: Any) -> dict[str, Any]:
 
 
 def _xl_parts(name: str = "xl", **changes: Any) -> dict[str, Any]:
-    parts = {"unet": unet(name), "text_encoder_2": copy.deepcopy(_text_encoder_2()), "tokenizer_2": tokenizer()}
+    parts = {"unet": unet(name), "text_encoder_2": _text_encoder_2(), "tokenizer_2": tokenizer()}
     return _base_parts() | parts | changes
 
 
@@ -341,15 +344,13 @@ def _lora() -> DiffusionPipeline:
 
 def _ip_adapter() -> DiffusionPipeline:
     processor = CLIPImageProcessor(size={"shortest_edge": 32}, crop_size={"height": 32, "width": 32})
-    pipe = StableDiffusionPipeline(
-        **_sd_parts(image_encoder=copy.deepcopy(_image_encoder()), feature_extractor=processor)
-    )
+    pipe = StableDiffusionPipeline(**_sd_parts(image_encoder=_image_encoder(), feature_extractor=processor))
     pipe.load_ip_adapter(ip_adapter_weights(pipe.unet), subfolder="", weight_name="", low_cpu_mem_usage=False)
     return pipe
 
 
 def _animatediff() -> DiffusionPipeline:
-    parts = _base_parts() | {"unet": unet(), "motion_adapter": copy.deepcopy(_motion_adapter())}
+    parts = _base_parts() | {"unet": unet(), "motion_adapter": _motion_adapter()}
     return AnimateDiffPipeline(**parts)
 
 
@@ -374,25 +375,25 @@ KINDS: dict[str, tuple[Callable[[], DiffusionPipeline], Callable[[], dict[str, A
     "inpaint": (lambda: StableDiffusionInpaintPipeline(**_sd_parts()), _inpaint),
     "inpaint9": (lambda: StableDiffusionInpaintPipeline(**_sd_parts("inpaint9")), _inpaint),
     "controlnet": (
-        lambda: StableDiffusionControlNetPipeline(**_sd_parts(controlnet=copy.deepcopy(_controlnet("sd1", 20)))),
+        lambda: StableDiffusionControlNetPipeline(**_sd_parts(controlnet=_controlnet("sd1", 20))),
         lambda: {"image": picture(12)},
     ),
     "multi_controlnet": (
         lambda: StableDiffusionControlNetPipeline(
-            **_sd_parts(controlnet=[copy.deepcopy(_controlnet("sd1", 20)), copy.deepcopy(_controlnet("sd1", 21))])
+            **_sd_parts(controlnet=[_controlnet("sd1", 20), _controlnet("sd1", 21)])
         ),
         lambda: {"image": [picture(12), picture(13)], "controlnet_conditioning_scale": [1.0, 0.5]},
     ),
     "guess_mode": (
-        lambda: StableDiffusionControlNetPipeline(**_sd_parts(controlnet=copy.deepcopy(_controlnet("sd1", 20)))),
+        lambda: StableDiffusionControlNetPipeline(**_sd_parts(controlnet=_controlnet("sd1", 20))),
         lambda: {"image": picture(12), "guess_mode": True},
     ),
     "controlnet_img2img": (
-        lambda: StableDiffusionControlNetImg2ImgPipeline(**_sd_parts(controlnet=copy.deepcopy(_controlnet("sd1", 20)))),
+        lambda: StableDiffusionControlNetImg2ImgPipeline(**_sd_parts(controlnet=_controlnet("sd1", 20))),
         lambda: {"image": picture(10), "control_image": picture(12), "strength": 0.7, "num_inference_steps": 3},
     ),
     "controlnet_inpaint": (
-        lambda: StableDiffusionControlNetInpaintPipeline(**_sd_parts(controlnet=copy.deepcopy(_controlnet("sd1", 20)))),
+        lambda: StableDiffusionControlNetInpaintPipeline(**_sd_parts(controlnet=_controlnet("sd1", 20))),
         lambda: _inpaint() | {"control_image": picture(12)},
     ),
     "ip_adapter": (_ip_adapter, lambda: {"ip_adapter_image": picture(14)}),
@@ -405,24 +406,34 @@ KINDS: dict[str, tuple[Callable[[], DiffusionPipeline], Callable[[], dict[str, A
     "sdxl_inpaint": (lambda: StableDiffusionXLInpaintPipeline(**_xl_parts()), _xl_inpaint),
     "sdxl_inpaint9": (lambda: StableDiffusionXLInpaintPipeline(**_xl_parts("xl_inpaint9")), _xl_inpaint),
     "sdxl_controlnet": (
-        lambda: StableDiffusionXLControlNetPipeline(**_xl_parts(controlnet=copy.deepcopy(_controlnet("xl", 22)))),
+        lambda: StableDiffusionXLControlNetPipeline(**_xl_parts(controlnet=_controlnet("xl", 22))),
         lambda: {"image": picture(12)},
     ),
     "animatediff": (_animatediff, lambda: {"num_frames": 3, "height": SIZE, "width": SIZE}),
 }
 
 
-def tiny(kind: str) -> Tiny:
-    """Return a fresh tiny pipeline of `kind`, one of `KINDS`."""
-    make, arguments = KINDS[kind]
+@made_once
+def _pipeline(kind: str) -> DiffusionPipeline:
+    make, _ = KINDS[kind]
     level = logging.getLogger("diffusers").level
     logging.getLogger("diffusers").setLevel(logging.ERROR)
     try:
-        pipe = make()
+        return make()
     finally:
         logging.getLogger("diffusers").setLevel(level)
+
+
+def tiny(kind: str) -> Tiny:
+    """Return a fresh tiny pipeline of `kind`, one of `KINDS`."""
+    _, arguments = KINDS[kind]
+    pipe = _pipeline(kind)
     pipe.set_progress_bar_config(disable=True)
     return Tiny(kind, pipe, _TEXT | arguments())
+
+
+tiny_pipeline = made_once(make_tiny_pipeline)
+"""A fresh tiny pipeline of a published system, by name or class."""
 
 
 def diffusers_trailing_ddim() -> DDIMScheduler:

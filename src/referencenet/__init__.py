@@ -6,54 +6,58 @@ Names are imported when they are first used, so that `refnet --help` need not wa
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
+from referencenet.methods.registry import METHODS
 from referencenet.version import __version__
 
-if TYPE_CHECKING:
-    from referencenet.links.adain import AdaIN
-    from referencenet.links.attach import Link, attach, write
-    from referencenet.links.bank import ReferenceBank
-    from referencenet.links.concat import Attention
-    from referencenet.methods.animate_anyone import AnimateAnyonePipeline, FaceReenactmentPipeline
-    from referencenet.methods.flashface import FlashFacePipeline
-    from referencenet.methods.idm_vton import IDMVTONPipeline
-    from referencenet.methods.reference_only import Reference, reference, share
-
-__all__ = [
-    "AdaIN",
-    "AnimateAnyonePipeline",
-    "Attention",
-    "FaceReenactmentPipeline",
-    "FlashFacePipeline",
-    "IDMVTONPipeline",
-    "Link",
-    "Reference",
-    "ReferenceBank",
-    "__version__",
-    "attach",
-    "reference",
-    "share",
-    "write",
-]
+if TYPE_CHECKING:  # a line for each public name; everybody else goes by `__getattr__`
+    from referencenet.links.adain import AdaIN as AdaIN
+    from referencenet.links.added import Added as Added
+    from referencenet.links.attach import attach as attach
+    from referencenet.links.attach import write as write
+    from referencenet.links.bank import ReferenceBank as ReferenceBank
+    from referencenet.links.concat import Concat as Concat
+    from referencenet.links.link import Link as Link
+    from referencenet.links.series import BankSeries as BankSeries
+    from referencenet.methods.animate_anyone import AnimateAnyonePipeline as AnimateAnyonePipeline
+    from referencenet.methods.animate_anyone import FaceReenactmentPipeline as FaceReenactmentPipeline
+    from referencenet.methods.aniportrait import AniPortraitPipeline as AniPortraitPipeline
+    from referencenet.methods.flashface import FlashFacePipeline as FlashFacePipeline
+    from referencenet.methods.idm_vton import IDMVTONPipeline as IDMVTONPipeline
+    from referencenet.methods.magic_animate import MagicAnimatePipeline as MagicAnimatePipeline
+    from referencenet.methods.magicpose import MagicPosePipeline as MagicPosePipeline
+    from referencenet.methods.parts2whole import Parts2WholePipeline as Parts2WholePipeline
+    from referencenet.methods.reference_only import Reference as Reference
+    from referencenet.methods.reference_only import reference as reference
+    from referencenet.methods.reference_only import share as share
+    from referencenet.methods.stable_garment import StableGarmentPipeline as StableGarmentPipeline
+    from referencenet.methods.stable_garment import StableGarmentTryOnPipeline as StableGarmentTryOnPipeline
 
 _HOMES = {
     "AdaIN": "links.adain",
-    "AnimateAnyonePipeline": "methods.animate_anyone",
-    "Attention": "links.concat",
+    "Added": "links.added",
+    "BankSeries": "links.series",
+    "Concat": "links.concat",
     "FaceReenactmentPipeline": "methods.animate_anyone",
-    "FlashFacePipeline": "methods.flashface",
-    "IDMVTONPipeline": "methods.idm_vton",
-    "Link": "links.attach",
+    "Link": "links.link",
     "Reference": "methods.reference_only",
     "ReferenceBank": "links.bank",
+    "StableGarmentPipeline": "methods.stable_garment",
     "attach": "links.attach",
-    "reference": "methods.reference_only",
     "share": "methods.reference_only",
     "write": "links.attach",
-}
+} | {row.public_name: row.home.removeprefix("referencenet.") for row in METHODS.values() if row.public_name}
+
+__all__ = ["__version__", *sorted(_HOMES)]  # pyright: ignore[reportUnsupportedDunderAll]
+
+
+_RENAMED = {"Attention": "links.concat"}
+"""Names of the last release that still work, and the file that knows what they are called now."""
 
 
 def __getattr__(name: str) -> Any:
     """Import a public name from the file that defines it."""
+    if name in _RENAMED:
+        return getattr(import_module(f"referencenet.{_RENAMED[name]}"), name)
     if name not in _HOMES:
         raise AttributeError(f"module 'referencenet' has no attribute {name!r}; it has {', '.join(sorted(__all__))}")
     return getattr(import_module(f"referencenet.{_HOMES[name]}"), name)

@@ -9,7 +9,7 @@ import pytest
 
 from referencenet.builtin.demo import HEADINGS, demo
 from referencenet.builtin.load import WEIGHTS, load, load_observer
-from referencenet.training.benchmark import benchmark_builtin
+from referencenet.builtin.training.benchmark import benchmark_builtin
 
 
 def test_weights_are_small_enough_to_ship() -> None:

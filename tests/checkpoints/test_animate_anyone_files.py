@@ -1,5 +1,6 @@
 """Animate Anyone's released files: read strictly, converted, and every fault told."""
 
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +19,8 @@ from referencenet.methods.animate_anyone import (
     AnimateAnyonePipeline,
     FaceReenactmentPipeline,
 )
-from referencenet.methods.random_tiny import TINY_UNET, tiny_animate_anyone, tiny_reenactment
+from referencenet.networks.layout import TINY_SD15 as TINY_UNET
+from tiny import tiny_pipeline
 
 MANIFESTS = sorted((Path(__file__).parents[1] / "manifests").glob("animate_anyone-*.json.gz"))
 
@@ -28,9 +30,14 @@ def film(pipe: Any, films: Any) -> torch.Tensor:
     return pipe(picture(0), films, num_inference_steps=1, generator=generator(), output_type="latent").frames
 
 
+@pytest.fixture(scope="module")
+def written(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_released(tiny_pipeline("animate_anyone"), PUBLISHED, tmp_path_factory.mktemp("animate_anyone"))
+
+
 @pytest.fixture
-def released(tmp_path: Path) -> Path:
-    return write_released(tiny_animate_anyone(), PUBLISHED, tmp_path / "released")
+def released(written: Path, tmp_path: Path) -> Path:
+    return shutil.copytree(written, tmp_path / "released")
 
 
 def read(folder: Path) -> AnimateAnyonePipeline:
@@ -38,7 +45,7 @@ def read(folder: Path) -> AnimateAnyonePipeline:
 
 
 def test_released_files_give_the_film_of_the_model_and_so_does_their_conversion(released: Path, tmp_path: Path) -> None:
-    expected = film(tiny_animate_anyone(), poses(2))
+    expected = film(tiny_pipeline("animate_anyone"), poses(2))
     assert torch.equal(film(read(released), poses(2)), expected)
     out = run_convert("animate_anyone", [released], tmp_path / "out", base=released / "base")
     assert torch.equal(film(AnimateAnyonePipeline.from_pretrained(out), poses(2)), expected)
@@ -49,16 +56,16 @@ def test_released_files_give_the_film_of_the_model_and_so_does_their_conversion(
 
 
 def test_reenactment_files(tmp_path: Path) -> None:
-    folder = write_released(tiny_reenactment(), PUBLISHED_REENACT, tmp_path)
+    folder = write_released(tiny_pipeline("animate_anyone.reenact"), PUBLISHED_REENACT, tmp_path)
     pipe = FaceReenactmentPipeline.from_published(folder, base=folder / "base")
     pair = (poses(2), poses(2, seed=7))
-    assert torch.equal(film(pipe, pair), film(tiny_reenactment(), pair))
+    assert torch.equal(film(pipe, pair), film(tiny_pipeline("animate_anyone.reenact"), pair))
 
 
 def test_safetensors_under_a_pth_name_is_read(released: Path) -> None:
     path = released / "pose_guider.pth"
     save_file(torch.load(path, weights_only=True), path)
-    assert torch.equal(film(read(released), poses(1)), film(tiny_animate_anyone(), poses(1)))
+    assert torch.equal(film(read(released), poses(1)), film(tiny_pipeline("animate_anyone"), poses(1)))
 
 
 class Code:

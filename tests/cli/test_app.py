@@ -92,7 +92,7 @@ def test_methods_lists_all_and_shows_one(typed):
     listed = typed("methods").output
     assert all(row.title in listed for row in METHODS.values())
     shown = typed("methods", "reference_only").output
-    assert "reference_only-sdxl" in shown
+    assert "methods.reference_only:reference" in shown
     assert "GPL-3.0" in shown
 
 

@@ -12,9 +12,9 @@ PRIVATE = {"cli", "web"}  # faces: their public side is the command line
 
 
 def packages() -> list[str]:
-    """The package and its folders, which have a front door each."""
-    found = [m.name for m in pkgutil.iter_modules(referencenet.__path__) if m.ispkg and m.name not in PRIVATE]
-    return ["referencenet", *(f"referencenet.{name}" for name in sorted(found))]
+    """The package and its folders at every depth, which have a front door each."""
+    found = [m.name for m in pkgutil.walk_packages(referencenet.__path__, "referencenet.") if m.ispkg]
+    return ["referencenet", *sorted(name for name in found if name.split(".")[1] not in PRIVATE)]
 
 
 def public_names() -> Iterator[tuple[str, str, object]]:

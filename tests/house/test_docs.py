@@ -16,7 +16,11 @@ from tiny import half_mask, picture, tiny
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
 NAMES = [str(page.relative_to(ROOT)) for page in PAGES]
 NEEDS_WEIGHTS = "<!-- needs released weights -->\n```python"  # such a block is compiled, and its imports run
-WITH_CODE = [page for page in PAGES if "```python" in page.read_text(encoding="utf-8")]
+WITH_CODE = [
+    pytest.param(page, marks=[pytest.mark.slow] if page.name == "index.md" else [], id=page.name)  # draws in earnest
+    for page in PAGES
+    if "```python" in page.read_text(encoding="utf-8")
+]
 
 
 def blocks(page, language):
@@ -36,7 +40,7 @@ def workplace(tmp_path_factory):
     return folder
 
 
-@pytest.mark.parametrize("page", WITH_CODE, ids=lambda page: page.name)
+@pytest.mark.parametrize("page", WITH_CODE)
 def test_python_blocks_of_a_page_run_in_their_order(page, workplace, monkeypatch):
     monkeypatch.chdir(workplace)
     names: dict[str, object] = {}

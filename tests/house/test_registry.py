@@ -7,6 +7,8 @@ import pytest
 import referencenet
 from house.source import ROOT
 from referencenet.methods.registry import METHODS, Method, by_name, find_method, markdown_table
+from referencenet.parity.cases import read_content
+from referencenet.parity.runners import runners
 
 ROWS = list(METHODS.values())
 
@@ -30,13 +32,15 @@ def test_row_is_complete(row):
 def test_state_is_true(row):
     """What works can be imported, has golden cases here and stands in docs/; what is planned has none."""
     assert row.state in ("works", "planned")
+    goldens = sorted((ROOT / "tests" / "goldens").glob(f"{row.name}-*"))
     if row.state == "planned":
-        assert row.entry is None
-        assert row.cases == ()
+        assert (row.entry, row.task) == (None, None)
         return
-    assert row.entry in referencenet.__all__
-    assert row.cases
-    assert all((ROOT / "tests" / "goldens" / case / "case.json").is_file() for case in row.cases)
+    assert row.public_name in referencenet.__all__
+    assert row.task is not None
+    assert goldens
+    kinds = {(case["method"], case["kind"]) for case in map(read_content, goldens)}
+    assert kinds <= runners().keys()
     assert f"`{row.name}`" in "".join(page.read_text(encoding="utf-8") for page in (ROOT / "docs").rglob("*.md"))
 
 

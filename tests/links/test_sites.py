@@ -8,7 +8,7 @@ from diffusers import UNet2DModel
 
 from models import MODELS, arguments, model
 from plain import adain_names, attention_names
-from referencenet import AdaIN, Attention, attach
+from referencenet import AdaIN, Concat, attach
 from referencenet.links import adain_sites, attention_sites
 from referencenet.links.attach import choose_sites
 
@@ -33,14 +33,14 @@ def test_order_is_that_of_a_pass(name: str):
 @pytest.mark.parametrize("name", MODELS)
 def test_weights_choose_what_the_specification_says(name: str, weight: float):
     unet = model(name)
-    assert {site.name for site in choose_sites(unet, [Attention(weight=weight)])} == {*attention_names(unet, weight)}
+    assert {site.name for site in choose_sites(unet, [Concat(weight=weight)])} == {*attention_names(unet, weight)}
     assert {site.name for site in choose_sites(unet, [AdaIN(weight=weight)])} == {*adain_names(unet, weight)}
 
 
 @pytest.mark.parametrize("name", MODELS)
 def test_widths_are_those_of_what_is_written(name: str):
     unet = model(name)
-    with attach(unet, [Attention(), AdaIN()]) as link, torch.no_grad():
+    with attach(unet, [Concat(), AdaIN()]) as link, torch.no_grad():
         bank = link.write(**arguments(name, 2), projected=False)
     for site in link.sites:
         if site.kind == "attention":

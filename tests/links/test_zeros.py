@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from models import arguments, model
-from referencenet import AdaIN, Attention, attach
+from referencenet import AdaIN, Concat, attach
 from referencenet.links import Section, plan_rows
 from referencenet.links.kernel import ReferenceTokens, attend
 from tolerances import DOUBLE, ROUNDING, relative_error
@@ -92,7 +92,7 @@ def test_a_zero_row_reads_what_a_bank_of_zeros_gives() -> None:
     """Through a whole UNet: the first row reads zeros, as if its bank were zeros at every site."""
     unet = model("sd1")
     given = arguments("sd1", rows=2)
-    with torch.no_grad(), attach(unet, [Attention()]) as link:
+    with torch.no_grad(), attach(unet, [Concat()]) as link:
         bank = link.write(**arguments("sd1", rows=1, seed=3), projected=False)
         with link.reading(bank, plan=plan_rows([0, 0], [1.0, 1.0], reads_zeros=[True, False])):
             ours = unet(**given, return_dict=False)[0]

@@ -13,10 +13,15 @@ from peft import LoraConfig
 from films import SIZE, generator, picture, poses
 from referencenet.links.attach import is_linked
 from referencenet.links.bank import ReferenceBank
-from referencenet.methods.animate_anyone import CLIP_TOKEN, AnimateAnyonePipeline, FaceReenactmentPipeline, pose_tensor
-from referencenet.methods.random_tiny import tiny_animate_anyone, tiny_reenactment
+from referencenet.methods.animate_anyone import AnimateAnyonePipeline, FaceReenactmentPipeline
+from referencenet.pipelines.encoders import IMAGE_TOKEN
+from referencenet.pipelines.films import drawing_tensor
+from referencenet.pipelines.passes import reading_plan
+from referencenet.pipelines.prediction import Call, predicting
+from referencenet.pipelines.spec import Canvas
 from referencenet.sampling.stream import frame_noise
 from referencenet.sampling.windows import Windows
+from tiny import tiny_pipeline
 from tolerances import BFLOAT16, ROUNDING, relative_error
 
 REFERENCE = picture(0)
@@ -25,7 +30,7 @@ WIDTH, HEIGHT = SIZE
 
 @pytest.fixture
 def pipe() -> AnimateAnyonePipeline:
-    return quiet(tiny_animate_anyone())
+    return quiet(tiny_pipeline("animate_anyone"))
 
 
 def quiet(pipe: Any) -> Any:
@@ -91,14 +96,21 @@ def test_unconditional_half_reads_nothing(pipe: AnimateAnyonePipeline) -> None:
     """Guidance u + s (c - u) with u from a pass without any reference."""
     noise = torch.randn((1, 4, 2, 3, 4), generator=generator())
     bank = pipe.write(REFERENCE, width=WIDTH, height=HEIGHT)
-    condition = pipe.guide([pose_tensor(poses(2), WIDTH, HEIGHT)]).transpose(0, 1).unsqueeze(0)
-    t, token = torch.tensor(500), bank.context[CLIP_TOKEN]
+    drawings = drawing_tensor(poses(2), WIDTH, HEIGHT)
+    t, token, frames = torch.tensor(500), bank.context[IMAGE_TOKEN], [0, 1]
+    given = {"poses": lambda start, stop: [drawings[start:stop]]}
+    canvas = Canvas(width=WIDTH, height=HEIGHT, frames=2)
+    found: dict[float, torch.Tensor] = {}
     with torch.no_grad():
-        plain = pipe.denoising_unet(noise, t, torch.zeros_like(token), condition=condition).sample
-        with pipe.reading(bank, films=1, guidance_scale=1.0) as predict:
-            reading = predict(noise, t, condition)
-        with pipe.reading(bank, films=1, guidance_scale=2.5) as predict:
-            guided = predict(noise, t, condition)
+        condition = pipe.pose_guider(drawings).transpose(0, 1).unsqueeze(0)
+        plain = pipe.unet(noise, t, torch.zeros_like(token), condition=condition).sample
+        for scale in (1.0, 2.5):
+            pipe._guidance_scale = scale
+            call = Call(canvas=canvas, given=given, guidance=pipe.spec.guidance, bank=bank)
+            with predicting(pipe, call) as prediction:
+                prediction.admit(0, 2)
+                found[scale] = prediction.begin(noise, t)(frames)
+    reading, guided = found[1.0], found[2.5]
     assert relative_error(guided, plain + 2.5 * (reading - plain)) <= ROUNDING
     assert relative_error(reading, plain) > 1e-3
 
@@ -109,7 +121,7 @@ def test_stream_gives_the_film_of_the_call(pipe: AnimateAnyonePipeline) -> None:
     whole = pipe(REFERENCE, frames, num_inference_steps=2, latents=noise, windows=windows, output_type="pt").frames[0]
     stream = pipe.stream(
         REFERENCE,
-        lambda start, stop: [pose_tensor(frames[start:stop], WIDTH, HEIGHT)],
+        lambda start, stop: [drawing_tensor(frames[start:stop], WIDTH, HEIGHT)],
         num_frames=9,
         width=WIDTH,
         height=HEIGHT,
@@ -140,9 +152,9 @@ def test_reference_is_written_and_projected_once_and_poses_are_guided_once(pipe:
     steps, frames, calls = 5, 7, Counter[str]()
     tokens = Counter[str]()
     hooks = []
-    for name in ("image_encoder", "reference_unet", "pose_guider", "denoising_unet"):
+    for name in ("image_encoder", "reference_unet", "pose_guider", "unet"):
         hooks.append(getattr(pipe, name).register_forward_pre_hook(lambda *_, name=name: calls.update([name])))
-    for name, module in pipe.denoising_unet.named_modules():
+    for name, module in pipe.unet.named_modules():
         if ".attentions." in name and name.endswith("attn1.to_k"):
             hooks.append(
                 module.register_forward_hook(
@@ -154,7 +166,7 @@ def test_reference_is_written_and_projected_once_and_poses_are_guided_once(pipe:
     for hook in hooks:
         hook.remove()
     plan = windows.of(frames)
-    assert calls == {"image_encoder": 1, "reference_unet": 1, "pose_guider": 1, "denoising_unet": steps * len(plan)}
+    assert calls == {"image_encoder": 1, "reference_unet": 1, "pose_guider": 1, "unet": steps * len(plan)}
     rows = 2 * steps * sum(len(window.frames) for window in plan)  # both guidance halves of each frame
     assert set(tokens.values()) == {(rows + 1) * 12, (rows + 1) * 4}  # tokens of either level, and the bank's once
 
@@ -172,7 +184,7 @@ def test_writer_stops_behind_the_last_site_and_runs_one_row(pipe: AnimateAnyoneP
 
 def test_single_context_token_needs_no_queries(pipe: AnimateAnyonePipeline) -> None:
     asked: list[str] = []
-    for name, module in pipe.denoising_unet.named_modules():
+    for name, module in pipe.unet.named_modules():
         if ".attentions." in name and name.endswith(("attn2.to_q", "attn2.to_k")):
             module.register_forward_hook(lambda *_, name=name: asked.append(name))
     latents(pipe, num_inference_steps=1)
@@ -185,7 +197,7 @@ def test_nothing_stays_attached_also_after_an_error(pipe: AnimateAnyonePipeline)
 
     with pytest.raises(RuntimeError, match="stop"):
         latents(pipe, callback_on_step_end=fail)
-    assert not is_linked(pipe.denoising_unet)
+    assert not is_linked(pipe.unet)
     assert not is_linked(pipe.reference_unet)
 
 
@@ -199,7 +211,8 @@ def test_saved_bank_replaces_the_networks_that_wrote_it(pipe: AnimateAnyonePipel
     small = quiet(AnimateAnyonePipeline(**parts))
     small.save_pretrained(tmp_path / "small")
     loaded = quiet(AnimateAnyonePipeline.from_pretrained(tmp_path / "small"))
-    assert torch.equal(latents(loaded, reference=ReferenceBank.load(tmp_path / "hero.safetensors")), film)
+    again = latents(loaded, reference=ReferenceBank.load(tmp_path / "hero.safetensors"))
+    assert torch.equal(again, film)
     with pytest.raises(ValueError, match="it can read saved banks only"):
         latents(loaded)
 
@@ -214,12 +227,21 @@ def test_saved_pipeline_gives_the_same_film(pipe: AnimateAnyonePipeline, tmp_pat
     assert torch.equal(latents(quiet(AnimateAnyonePipeline.from_pretrained(tmp_path))), latents(pipe))
 
 
+def test_a_folder_with_the_former_name_of_the_denoiser_is_read(pipe: AnimateAnyonePipeline, tmp_path: Any) -> None:
+    pipe.save_pretrained(tmp_path)
+    index = tmp_path / "model_index.json"
+    index.write_text(index.read_text().replace('"unet"', '"denoising_unet"'))
+    (tmp_path / "unet").rename(tmp_path / "denoising_unet")
+    again = quiet(AnimateAnyonePipeline.from_pretrained(tmp_path))
+    assert torch.equal(latents(again, num_inference_steps=1), latents(pipe, num_inference_steps=1))
+
+
 # --- other ways to run ------------------------------------------------------------------------------------------------
 
 
 def test_bfloat16(pipe: AnimateAnyonePipeline) -> None:
     film = latents(pipe, num_inference_steps=1)
-    assert relative_error(latents(pipe.to(torch.bfloat16), num_inference_steps=1), film) < BFLOAT16
+    assert relative_error(latents(pipe.to(torch.bfloat16), num_inference_steps=1), film) < 2 * BFLOAT16  # guided
 
 
 def test_weights_may_rest_elsewhere(pipe: AnimateAnyonePipeline) -> None:
@@ -227,17 +249,17 @@ def test_weights_may_rest_elsewhere(pipe: AnimateAnyonePipeline) -> None:
     for part in pipe.components.values():
         if isinstance(part, torch.nn.Module):
             accelerate.cpu_offload(part, execution_device=torch.device("cpu"))
-    assert pipe.denoising_unet.conv_in.weight.is_meta
+    assert pipe.unet.conv_in.weight.is_meta
     assert torch.equal(latents(pipe), film)
 
 
 def test_lora_on_the_denoiser_is_used(pipe: AnimateAnyonePipeline) -> None:
     film = latents(pipe)
     config = LoraConfig(r=2, target_modules=["to_k", "to_v"], init_lora_weights=True)
-    pipe.denoising_unet.add_adapter(config)
+    pipe.unet.add_adapter(config)
     assert relative_error(latents(pipe), film) <= ROUNDING
     with torch.no_grad():
-        for name, parameter in pipe.denoising_unet.named_parameters():
+        for name, parameter in pipe.unet.named_parameters():
             if "lora_B" in name:
                 parameter.add_(0.1)
     assert relative_error(latents(pipe), film) > 1e-4
@@ -247,11 +269,11 @@ def test_lora_on_the_denoiser_is_used(pipe: AnimateAnyonePipeline) -> None:
 
 
 def test_reenactment_adds_two_guiders_and_both_halves_read() -> None:
-    pipe = quiet(tiny_reenactment())
+    pipe = quiet(tiny_pipeline("animate_anyone.reenact"))
     pair = (poses(3), poses(3, seed=40))
     film = latents(pipe, poses=pair)
     assert relative_error(latents(pipe, poses=(poses(3), poses(3, seed=41))), film) > 1e-4
-    assert pipe.plan_reading(2, 1, True).sections[0].amount == 1.0
+    assert reading_plan(pipe.spec.guidance.passes(500.0, 2.0), 1, 2, has_blank=True).sections[0].amount == 1.0
     bank = pipe.write(REFERENCE, width=WIDTH, height=HEIGHT)
     assert bank.rows == 2
     unguided = latents(pipe, poses=pair, reference=bank, guidance_scale=1.0)
@@ -266,13 +288,13 @@ WRONG: list[tuple[dict[str, Any], str]] = [
     ({"num_frames": 4}, r"have \[3\] frames; expected num_frames=4"),
     ({"poses": []}, "a film without frames"),
     ({"width": 30}, "the size is 30 x 24; width and height must be multiples of 8"),
-    ({"num_inference_steps": 0}, "0 steps and 1 films were asked for"),
-    ({"num_films": 0}, "2 steps and 0 films were asked for"),
+    ({"num_inference_steps": 0}, "num_inference_steps is 0; expected at least 1"),
+    ({"num_films": 0}, "num_films is 0; expected at least 1"),
     ({"output_type": "gif"}, "output_type is 'gif'"),
     ({"windows": Windows(size=33)}, "windows of 33 frames exceed the motion modules' 32 positions"),
-    ({"latents": torch.zeros(1, 4, 2, 3, 4)}, r"latents is \(1, 4, 2, 3, 4\); expected \(1, 4, 3, 3, 4\)"),
+    ({"latents": torch.zeros(1, 4, 2, 3, 4)}, r"latents have shape \(1, 4, 2, 3, 4\); expected \(1, 4, 3, 3, 4\)"),
     ({"reference": ReferenceBank(hidden={"a": torch.zeros(1, 2, 3)})}, "so it is not of this system"),
-    ({"callback_on_step_end_tensor_inputs": ["noise"]}, "only 'latents' can be given"),
+    ({"callback_on_step_end_tensor_inputs": ["noise"]}, "expected some of"),
     ({"across_processes": True}, "this one was started alone; .* `accelerate launch"),
 ]  # fmt: skip
 
@@ -284,8 +306,8 @@ def test_wrong_arguments_are_told(pipe: AnimateAnyonePipeline, changes: dict[str
 
 
 def test_reenactment_wants_two_films_of_one_length() -> None:
-    pipe: FaceReenactmentPipeline = quiet(tiny_reenactment())
-    with pytest.raises(ValueError, match="this model has 2 pose nets, so poses must be a tuple of 2 films"):
+    pipe: FaceReenactmentPipeline = quiet(tiny_pipeline("animate_anyone.reenact"))
+    with pytest.raises(ValueError, match="takes 2 films of drawings; give a tuple of so many"):
         latents(pipe)
     with pytest.raises(ValueError, match=r"have \[2, 3\] frames; expected equally many"):
         latents(pipe, poses=(poses(3), poses(2)))

@@ -20,7 +20,7 @@ from referencenet.checkpoints.keymap import CheckpointError
 from referencenet.methods.idm_vton import reading_plan
 from referencenet.methods.random_tiny import tiny_idm_vton
 from referencenet.parity.cases import Case, load_case
-from referencenet.parity.idm_vton_runner import TRAINED_ELSEWHERE, resampler_config
+from referencenet.parity.systems.idm_vton import TRAINED_ELSEWHERE, resampler_config
 from tiny import picture
 from tolerances import BFLOAT16, ROUNDING, relative_error
 

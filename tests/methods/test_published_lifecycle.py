@@ -22,6 +22,8 @@ from PIL import Image
 from films import picture as frame
 from films import poses
 from referencenet.methods.random_tiny import RANDOM_TINY
+from referencenet.methods.tiny import tiny_pipeline
+from referencenet.pipelines.lifecycle import ReferencePipeline
 from tiny import half_mask, picture
 from tolerances import ROUNDING, relative_error
 from traces import pipeline_traces
@@ -54,7 +56,7 @@ class System:
     denoiser: str = "unet"
 
     def make(self) -> Any:
-        pipe = RANDOM_TINY[self.name]()
+        pipe = RANDOM_TINY[self.name]() if self.name in RANDOM_TINY else tiny_pipeline(self.name)
         pipe.set_progress_bar_config(disable=True)
         return pipe
 
@@ -86,14 +88,19 @@ GARMENT = System(
         "garment_latents": noise(seed=6),
     },
 )
+WORDS = System("stable_garment.text2img", pictures={"garment": picture(2, SIZE), "prompt": "a knight"}, encoded={})
+ADDED = System(
+    "stable_garment",
+    pictures={name: GARMENT.pictures[name] for name in ("person", "garment", "mask", "densepose")},
+    encoded={"person": None, "agnostic_latents": noise(seed=4)},
+)
 FILM = System(
     "animate_anyone",
     pictures={"reference": frame(0), "poses": poses(2)},
     encoded={},
     several="num_films",
-    denoiser="denoising_unet",
 )
-IMAGES = (FACE, GARMENT)
+IMAGES = (FACE, GARMENT, WORDS, ADDED)
 ALL = (*IMAGES, FILM)
 every_system = pytest.mark.parametrize("system", ALL, ids=lambda system: system.name)
 every_image_system = pytest.mark.parametrize("system", IMAGES, ids=lambda system: system.name)
@@ -238,7 +245,7 @@ def test_half_precision_gives_nearly_the_same(system: System, dtype: torch.dtype
     start = noise() if system is not FILM else noise(1, 4, 2, SIZE[1] // 8, SIZE[0] // 8)
     full = system.call(pipe, latents=start)
     half = system.call(pipe.to(dtype), latents=start)
-    assert half.dtype == (torch.float32 if system is FILM else dtype)  # films are blended in single precision
+    assert half.dtype == (torch.float32 if isinstance(pipe, ReferencePipeline) else dtype)  # steps in single precision
     assert relative_error(half.float(), full) < tolerance
     pixels = system.call(pipe, num_inference_steps=1, output_type="pt", from_pictures=True)
     assert bool(pixels.isfinite().all())
@@ -341,8 +348,8 @@ def test_a_lora_file_is_loaded_weighed_and_taken_away(system: System, tmp_path: 
 def test_a_lora_on_a_films_denoiser_is_loaded_and_taken_away() -> None:
     pipe = FILM.make()
     plain = FILM.call(pipe)
-    network = pipe.denoising_unet
-    network.load_lora_adapter(lora_state(FILM.make().denoising_unet), prefix=None)
+    network = pipe.unet
+    network.load_lora_adapter(lora_state(FILM.make().unet), prefix=None)
     assert relative_error(FILM.call(pipe), plain) > 1e-4
     network.unload_lora()
     assert torch.equal(FILM.call(pipe), plain)

@@ -10,7 +10,7 @@ import torch
 from diffusers import EulerAncestralDiscreteScheduler
 
 from plain import PlainLinks, PlainReference, at_sites, attention_names, published, softmax_attention
-from referencenet import AdaIN, Attention, Reference, reference, share
+from referencenet import AdaIN, Concat, Reference, reference, share
 from tiny import Tiny, half_mask, latents, picture, scheduler, tiny
 from tolerances import ROUNDING, relative_error
 
@@ -448,7 +448,7 @@ def test_links_may_be_named_or_built():
     pipeline = tiny("sd")
     results = [
         linked(pipeline, Reference(latents=HERO), links=links)
-        for links in (["attention", "adain"], [AdaIN(), Attention()], ("adain", Attention(weight=1.0)))
+        for links in (["attention", "adain"], [AdaIN(), Concat()], ("adain", Concat(weight=1.0)))
     ]
     assert torch.equal(results[0], results[1])
     assert torch.equal(results[0], results[2])

@@ -12,11 +12,11 @@ from diffusers import AutoencoderKL, UNet2DConditionModel
 from torch import nn
 from transformers import CLIPTextConfig, CLIPTextModel
 
+from referencenet.builtin.training.base import make_scheduler
+from referencenet.builtin.training.text import LENGTH, make_tokenizer
 from referencenet.links.bank import ReferenceBank
 from referencenet.methods.referencenet import ReferenceNetPipeline
 from referencenet.networks.pose_guider import PoseGuider
-from referencenet.training.base import make_scheduler
-from referencenet.training.text import LENGTH, make_tokenizer
 from tiny import picture
 
 RUN = {"num_inference_steps": 2, "output_type": "np"}
@@ -85,7 +85,7 @@ def test_saved_bank_draws_the_same_without_reference_unet(pipe: ReferenceNetPipe
     pipe.encode_reference(picture(0)).save(tmp_path / "hero.safetensors")
     pipe.reference_unet = None
     bank = ReferenceBank.load(tmp_path / "hero.safetensors")
-    assert np.allclose(draw(pipe, bank=bank, pose=picture(1)), expected, atol=1e-6)
+    assert np.allclose(draw(pipe, reference=bank, pose=picture(1)), expected, atol=1e-6)
     with pytest.raises(ValueError, match="no reference_unet"):
         draw(pipe, reference=picture(0), pose=picture(1))
 
@@ -150,10 +150,31 @@ def test_pipeline_is_as_before_after_a_call(pipe: ReferenceNetPipeline) -> None:
         ({"reference": picture(0), "pose": picture(1), "latents": torch.zeros(1, 4, 8, 8)}, "latents have shape"),
         (
             {"reference": picture(0), "pose": picture(1), "callback_on_step_end_tensor_inputs": ["noise"]},
-            "callback asks",
+            "expected some of",
         ),
     ],
 )
 def test_wrong_inputs_teach(pipe: ReferenceNetPipeline, arguments: dict[str, Any], message: str) -> None:
     with pytest.raises(ValueError, match=message):
         pipe(**(RUN | arguments))
+
+
+def test_a_bank_by_its_former_name_is_warned_about(pipe: ReferenceNetPipeline) -> None:
+    bank = pipe.write(picture(0), width=64, height=64)
+    with pytest.warns(FutureWarning, match="reference=bank"):
+        old = draw(pipe, bank=bank, pose=picture(1))
+    assert np.array_equal(old, draw(pipe, reference=bank, pose=picture(1)))
+
+
+def test_a_callback_stops_the_call_and_changes_its_guidance(pipe: ReferenceNetPipeline) -> None:
+    seen: list[tuple[int, bool]] = []
+
+    def stop(running: Any, step: int, _timestep: Any, _tensors: Any) -> None:
+        seen.append((step, running.do_classifier_free_guidance))
+        running._guidance_scale = 1.0
+        running._interrupt = step == 1
+
+    given = {"reference": picture(0), "pose": picture(1)}
+    pipe(**given, **(RUN | {"num_inference_steps": 4}), guidance_scale=2.0, callback_on_step_end=stop)
+    assert seen == [(0, True), (1, False)]
+    assert (pipe.guidance_scale, pipe.num_timesteps, pipe.interrupt) == (pipe.spec.scale, 4, False)

@@ -15,7 +15,7 @@ import torch
 from diffusers import DDIMPipeline, UNet2DModel
 from PIL import Image
 
-from referencenet import AdaIN, Attention, Reference, reference, share
+from referencenet import AdaIN, Concat, Reference, reference, share
 from tiny import half_mask, latents, picture, scheduler, tiny
 from tolerances import ROUNDING, relative_error
 from traces import pipeline_traces
@@ -188,7 +188,7 @@ OPTIONS: dict[str, tuple[dict[str, Any], type[Exception] | tuple[type[Exception]
     "unknown_link_in_list": ({"links": ["attention", "magic"]}, ValueError, "'magic'"),
     "no_links": ({"links": []}, ValueError, "no link"),
     "a_link_twice": ({"links": ["adain", AdaIN(weight=0.5)]}, ValueError, "two links of one kind"),
-    "link_weight": ({"links": Attention(weight=3)}, ValueError, "weight"),
+    "link_weight": ({"links": Concat(weight=3)}, ValueError, "weight"),
     "link_of_a_number": ({"links": [1]}, TypeError, "1 is no link"),
     "noise_name": ({"noise": "none"}, ValueError, "'none'"),
     "resize_name": ({"resize": "crop"}, ValueError, "'crop'"),

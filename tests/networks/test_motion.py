@@ -5,7 +5,8 @@ import torch
 from diffusers import UNetMotionModel
 from diffusers.models.attention_processor import AttnProcessor2_0
 
-from referencenet.methods.random_tiny import TINY_UNET, filled
+from referencenet.methods.tiny import filled
+from referencenet.networks.layout import TINY_SD15 as TINY_UNET
 from referencenet.networks.layout import film_config
 from referencenet.networks.motion import AddingConv2d, FrameGroupNorm, SpatioTemporalUNet
 from tolerances import ROUNDING, relative_error
@@ -24,6 +25,23 @@ def test_clip_norm_is_diffusers_own_and_frame_norm_is_not() -> None:
     assert relative_error(filled(SpatioTemporalUNet(**CONFIG), 1)(sample, 7, context).sample, stock) > 1e-2
     with pytest.raises(ValueError, match="motion_norm is 'film'"):
         SpatioTemporalUNet("film", **CONFIG)  # pyright: ignore[reportArgumentType]
+
+
+def test_resnets_may_normalise_the_clip_and_one_frame_is_a_clip_of_its_own() -> None:
+    sample, context = noise(2, 4, 3, 5, 6), noise(2, 2, 16)
+    frames, clip = (filled(SpatioTemporalUNet(resnet_norm=span, **CONFIG), 1) for span in ("frame", "clip"))
+    assert relative_error(clip(sample, 7, context).sample, frames(sample, 7, context).sample) > 1e-2
+    one = sample[:, :, :1]
+    assert relative_error(clip(one, 7, context).sample, frames(one, 7, context).sample) <= ROUNDING
+    norm, hidden = clip.down_blocks[0].resnets[0].norm1, noise(6, 8, 5, 2)
+    clip.length.frames = 3
+    together = torch.nn.functional.group_norm(
+        hidden.view(2, 3, 8, 5, 2).transpose(1, 2), norm.num_groups, norm.weight, norm.bias
+    )
+    assert relative_error(norm(hidden), together.transpose(1, 2).flatten(0, 1)) <= ROUNDING
+    clip.length.frames = None
+    with pytest.raises(RuntimeError, match="run it as a part of its UNet"):
+        norm(hidden)
 
 
 def test_frame_norm_equals_the_norm_of_each_frame() -> None:

@@ -9,9 +9,9 @@ from rich.console import Console
 
 from golden import GOLDENS, all_goldens, copy_case, other_case
 from referencenet.parity.cases import CaseError, load_case
-from referencenet.parity.reference_runner import Produced
+from referencenet.parity.record import Produced
 from referencenet.parity.report import as_json, exit_status, render, summary
-from referencenet.parity.runners import RUNNERS, find_runner
+from referencenet.parity.runners import find_runner, runners
 from referencenet.parity.verify import CaseResult, compare, relative_error, verify
 
 NAME = "reference_only-attn"
@@ -163,7 +163,7 @@ def test_error_of_the_mechanism_is_a_failure_that_names_it(monkeypatch: pytest.M
     def broken(case: Any) -> Produced:
         raise RuntimeError(f"no kernel for {case.id}")
 
-    monkeypatch.setattr("referencenet.parity.runners.RUNNERS", {("reference_only", "reference"): broken})
+    monkeypatch.setattr("referencenet.parity.systems.reference_only.RUNNERS", {"reference": broken})
     result = only(verify([GOLDENS / NAME]))
     assert (result.status, result.error) == ("failed", f"RuntimeError: no kernel for {NAME}")
     assert exit_status([result]) == 1
@@ -201,7 +201,7 @@ def test_relative_error_is_the_norm_of_the_difference_over_the_norm_of_theirs() 
 
 
 def test_every_row_of_the_registry_is_found() -> None:
-    for (method, kind), runner in RUNNERS.items():
+    for (method, kind), runner in runners().items():
         assert find_runner(method, kind) is runner
 
 

@@ -345,6 +345,7 @@ def test_freeu_and_a_reference_both_take_part():
     assert not torch.allclose(linked, without, rtol=1e-3)
 
 
+@pytest.mark.slow
 def test_a_compiled_unet_can_be_linked_and_compiles_once():
     usual = tiny("sd")
     with reference(usual.pipe, picture(1), links=BOTH):

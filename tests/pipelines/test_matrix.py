@@ -13,7 +13,13 @@ LINKS = {"attention": "attention", "adain": "adain", "both": ["attention", "adai
 
 
 @pytest.mark.parametrize(
-    ("links", "guidance_scale"), [("attention", 7.5), ("adain", 7.5), ("both", 7.5), ("both", 1.0)]
+    ("links", "guidance_scale"),
+    [
+        pytest.param("attention", 7.5, marks=pytest.mark.slow),
+        pytest.param("adain", 7.5, marks=pytest.mark.slow),
+        ("both", 7.5),
+        ("both", 1.0),
+    ],
 )
 @pytest.mark.parametrize("kind", KINDS)
 def test_a_link_changes_the_picture_and_leaves_no_trace(kind: str, links: str, guidance_scale: float):

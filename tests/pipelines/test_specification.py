@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from plain import PlainReference, published
-from referencenet import AdaIN, Attention, Reference, reference
+from referencenet import AdaIN, Concat, Reference, reference
 from tiny import KINDS, Tiny, latents, picture, scheduler, tiny
 from tolerances import ROUNDING, relative_error
 
@@ -32,7 +32,7 @@ def count_passes(pipeline: Tiny, **changes: Any) -> int:
 def compare(pipeline: Tiny, noise: list[torch.Tensor], *, attention: float | None, adain: float | None,
             style_fidelity: float = 0.5, **changes: Any) -> float:  # fmt: skip
     """The relative difference between the library and the plain computation."""
-    links = [Attention(weight=attention)] if attention is not None else []
+    links = [Concat(weight=attention)] if attention is not None else []
     links += [AdaIN(weight=adain)] if adain is not None else []
     hero = latents(99)
     with reference(pipeline.pipe, Reference(latents=hero), links=links, noise=noise, style_fidelity=style_fidelity):

@@ -10,8 +10,8 @@ from diffusers import DDIMScheduler
 from torch import Tensor
 
 from referencenet.methods.animate_anyone import SCHEDULER
-from referencenet.sampling.stream import denoise_film
-from referencenet.sampling.windows import Window, Windows
+from referencenet.sampling.stream import denoise_step
+from referencenet.sampling.windows import Window, Windows, total_weights
 
 FRAMES, STEPS = 64, 30
 
@@ -21,7 +21,7 @@ def jumps(windows: list[Window], length: float) -> Tensor:
     scheduler = DDIMScheduler(**SCHEDULER)
     scheduler.set_timesteps(STEPS)
 
-    def predict(latents: Tensor, t: Tensor, _condition: Tensor) -> Tensor:
+    def predict(latents: Tensor, t: Tensor) -> Tensor:
         """The velocity expected from noisy frames (b, 1, f, 1, 1) alone."""
         frames = latents.shape[2]
         place = torch.arange(frames, dtype=latents.dtype)
@@ -36,15 +36,10 @@ def jumps(windows: list[Window], length: float) -> Tensor:
         return torch.einsum("bcfhw,fg->bcghw", latents, velocity)
 
     unit = torch.eye(FRAMES, dtype=torch.float64).view(FRAMES, 1, FRAMES, 1, 1)
-    made = denoise_film(
-        unit,
-        unit,
-        windows=windows,
-        scheduler=scheduler,
-        predict=predict,
-        step_done=lambda _step, _t, latents: latents,
-        step_kwargs={},
-    )
+    made, weights = unit, total_weights(windows, FRAMES)
+    for t in scheduler.timesteps:
+        total = denoise_step(lambda frames, now=made, t=t: predict(now[:, :, list(frames)], t), made, windows)
+        made = scheduler.step(total / weights, t, made).prev_sample
     return made.flatten(1).diff(dim=1).square().sum(0)
 
 

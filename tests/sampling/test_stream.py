@@ -12,48 +12,44 @@ from diffusers import DDIMScheduler, DPMSolverMultistepScheduler, EulerDiscreteS
 from torch import Tensor
 
 from referencenet.sampling.processes import ALONE, Processes
-from referencenet.sampling.stream import FilmStream, denoise_film, frame_noise, frame_seed
-from referencenet.sampling.windows import Windows
+from referencenet.sampling.stream import FilmStream, denoise_step, frame_noise, frame_seed
+from referencenet.sampling.windows import Windows, total_weights
 from tolerances import ROUNDING, relative_error
 
 SHAPE = (1, 2, 3, 2)
 SCHEDULERS = [DDIMScheduler, EulerDiscreteScheduler, DPMSolverMultistepScheduler, UniPCMultistepScheduler]
 
 
-def predict(latents: Tensor, t: Tensor, condition: Tensor) -> Tensor:
-    """A stand-in for a denoiser in which every frame of a window sees every other one, and its place."""
-    place = torch.arange(latents.shape[2]).view(-1, 1, 1) * 0.1
-    return torch.tanh(latents + latents.mean(2, keepdim=True) + condition.mean(1, keepdim=True) + place) * (
-        1 + t / 1000
-    )
+def begin(latents: Tensor, t: Tensor, first: int = 0) -> Callable[[Sequence[int]], Tensor]:
+    """A stand-in for a denoiser in which every frame of a window sees every other one, its place, and a condition."""
 
+    def predict(frames: Sequence[int]) -> Tensor:
+        part = latents[:, :, [frame - first for frame in frames]]
+        place = torch.arange(len(frames)).view(-1, 1, 1) * 0.1
+        seen = torch.cat([frame_noise(5, range(frame, frame + 1), (1, 4, 3, 2)) for frame in frames], dim=2)
+        return torch.tanh(part + part.mean(2, keepdim=True) + seen.mean(1, keepdim=True) + place) * (1 + t / 1000)
 
-def conditions(start: int, stop: int) -> Tensor:
-    return frame_noise(5, range(start, stop), (1, 4, 3, 2))
+    return predict
 
 
 def stream(scheduler: Any, windows: Windows, num_frames: int) -> FilmStream:
     return FilmStream(
         windows.of(num_frames),
         scheduler=scheduler,
-        predict=predict,
-        admit=lambda start, stop: (frame_noise(3, range(start, stop), SHAPE), conditions(start, stop)),
+        begin=begin,
+        admit=lambda start, stop: frame_noise(3, range(start, stop), SHAPE),
         step_kwargs=lambda _: {},
         seed=3,
     )
 
 
 def whole(scheduler: Any, windows: Windows, num_frames: int, processes: Processes = ALONE) -> Tensor:
-    return denoise_film(
-        frame_noise(3, range(num_frames), SHAPE),
-        conditions(0, num_frames),
-        windows=windows.of(num_frames),
-        scheduler=scheduler,
-        predict=predict,
-        step_done=lambda _step, _t, latents: latents,
-        step_kwargs={},
-        processes=processes,
-    )
+    latents, cut = frame_noise(3, range(num_frames), SHAPE), windows.of(num_frames)
+    weights = total_weights(cut, num_frames)
+    for t in scheduler.timesteps:
+        predict = begin(scheduler.scale_model_input(latents, t), t)
+        latents = scheduler.step(denoise_step(predict, latents, cut, processes) / weights, t, latents).prev_sample
+    return latents
 
 
 def set_up(kind: Any, num_steps: int = 5) -> Any:

@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import nn
 
-from referencenet.training.base import make_unet
+from referencenet.builtin.training.base import make_unet
 from referencenet.training.muon import Muon, hidden_weights, orthogonal
 
 

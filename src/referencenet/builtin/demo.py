@@ -15,17 +15,17 @@ import torch
 from PIL import Image
 
 from referencenet.builtin.load import WEIGHTS, load, load_observer
-from referencenet.media.sheets import contact_sheet
-from referencenet.paperdoll.render import render
-from referencenet.training.benchmark import (
+from referencenet.builtin.training.benchmark import (
     LINKS,
     draw_linked,
     draw_plain,
     draw_referencenet,
     held_out_cases,
 )
-from referencenet.training.data import to_tensors
-from referencenet.training.vae import reconstruct
+from referencenet.builtin.training.data import to_tensors
+from referencenet.builtin.training.vae import reconstruct
+from referencenet.media.sheets import contact_sheet
+from referencenet.paperdoll.render import render
 
 HEADINGS = ("reference", "without", "attention", "AdaIN", "both", "ReferenceNet", "truth")
 CELL = 160

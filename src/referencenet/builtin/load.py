@@ -18,6 +18,10 @@ from referencenet.networks.observer import Observer
 from referencenet.networks.pose_guider import PoseGuider
 
 WEIGHTS = Path(__file__).parent / "weights"
+STEPS = 20
+"""Denoising steps that suffice for both pipelines."""
+GUIDANCE = 3.0
+"""Of the base model, with and without links."""
 
 Name = Literal["base", "referencenet"]
 

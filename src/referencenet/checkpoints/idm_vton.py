@@ -12,18 +12,19 @@ from pathlib import Path
 from typing import Any, cast
 
 from accelerate import init_empty_weights
-from diffusers import AutoencoderKL, UNet2DConditionModel
+from diffusers import AutoencoderKL, DDPMScheduler, UNet2DConditionModel
 from torch import Tensor, device, nn
 from transformers import (
     CLIPTextConfig,
     CLIPTextModel,
     CLIPTextModelWithProjection,
+    CLIPTokenizer,
     CLIPVisionConfig,
     CLIPVisionModelWithProjection,
 )
 
 from referencenet.checkpoints.keymap import CheckpointError, KeyMap, Split
-from referencenet.checkpoints.published import PublishedFile, PublishedSet
+from referencenet.checkpoints.published import Part, PublishedFile, PublishedSet
 from referencenet.networks.image_prompt import ImagePromptResampler, ImagePromptUNet
 
 SDXL_UNET: Mapping[str, Any] = {
@@ -226,9 +227,9 @@ PUBLISHED = PublishedSet(
     },
     base_config=CONFIG,
     further={
-        "tokenizer": "the same place, folder tokenizer",
-        "tokenizer_2": "the same place, folder tokenizer_2",
-        "scheduler": "the same place, folder scheduler",
+        "tokenizer": Part(kind=CLIPTokenizer, source="the same place", in_base=True),
+        "tokenizer_2": Part(kind=CLIPTokenizer, source="the same place", in_base=True),
+        "scheduler": Part(kind=DDPMScheduler, source="the same place"),
     },
 )
 """Both releases have these files; which one a folder holds, its weights do not tell."""

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from referencenet.checkpoints.keymap import CheckpointError, KeyMap, some
+from referencenet.checkpoints.published import PublishedFile
 
 MOTION_KEYS = KeyMap(
     renames=(
@@ -48,3 +49,28 @@ def check_position_tables(state: Mapping[str, Tensor], source: str) -> None:
             f"here has one; "
             "the file is of another system or was trained with learned positions."
         )
+
+
+MOTION = r".*\.motion_modules\..*"
+"""The motion modules' share of a denoiser's keys, by our names."""
+
+
+def film_denoiser(path: str, motion: str | None = None, *, manifest: str) -> tuple[PublishedFile, ...]:
+    """Rows of a film's denoiser, the component `unet`, in one file or with its motion modules in a file of their own.
+
+    Args:
+        path: Of the denoiser.
+        motion: Of the motion modules, if they have a file.
+        manifest: First part of the key lists' names; the files' follow.
+    """
+    name = path.rsplit("/", 1)[-1].split(".")[0]
+    common = {"component": "unet", "keymap": MOTION_KEYS}
+    if motion is None:
+        return (PublishedFile(path=path, checks=(check_position_tables,), manifest=f"{manifest}{name}", **common),)
+    stem = motion.rsplit("/", 1)[-1].split(".")[0]
+    return (
+        PublishedFile(
+            path=motion, share=MOTION, checks=(check_position_tables,), manifest=f"{manifest}{stem}", **common
+        ),
+        PublishedFile(path=path, share=rf"(?!{MOTION}).*", manifest=f"{manifest}{name}", **common),
+    )

@@ -14,14 +14,22 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from diffusers import UNet2DConditionModel
 from torch import Tensor, nn
 
 from referencenet.checkpoints.files import check_finite, read_state
 from referencenet.checkpoints.keymap import CheckpointError, KeyMap, some
 from referencenet.checkpoints.load import load_published
+from referencenet.networks.layout import TINY_SD15
+
+ENDINGS = (".safetensors", ".bin", ".pth", ".pt", ".ckpt")
+"""Of weight files; what a file is, its first bytes say."""
 
 Check = Callable[[Mapping[str, Tensor], str], None]
 Build = Callable[[Mapping[str, Any]], nn.Module]
+
+CONFIGURATIONS = ("config.json", "tokenizer_config.json", "preprocessor_config.json", "scheduler_config.json")
+"""One of these lies in the folder of every part of diffusers and transformers."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -33,6 +41,7 @@ class PublishedFile:
         component: The pipeline's component that it fills.
         keymap: What becomes of its keys.
         share: Regular expression of our keys that this file must bring; other files bring the rest of the component.
+        base_fills: Whether what the file leaves out comes from the base model's `unet`.
         checks: Further checks of a state dict, called with it and the file's name.
         manifest: Name of the key list of this file at full size, if there is one.
     """
@@ -41,8 +50,59 @@ class PublishedFile:
     component: str
     keymap: KeyMap = field(default_factory=KeyMap)
     share: str = ".*"
+    base_fills: bool = False
     checks: tuple[Check, ...] = ()
     manifest: str | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Part:
+    """What a pipeline needs beside the released files, in its own library's layout.
+
+    Attributes:
+        kind: Its class, of diffusers or transformers.
+        source: Where to get it.
+        folder: Below the folder of the files; None: as the component is called.
+        in_base: Whether the base model's folder has it as well, under the component's name.
+        default: Makes it where no file is found; None: it must be found.
+    """
+
+    kind: Any
+    source: str
+    folder: str | None = None
+    in_base: bool = False
+    default: Callable[[], Any] | None = None
+
+    def read(self, name: str, given: Any, folder: Path | None, base: str | Path | None, system: str) -> Any:
+        """The part: as given, from a given path, from the files' folder, or from the base.
+
+        Args:
+            name: Of the component.
+            given: The part or its folder; None: it is looked for.
+            folder: Of the released files.
+            base: The base model's folder or hub name.
+            system: For errors.
+
+        Raises:
+            FileNotFoundError: If it is nowhere; says where to get it.
+            CheckpointError: If a tensor is missing or not finite.
+        """
+        if given is not None and not isinstance(given, str | Path):
+            return given
+        places = [Path(given)] if given is not None else [folder / (self.folder or name)] if folder is not None else []
+        for place in places:
+            if any((place / name).is_file() for name in CONFIGURATIONS):
+                return read_library_part(self.kind, place)
+        if given is None and self.in_base and base is not None:
+            return read_library_part(self.kind, base, subfolder=name)
+        if given is None and self.default is not None:
+            return self.default()
+        where = f"at {places[0]}" if places else "since no folder was given"
+        raise FileNotFoundError(
+            f"{system} also needs {self.folder or name} (a folder with configuration and weights), not found {where}"
+            f"{' nor in a base, since none was given (base=...)' if self.in_base and base is None else ''}. "
+            f"Get it from {self.source}."
+        )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -57,7 +117,10 @@ class PublishedSet:
         files: In the order in which they are read.
         build: Component to what makes its network from a configuration of the base model.
         base_config: The base model's configuration at full size.
-        further: What else the pipeline needs, each a folder in diffusers' or transformers' layout, and where to get it.
+        tiny_config: A configuration for `build` that makes narrow networks, to try an installation.
+        further: What else the pipeline needs, in diffusers' or transformers' own layout.
+        configure: From the paths of the files and the base to the configuration that `build` takes; None: the base's
+            `unet/config.json` if a base is given, else `base_config`.
     """
 
     name: str
@@ -67,7 +130,15 @@ class PublishedSet:
     files: tuple[PublishedFile, ...]
     build: Mapping[str, Build]
     base_config: Mapping[str, Any]
-    further: Mapping[str, str] = field(default_factory=dict[str, str])
+    tiny_config: Mapping[str, Any] = field(default_factory=lambda: TINY_SD15)
+    further: Mapping[str, Part] = field(default_factory=dict[str, Part])
+    configure: Callable[[Mapping[str, Path], str | Path | None], Mapping[str, Any]] | None = None
+
+    def config_of(self, paths: Mapping[str, Path], base: str | Path | None) -> Mapping[str, Any] | None:
+        """The configuration for `build`, of files on disk and a base model's folder or name; None: at full size."""
+        if self.configure is not None:
+            return self.configure(paths, base)
+        return None if base is None else UNet2DConditionModel.load_config(str(base), subfolder="unet")
 
     @property
     def components(self) -> list[str]:
@@ -115,12 +186,49 @@ def load_component(
         filled |= brought
     unset = set(network.state_dict()) - filled
     if unset:
-        paths = ", ".join(file.path for file in published.files_of(component))
+        files = published.files_of(component)
+        paths = ", ".join(file.path for file in files)
+        more = ", or base=..., whose unet fills the rest" if any(file.base_fills for file in files) else ""
         raise CheckpointError(
             f"{len(unset)} tensors of {component} would be left unset: {some(unset)}. It is made of {paths}; give "
-            f"all of them."
+            f"all of them{more}."
         )
     return network.eval()
+
+
+def read_library_part(kind: Any, place: str | Path, *, subfolder: str | None = None) -> Any:
+    """Read a part by its library's own loader, strictly: loaders put random numbers where a file lacks a tensor.
+
+    Args:
+        kind: A class of diffusers or transformers: a network, tokenizer, processor or scheduler.
+        place: Its folder, or a hub name.
+        subfolder: Below it.
+
+    Raises:
+        FileNotFoundError: If the folder has no such part.
+        CheckpointError: If a tensor is missing, of another shape, or not finite.
+    """
+    where = f"{place}/{subfolder}" if subfolder else str(place)
+    options: dict[str, Any] = {} if subfolder is None else {"subfolder": subfolder}
+    is_network = issubclass(kind, nn.Module)
+    try:
+        found = kind.from_pretrained(str(place), **options, **({"output_loading_info": True} if is_network else {}))
+    except OSError as error:
+        raise FileNotFoundError(
+            f"{where} holds no {kind.__name__} that can be read: {str(error).splitlines()[0]}"
+        ) from error
+    if not is_network:
+        return found
+    network, info = found
+    missing = sorted(map(str, info.get("missing_keys", ())))
+    misshapen = sorted(str(entry[0]) for entry in info.get("mismatched_keys", ()))
+    if missing or misshapen:
+        raise CheckpointError(
+            f"{where} does not fit {kind.__name__}: {len(missing)} tensors missing ({some(missing)}), "
+            f"{len(misshapen)} of another shape ({some(misshapen)}). Get the whole files again."
+        )
+    check_finite(network.state_dict(), where)
+    return network
 
 
 def share_of(network: nn.Module, file: PublishedFile) -> set[str]:
@@ -146,14 +254,14 @@ def find_files(published: PublishedSet, where: str | Path | Iterable[str | Path]
     folders = [Path(path) for path in given if Path(path).is_dir()]
     loose = [Path(path) for path in given if not Path(path).is_dir()]
     found = {
-        file.path: folder / file.path
-        for file in published.files
-        for folder in folders
-        if (folder / file.path).is_file()
+        file.path: path for file in published.files for folder in folders if (path := _in_folder(folder, file.path))
     }
     for path in loose:
         stem = path.name.split(".")[0]
         rows = [file.path for file in published.files if file.path.rsplit("/", 1)[-1].split(".")[0] == stem]
+        rows = [row for row in rows if Path(row).parent.name == path.parent.name] or rows
+        if len(set(rows)) > 1:
+            raise CheckpointError(f"{path} could be {' or '.join(sorted(set(rows)))}; give the folder that holds them.")
         if not rows:
             raise CheckpointError(
                 f"{path} is no file of {published.name}; its files are "
@@ -171,8 +279,22 @@ def find_files(published: PublishedSet, where: str | Path | Iterable[str | Path]
     return found
 
 
+def _in_folder(folder: Path, published: str) -> Path | None:
+    """A published file in a folder: under its name, or the only one that differs from it in its ending."""
+    path = folder / published
+    if path.is_file():
+        return path
+    others = [path.with_suffix(ending) for ending in ENDINGS]
+    there = [other for other in others if other.is_file()]
+    return there[0] if len(there) == 1 else None
+
+
 def read_component(
-    published: PublishedSet, component: str, paths: Mapping[str, Path], config: Mapping[str, Any] | None = None
+    published: PublishedSet,
+    component: str,
+    paths: Mapping[str, Path],
+    config: Mapping[str, Any] | None = None,
+    base: str | Path | None = None,
 ) -> nn.Module:
     """Build a component from files on disk; tensors stay mapped to the files until they are used.
 
@@ -181,10 +303,17 @@ def read_component(
         component: Which.
         paths: As `find_files` gives them.
         config: Of the base model; None: at full size.
+        base: Folder or hub name of the base model, whose `unet` fills what a file leaves out (`base_fills`).
     """
     states: list[tuple[PublishedFile, Mapping[str, Tensor], str]] = []
     for file in published.files_of(component):
         state = read_state(paths[file.path])
-        check_finite(state, str(paths[file.path]))
+        read = {key: tensor for key, tensor in state.items() if file.keymap.reason_ignored(key) is None}
+        check_finite(read, str(paths[file.path]))
         states.append((file, state, str(paths[file.path])))
+        if file.base_fills and base is not None and not any(file.keymap.name(key) == "conv_in.weight" for key in state):
+            spatial = read_library_part(UNet2DConditionModel, base, subfolder="unet").state_dict()
+            states.append(
+                (PublishedFile(path=f"{base}/unet", component=component, share="conv_in.*"), spatial, f"{base}/unet")
+            )
     return load_component(published, component, states, config)

@@ -4,10 +4,11 @@ import json
 import os
 from collections.abc import Generator, Sequence
 from contextlib import contextmanager
+from enum import StrEnum
 from fractions import Fraction
 from functools import partial
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any
 
 import torch
 import typer
@@ -24,20 +25,18 @@ from referencenet.links.bank import ReferenceBank
 from referencenet.media.files import written_whole
 from referencenet.media.films import DEFAULT_RATE
 from referencenet.media.images import read_image
-from referencenet.methods.animate_anyone import AnimateAnyonePipeline, FaceReenactmentPipeline
-from referencenet.methods.animation import FilmSettings, animate_film, num_predictions, open_films, settled, vars_of
-from referencenet.methods.random_tiny import RANDOM_TINY
+from referencenet.methods.systems import pipelines
+from referencenet.methods.tiny import tiny_pipeline
+from referencenet.pipelines.film_files import FilmSettings, animate_film, num_predictions, open_films, settled, vars_of
 from referencenet.preprocess.body import SkeletonFilm, read_key_points
 from referencenet.preprocess.proportions import fit_bodies
 from referencenet.sampling.processes import ALONE, Processes
 from referencenet.version import __version__
 
-MethodChoice = Literal["animate_anyone", "animate_anyone.reenact"]
+PIPELINES = {name: pipeline for name, pipeline in pipelines("animate").items() if hasattr(pipeline, "stream")}
+MethodChoice = StrEnum("MethodChoice", {name: name for name in PIPELINES})
+DEFAULT_METHOD = MethodChoice("animate_anyone")
 
-PIPELINES: dict[str, type[AnimateAnyonePipeline]] = {
-    "animate_anyone": AnimateAnyonePipeline,
-    "animate_anyone.reenact": FaceReenactmentPipeline,
-}
 
 app = typer.Typer(add_completion=False)
 
@@ -58,7 +57,10 @@ def animate(
         Path | None,
         typer.Option("--fit-to", metavar="JSON", help="The person's own key points: --keypoints get their build."),
     ] = None,
-    method: Annotated[MethodChoice, typer.Option(help="Which released model.")] = "animate_anyone",
+    method: Annotated[
+        MethodChoice,  # pyright: ignore[reportInvalidTypeForm] - the choices come from the registry
+        typer.Option(help="Which released model."),
+    ] = DEFAULT_METHOD,
     checkpoint: Checkpoint = None,
     random_tiny: RandomTiny = False,
     size: Annotated[
@@ -66,8 +68,10 @@ def animate(
     ] = None,
     frames: Annotated[int | None, typer.Option(min=1, show_default="all poses", help="Frames.")] = None,
     fps: Annotated[float | None, typer.Option(min=0.1, show_default="the poses'", help="Frames per second.")] = None,
-    steps: Annotated[int, typer.Option(min=1, help="Denoising steps.")] = 30,
-    guidance: Annotated[float, typer.Option(min=0, help="Guidance scale; 1 is none.")] = 3.5,
+    steps: Annotated[int | None, typer.Option(min=1, show_default="the system's", help="Denoising steps.")] = None,
+    guidance: Annotated[
+        float | None, typer.Option(min=0, show_default="the system's", help="Guidance scale; 1 is none.")
+    ] = None,
     seed: Annotated[int, typer.Option(min=0, help="Of the noise.")] = 42,
     side_by_side: Annotated[bool, typer.Option("--side-by-side", help="Reference, poses, result in one film.")] = False,
     resume: Annotated[bool, typer.Option("--resume", help="Go on with a film that was cut short.")] = False,
@@ -174,12 +178,13 @@ def pose_films(
 
 def files_needed(published: PublishedSet) -> str:
     """Which files to get, from where and under which licence."""
+    needed = {name: part for name, part in published.further.items() if part.default is None}
     lines = [
         f"[bold]{published.name}[/] needs its released files; give their folder with --checkpoint.",
         f"  from     {published.source}",
         f"  licence  {published.licence}",
-        *(f"  file     {file.path}" for file in published.files),
-        *(f"  folder   {name}/   from {source}" for name, source in published.further.items()),
+        *(f"  file     {path}" for path in dict.fromkeys(file.path for file in published.files)),
+        *(f"  folder   {part.folder or name}/   from {part.source}" for name, part in needed.items()),
         "Or try the installation without them: --random-tiny.",
     ]
     return "\n".join(lines)
@@ -190,7 +195,7 @@ def load(method: str, checkpoint: Path | None, device: torch.device, dtype: torc
     if checkpoint is None:
         if os.environ.get("RANK", "0") == "0":  # one of several processes speaks
             tell("[yellow]note:[/] tiny random weights; the film will show nothing.")
-        pipe = RANDOM_TINY[method]()
+        pipe = tiny_pipeline(method)
     elif (checkpoint / "model_index.json").is_file():
         pipe = PIPELINES[method].from_pretrained(checkpoint)
     else:

@@ -13,9 +13,9 @@ from rich.console import Console
 from rich.table import Table
 
 from referencenet.builtin.load import WEIGHTS
+from referencenet.builtin.training.benchmark import LINKS, benchmark_builtin
 from referencenet.cli.console import progress_bar
 from referencenet.media.files import written_whole
-from referencenet.training.benchmark import LINKS, benchmark_builtin
 from referencenet.version import __version__
 
 app = typer.Typer(add_completion=False, rich_markup_mode="markdown", no_args_is_help=True)

@@ -9,7 +9,7 @@ from typing import Annotated, Any
 import typer
 from rich.console import Console
 
-from referencenet.methods.published import PIPELINES
+from referencenet.methods.systems import pipelines
 
 SHARD = "2GB"  # written at once, so that memory stays below that of the largest file
 
@@ -18,7 +18,7 @@ app = typer.Typer(add_completion=False)
 
 @app.command()
 def convert(
-    system: Annotated[str, typer.Argument(help=f"One of {', '.join(PIPELINES)}.")],
+    system: Annotated[str, typer.Argument(help=f"One of {', '.join(pipelines())}.")],
     files: Annotated[list[Path], typer.Argument(help="The folder with the released files, or the files one by one.")],
     out: Annotated[Path, typer.Option("--out", "-o", help="Folder to write, which from_pretrained reads.")],
     base: Annotated[
@@ -43,7 +43,7 @@ def run_convert(system: str, files: Sequence[Path], out: Path, **options: Any) -
     """Convert; the folder appears whole or not at all.
 
     Args:
-        system: Key of PIPELINES.
+        system: Name of a system or of one of its published sets.
         files: A folder, or files.
         out: Folder to write; must not hold anything yet.
         options: Further arguments of the pipeline's `from_published`.
@@ -54,16 +54,17 @@ def run_convert(system: str, files: Sequence[Path], out: Path, **options: Any) -
     Raises:
         ValueError: If the system is unknown, takes no such option, or `out` is taken.
     """
-    if system not in PIPELINES:
-        raise ValueError(f"there is no published system {system!r}; there are {', '.join(sorted(PIPELINES))}.")
+    known = pipelines()
+    if system not in known:
+        raise ValueError(f"there is no published system {system!r}; there are {', '.join(known)}.")
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise ValueError(f"{out} is there already and not empty; give another --out.")
-    for name in set(options) - set(signature(PIPELINES[system].from_published).parameters):
+    for name in set(options) - set(_options(known[system])):
         raise ValueError(
             f"{system} takes no --{name.replace('_', '-')}: its release or its --base brings it; leave the option away."
         )
     given = files[0] if len(files) == 1 and files[0].is_dir() else list(files)
-    pipe = PIPELINES[system].from_published(given, **options)
+    pipe = known[system].from_published(given, **options)
     partial = out.with_name(f".{out.name}.partial")
     shutil.rmtree(partial, ignore_errors=True)
     try:
@@ -75,3 +76,9 @@ def run_convert(system: str, files: Sequence[Path], out: Path, **options: Any) -
     finally:
         shutil.rmtree(partial, ignore_errors=True)
     return out
+
+
+def _options(pipeline: Any) -> set[str]:
+    """What a pipeline's `from_published` takes: its own arguments, and parts that the released files do not fill."""
+    named = set(signature(pipeline.from_published).parameters)
+    return (named | set(pipeline.published.further)) - {"parts"}

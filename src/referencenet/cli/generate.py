@@ -19,6 +19,7 @@ from PIL import Image
 from rich.console import Console
 from rich.markup import escape
 
+from referencenet.builtin.load import GUIDANCE, STEPS
 from referencenet.cli.console import progress_bar, tell
 from referencenet.cli.models import BUILTIN, choose_device, choose_dtype, load_pipeline, load_referencenet
 from referencenet.cli.options import Device, Dtype
@@ -34,7 +35,7 @@ from referencenet.media.files import written_whole
 from referencenet.media.images import read_image, resize
 from referencenet.media.sheets import contact_sheet, write_image
 from referencenet.methods.reference_only import LinkName, Reference, reference
-from referencenet.training.benchmark import GUIDANCE, STEPS
+from referencenet.pipelines.lifecycle import ReferencePipeline
 from referencenet.version import __version__
 
 app = typer.Typer(add_completion=False)
@@ -226,8 +227,11 @@ def _drawer(pipe: Any, settings: Settings, size: tuple[int, int], **extra: Any) 
 
 def _settled(settings: Settings, pipe: Any, device: torch.device, dtype: torch.dtype) -> Settings:
     """Fill in what was left to the model, so that the written settings leave nothing open."""
-    call = inspect.signature(pipe.__call__).parameters
-    defaults = {name: call[name].default for name in ("num_inference_steps", "guidance_scale")}
+    if isinstance(pipe, ReferencePipeline):
+        defaults = {"num_inference_steps": pipe.spec.steps, "guidance_scale": pipe.spec.scale}
+    else:
+        call = inspect.signature(pipe.__call__).parameters
+        defaults = {name: call[name].default for name in ("num_inference_steps", "guidance_scale")}
     if settings.model == BUILTIN and settings.link != "referencenet":
         defaults = BUILTIN_DEFAULTS
     scale = pipe.vae_scale_factor

@@ -12,7 +12,7 @@ from rich.table import Table
 from referencenet.checkpoints.keymap import CheckpointError
 from referencenet.checkpoints.manifest import ManifestResult, read_manifest, verify_manifest
 from referencenet.media.files import written_whole
-from referencenet.methods.published import PUBLISHED, find_by_manifest
+from referencenet.methods.systems import find_by_manifest, published_sets
 
 
 def run_manifests(paths: Sequence[Path], json_file: Path | None = None, console: Console | None = None) -> int:
@@ -64,7 +64,9 @@ def check(path: Path) -> list[ManifestResult]:
     rows = find_by_manifest(manifest.name)
     if not rows:
         known = ", ".join(
-            sorted(file.manifest for published in PUBLISHED.values() for file in published.files if file.manifest)
+            sorted(
+                file.manifest for published in published_sets().values() for file in published.files if file.manifest
+            )
         )
         error = f"no published file is known by this name; there are {known}"
         return [ManifestResult(name=manifest.name, num_keys=len(manifest.keys), error=error, is_readable=False)]

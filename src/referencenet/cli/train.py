@@ -6,8 +6,8 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
+from referencenet.builtin.training.stages import STAGES, Settings, export, train
 from referencenet.cli.console import tell
-from referencenet.training.builtin import STAGES, Settings, export, train
 from referencenet.training.precision import Precision
 
 app = typer.Typer(add_completion=False, rich_markup_mode="markdown", no_args_is_help=True)

@@ -1,17 +1,26 @@
 """The heart: sites, banks and links."""
 
 from referencenet.links.adain import AdaIN
-from referencenet.links.additive import Additive, AdditiveAttention, additive_sites
-from referencenet.links.attach import Link, ReadBank, attach, is_linked, write
+from referencenet.links.added import Added
+from referencenet.links.attach import attach, write
 from referencenet.links.bank import ReferenceBank
-from referencenet.links.concat import Attention
+from referencenet.links.concat import Concat
 from referencenet.links.fork import forked
+from referencenet.links.kind import Kind
+from referencenet.links.link import Link
 from referencenet.links.masks import Pyramid
+from referencenet.links.reading import ReadBank
+from referencenet.links.renamed import renamed
 from referencenet.links.rows import RowPlan, Section, plan_rows
+from referencenet.links.seats import is_linked
+from referencenet.links.second import AdditiveAttention, Second, second_sites
+from referencenet.links.series import BankSeries, Schedule
 from referencenet.links.sites import Site, adain_sites, attention_sites
 
 __all__ = [
-    "AdaIN", "Additive", "AdditiveAttention", "Attention", "Link", "Pyramid", "ReadBank", "ReferenceBank", "RowPlan",
-    "Section", "Site", "adain_sites", "additive_sites", "attach", "attention_sites", "forked", "is_linked", "plan_rows",
-    "write",
+    "AdaIN", "Added", "AdditiveAttention", "BankSeries", "Concat", "Kind", "Link", "Pyramid", "ReadBank",
+    "ReferenceBank", "RowPlan", "Schedule", "Second", "Section", "Site", "adain_sites", "attach", "attention_sites",
+    "forked", "is_linked", "plan_rows", "second_sites", "write",
 ]  # fmt: skip
+
+__getattr__ = renamed(__name__, {"Additive": Second, "Attention": Concat, "additive_sites": second_sites})

@@ -9,57 +9,72 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import ClassVar
 
 import torch
 from torch import Tensor, nn
 
-from referencenet.links.bank import ReferenceBank
-from referencenet.links.concat import WriteDone
+from referencenet.links.kind import Kind
+from referencenet.links.reading import ReadBank
 from referencenet.links.rows import RowPlan
+from referencenet.links.seats import HookSeat
+from referencenet.links.sites import Site, adain_sites, check_weight
+from referencenet.links.writing import Writing
 
 MIN_VARIANCE = 1e-6  # as published in Reference-AdaIN; eq. 8 of AdaIN itself states none
 
 
 @dataclass(frozen=True, kw_only=True)
-class AdaIN:
+class AdaIN(Kind):
     """Read references in the mean and variance of block outputs.
 
     Attributes:
         weight: How many blocks take part, in [0, 1]: those whose doubled rank is at most it, the mid block first.
     """
 
+    place: ClassVar[str] = "features"
+    rule: ClassVar[str] = "own features with the reference's mean and variance"
+
     weight: float = 1.0
 
-    def chooses(self, rank: float) -> bool:
-        """Whether a site of this rank takes part; weight 0 chooses none."""
-        return self.weight > 0 and self.weight >= 2 * rank
+    def candidates(self, unet: nn.Module) -> list[Site]:
+        """Every block output that can be renormalised."""
+        return adain_sites(unet)
 
+    def chooses(self, site: Site) -> bool:
+        """Whether a site takes part; weight 0 chooses none."""
+        return self.weight > 0 and self.weight >= 2 * site.rank
 
-class StatisticsTask(Protocol):
-    """What a site does during a pass with the feature map (r, c, h, w)."""
+    def check(self) -> None:
+        """The weight lies in [0, 1]."""
+        check_weight(self, self.weight)
 
-    def __call__(self, features: Tensor) -> Tensor:
-        """The features to go on with, of the same shape."""
-        ...
+    def check_plan(self, plan: RowPlan) -> None:
+        """No row reads zeros."""
+        if any(section.reads_zeros for section in plan.sections):
+            raise ValueError(
+                "AdaIN cannot read zeros: a variance of zero erases the features; let those rows read nothing."
+            )
 
+    def seat(self, unet: nn.Module, site: Site) -> HookSeat:
+        """Behind the block."""
+        return HookSeat(unet, site)
 
-class StatisticsHook:
-    """A forward hook that hands a block's output to its task; without a task it changes nothing."""
+    def reader(self, site: Site) -> str:  # noqa: ARG002 - the same everywhere
+        """A block's output."""
+        return "output"
 
-    def __init__(self) -> None:
-        self.task: StatisticsTask | None = None
+    def write(self, seat: HookSeat, writing: Writing) -> WriteStatistics:
+        """Mean and variance are written."""
+        return WriteStatistics(seat.site.name, writing)
 
-    def __call__(self, _module: nn.Module, _args: Any, output: Any) -> Any:
-        """Replace the features in the module's output, whatever shape the output has."""
-        if self.task is None:
-            return None
-        if isinstance(output, Tensor):
-            return self.task(output)
-        if isinstance(output, tuple):
-            return (self.task(output[0]), *output[1:])
-        output.sample = self.task(output.sample)
-        return output
+    def take(self, seat: HookSeat, reads: Sequence[ReadBank]) -> list[ReferenceStatistics]:
+        """Every bank's statistics at the site."""
+        return [_statistics_of(seat.site.name, read) for read in reads]
+
+    def read(self, references: Sequence[ReferenceStatistics], plan: RowPlan) -> ReadStatistics:
+        """The features are renormalised."""
+        return ReadStatistics(references, plan)
 
 
 @dataclass
@@ -67,16 +82,14 @@ class WriteStatistics:
     """Leave mean and variance (r, c) in a bank."""
 
     site: str
-    bank: ReferenceBank
-    is_last: bool
-    mask: dict[tuple[int, int], Tensor] | None = None
+    writing: Writing
 
     def __call__(self, features: Tensor) -> Tensor:
         """Write; the features stay as they are."""
-        mask = None if self.mask is None else self.mask[features.shape[-2], features.shape[-1]]
-        self.bank.statistics[self.site] = statistics(features, mask)
-        if self.is_last:
-            raise WriteDone
+        readable = self.writing.readable
+        mask = None if readable is None else readable.maps[features.shape[-2], features.shape[-1]]
+        self.writing.bank.statistics[self.site] = statistics(features, mask)
+        self.writing.done_at(self.site)
         return features
 
 
@@ -159,6 +172,15 @@ def statistics(features: Tensor, mask: Tensor | None = None) -> tuple[Tensor, Te
     share = (mask / mask.sum()).to(features)
     mean = (features * share).sum(dim=(2, 3))
     return mean, ((features - _map(mean)).square() * share).sum(dim=(2, 3))
+
+
+def _statistics_of(name: str, read: ReadBank) -> ReferenceStatistics:
+    """A bank's statistics at one site."""
+    mean, variance = read.bank.statistics[name]
+    amount: float | dict[tuple[int, int], Tensor] = read.strength
+    if read.visible is not None:
+        amount = {size: level.to(mean.device) * read.strength for size, level in read.visible.maps.items()}
+    return ReferenceStatistics(mean, variance, read.weight, amount)
 
 
 def _map(vector: Tensor) -> Tensor:

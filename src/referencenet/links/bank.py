@@ -8,23 +8,25 @@ an image embedding for its cross-attention, may travel in it as context. Letters
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import torch
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
 from torch import Tensor
+
+from referencenet.links.bank_file import read_entries, write_entries
+from referencenet.links.masks import token_mask
+from referencenet.links.table import size, table
 
 Pair = tuple[Tensor, Tensor]
 
 _FORMAT = "referencenet-bank-1"
 _PAIRS = {"key": "value", "value": "key", "mean": "variance", "variance": "mean"}
+_DIMENSIONS = {"hidden": 3, "key": 3, "value": 3, "mean": 2, "variance": 2}
 
 
-@dataclass
+@dataclass(repr=False)
 class ReferenceBank:
     """What one reference offers to a reader.
 
@@ -73,27 +75,67 @@ class ReferenceBank:
             raise ValueError("a bank of AdaIN statistics has no tokens to join; give its references one by one.")
         return self.map(lambda tensor: tensor.flatten(0, 1).unsqueeze(0))  # (1, b n, c)
 
+    def forget(self, site: str) -> None:
+        """Let go of what a site holds; it is free when nobody else keeps it."""
+        for part in (self.hidden, self.projected, self.statistics):
+            part.pop(site, None)
+
     def to(self, *args: torch.device | torch.dtype | str) -> ReferenceBank:
         """A copy on another device or in another dtype, as `Tensor.to`."""
         return self.map(lambda tensor: tensor.to(*args))
 
+    def masked(self, masks: Tensor) -> ReferenceBank:
+        """Inputs times pixel masks at each site's resolution, dilated by one token (Parts2Whole).
+
+        Masked tokens become zeros and are read as such: they take part in the softmax.
+
+        Args:
+            masks: (b or 1, 1, H, W) in [0, 1], H x W pixels of the reference.
+
+        Raises:
+            ValueError: If the masks are of other shapes or values, or the bank holds more than inputs.
+        """
+        rows = self.rows
+        if masks.ndim != 4 or masks.shape[0] not in (1, rows) or masks.shape[1] != 1:
+            raise ValueError(f"masks are {tuple(masks.shape)}; expected ({rows} or 1, 1, height, width).")
+        if not bool(((masks >= 0) & (masks <= 1)).all()):  # NaN is neither
+            raise ValueError("masks have values outside of [0, 1]; expected 1 where the reference may be seen.")
+        if self.projected or self.statistics:
+            raise ValueError("keys, values and statistics cannot be masked any more; write with projected=False.")
+        shown = {name: x * token_mask(masks.float(), x.shape[1]).to(x) for name, x in self.hidden.items()}
+        return ReferenceBank(hidden=shown, context=dict(self.context))
+
+    @property
+    def nbytes(self) -> int:
+        """The size of all tensors, which is that on disk but for some kilobytes of names."""
+        return sum(tensor.nbytes for tensor in self.entries().values())
+
+    def sites(self) -> dict[str, tuple[str, tuple[Tensor, ...]]]:
+        """Site name to what is held there, in words and as tensors."""
+        return (
+            {name: ("input", (tensor,)) for name, tensor in self.hidden.items()}
+            | {name: ("keys, values", pair) for name, pair in self.projected.items()}
+            | {name: ("mean, variance", pair) for name, pair in self.statistics.items()}
+        )
+
+    def __repr__(self) -> str:
+        held = list(self.sites().items()) + [(name, ("context", (x,))) for name, x in self.context.items()]
+        rows = [("site", "holds", "shape", "dtype", "bytes")]
+        for name, (what, tensors) in held:
+            shape = " x ".join(map(str, tensors[0].shape))
+            dtype = str(tensors[0].dtype).removeprefix("torch.")
+            rows.append((name, what, shape, dtype, size(sum(tensor.nbytes for tensor in tensors))))
+        return f"{table(rows)}\ntotal: {len(self.sites())} sites, {size(self.nbytes)}"
+
     def save(self, path: str | Path) -> None:
-        """Write the bank as safetensors; the file appears whole or not at all.
+        """Write the bank as safetensors of about `nbytes`; the file appears whole or not at all.
 
         Raises:
             ValueError: If the bank is empty.
         """
-        tensors = {name: tensor.detach().contiguous().cpu() for name, tensor in self._tensors().items()}
-        if not tensors:
+        if not self.sites():
             raise ValueError("an empty bank cannot be saved; write a reference into it first.")
-        tensors |= {f"context/{name}": tensor.detach().contiguous().cpu() for name, tensor in self.context.items()}
-        path = Path(path)
-        partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
-        try:
-            save_file(tensors, partial, metadata={"format": _FORMAT})
-            partial.replace(path)
-        finally:
-            partial.unlink(missing_ok=True)
+        write_entries(Path(path), self.entries(), {"format": _FORMAT})
 
     @classmethod
     def load(cls, path: str | Path, device: torch.device | str = "cpu") -> ReferenceBank:
@@ -103,30 +145,44 @@ class ReferenceBank:
             FileNotFoundError: If there is no such file.
             ValueError: If the file is not a whole bank.
         """
-        path = Path(path)
-        if not path.is_file():
-            raise FileNotFoundError(f"there is no bank file at {path}; write one with ReferenceBank.save.")
+        tensors, _ = read_entries(Path(path), _FORMAT, device)
+        return cls.of_entries(tensors, str(path))
+
+    @classmethod
+    def of_entries(cls, tensors: dict[str, Tensor], source: str) -> ReferenceBank:
+        """The bank whose `entries` are given.
+
+        Args:
+            tensors: By their names in a file.
+            source: Where they are from, for errors.
+
+        Raises:
+            ValueError: If they make up no whole bank.
+        """
         bank = cls()
-        try:
-            with safe_open(path, framework="pt", device=str(device)) as file:
-                found = (file.metadata() or {}).get("format")
-                if found != _FORMAT:
-                    raise ValueError(f"{path} is no reference bank: its format is {found!r}, expected {_FORMAT!r}.")
-                tensors = {key: file.get_tensor(key) for key in file.keys()}
-        except SafetensorError as error:
-            raise ValueError(f"{path} is no whole safetensors file ({error}); write the bank again.") from error
         for key, tensor in tensors.items():
             try:
                 bank._place(key, tensor, tensors)
             except KeyError as error:
-                raise ValueError(f"{path} is no whole bank: {error.args[0]}; write it again.") from error
+                raise ValueError(f"{source} is no whole bank: {error.args[0]}; write it again.") from error
+        if len({tensor.shape[0] for tensor in bank._tensors().values()}) != 1:
+            raise ValueError(f"{source} is no whole bank: its sites differ in rows, or there is none; write it again.")
         return bank
+
+    def entries(self) -> dict[str, Tensor]:
+        """Every tensor by its name in a file."""
+        return self._tensors() | {f"context/{name}": tensor for name, tensor in self.context.items()}
 
     def _place(self, key: str, tensor: Tensor, tensors: dict[str, Tensor]) -> None:
         """Put an entry of a file where it belongs; `tensors` are all of the file."""
         part, _, name = key.partition("/")
+        dimensions = _DIMENSIONS.get(part, tensor.ndim)
+        if tensor.ndim != dimensions:
+            raise KeyError(f"its entry {key!r} has {tensor.ndim} dimensions instead of {dimensions}")
         if part in _PAIRS and f"{_PAIRS[part]}/{name}" not in tensors:
             raise KeyError(f"it has {key!r} but not '{_PAIRS[part]}/{name}'")
+        if part in _PAIRS and tensors[f"{_PAIRS[part]}/{name}"].shape != tensor.shape:
+            raise KeyError(f"{key!r} and '{_PAIRS[part]}/{name}' differ in shape")
         if part == "hidden":
             self.hidden[name] = tensor
         elif part == "key":

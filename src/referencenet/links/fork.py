@@ -18,6 +18,9 @@ from torch import Tensor, nn
 SKIPS = "res_hidden_states_tuple"
 """Name under which diffusers' UNets hand an up block its skip connections."""
 
+MIDDLE = "mid_block_additional_residual"
+"""Name under which they get what is added behind their middle block, where rows have parted already."""
+
 
 @contextmanager
 def forked(unet: nn.Module, rows: Sequence[int]) -> Generator[None]:
@@ -45,7 +48,11 @@ def forked(unet: nn.Module, rows: Sequence[int]) -> Generator[None]:
             forks[SKIPS] = _ForkedSkips(kwargs[SKIPS], rows, count)
         return _take(args, rows, count), forks
 
+    def fork_middle(module: nn.Module, args: Any, kwargs: dict[str, Any]) -> tuple[Any, dict[str, Any]]:  # noqa: ARG001
+        return args, {**kwargs, MIDDLE: _take(kwargs.get(MIDDLE), rows, count)}
+
     with ExitStack() as undo:
+        undo.callback(unet.register_forward_pre_hook(fork_middle, with_kwargs=True).remove)
         for block in (unet.mid_block, *unet.up_blocks):  # pyright: ignore[reportGeneralTypeIssues] - a ModuleList
             undo.callback(block.register_forward_pre_hook(fork, with_kwargs=True).remove)
         yield

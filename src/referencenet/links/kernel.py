@@ -18,6 +18,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from referencenet.links.masks import wrong_count
 from referencenet.links.rows import RowPlan, Section
 
 Amount = float | dict[int, Tensor]
@@ -115,6 +116,24 @@ def _attend_zeros(own: Tensor, own_lse: Tensor, count: int) -> tuple[Tensor, Ten
     return own.new_zeros(()).expand_as(own), own_lse.new_full((), log(count)).expand_as(own_lse)
 
 
+def attend_reference(query: Tensor, reference: ReferenceTokens, section: Section) -> Tensor:
+    """Attention of a section's rows to a reference alone, differentiable and on every backend.
+
+    Args:
+        query: (s, h, n, d), the section's rows (with their frames).
+        reference: What they attend to.
+        section: Which bank rows it is of.
+
+    Returns:
+        (s, h, n, d).
+    """
+    rows, heads, tokens, width = query.shape
+    key, value = (x[section.bank_start : section.bank_stop] for x in (reference.key, reference.value))
+    folded = query.transpose(1, 2).reshape(key.shape[0], -1, heads, width).transpose(1, 2)  # (b, h, s/b n, d)
+    output = F.scaled_dot_product_attention(folded, key, value)
+    return output.transpose(1, 2).reshape(rows, tokens, heads, width).transpose(1, 2)
+
+
 def _merge_into(
     own: Tensor,
     own_lse: Tensor,
@@ -163,7 +182,7 @@ def _layered_shares(own_lse: Tensor, read_lse: Tensor, amounts: list[float | Ten
 
 def _per_token(amount: Amount, tokens: int) -> float | Tensor:
     """An amount that broadcasts over (r, n, h)."""
-    return amount[tokens].unsqueeze(-1) if isinstance(amount, dict) else amount
+    return _level_of(amount, tokens).unsqueeze(-1) if isinstance(amount, dict) else amount
 
 
 def _attend_concatenated(
@@ -220,7 +239,7 @@ def _read_concatenated(
         read = F.scaled_dot_product_attention(query[start:stop], keys, values)
     else:
         read = _read_levels(query[start:stop], keys, values, references, own_mask)
-        left = 1 - torch.stack([_amount_map(r.amount, query) for r in references]).amax(dim=0)  # (n,)
+        left = 1 - torch.stack([amount_at(r.amount, query) for r in references]).amax(dim=0)  # (n,)
         read = read + left.view(-1, 1) * _plain(query, key, value, attention_mask, start, stop)
     if section.amount == 1.0:
         return read
@@ -239,7 +258,7 @@ def _read_levels(
             if own_mask.is_floating_point()
             else torch.zeros_like(own_mask, dtype=query.dtype).masked_fill(~own_mask, -torch.inf)
         )
-    amounts = torch.stack([_amount_map(reference.amount, query) for reference in references])  # (references, n)
+    amounts = torch.stack([amount_at(reference.amount, query) for reference in references])  # (references, n)
     read = torch.zeros_like(query)
     previous = torch.zeros_like(amounts[0])
     for level in amounts.sort(dim=0).values:
@@ -265,12 +284,23 @@ def _is_published(reference: ReferenceTokens) -> bool:
     return reference.amount == 1.0 and reference.log_weight == 0.0
 
 
-def _amount_map(amount: Amount, query: Tensor) -> Tensor:
+def amount_at(amount: Amount, query: Tensor) -> Tensor:
     """The amount per token of the reader, (n,)."""
     tokens = query.shape[2]
     if isinstance(amount, dict):
-        return amount[tokens].to(query)
+        return _level_of(amount, tokens).to(query)
     return query.new_full((tokens,), amount)
+
+
+def _level_of(amount: dict[int, Tensor], tokens: int) -> Tensor:
+    """The map for a number of tokens.
+
+    Raises:
+        ValueError: If there is none.
+    """
+    if tokens not in amount:
+        raise ValueError(wrong_count(tokens, amount))
+    return amount[tokens]
 
 
 def _has_logsumexp(query: Tensor) -> bool:

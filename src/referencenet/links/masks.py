@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
+from math import ceil, log2
 
 import torch
 import torch.nn.functional as F
@@ -52,11 +54,45 @@ class Pyramid:
         for (height, width), level in self.maps.items():
             if height * width == count:
                 return level.flatten()
-        raise ValueError(
-            f"a site has {count} tokens, but the mask was made for the sizes {sorted(self.maps)}; make it "
-            "for the latents' size."
-        )
+        raise ValueError(wrong_count(count, self.maps))
 
     def to(self, device: torch.device) -> Pyramid:
         """The same on another device."""
         return Pyramid({size: level.to(device) for size, level in self.maps.items()})
+
+
+def wrong_count(tokens: int, sizes: Iterable[object]) -> str:
+    """What to say where a mask has no level for a site's tokens."""
+    known = ", ".join(str(size) for size in sizes)
+    return (
+        f"a site has {tokens} tokens, but the mask was made for the sizes {known}. Either it was made for other "
+        "latents, or something inside the UNet merges tokens (tomesd), over which no mask can be laid: undo the "
+        "merging, or read without masks."
+    )
+
+
+def token_mask(masks: Tensor, count: int) -> Tensor:
+    """Pixel masks at the resolution of a site, dilated by one token (Parts2Whole, as published in code).
+
+    Nearest pixels, then the sum of each 3 x 3 neighbourhood, clamped: a soft mask grows also in value.
+
+    Args:
+        masks: (b, 1, H, W) in [0, 1], of the picture.
+        count: n, tokens of the site.
+
+    Returns:
+        (b, n, 1).
+
+    Raises:
+        ValueError: If no shrinking of the picture by a power of two has so many tokens.
+    """
+    height, width = masks.shape[-2:]
+    side = 2 ** ceil(log2(height * width / count) / 2)
+    grid = (ceil(height / side), ceil(width / side))
+    if grid[0] * grid[1] != count:
+        raise ValueError(
+            f"a mask of {height} x {width} pixels shrinks to {grid[0]} x {grid[1]} tokens, but the site has {count}; "
+            "give masks of the size of the reference."
+        )
+    small = F.interpolate(masks, size=grid)
+    return F.conv2d(small, masks.new_ones(1, 1, 3, 3), padding=1).clamp(0, 1).flatten(2).transpose(1, 2)

@@ -16,10 +16,11 @@ from typing import Literal
 from diffusers.models.attention import BasicTransformerBlock
 from torch import nn
 
-Kind = Literal["attention", "adain"]
 Stage = Literal["down_blocks", "mid_block", "up_blocks"]
 
 STAGES: tuple[Stage, ...] = ("down_blocks", "mid_block", "up_blocks")
+MID_UP: tuple[Stage, ...] = ("mid_block", "up_blocks")
+"""The sites that many systems call `midup`; theirs of all stages are `full`."""
 
 _PLACE = re.compile(
     r"(down_blocks|mid_block|up_blocks)(?:\.(\d+))?(?:\.(?:attentions|resnets)\.(\d+))?(?:\.transformer_blocks\.(\d+))?"
@@ -40,7 +41,7 @@ class Site:
     """
 
     name: str
-    kind: Kind
+    kind: Literal["attention", "adain"]
     width: int
     rank: float
     order: tuple[int, int, int, int]
@@ -89,6 +90,16 @@ def adain_sites(unet: nn.Module) -> list[Site]:
     if getattr(unet, "mid_block", None) is not None:
         sites.append(Site(name="mid_block", kind="adain", width=0, rank=0.0, order=_order("mid_block", after=1)))
     return sorted(sites, key=lambda site: site.order)
+
+
+def check_weight(link: object, weight: float) -> None:
+    """Whether a link's weight is a share of the published order.
+
+    Raises:
+        ValueError: If it is not.
+    """
+    if not 0.0 <= weight <= 1.0:
+        raise ValueError(f"the weight of {link!r} must lie in [0, 1]: 0 chooses no layer, 1 all.")
 
 
 def _order(name: str, *, after: int) -> tuple[int, int, int, int]:

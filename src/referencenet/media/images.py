@@ -60,6 +60,28 @@ def read_mask(source: Picture) -> Image.Image:
     return _flatten(_as_pillow(source), background="black").convert("L")
 
 
+def read_layers(source: Picture) -> tuple[Image.Image, Image.Image | None]:
+    """Read colours and transparency apart, for programs that use them for different things.
+
+    Args:
+        source: As for `read_image`.
+
+    Returns:
+        The colours, mode RGB, also where nothing of them shows, and the opacity, mode L; None if all is opaque.
+
+    Raises:
+        FileNotFoundError: There is no such file.
+        TypeError: `source` is of no kind that holds a picture.
+        ValueError: It is empty, enormous, cut short, not finite, of another shape or range, or no picture.
+    """
+    image = _as_pillow(source)
+    if not image.has_transparency_data:
+        return image.convert("RGB"), None
+    image = image.convert("RGBA")
+    opacity = image.getchannel("A")
+    return image.convert("RGB"), None if opacity.getextrema()[0] == 255 else opacity
+
+
 def to_tensor(image: Image.Image) -> torch.Tensor:
     """Turn a picture into a float32 tensor in [0, 1].
 

@@ -39,20 +39,22 @@ from referencenet.checkpoints.flashface import (
     vae_keys,
 )
 from referencenet.checkpoints.load import load_published
-from referencenet.checkpoints.published import PublishedFile, PublishedSet, find_files, load_component
-from referencenet.links.additive import Additive
-from referencenet.links.attach import Link, ReadBank, attach, write
+from referencenet.checkpoints.published import Part, PublishedFile, PublishedSet, find_files, load_component
+from referencenet.links.attach import attach, write
 from referencenet.links.bank import ReferenceBank
-from referencenet.links.concat import Attention
+from referencenet.links.concat import Concat
 from referencenet.links.fork import forked
+from referencenet.links.link import Link
+from referencenet.links.reading import ReadBank
+from referencenet.links.second import Second
 from referencenet.media.images import Picture, to_tensor
 from referencenet.networks.additive_unet import AdditiveUNet
 from referencenet.networks.scrambled_attention import ScrambledAttnProcessor
 from referencenet.preprocess.faces import FACE_SIZE, face_mask, square_face
 from referencenet.sampling.trailing_ddim import TrailingDDIMScheduler
 
-WRITER_LINK = Attention(stages=("mid_block", "up_blocks"))
-READER_LINK = Additive()
+WRITER_LINK = Concat(stages=("mid_block", "up_blocks"))
+READER_LINK = Second()
 TRAINED_FACES = 4  # photographs per sample in training; fewer or more share their weight
 
 PROMPT_SUFFIX = "best quality, masterpiece,ultra-detailed, UHD 4K, photographic"  # the released program's default
@@ -93,7 +95,12 @@ PUBLISHED = PublishedSet(
         "reference_unet": lambda config: UNet2DConditionModel(**config),
     },
     base_config=unet_config(dim=320, dim_mult=(1, 2, 4, 4), context_dim=768),
-    further={"base": "Stable Diffusion 1.5 as a diffusers folder: tokenizer, text encoder and autoencoder"},
+    further={
+        "base": Part(
+            kind=CLIPTokenizer,
+            source="Stable Diffusion 1.5 as a diffusers folder: tokenizer, text encoder and autoencoder",
+        )
+    },
 )
 
 PUBLISHED_BASE = PublishedSet(
@@ -207,6 +214,7 @@ class FlashFacePipeline(StableDiffusionLoraLoaderMixin, DiffusionPipeline):
         scrambled_vae: Give the autoencoder the released program's faulty attention.
     """
 
+    published = PUBLISHED
     model_cpu_offload_seq = "text_encoder->reference_unet->unet->vae"
     _callback_tensor_inputs = ["latents"]
     _lora_loadable_modules = ["unet", "text_encoder"]
@@ -472,7 +480,7 @@ class FlashFacePipeline(StableDiffusionLoraLoaderMixin, DiffusionPipeline):
         reads = _as_read(bank or self.write_bank(conditions, timestep), conditions.face_weights)
         rows = [texts.index(p.text) * b + i for p in chosen for i in range(b)]
         weights = [p.strength for p in chosen for _ in range(b)]
-        with link.reading(reads, weights=weights, once=link.can_read_once):
+        with link.reading(reads, weights=weights, once=True):
             if len(chosen) > len(texts):
                 with forked(self.unet, rows):
                     noise = self.unet(sample, timestep, encoder_hidden_states=context, return_dict=False)[0]

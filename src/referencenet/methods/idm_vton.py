@@ -42,14 +42,15 @@ from transformers import (
 from referencenet.checkpoints.files import read_state
 from referencenet.checkpoints.idm_vton import PUBLISHED, folder_config
 from referencenet.checkpoints.published import find_files, read_component
-from referencenet.links.attach import Link, attach
+from referencenet.links.attach import attach
 from referencenet.links.bank import ReferenceBank
-from referencenet.links.concat import Attention
+from referencenet.links.concat import Concat
+from referencenet.links.link import Link
 from referencenet.links.rows import RowPlan, plan_rows
 from referencenet.media.images import Picture, read_image, read_mask, to_tensor
 from referencenet.networks.image_prompt import ImagePromptResampler, ImagePromptUNet, with_image_prompt
 
-LINK = Attention()  # all 70 self-attentions
+LINK = Concat()  # all 70 self-attentions
 
 NEGATIVE_PROMPT = "monochrome, lowres, bad anatomy, worst quality, low quality"  # every published script
 PERSON_PROMPT = "model is wearing "  # training and demo; the inference scripts say "wearing a"
@@ -195,6 +196,7 @@ class IDMVTONPipeline(StableDiffusionXLInpaintPipeline):
         force_zeros_for_empty_prompt: Whether no negative prompt at all is a context of zeros.
     """
 
+    published = PUBLISHED
     model_cpu_offload_seq = "text_encoder->text_encoder_2->image_encoder->image_projection->garment_unet->unet->vae"
     _optional_components = [*StableDiffusionXLInpaintPipeline._optional_components, "garment_unet"]
     _callback_tensor_inputs = ["latents"]
@@ -488,9 +490,7 @@ class IDMVTONPipeline(StableDiffusionXLInpaintPipeline):
         with ExitStack() as links, self.progress_bar(total=self._num_timesteps) as progress:
             reader = links.enter_context(attach(self.unet, [LINK]))
             writer = None if banks else links.enter_context(attach(self._garment_net(), [LINK]))
-            once = (
-                not banks and reader.can_read_once
-            )  # a bank written here is read by one pass; a given one is its owner's
+            once = not banks  # a bank written here is read by one pass; a given one is its owner's
             for i, t in enumerate(self.scheduler.timesteps):
                 if self.interrupt:
                     continue

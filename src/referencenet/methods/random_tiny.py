@@ -5,13 +5,13 @@ Weights are drawn from a seed, parameter by parameter, so they are the same on e
 
 from __future__ import annotations
 
-import zlib
 from collections.abc import Callable, Mapping
+from functools import partial
 from types import MappingProxyType
 from typing import Any
 
 import torch
-from diffusers import AutoencoderKL, DDIMScheduler, DDPMScheduler, UNet2DConditionModel
+from diffusers import AutoencoderKL, DDPMScheduler, UNet2DConditionModel
 from torch import nn
 from transformers import (
     CLIPImageProcessor,
@@ -26,30 +26,13 @@ from transformers import (
 from referencenet.checkpoints.flashface import unet_config
 from referencenet.checkpoints.idm_vton import SDXL_UNET
 from referencenet.methods import flashface, idm_vton
-from referencenet.methods.animate_anyone import (
-    SCHEDULER,
-    AnimateAnyonePipeline,
-    FaceReenactmentPipeline,
-    build_denoising_unet,
-    build_pose_guider,
-    build_reference_unet,
-)
+from referencenet.methods.tiny import filled, tiny_pipeline
 from referencenet.networks.additive_unet import AdditiveUNet
 from referencenet.networks.image_prompt import ImagePromptResampler, ImagePromptUNet
-from referencenet.networks.layout import SD15_UNET, picture_config
+from referencenet.networks.layout import TINY_SD15
 from referencenet.sampling.trailing_ddim import TrailingDDIMScheduler
 
-TINY_UNET: Mapping[str, Any] = SD15_UNET | {
-    "sample_size": 8,
-    "block_out_channels": (8, 16),
-    "layers_per_block": 1,
-    "down_block_types": ("CrossAttnDownBlock2D", "DownBlock2D"),
-    "up_block_types": ("UpBlock2D", "CrossAttnUpBlock2D"),
-    "cross_attention_dim": 16,
-    "attention_head_dim": 2,
-    "norm_num_groups": 4,
-}  # fmt: skip
-"""Stable Diffusion's UNet with two narrow levels."""
+TINY_UNET = TINY_SD15
 
 TINY_SDXL_UNET: Mapping[str, Any] = SDXL_UNET | {
     "sample_size": 8,
@@ -66,27 +49,6 @@ TINY_SDXL_UNET: Mapping[str, Any] = SDXL_UNET | {
 
 APART = torch.random.fork_rng(devices=[])
 """What constructors draw before the seed decides, they draw from a copy of the global generator."""
-
-
-@APART
-def tiny_animate_anyone(seed: int = 0) -> AnimateAnyonePipeline:
-    """Animate Anyone with random weights."""
-    return AnimateAnyonePipeline(
-        **_film_parts(seed),
-        reference_unet=filled(build_reference_unet(TINY_UNET), seed + 1),
-        pose_guider=filled(build_pose_guider(TINY_UNET), seed + 2),
-    )
-
-
-@APART
-def tiny_reenactment(seed: int = 0) -> FaceReenactmentPipeline:
-    """The face re-enactment model with random weights."""
-    return FaceReenactmentPipeline(
-        **_film_parts(seed),
-        reference_unet=filled(UNet2DConditionModel(**picture_config(TINY_UNET)), seed + 1),
-        pose_guider1=filled(build_pose_guider(TINY_UNET), seed + 2),
-        pose_guider2=filled(build_pose_guider(TINY_UNET), seed + 3),
-    )
 
 
 @APART
@@ -162,26 +124,13 @@ def tiny_flashface(seed: int = 0) -> flashface.FlashFacePipeline:
 
 
 RANDOM_TINY: Mapping[str, Callable[[], Any]] = MappingProxyType({
-    "animate_anyone": tiny_animate_anyone,
-    "animate_anyone.moore": tiny_animate_anyone,
-    "animate_anyone.reenact": tiny_reenactment,
+    "animate_anyone": partial(tiny_pipeline, "animate_anyone"),
+    "animate_anyone.moore": partial(tiny_pipeline, "animate_anyone.moore"),
+    "animate_anyone.reenact": partial(tiny_pipeline, "animate_anyone.reenact"),
     "flashface": tiny_flashface,
     "idm_vton": tiny_idm_vton,
 })  # fmt: skip
 """System to what makes its tiny pipeline."""
-
-
-def filled(module: Any, seed: int) -> Any:
-    """Fill a module's parameters with seeded noise of the size that keeps activations near one."""
-    with torch.no_grad():
-        for name, parameter in module.named_parameters():
-            generator = torch.Generator().manual_seed(zlib.crc32(f"{seed}/{name}".encode()))
-            noise = torch.randn(parameter.shape, generator=generator)
-            if parameter.ndim > 1:
-                parameter.copy_(noise * parameter[0].numel() ** -0.5)
-            else:
-                parameter.copy_(noise * 0.1 + (1 if name.endswith(".weight") else 0))
-    return module.eval().requires_grad_(False)
 
 
 def _letters() -> CLIPTokenizer:
@@ -220,14 +169,3 @@ def _image_encoder(seed: int) -> Any:
         )
     )
     return filled(clip, seed)
-
-
-def _film_parts(seed: int) -> dict[str, Any]:
-    """What both models of Animate Anyone have: autoencoder, CLIP, denoiser, scheduler."""
-    return {
-        "vae": _vae(seed + 4),
-        "image_encoder": _image_encoder(seed + 5),
-        "image_processor": CLIPImageProcessor(),
-        "denoising_unet": filled(build_denoising_unet(TINY_UNET), seed + 6),
-        "scheduler": DDIMScheduler(**SCHEDULER),
-    }

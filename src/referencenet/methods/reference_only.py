@@ -20,8 +20,9 @@ from diffusers import DiffusionPipeline
 from torch import nn
 
 from referencenet.links.adain import AdaIN
-from referencenet.links.attach import AnyLink, Link, attach
-from referencenet.links.concat import Attention
+from referencenet.links.attach import AnyLink, attach
+from referencenet.links.concat import Concat
+from referencenet.links.link import Link
 from referencenet.media.images import Picture, Resize
 from referencenet.sampling.caller import find_caller
 from referencenet.sampling.following import surround
@@ -32,7 +33,7 @@ from referencenet.sampling.unet_call import UNetCall
 
 LinkName = Literal["attention", "adain"]
 
-LINKS: dict[str, type[Attention] | type[AdaIN]] = {"attention": Attention, "adain": AdaIN}
+LINKS: dict[str, type[Concat] | type[AdaIN]] = {"attention": Concat, "adain": AdaIN}
 
 
 @contextmanager
@@ -49,7 +50,7 @@ def reference(pipe: DiffusionPipeline, references: Reference | Picture | Sequenc
         pipe: Any diffusers pipeline with a UNet: Stable Diffusion 1, 2, XL, text-to-image, img2img, inpaint,
             ControlNet, AnimateDiff, with IP-Adapter and LoRA or without.
         references: One or several.
-        links: `"attention"`, `"adain"`, or `Attention(weight=...)` and `AdaIN(weight=...)`; one or both.
+        links: `"attention"`, `"adain"`, or `Concat(weight=...)` and `AdaIN(weight=...)`; one or both.
         style_fidelity: s in [0, 1]. 1: the unconditional half sees no reference, so guidance pushes toward it; 0: it
             sees the same, and the prompt matters more.
         noise: Of the write pass. `"fresh"`: new at each step from the call's generator, as published. `"fixed"`: one
@@ -70,7 +71,7 @@ def reference(pipe: DiffusionPipeline, references: Reference | Picture | Sequenc
         RuntimeError: Inside, if the UNet is called in another thread, or outside of a pipeline's call.
     """
     chosen = as_references(references)
-    parsed = [_as_link(link) for link in ([links] if isinstance(links, str | Attention | AdaIN) else links)]
+    parsed = [_as_link(link) for link in ([links] if isinstance(links, str | Concat | AdaIN) else links)]
     _check_options(style_fidelity, noise, resize)
     settings = Settings(style_fidelity=style_fidelity, noise=noise, resize=resize, own_size=own_size, guided=guided)
     has_pictures = any(one.picture is not None for one in chosen)
@@ -103,7 +104,7 @@ def share(pipe: DiffusionPipeline, *, strength: float = 1.0, weight: float = 1.0
     _check_options(style_fidelity, "fresh", "fit")
     if not 0.0 <= strength <= 1.0 or not 0.0 < weight < float("inf"):
         raise ValueError(f"strength={strength} must lie in [0, 1] and weight={weight} above 0.")
-    with _linked(pipe, [Attention(weight=layers)]) as (link, undo):
+    with _linked(pipe, [Concat(weight=layers)]) as (link, undo):
         passes = ExitStack()
 
         def before(_unet: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
@@ -132,7 +133,7 @@ def _as_link(given: Any) -> AnyLink:
     if not isinstance(given, str):
         return given
     if given not in LINKS:
-        raise ValueError(f"unknown link {given!r}; expected one of {sorted(LINKS)}, or Attention(...) and AdaIN(...).")
+        raise ValueError(f"unknown link {given!r}; expected one of {sorted(LINKS)}, or Concat(...) and AdaIN(...).")
     return LINKS[given]()
 
 

@@ -12,6 +12,8 @@ from typing import Literal
 
 SD15 = "Stable Diffusion 1.5"
 
+Task = Literal["generate", "animate", "tryon", "face", "compose"]
+
 
 @dataclass(frozen=True, kw_only=True)
 class Method:
@@ -26,9 +28,9 @@ class Method:
         weights_licence: Of the published weights.
         base: The model that it starts from.
         link: How the denoiser uses the reference.
-        state: "works" or "planned".
-        entry: What to import from `referencenet` to use it; None while planned.
-        cases: Names of golden cases that prove it; empty while planned.
+        task: The command that runs it: "generate", "animate", "tryon", "face" or "compose"; None while planned.
+        entry: Where it is, "module:name" below `referencenet`; None while planned.
+        parity: File in `parity/systems` with its golden cases' runners; None while there is none.
     """
 
     name: str
@@ -39,9 +41,29 @@ class Method:
     weights_licence: str
     base: str
     link: str
-    state: Literal["works", "planned"] = "planned"
+    task: Task | None = None
     entry: str | None = None
-    cases: tuple[str, ...] = ()
+    parity: str | None = None
+
+    @property
+    def state(self) -> Literal["works", "planned"]:
+        """A fact, not an intention."""
+        return "planned" if self.entry is None else "works"
+
+    @property
+    def public_name(self) -> str | None:
+        """What to import from `referencenet`; None while planned."""
+        return None if self.entry is None else self.entry.split(":")[1]
+
+    @property
+    def home(self) -> str:
+        """The module of the system."""
+        return f"referencenet.{(self.entry or '').split(':')[0]}"
+
+    @property
+    def has_pipeline(self) -> bool:
+        """Whether the system is a pipeline of its own, and not a control of other pipelines."""
+        return (self.public_name or "").endswith("Pipeline")
 
 
 def by_name(rows: Iterable[Method]) -> Mapping[str, Method]:
@@ -72,16 +94,9 @@ METHODS = by_name(
             weights_licence="no weights",
             base="any Stable Diffusion",
             link="keys and values joined",
-            state="works",
-            entry="reference",
-            cases=(
-                "reference_only-attn",
-                "reference_only-attn-prompt-important",
-                "reference_only-attn-reference-important",
-                "reference_only-no-guidance",
-                "reference_only-partial-weight",
-                "reference_only-sdxl",
-            ),
+            task="generate",
+            entry="methods.reference_only:reference",
+            parity="reference_only",
         ),
         Method(
             name="reference_adain",
@@ -92,9 +107,9 @@ METHODS = by_name(
             weights_licence="no weights",
             base="any Stable Diffusion",
             link="AdaIN on block outputs",
-            state="works",
-            entry="reference",
-            cases=("reference_adain-adain", "reference_adain-attn-and-adain", "reference_adain-partial-weight"),
+            task="generate",
+            entry="methods.reference_only:reference",
+            parity="reference_only",
         ),
         Method(
             name="animate_anyone",
@@ -105,17 +120,9 @@ METHODS = by_name(
             weights_licence="Apache-2.0 (tag, unverified)",
             base=SD15,
             link="keys and values joined",
-            state="works",
-            entry="AnimateAnyonePipeline",
-            cases=(
-                "animate_anyone-context",
-                "animate_anyone-loop",
-                "animate_anyone-motion",
-                "animate_anyone-pose",
-                "animate_anyone-reenact",
-                "animate_anyone-step",
-                "animate_anyone-train",
-            ),
+            task="animate",
+            entry="methods.animate_anyone:AnimateAnyonePipeline",
+            parity="animate_anyone",
         ),
         Method(
             name="magic_animate",
@@ -126,6 +133,9 @@ METHODS = by_name(
             weights_licence="unverified",
             base=SD15,
             link="keys and values joined",
+            task="animate",
+            entry="methods.magic_animate:MagicAnimatePipeline",
+            parity="magic_animate",
         ),
         Method(
             name="emo",
@@ -146,6 +156,9 @@ METHODS = by_name(
             weights_licence="Apache-2.0 (tag)",
             base=SD15,
             link="keys and values joined",
+            task="animate",
+            entry="methods.aniportrait:AniPortraitPipeline",
+            parity="aniportrait",
         ),
         Method(
             name="magicpose",
@@ -156,6 +169,9 @@ METHODS = by_name(
             weights_licence="none stated",
             base=SD15,
             link="keys and values joined",
+            task="animate",
+            entry="methods.magicpose:MagicPosePipeline",
+            parity="magicpose",
         ),
         Method(
             name="hallo",
@@ -176,17 +192,9 @@ METHODS = by_name(
             weights_licence="CC BY-NC-SA 4.0",
             base="SDXL inpainting, 13 channels",
             link="keys and values joined",
-            state="works",
-            entry="IDMVTONPipeline",
-            cases=(
-                "idm_vton-garmentnet",
-                "idm_vton-mask",
-                "idm_vton-resampler",
-                "idm_vton-sample",
-                "idm_vton-sample-noguidance",
-                "idm_vton-train",
-                "idm_vton-tryonnet",
-            ),
+            task="tryon",
+            entry="methods.idm_vton:IDMVTONPipeline",
+            parity="idm_vton",
         ),
         Method(
             name="stable_garment",
@@ -197,6 +205,9 @@ METHODS = by_name(
             weights_licence="CC BY-NC-SA 4.0 (readme)",
             base=SD15,
             link="a second attention, added",
+            task="tryon",
+            entry="methods.stable_garment:StableGarmentTryOnPipeline",
+            parity="stable_garment",
         ),
         Method(
             name="parts2whole",
@@ -207,6 +218,9 @@ METHODS = by_name(
             weights_licence="Apache-2.0",
             base=SD15,
             link="keys and values of several parts joined",
+            task="compose",
+            entry="methods.parts2whole:Parts2WholePipeline",
+            parity="parts2whole",
         ),
         Method(
             name="flashface",
@@ -217,19 +231,9 @@ METHODS = by_name(
             weights_licence="MIT (tag)",
             base=SD15,
             link="an attention of its own, mixed in",
-            state="works",
-            entry="FlashFacePipeline",
-            cases=(
-                "flashface-attention-block",
-                "flashface-clip-text",
-                "flashface-end-to-end",
-                "flashface-face-mask",
-                "flashface-norm-epsilon",
-                "flashface-schedule",
-                "flashface-step-three-way",
-                "flashface-step-two-way",
-                "flashface-vae",
-            ),
+            task="face",
+            entry="methods.flashface:FlashFacePipeline",
+            parity="flashface",
         ),
         Method(
             name="diffportrait3d",
@@ -261,6 +265,6 @@ def markdown_table(rows: Iterable[Method]) -> str:
     lines = ["| system | state | base | link | code | weights |", "|---|---|---|---|---|---|"]
     for row in rows:
         title = f"[{row.title}](https://arxiv.org/abs/{row.paper})" if row.paper else row.title
-        state = f"**works**: `{row.entry}`" if row.state == "works" else row.state
+        state = f"**works**: `{row.public_name}`" if row.state == "works" else row.state
         lines.append(f"| {title} | {state} | {row.base} | {row.link} | {row.code_licence} | {row.weights_licence} |")
     return "\n".join(lines)

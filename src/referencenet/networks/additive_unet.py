@@ -1,7 +1,7 @@
 """A Stable Diffusion UNet whose middle and up blocks have a second self-attention, as FlashFace's denoiser has.
 
 Everything but `attn1` of those blocks is diffusers' own. Run plainly it is the network without references; an
-`Additive` link makes the second layers read them. The down blocks have none: no reference reaches them.
+`Second` link makes the second layers read them. The down blocks have none: no reference reaches them.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from diffusers import ModelMixin, UNet2DConditionModel
 from diffusers.models.attention import BasicTransformerBlock
 from torch import nn
 
-from referencenet.links.additive import AdditiveAttention
+from referencenet.links.second import AdditiveAttention
 
 
 class AdditiveUNet(UNet2DConditionModel, ModelMixin):  # diffusers loads a component whose file names ModelMixin

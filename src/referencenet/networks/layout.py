@@ -65,3 +65,16 @@ def film_config(
         "motion_max_seq_length": num_positions,
         "use_motion_mid_block": motion_in_middle,
     }
+
+
+TINY_SD15: Mapping[str, Any] = SD15_UNET | {
+    "sample_size": 8,
+    "block_out_channels": (8, 16),
+    "layers_per_block": 1,
+    "down_block_types": ("CrossAttnDownBlock2D", "DownBlock2D"),
+    "up_block_types": ("UpBlock2D", "CrossAttnUpBlock2D"),
+    "cross_attention_dim": 16,
+    "attention_head_dim": 2,
+    "norm_num_groups": 4,
+}
+"""Stable Diffusion 1.5's UNet with two narrow levels."""

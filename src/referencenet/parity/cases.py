@@ -109,6 +109,15 @@ class Case:
             )
 
 
+def _with_scalars_apart(content: dict[str, Any]) -> dict[str, Any]:
+    """A case whose numbers stand among its inputs, with them among its scalars."""
+    if not isinstance(content["inputs"], dict) or not isinstance(content["scalars"], dict):
+        return content
+    numbers = {name: value for name, value in content["inputs"].items() if isinstance(value, int | float)}
+    inputs = {name: value for name, value in content["inputs"].items() if name not in numbers}
+    return {**content, "inputs": inputs, "scalars": {**numbers, **content["scalars"]}}
+
+
 def listed(names: Mapping[str, Any] | Sequence[str] | set[str]) -> str:
     """Name at most ten of the given names, sorted, and count the rest."""
     names = sorted(names)
@@ -131,6 +140,7 @@ def load_case(path: str | Path) -> Case:
     if missing:
         raise CaseError(f"{path / 'case.json'} lacks {listed(missing)}; a case has {', '.join(REQUIRED)}")
     content = {"scalars": {}, **content}
+    content = _with_scalars_apart(content)
     for key in (*REQUIRED[3:], "scalars"):
         if not isinstance(content[key], dict):
             raise CaseError(f"{path / 'case.json'}: {key} is {type(content[key]).__name__}; expected an object")

@@ -8,7 +8,7 @@ from typing import Any, Literal
 import torch
 
 from referencenet.parity.cases import Case, CaseError, listed, load_case, read_content
-from referencenet.parity.reference_runner import Produced
+from referencenet.parity.record import Produced
 from referencenet.parity.runners import find_runner
 
 

@@ -9,7 +9,7 @@ scheduler works. Letters: b samples, c channels, f frames, (h, w) latents.
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -19,60 +19,40 @@ from torch import Tensor
 from torch.nn.functional import pad
 
 from referencenet.sampling.processes import ALONE, Processes
-from referencenet.sampling.windows import Window, add_prediction, total_weights
+from referencenet.sampling.windows import Window, add_prediction
 
-Predict = Callable[[Tensor, Tensor, Tensor], Tensor]
-"""(scaled latents (b, c, f, h, w), timestep, condition (b, width, f, h, w)) to guided prediction (b, c, f, h, w)."""
-
-StepDone = Callable[[int, Tensor, Tensor], Tensor]
-"""(step, timestep, latents) to the latents that go on."""
+Begin = Callable[[Tensor, Tensor, int], Callable[[Sequence[int]], Tensor]]
+"""(scaled latents (b, c, f, h, w), timestep, place of their first frame in the film) to a step: from frames of the film
+to their guided prediction (b, c, frames, h, w)."""
 
 
-def denoise_film(
-    latents: Tensor,
-    condition: Tensor,
-    *,
-    windows: list[Window],
-    scheduler: Any,
-    predict: Predict,
-    step_done: StepDone,
-    step_kwargs: Mapping[str, Any],
-    processes: Processes = ALONE,
+def denoise_step(
+    predict: Callable[[Sequence[int]], Tensor], like: Tensor, windows: Sequence[Window], processes: Processes = ALONE
 ) -> Tensor:
-    """Denoise a whole film, step by step.
+    """The weighted sum of all windows' predictions at one step.
 
     Args:
-        latents: Noise (b, c, f, h, w).
-        condition: (b or 1, width, f, h, w).
+        predict: Frames of the film to their prediction (b, c, frames, h, w).
+        like: Latents of the film, (b, c, f, h, w).
         windows: How the film is cut; none larger than the first.
-        scheduler: With its timesteps set.
-        predict: The denoiser.
-        step_done: Called after every step.
-        step_kwargs: Further arguments of the scheduler's step.
-        processes: Each predicts its share of the windows; all go on with the main one's latents.
+        processes: Each predicts its share of the windows; all get every prediction.
 
     Returns:
-        Clean latents (b, c, f, h, w), the same in every process.
+        (b, c, f, h, w); to be divided by `total_weights`.
     """
-    weights = total_weights(windows, latents.shape[2]).to(latents)
-    latents = processes.as_main(latents)
-    for step, t in enumerate(scheduler.timesteps):
-        scaled = scheduler.scale_model_input(latents, t)
-        runs = [list(window.frames) for window in windows]
-        jobs = [partial(_predict_run, predict, scaled, t, condition, frames, len(runs[0])) for frames in runs]
-        total = torch.zeros_like(latents)
-        for window, prediction in zip(windows, processes.each(jobs, latents[:, :, runs[0]]), strict=True):
-            add_prediction(total, prediction[:, :, : len(window.frames)], window)
-        latents = scheduler.step(total / weights, t, latents, **step_kwargs, return_dict=False)[0]
-        latents = processes.as_main(step_done(step, t, latents))  # noise of the step and callbacks may differ
-    return latents
+    size = len(windows[0].frames)
+    jobs = [partial(_predict_run, predict, window.frames, size) for window in windows]
+    total = torch.zeros_like(like)
+    for window, prediction in zip(
+        windows, processes.each(jobs, like[:, :, :1].expand(-1, -1, size, -1, -1)), strict=True
+    ):
+        add_prediction(total, prediction[:, :, : len(window.frames)], window)
+    return total
 
 
-def _predict_run(
-    predict: Predict, scaled: Tensor, t: Tensor, condition: Tensor, frames: list[int], filled_to: int
-) -> Tensor:
+def _predict_run(predict: Callable[[Sequence[int]], Tensor], frames: Sequence[int], filled_to: int) -> Tensor:
     """Predict some frames of a film."""
-    return _filled(predict(scaled[:, :, frames], t, condition[:, :, frames]), filled_to)
+    return _filled(predict(frames), filled_to)
 
 
 def _filled(prediction: Tensor, num_frames: int) -> Tensor:
@@ -87,7 +67,6 @@ class Stretch:
     start: int
     stop: int
     latents: Tensor
-    condition: Tensor
     total: Tensor
     scheduler: Any
     generator: torch.Generator
@@ -105,8 +84,9 @@ class FilmStream:
     Args:
         windows: In order, without wrap-around, none larger than the first.
         scheduler: With its timesteps set; it is copied, never stepped.
-        predict: The denoiser.
-        admit: Gives noise and condition of the frames [start, stop).
+        begin: The denoiser.
+        admit: Gives the noise of the frames [start, stop), after whatever else they need was read.
+        drop_before: Told the first frame that is still needed.
         step_kwargs: Further arguments of the scheduler's step, from a stretch's own random generator.
         seed: Of the stretches' generators.
         predicted: Called after every prediction of a window, whichever process made it.
@@ -118,8 +98,9 @@ class FilmStream:
         windows: list[Window],
         *,
         scheduler: Any,
-        predict: Predict,
-        admit: Callable[[int, int], tuple[Tensor, Tensor]],
+        begin: Begin,
+        admit: Callable[[int, int], Tensor],
+        drop_before: Callable[[int], None] = lambda _frame: None,
         step_kwargs: Callable[[torch.Generator], Mapping[str, Any]],
         seed: int,
         predicted: Callable[[], None] | None = None,
@@ -127,8 +108,9 @@ class FilmStream:
     ) -> None:
         self.windows = windows
         self.scheduler = scheduler
-        self.predict = predict
+        self.begin = begin
         self.admit = admit
+        self.drop_before = drop_before
         self.step_kwargs = step_kwargs
         self.seed = seed
         self.predicted = predicted
@@ -163,7 +145,9 @@ class FilmStream:
             self._advance(ready[: self.processes.count])
             first = next(iter(self.stretches))
             if self.stretches[first].step == num_steps:  # one at most: the next one's last step waits for it
-                yield self.stretches.pop(first)
+                done = self.stretches.pop(first)
+                self.drop_before(done.stop)
+                yield done
 
     def state(self) -> dict[str, Any]:
         """What is needed to go on in another process: numbers and tensors only."""
@@ -228,11 +212,8 @@ class FilmStream:
         t = self.scheduler.timesteps[touched[0].step]
         scaled = [stretch.scheduler.scale_model_input(stretch.latents, t) for stretch in touched]
         size = len(self.windows[index].frames)
-        prediction = self.predict(
-            torch.cat(scaled, dim=2)[:, :, :size],
-            t,
-            torch.cat([stretch.condition for stretch in touched], dim=2)[:, :, :size],
-        )
+        frames = self.windows[index].frames
+        prediction = self.begin(torch.cat(scaled, dim=2)[:, :, :size], t, frames[0])(frames)
         return _filled(prediction, len(self.windows[0].frames))
 
     def _add(self, index: int, prediction: Tensor) -> None:
@@ -250,10 +231,10 @@ class FilmStream:
 
     def _new(self, index: int) -> Stretch:
         start, stop = self.bounds[index]
-        latents, condition = self.admit(start, stop)
+        latents = self.admit(start, stop)
         generator = torch.Generator().manual_seed(frame_seed(self.seed, start, purpose=1))
         total = torch.zeros_like(latents)
-        return Stretch(start, stop, latents, condition, total, copy.deepcopy(self.scheduler), generator)
+        return Stretch(start, stop, latents, total, copy.deepcopy(self.scheduler), generator)
 
     def _scheduler_state(self, scheduler: Any) -> dict[str, Any]:
         """What a scheduler has gathered since its timesteps were set."""

@@ -1,7 +1,20 @@
-"""Training: recipes, the loop they share, and the measurements."""
+"""Training: recipes, the loop they share, and what it is made of; nothing here knows which model learns."""
 
-from referencenet.training.benchmark import benchmark_builtin
-from referencenet.training.builtin import SCHEDULES, STAGES, Settings, export, train
+import warnings
+from importlib import import_module
+from typing import Any
+
 from referencenet.training.trainer import Recipe, Schedule, fit
 
-__all__ = ["SCHEDULES", "STAGES", "Recipe", "Schedule", "Settings", "benchmark_builtin", "export", "fit", "train"]
+__all__ = ["Recipe", "Schedule", "fit"]
+
+_MOVED = {"SCHEDULES", "STAGES", "Settings", "benchmark_builtin", "export", "train"}
+
+
+def __getattr__(name: str) -> Any:
+    """Give what moved to the built-in model's folder, for one release more."""
+    if name not in _MOVED:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}; it has {', '.join(__all__)}")
+    home = "referencenet.builtin.training"
+    warnings.warn(f"{__name__}.{name} is now {home}.{name}; import it from there.", DeprecationWarning, stacklevel=2)
+    return getattr(import_module(home), name)

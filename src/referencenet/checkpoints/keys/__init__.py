@@ -1,0 +1,1 @@
+"""Tables from published names to ours that several systems share, or that are long: one file per layout or system."""

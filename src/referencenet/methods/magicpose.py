@@ -1,0 +1,454 @@
+"""MagicPose, also MagicDance (Chang et al., ICML 2024, arXiv 2311.12052; Boese0601/MagicDance a515a1f).
+
+What it is:
+    writer   a UNet of its own, at every step, on the clean reference latent at the current timestep; its context is
+             the prompt's
+    link     keys and values of the denoiser and of the reference together, in all 16 self-attentions
+    guidance the unconditional pass is plain Stable Diffusion: no reference, no ControlNet; the prompt stays in both
+    pose     an OpenPose ControlNet, once per step and picture
+    films    every pose by itself, all from one noise; the reference is written once a step for all of them
+The first training stage, without poses, is a model of its own. Published and not kept: the ControlNet's residuals
+computed for the unconditional pass and thrown away; a negative prompt that is ignored; crashes at guidance 1 and at
+steps whose stride divides 999. Not here: motion modules, of which neither a network nor weights were ever published.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import replace
+from functools import partial
+from typing import Any, Unpack
+
+import torch
+from diffusers import AutoencoderKL, ControlNetModel, ImagePipelineOutput, UNet2DConditionModel
+from PIL import Image, ImageOps
+from torch import Tensor
+from transformers import CLIPTextModel, CLIPTokenizer
+
+from referencenet.checkpoints.keymap import KeyMap
+from referencenet.checkpoints.keys import ldm
+from referencenet.checkpoints.published import Part, PublishedFile, PublishedSet
+from referencenet.links.bank import ReferenceBank
+from referencenet.media.images import Picture, read_image
+from referencenet.networks.reference_unet import ReferenceUNet
+from referencenet.networks.stable_diffusion import (
+    SD15_PARTS,
+    TINY_PARTS,
+    build_controlnet,
+    build_reference_unet,
+    build_text_encoder,
+    build_unet,
+    build_vae,
+    parts_config,
+)
+from referencenet.pipelines.conditions import Residuals, Text
+from referencenet.pipelines.encoders import encode_pixels, generators_for, pixels_of, prompt_states
+from referencenet.pipelines.films import Drawings, FilmOutput, FilmPipeline, Read
+from referencenet.pipelines.lifecycle import FilmOptions, PictureOptions, Settings
+from referencenet.pipelines.passes import TwoWay
+from referencenet.pipelines.pictures import PicturePipeline
+from referencenet.pipelines.prediction import Series
+from referencenet.pipelines.spec import Canvas, EachStep, Moment, Shown, Spec, UNetCall
+from referencenet.sampling.ldm_ddim import LDM_SCHEDULE, LDMScheduler
+from referencenet.sampling.windows import Windows
+
+SIDE = 512  # pixels, as trained
+
+BALANCE = TwoWay(reads="blank", blind=("prompt", "poses"))
+"""Guidance by the prompt alone (published: control_mode "balance"); what is blank is the negative prompt's.
+
+Both passes see reference and pose, but writer and ControlNet are told the pass's own prompt: the bank's first row is
+the negative prompt's.
+"""
+
+
+class Poses(Residuals):
+    """The ControlNet's residuals; with `BALANCE` a blind pass has those of the negative prompt instead of zeros."""
+
+    def encode(self, pipe: Any, call: Any) -> tuple[Any, ...]:
+        """Pictures, the prompt's states, and with `BALANCE` the negative prompt's."""
+        negative = call.given[self.context][1] if call.guidance is BALANCE else None
+        return (*super().encode(pipe, call), negative)
+
+    def at_step(self, pipe: Any, value: Any, moment: Moment) -> Any:
+        """What gives the residuals, per prompt."""
+        pictures, prompt, negative = value
+        other = None if negative is None else super().at_step(pipe, (pictures, negative), moment)
+        return super().at_step(pipe, (pictures, prompt), moment), other
+
+    def at_window(self, pipe: Any, value: Any, frames: Sequence[int] | None) -> Any:
+        """The residuals of the frames, per prompt."""
+        return [None if each is None else super(Poses, self).at_window(pipe, each, frames) for each in value]
+
+    def seen(self, value: Any) -> list[Tensor]:
+        """The prompt's."""
+        return value[0]
+
+    def blank(self, value: Any) -> list[Tensor]:
+        """The negative prompt's, or zeros."""
+        return super().blank(value[0]) if value[1] is None else value[1]
+
+
+SPEC = Spec(
+    write=EachStep(),
+    guidance=TwoWay(blind=("poses",)),  # "controlnet_important", in all released scripts
+    conditions=(Text("prompt"), Poses("poses")),
+    scheduler=partial(LDMScheduler, **LDM_SCHEDULE),
+    windows=Windows(size=8, overlap=0),  # pictures at a time: results do not depend on it
+    steps=50,
+    scale=7.0,
+    size=(SIDE, SIDE),
+    defaults="MagicDance, test_any_image_pose.py; pictures at a time are ours",
+)
+
+SPEC_STAGE1 = replace(SPEC, guidance=TwoWay(), conditions=(Text("prompt"),), windows=None)
+
+OTHERS = {
+    r"model\.diffusion_model\..*": "the denoiser's",
+    r"pose_control_model\..*": "the pose ControlNet's",
+    r"(appearance_)?control_model\..*": "the reference UNet's",
+    r"first_stage_model\..*": "the autoencoder's",
+    r"cond_stage_model\..*": "the text model's",
+}
+HINTS = {r"(\w+_model\.)?input_hint_block\..*": "copied from a ControlNet, never run in a reference UNet"}
+
+
+def _beside(*prefixes: str) -> dict[str, str]:
+    """What a file holds beside the networks of some prefixes, and whose it is."""
+    patterns = [prefix.replace(".", r"\.") for prefix in prefixes]
+    return {key: why for key, why in OTHERS.items() if not any(key.startswith(pattern) for pattern in patterns)}
+
+
+def _appearance(prefix: str) -> KeyMap:
+    own = r"(appearance_)?control_model"
+    return ldm.unet_keys(prefix, {k: why for k, why in OTHERS.items() if not k.startswith(own)} | HINTS)
+
+
+def _files(path: str, manifest: str, appearance: str, *, has_pose: bool) -> tuple[PublishedFile, ...]:
+    """The networks of one joint file."""
+    keymaps = {
+        "unet": ldm.unet_keys("model.diffusion_model.", _beside("model.diffusion_model")),
+        "reference_unet": _appearance(appearance),
+        "controlnet": ldm.controlnet_keys("pose_control_model.", _beside("pose_control_model")),
+        "vae": ldm.vae_keys("first_stage_model.", _beside("first_stage_model")),
+        "text_encoder": ldm.text_keys("cond_stage_model.transformer.", _beside("cond_stage_model")),
+    }
+    return tuple(
+        PublishedFile(path=path, component=component, keymap=keymap, manifest=manifest)
+        for component, keymap in keymaps.items()
+        if has_pose or component != "controlnet"
+    )
+
+
+BUILD = {
+    "unet": build_unet,
+    "reference_unet": build_reference_unet,
+    "controlnet": build_controlnet,
+    "vae": build_vae,
+    "text_encoder": build_text_encoder,
+}
+
+PUBLISHED = PublishedSet(
+    name="magicpose.joint",
+    source="the links in github.com/Boese0601/MagicDance",
+    licence="none stated for the weights; code: USC research licence; contains Stable Diffusion 1.5 (OpenRAIL-M)",
+    paper="2311.12052",
+    files=_files("model_state-110000.th", "magicpose-joint", "appearance_control_model.", has_pose=True),
+    build=BUILD,
+    base_config=SD15_PARTS,
+    tiny_config=TINY_PARTS,
+    further={
+        "tokenizer": Part(
+            kind=CLIPTokenizer,
+            in_base=True,
+            source="a folder of Stable Diffusion 1.5, or openai/clip-vit-large-patch14",
+        )
+    },
+    configure=parts_config,
+)
+"""Appearance and pose: the model of the paper."""
+
+PUBLISHED_STAGE1 = replace(
+    PUBLISHED,
+    name="magicpose.stage1",
+    files=_files("model_state-10000.th", "magicpose-appearance-pretraining", "control_model.", has_pose=False),
+    build={name: build for name, build in BUILD.items() if name != "controlnet"},
+)
+"""The first stage: appearance without poses."""
+
+PUBLISHED_START = replace(
+    PUBLISHED,
+    name="magicpose.start",
+    source="huggingface.co/lllyasviel/ControlNet-v1-1, and control_sd15_ini.ckpt of its training tutorial",
+    licence="OpenRAIL",
+    files=(
+        PublishedFile(
+            path="control_v11p_sd15_openpose.pth",
+            component="controlnet",
+            keymap=ldm.controlnet_keys("control_model."),
+            manifest="magicpose-pose-controlnet",
+        ),
+        PublishedFile(
+            path="control_sd15_ini.ckpt",
+            component="reference_unet",
+            keymap=KeyMap(
+                renames=[*ldm.prefix_of("model.diffusion_model."), *ldm.unet_keys("control_model.").renames],
+                ignored={
+                    **ldm.IN_FILE,
+                    r"first_stage_model\..*": OTHERS[r"first_stage_model\..*"],
+                    r"cond_stage_model\..*": OTHERS[r"cond_stage_model\..*"],
+                    r"control_model\.(zero_convs|middle_block_out|input_hint_block)\..*": "a ControlNet's own layers",
+                    r"model\.diffusion_model\.(time_embed|input_blocks|middle_block|out)\..*": "the denoiser's",
+                },
+            ),  # encoder and middle of the ControlNet, decoder of the denoiser
+            manifest="magicpose-init",
+        ),
+        *(
+            replace(file, path="control_sd15_ini.ckpt", manifest="magicpose-init")
+            for file in PUBLISHED_STAGE1.files
+            if file.component != "reference_unet"
+        ),
+    ),
+)
+"""What training starts from."""
+
+
+def squared(picture: Picture, size: tuple[int, int]) -> Image.Image:
+    """The largest centred part of the size's proportions, resized (bilinear): of 512 x 512 the published crop."""
+    return ImageOps.fit(read_image(picture), size, Image.Resampling.BILINEAR)
+
+
+def show_reference(pipe: Any, reference: Picture, canvas: Canvas, prompt: Tensor, generator: Any = None) -> Shown:
+    """A draw from the autoencoder's posterior as published, (1, 4, h, w), a row for each prompt's states."""
+    rows = generators_for(generator, 1)
+    latents = encode_pixels(pipe, pixels_of([squared(reference, canvas.size)]), rows, sample=True)
+    return Shown(latents=latents.expand(len(prompt), -1, -1, -1), context=prompt)
+
+
+def shown_on(pipe: Any, reference: Any, states: Tensor, generator: Any) -> Any:
+    """A picture, and states (r, tokens, channels), as what makes a `Shown` of a canvas; banks as they are."""
+    if isinstance(reference, ReferenceBank | Mapping | Shown):
+        return reference
+    return partial(_show, pipe, reference, states, generator)
+
+
+def _show(pipe: Any, reference: Picture, states: Tensor, generator: Any, canvas: Canvas) -> Shown:
+    return show_reference(pipe, reference, canvas, states, generator)
+
+
+class MagicPosePipeline(FilmPipeline):
+    """Draws the person of a picture in given poses: pictures of one person, or a film, pose by pose.
+
+    Args:
+        vae: Stable Diffusion's.
+        text_encoder: CLIP's text model.
+        tokenizer: Its words.
+        reference_unet: Writes; None where references come as banks.
+        unet: The denoiser, Stable Diffusion 1.5's own.
+        controlnet: Of OpenPose drawings (body, hands, face).
+        scheduler: DDIM at latent-diffusion timesteps; others of diffusers work.
+    """
+
+    spec = SPEC
+    published = PUBLISHED
+    fit = staticmethod(squared)
+    model_cpu_offload_seq = "text_encoder->reference_unet->controlnet->unet->vae"
+    _optional_components = ["reference_unet"]
+
+    def __init__(
+        self,
+        vae: AutoencoderKL,
+        text_encoder: CLIPTextModel,
+        tokenizer: CLIPTokenizer,
+        reference_unet: ReferenceUNet | None,
+        unet: UNet2DConditionModel,
+        controlnet: ControlNetModel,
+        scheduler: LDMScheduler,
+    ) -> None:
+        super().__init__()
+        self.register(locals())
+
+    def show(self, reference: Picture, canvas: Canvas) -> Shown:
+        """A draw from the reference's posterior (1, 4, h, w), with the empty prompt as context."""
+        return show_reference(self, reference, canvas, prompt_states(self, "", "")[0])
+
+    def size_for(self, drawing: tuple[int, int], width: int | None, height: int | None) -> tuple[int, int]:  # noqa: ARG002
+        """512 x 512 unless another size was asked for, whatever the drawings' size."""
+        return width or SIDE, height or SIDE
+
+    def denoise(self, run: UNetCall, timestep: Any) -> Tensor:
+        """A pass over frames as pictures: (p b, 4, f, h, w)."""
+        rows, frames = run.sample.shape[0], run.sample.shape[2]
+        further = dict(run.arguments)
+        further["encoder_hidden_states"] = further["encoder_hidden_states"].repeat_interleave(frames, dim=0)
+        pictures = run.sample.transpose(1, 2).flatten(0, 1)  # (p b f, 4, h, w)
+        predicted = self.unet(pictures, timestep, **further, return_dict=False)[0]
+        return predicted.unflatten(0, (rows, frames)).transpose(1, 2)
+
+    def start(self, shape: tuple[int, ...], settings: Settings) -> Tensor:
+        """One noise (b, 4, f, h, w) for all poses of a film; given latents may have one of its own for each."""
+        given = settings.latents
+        if given is not None and given.ndim == 5 and given.shape[2] == shape[2]:
+            return super().start(shape, settings)
+        noise = super().start((*shape[:2], 1, *shape[3:]), settings)
+        return noise.expand(shape).clone()
+
+    def frame_noise(self, seed: int, frames: Any, shape: tuple[int, ...]) -> Tensor:
+        """The same for a stream, that of its first frame: (b, 4, f, h, w)."""
+        return super().frame_noise(seed, range(1), shape).repeat_interleave(len(frames), dim=2)
+
+    @torch.no_grad()
+    def __call__(
+        self,
+        reference: Picture | ReferenceBank | Series | Shown,
+        poses: Drawings | Image.Image,
+        prompt: str = "",
+        negative_prompt: str = "",
+        *,
+        balance: bool = False,
+        prompt_embeds: Tensor | None = None,
+        negative_prompt_embeds: Tensor | None = None,
+        **options: Unpack[FilmOptions],
+    ) -> FilmOutput | tuple[Any]:
+        """Draw the person in every pose. Each picture is drawn by itself; all begin with one noise.
+
+        Args:
+            reference: A picture of the person, or what `write` wrote.
+            poses: OpenPose drawings on black: one picture, or whatever holds a film.
+            prompt: Empty in all released scripts; guides both passes.
+            negative_prompt: With `balance`: of its unconditional pass.
+            balance: Guide by the prompt alone; both passes see reference and pose.
+            prompt_embeds: Instead of `prompt`, (1, tokens, channels).
+            negative_prompt_embeds: Instead of `negative_prompt`.
+            options: See `FilmOptions`; `windows` says how many poses are drawn at a time.
+
+        Returns:
+            The films.
+
+        Raises:
+            ValueError: If arguments do not fit together.
+        """
+        states = self._states(prompt, negative_prompt, prompt_embeds, negative_prompt_embeds, balance)
+        drawings = [poses] if isinstance(poses, Image.Image) else poses
+        guidance, told_states, options = self._guided(balance, states, reference, options)
+        told = shown_on(self, reference, told_states, options.get("generator"))
+        return self.film(told, "poses", drawings, options, guidance=guidance, prompt=states)
+
+    def stream(
+        self,
+        reference: Picture | ReferenceBank | Series,
+        poses: Read,
+        *,
+        seed: int = 0,
+        state: Mapping[str, Any] | None = None,
+        step_done: Callable[[], None] | None = None,
+        prompt: str = "",
+        negative_prompt: str = "",
+        balance: bool = False,
+        **options: Unpack[FilmOptions],
+    ) -> Iterator[tuple[Tensor, Callable[[], dict[str, Any]]]]:
+        """Draw a film of any length in bounded memory; the reference's banks of all steps are kept.
+
+        Args:
+            reference: A picture of the person, or what `write` wrote.
+            poses: Gives the drawings [start, stop): one (frames, 3, height, width) in [0, 1]. Called in order.
+            seed: Of the noise, and of the draw from the reference's posterior.
+            state: Go on where the same call left off.
+            step_done: Called after every prediction.
+            prompt: As for the call.
+            negative_prompt: As for the call.
+            balance: As for the call.
+            options: See `FilmOptions`; width, height and num_frames are needed.
+
+        Yields:
+            Frames (frames, 3, height, width) in [0, 1], and a function that gives the state behind them.
+        """
+        with torch.no_grad():
+            states = self._states(prompt, negative_prompt, None, None, balance)
+        guidance, told_states, options = self._guided(balance, states, reference, options)
+        told = shown_on(self, reference, told_states, torch.Generator().manual_seed(seed))
+        yield from self.film_stream(
+            told, "poses", poses, options, seed=seed, state=state, step_done=step_done, guidance=guidance,
+            prompt=states,
+        )  # fmt: skip
+
+    def _states(
+        self, prompt: str, negative: str, embeds: Tensor | None, negative_embeds: Tensor | None, balance: bool
+    ) -> tuple[Tensor, Tensor]:
+        """States of both prompts, one object twice where only one counts."""
+        if not balance and (negative or negative_embeds is not None):
+            raise ValueError(
+                "a negative prompt counts with balance=True only: otherwise both passes have the prompt, as published."
+            )
+        if embeds is None:
+            return prompt_states(self, prompt, negative if balance else prompt)
+        return embeds, embeds if negative_embeds is None else negative_embeds
+
+    def _guided(
+        self, balance: bool, states: tuple[Tensor, Tensor], reference: Any, options: Any
+    ) -> tuple[TwoWay | None, Tensor, Any]:
+        """The call's guidance, what the writer is told, and options; with equal prompts both passes are one."""
+        if not balance:
+            return None, states[0], options
+        if states[0] is states[1] or options.get("guidance_scale", self.spec.scale) <= 1:
+            return None, states[0], {**options, "guidance_scale": 1.0}
+        if isinstance(reference, ReferenceBank | Mapping):
+            raise ValueError("with balance=True the reference is written for both prompts: give it as a picture.")
+        return BALANCE, torch.cat([states[1], states[0]]), options
+
+
+class MagicPoseAppearancePipeline(PicturePipeline):
+    """Draws pictures like a reference, without poses: the model of MagicPose's first training stage.
+
+    Args:
+        vae: Stable Diffusion's.
+        text_encoder: CLIP's text model.
+        tokenizer: Its words.
+        reference_unet: Writes; None where references come as banks.
+        unet: The denoiser, Stable Diffusion 1.5's own.
+        scheduler: DDIM at latent-diffusion timesteps; others of diffusers work.
+    """
+
+    spec = SPEC_STAGE1
+    published = PUBLISHED_STAGE1
+    model_cpu_offload_seq = "text_encoder->reference_unet->unet->vae"
+    _optional_components = ["reference_unet"]
+    show = MagicPosePipeline.show
+
+    def __init__(
+        self,
+        vae: AutoencoderKL,
+        text_encoder: CLIPTextModel,
+        tokenizer: CLIPTokenizer,
+        reference_unet: ReferenceUNet | None,
+        unet: UNet2DConditionModel,
+        scheduler: LDMScheduler,
+    ) -> None:
+        super().__init__()
+        self.register(locals())
+
+    @torch.no_grad()
+    def __call__(
+        self,
+        reference: Picture | ReferenceBank | Series | Shown,
+        prompt: str = "",
+        *,
+        prompt_embeds: Tensor | None = None,
+        **options: Unpack[PictureOptions],
+    ) -> ImagePipelineOutput | tuple[Any]:
+        """Draw.
+
+        Args:
+            reference: A picture, or what `write` wrote.
+            prompt: Empty in all released scripts; guides both passes.
+            prompt_embeds: Instead of `prompt`, (1, tokens, channels).
+            options: See `PictureOptions`.
+        """
+        settings = self.settle(options)
+        width, height = settings.width or SIDE, settings.height or SIDE
+        self.check_size(width, height)
+        states = prompt_states(self, prompt, prompt)[0] if prompt_embeds is None else prompt_embeds
+        canvas = Canvas(width=width, height=height, samples=settings.num_images_per_prompt)
+        with self.calling(settings):
+            told = shown_on(self, reference, states, settings.generator)
+            return self.draw(told, {"prompt": (states, states)}, canvas, settings)

@@ -1,0 +1,70 @@
+"""From the rows of `registry.py` to what they name: pipelines, published file sets, key lists.
+
+Whatever speaks of all systems (commands, conversion, checks of key lists, tests) asks here, so that a system is entered
+in one place.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from importlib import import_module
+from types import MappingProxyType
+from typing import Any
+
+from referencenet.checkpoints.published import PublishedFile, PublishedSet
+from referencenet.methods.registry import METHODS, Method, Task
+
+
+def entry_of(row: Method) -> Any:
+    """What a working system's row names.
+
+    Raises:
+        ValueError: If it is planned.
+    """
+    if row.entry is None:
+        raise ValueError(f"{row.title} is planned; nothing of it can be run yet.")
+    module, name = row.entry.split(":")
+    return getattr(import_module(f"referencenet.{module}"), name)
+
+
+def pipelines(task: Task | None = None) -> Mapping[str, Any]:
+    """System, or published set of a system, to the pipeline that reads it; of one command, or of all."""
+    found: dict[str, Any] = {}
+    for row in METHODS.values():
+        if row.entry is None or not row.has_pipeline or task not in (None, row.task):
+            continue
+        found[row.name] = entry_of(row)
+        for pipeline in vars(_module_of(row)).values():
+            published = getattr(pipeline, "published", None)
+            if isinstance(pipeline, type) and isinstance(published, PublishedSet) and pipeline.__module__ in row.home:
+                found.setdefault(published.name, pipeline)
+    return MappingProxyType(dict(sorted(found.items())))
+
+
+def published_sets() -> Mapping[str, PublishedSet]:
+    """Every published set of weight files that this package reads, by name.
+
+    Raises:
+        ValueError: If two have one name.
+    """
+    found: dict[str, PublishedSet] = {}
+    for row in METHODS.values():
+        if row.entry is None:
+            continue
+        for published in vars(_module_of(row)).values():
+            if isinstance(published, PublishedSet):
+                if found.setdefault(published.name, published) is not published:
+                    raise ValueError(
+                        f"the published set {published.name} is registered twice; give one of them another name."
+                    )
+    return MappingProxyType(found)
+
+
+def find_by_manifest(name: str) -> list[tuple[PublishedSet, PublishedFile]]:
+    """The rows whose key list is called so: one per component that the file fills."""
+    rows = ((published, file) for published in published_sets().values() for file in published.files)
+    return [(published, file) for published, file in rows if file.manifest == name]
+
+
+def _module_of(row: Method) -> Any:
+    return import_module(row.home)

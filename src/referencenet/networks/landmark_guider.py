@@ -1,0 +1,102 @@
+"""AniPortrait's pose guider (Wei et al. 2024, arXiv 2403.17694): a drawing of a face mesh as five feature maps.
+
+Convolutions with BatchNorm, halving the drawing, and a self-attending transformer behind each of the last four stages;
+the maps are added behind the denoiser's first convolution and its down blocks. The paper's attention to the
+reference's drawing is in no released weight, so it is not here. BatchNorm takes the statistics of the given frames, as
+every published program runs it; the running ones, which a file also holds, are an option.
+"""
+
+from __future__ import annotations
+
+from typing import cast
+
+import torch
+from diffusers import ConfigMixin, ModelMixin
+from diffusers.configuration_utils import register_to_config
+from diffusers.models.transformers.transformer_2d import Transformer2DModel
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+# (width, following width, kernel, stride) of the convolutions from pixels to latents
+STEM = ((3, 3, 3, 1), (3, 16, 4, 2), (16, 16, 3, 1), (16, 32, 4, 2), (32, 32, 3, 1), (32, 64, 4, 2), (64, 64, 3, 1),
+        (64, 128, 3, 1))  # fmt: skip
+
+
+class LandmarkGuider(ModelMixin, ConfigMixin):
+    """Drawings to five feature maps.
+
+    Args:
+        channels: c, the denoiser's first width, a multiple of 32. The maps have c, c, 2 c, 4 c and 4 c channels.
+        heads: Of the transformers.
+        head_dim: Channels of a head; both as released.
+    """
+
+    @register_to_config
+    def __init__(self, channels: int = 320, heads: int = 16, head_dim: int = 88) -> None:
+        super().__init__()
+        c, groups = channels, min(32, channels)
+        self.conv_layers = _stage(*STEM)
+        self.final_proj = nn.Conv2d(128, c, 1)
+        nn.init.zeros_(self.final_proj.weight)
+        nn.init.zeros_(cast(Tensor, self.final_proj.bias))
+        self.scale = nn.Parameter(torch.full((1,), 2.0))
+        self.conv_layers_1 = _stage((c, c, 3, 1), (c, c, 3, 2))
+        self.conv_layers_2 = _stage((c, c, 3, 1), (c, 2 * c, 3, 2))
+        self.conv_layers_3 = _stage((2 * c, 2 * c, 3, 1), (2 * c, 4 * c, 3, 2))
+        self.conv_layers_4 = _stage((4 * c, 4 * c, 3, 1))
+        self.cross_attn1 = Transformer2DModel(heads, head_dim, c, norm_num_groups=groups)
+        self.cross_attn2 = Transformer2DModel(heads, head_dim, 2 * c, norm_num_groups=groups)
+        self.cross_attn3 = Transformer2DModel(heads, head_dim, 4 * c, norm_num_groups=groups)
+        self.cross_attn4 = Transformer2DModel(heads, head_dim, 4 * c, norm_num_groups=groups)
+
+    def forward(self, drawings: Tensor, *, published_norm: bool = True) -> list[Tensor]:
+        """Guide.
+
+        Args:
+            drawings: (frames, 3, H, W), in [-1, 1] as in training.
+            published_norm: Normalise by the statistics of these frames; False: by the running ones, which makes a
+                frame's features independent of the others. A guider in training mode does as BatchNorm does.
+
+        Returns:
+            p0 to p4: (frames, c, H/8, W/8), (frames, c, H/16, W/16), (frames, 2 c, H/32, W/32), and twice
+            (frames, 4 c, H/64, W/64); halvings round up.
+
+        Raises:
+            ValueError: If the drawings have another shape.
+        """
+        if drawings.ndim != 4 or drawings.shape[1] != 3 or any(side % 8 for side in drawings.shape[2:]):
+            raise ValueError(
+                f"the drawings have shape {tuple(drawings.shape)}; expected (frames, 3, height, width) with sides that "
+                "8 divides: resize them."
+            )
+        own = published_norm and not self.training
+        hidden = self.final_proj(_run(self.conv_layers, drawings, own)) * self.scale
+        maps = [hidden]
+        stages = (
+            (self.conv_layers_1, self.cross_attn1),
+            (self.conv_layers_2, self.cross_attn2),
+            (self.conv_layers_3, self.cross_attn3),
+            (self.conv_layers_4, self.cross_attn4),
+        )
+        for convolutions, attention in stages:
+            hidden = attention(_run(convolutions, hidden, own), return_dict=False)[0]
+            maps.append(hidden)
+        return maps
+
+
+def _stage(*shapes: tuple[int, int, int, int]) -> nn.Sequential:
+    """Convolutions, each with BatchNorm and ReLU; the indices are the published keys'."""
+    layers: list[nn.Module] = []
+    for width, following, kernel, stride in shapes:
+        layers += [nn.Conv2d(width, following, kernel, stride, 1), nn.BatchNorm2d(following), nn.ReLU()]
+    return nn.Sequential(*layers)
+
+
+def _run(stage: nn.Sequential, hidden: Tensor, own_statistics: bool) -> Tensor:
+    """A stage on (frames, c, h, w), normalised by these frames' own statistics, or as its BatchNorm is set."""
+    for layer in stage:
+        if own_statistics and isinstance(layer, nn.BatchNorm2d):
+            hidden = F.batch_norm(hidden, None, None, layer.weight, layer.bias, training=True, eps=layer.eps)
+        else:
+            hidden = layer(hidden)
+    return hidden

@@ -1,0 +1,347 @@
+"""Runs the golden cases of FlashFace: its blocks, schedule and mask, one step, whole pictures, and the other two files.
+
+Networks are those of FlashFacePipeline, filled through the key maps that released files are read with.
+"""
+
+from collections.abc import Callable, Generator, Mapping
+from contextlib import ExitStack, contextmanager
+from typing import Any
+
+import torch
+from diffusers import AutoencoderKL, UNet2DConditionModel
+from torch import Tensor, nn
+from transformers import CLIPTextConfig, CLIPTextModel
+
+from referencenet.checkpoints.flashface import (
+    BLOCK,
+    RESNET,
+    STACK,
+    TEXT_KEYS,
+    Renames,
+    denoiser_keys,
+    reference_keys,
+    unet_config,
+    vae_keys,
+)
+from referencenet.checkpoints.keymap import KeyMap
+from referencenet.links.attach import attach
+from referencenet.links.bank import ReferenceBank
+from referencenet.methods.flashface import READER_LINK, Conditions, FlashFacePipeline, Guidance
+from referencenet.networks.additive_unet import AdditiveUNet
+from referencenet.networks.scrambled_attention import ScrambledAttnProcessor
+from referencenet.parity.cases import Case, CaseError
+from referencenet.parity.record import Produced, Runner
+from referencenet.preprocess.faces import face_mask
+from referencenet.sampling.trailing_ddim import TrailingDDIMScheduler
+
+CONFIG_NAMES = ("dim", "dim_mult", "context_dim", "num_heads", "num_res_blocks", "attn_scales")
+FIXED_CONFIG = {"in_dim": 4, "out_dim": 4, "y_dim": None, "head_dim": None, "num_attn_blocks": 1, "dropout": 0.0}
+SECOND_LAYER = {r"self_attn\.self_attn_first\..*": "the second attention, which a writing pass leaves out"}
+
+NOTHING: Mapping[str, str] = {}
+
+
+# --- the kinds --------------------------------------------------------------------------------------------------------
+
+
+@torch.no_grad()
+def run_attention_block(case: Case) -> Produced:
+    """One transformer block: writing without its second attention, reading with it."""
+    config = case.components["block"]["config"]
+    settings: dict[str, Any] = {
+        "block_out_channels": (config["dim"],),
+        "down_block_types": ("DownBlock2D",),
+        "up_block_types": ("UpBlock2D",),
+        "cross_attention_dim": config["context_dim"],
+        "attention_head_dim": config["num_heads"],
+        "norm_num_groups": 1,  # of layers that a block does not have
+    }
+    writer, reader = UNet2DConditionModel(**settings).eval(), AdditiveUNet(**settings).eval()
+    blocks = [unet.mid_block.attentions[0].transformer_blocks[0] for unet in (writer, reader)]
+    case.load(blocks[0], "block", _inside("blocks.0.", BLOCK, ignored=SECOND_LAYER))
+    case.load(blocks[1], "block", _inside("blocks.0.", BLOCK))
+    kept: dict[str, Tensor] = {}
+    with _inputs({"write.cached": blocks[0].attn1}, kept):
+        kept["write.output"] = blocks[0](case.input("x_ref"), encoder_hidden_states=case.input("context_ref"))
+    with attach(reader, [READER_LINK]) as link:
+        bank = ReferenceBank(hidden={link.sites[0].name: case.input("cached_refs")}).joined()
+
+        def read(inputs: str, strengths: list[float]) -> Tensor:
+            hidden, context = case.input(f"x_{inputs}"), case.input(f"context_{inputs}")
+            weights = [s for s in strengths for _ in range(len(hidden) // len(strengths))]
+            with link.reading(bank, weights=weights):
+                return blocks[1](hidden, encoder_hidden_states=context)
+
+        kept["read2.output"] = read("two", [case.scalar("lambda_read2")])
+        kept["read3.output"] = read("three", [case.scalar("lambda_read3"), 0.0, 0.0])
+        kept["read2_lambda0.output"] = read("two", [0.0])
+    return Produced(kept, {})
+
+
+@torch.no_grad()
+def run_norm_epsilon(case: Case) -> Produced:
+    """A residual block and an attention stack on small numbers, where the norms' epsilon shows."""
+    scale, kept = case.scalar("input_scale"), dict[str, Tensor]()
+    config = case.components["resblock"]["config"]
+    unet = UNet2DConditionModel(
+        **_levels((config["in_dim"], config["out_dim"]), attends=False), time_embedding_dim=config["embed_dim"]
+    )
+    resnet = unet.down_blocks[1].resnets[0].eval()
+    case.load(resnet, "resblock", _inside("resnets.0.", RESNET))
+    with _outputs({"resblock.first_norm": resnet.norm1}, kept):
+        kept["resblock"] = resnet(scale * case.input("x_res"), case.input("time_embedding"))
+    config = case.components["stack"]["config"]
+    unet = UNet2DConditionModel(
+        **_levels((config["dim"],), attends=True),
+        cross_attention_dim=config["context_dim"],
+        attention_head_dim=config["num_heads"],
+        transformer_layers_per_block=config["num_blocks"],
+    )
+    stack = unet.down_blocks[0].attentions[0].eval()
+    case.load(stack, "stack", _inside("attentions.0.", STACK))
+    kept["stack"] = stack(
+        scale * case.input("x_stack"), encoder_hidden_states=case.input("context"), return_dict=False
+    )[0]
+    return Produced(kept, {})
+
+
+def run_schedule(case: Case) -> Produced:
+    """Steps and noise levels for several numbers of steps, and the sampler on a network that is a formula."""
+    _expect(case, schedule="scaled_linear", discretization="trailing", solver="ddim", eta=0.0)
+    scheduler = TrailingDDIMScheduler(
+        num_train_timesteps=case.scalar("num_timesteps"),
+        beta_start=case.scalar("beta_min"),
+        beta_end=case.scalar("beta_max"),
+    )
+    kept = {"train_sigmas": scheduler.train_sigmas}
+    for name in {name.split(".")[0] for name in case.expected if name.startswith("steps")}:
+        scheduler.set_timesteps(int(name.removeprefix("steps")))
+        kept[f"{name}.float_timesteps"] = scheduler.times
+        kept[f"{name}.solver_sigmas"] = scheduler.sigmas
+        kept[f"{name}.network_timesteps"] = scheduler.timesteps
+        sample = case.input("noise")
+        for t in scheduler.timesteps:
+            sample = scheduler.step(0.25 * sample + 0.05 * torch.cos(t / 200), t, sample).prev_sample
+        kept[f"{name}.toy_sample"] = sample
+    return Produced({name: value.float() for name, value in kept.items()}, {})
+
+
+def run_face_mask(case: Case) -> Produced:
+    """Where the ones of the masks of several boxes begin and end, and how many there are."""
+    size, extents, ones = case.scalar("size"), [], []
+    for box in case.scalar("boxes_x1y1x2y2"):
+        mask = face_mask(box, width=size, height=size)
+        found = mask.nonzero()
+        ends = [0, 0, 0, 0]
+        if len(found):
+            (top, left), (bottom, right) = found.amin(0).tolist(), (found.amax(0) + 1).tolist()
+            ends = [top, bottom, left, right]
+        extents.append(ends)
+        ones.append(float(mask.sum()))
+    return Produced({"extents": torch.tensor(extents).float(), "ones": torch.tensor(ones)}, {})
+
+
+@torch.no_grad()
+def run_step(case: Case) -> Produced:
+    """One step: the faces are written, read by the denoiser, guided and rescaled."""
+    pipe, timestep, latents = build_pipeline(case), case.scalar("timestep"), case.input("xt")
+    conditions, guidance = build_conditions(case, latents), build_guidance(case)
+    kept: dict[str, Tensor] = {}
+    bank_sites = {name: _site(name) for name in case.expected if name.startswith("cached.")}
+    watched = {
+        "raw_out": pipe.unet,
+        "reference.middle_attention_out": pipe.reference_unet.mid_block.attentions[0],
+        "denoiser.decoder_6.1": pipe.unet.up_blocks[2].attentions[0],
+    }
+    with _outputs(watched, kept), attach(pipe.unet, [READER_LINK]) as link:
+        bank = pipe.write_bank(conditions, timestep)
+        kept["eps_guided"] = pipe.predict_noise(link, latents, timestep, conditions, guidance, bank)
+    kept |= {name: bank.hidden[site] for name, site in bank_sites.items()}
+    kept["x0"] = pipe.scheduler.original_sample(kept["eps_guided"], timestep, latents)
+    return Produced(kept, {})
+
+
+@torch.no_grad()
+def run_sample(case: Case) -> Produced:
+    """A whole sampling run from noise to latents."""
+    _expect(case, discretization="trailing")
+    pipe, latents, kept = build_pipeline(case), case.input("noise"), dict[str, Tensor]()
+
+    def keep(pipe: Any, index: int, timestep: Any, values: dict[str, Any]) -> dict[str, Any]:  # noqa: ARG001 - a callback
+        kept[f"latents_step{index + 1}"] = values["latents"]
+        return values
+
+    pipe.scheduler.set_timesteps(case.scalar("steps"))
+    conditions = build_conditions(case, latents)
+    kept["latents_final"] = pipe.denoise(latents, conditions, build_guidance(case), keep)
+    return Produced(kept, {})
+
+
+@torch.no_grad()
+def run_vae(case: Case) -> Produced:
+    """The autoencoder as Stable Diffusion has it, and with the released program's attention."""
+    config = case.components["vae"]["config"]
+    levels, blocks = len(config["dim_mult"]), config["num_res_blocks"]
+    vae = AutoencoderKL(
+        block_out_channels=tuple(config["dim"] * factor for factor in config["dim_mult"]),
+        down_block_types=("DownEncoderBlock2D",) * levels,
+        up_block_types=("UpDecoderBlock2D",) * levels,
+        layers_per_block=blocks,
+        latent_channels=config["z_dim"],
+    ).eval()
+    case.load(vae, "vae", vae_keys(levels, blocks))
+    kept: dict[str, Tensor] = {}
+    for ending in ("", "_as_released"):
+        if ending:
+            vae.set_attn_processor(ScrambledAttnProcessor())
+        latents = vae.encode(case.input("image")).latent_dist
+        kept |= {f"encode_mean{ending}": latents.mean, f"encode_logvar{ending}": latents.logvar}
+        kept[f"decode{ending}"] = vae.decode(case.input("latents")).sample
+    return Produced(kept, {})
+
+
+@torch.no_grad()
+def run_clip_text(case: Case) -> Produced:
+    """The text encoder's last hidden states."""
+    config = case.components["textual"]["config"]
+    model = CLIPTextModel(
+        CLIPTextConfig(
+            vocab_size=config["vocab_size"],
+            max_position_embeddings=config["text_len"],
+            hidden_size=config["dim"],
+            intermediate_size=config["dim"] * config["mlp_ratio"],
+            num_attention_heads=config["num_heads"],
+            num_hidden_layers=config["num_layers"],
+            hidden_act=config["activation"],
+            bos_token_id=0,
+            eos_token_id=config["vocab_size"] - 1,
+        )
+    ).eval()
+    case.load(model, "textual", TEXT_KEYS)
+    return Produced({"context": model(torch.tensor(case.scalar("token_ids"))).last_hidden_state}, {})
+
+
+# --- what they share --------------------------------------------------------------------------------------------------
+
+
+def build_pipeline(case: Case) -> FlashFacePipeline:
+    """The pipeline without autoencoder and text encoder, its networks filled by the golden rule."""
+    config = case.components["unet"]["config"]
+    for name, value in FIXED_CONFIG.items():
+        if config.get(name, value) != value:
+            raise CaseError(f"{case.id}: {name} is {config[name]!r}; FlashFace's networks have {value!r}")
+    settings = unet_config(**{name: config[name] for name in CONFIG_NAMES})
+    levels, blocks = len(config["dim_mult"]), config["num_res_blocks"]
+    unet = AdditiveUNet(in_channels=5, **settings).eval()
+    reference_unet = UNet2DConditionModel(**settings).eval()
+    case.load(unet, "unet", denoiser_keys(levels, blocks))
+    case.load(reference_unet, "unet", reference_keys(levels, blocks))
+    absent: dict[str, Any] = dict.fromkeys(("vae", "text_encoder", "tokenizer"))
+    pipe = FlashFacePipeline(unet=unet, reference_unet=reference_unet, scheduler=TrailingDDIMScheduler(), **absent)
+    pipe.set_progress_bar_config(disable=True)
+    return pipe
+
+
+def build_conditions(case: Case, latents: Tensor) -> Conditions:
+    """Faces, texts and mask of a step or a sampling run on latents (b, 4, height, width)."""
+    faces = case.input("ref_latents")
+    mask = torch.zeros(latents.shape[-2:])
+    rows, columns = case.scalar("mask_rows"), case.scalar("mask_cols")
+    mask[slice(*rows), slice(*columns)] = 1
+    prompt = case.input("prompt_text")
+    if len(latents) % len(prompt):
+        raise CaseError(f"{case.id}: {len(prompt)} prompts cannot serve {len(latents)} samples; correct the inputs")
+    return Conditions(
+        faces=faces,
+        face_weights=[1.0] * len(faces),
+        prompt=prompt.repeat_interleave(len(latents) // len(prompt), dim=0),
+        negative=case.input("negative_text"),
+        mask=mask,
+    )
+
+
+def build_guidance(case: Case) -> Guidance:
+    """The case's scales and strengths."""
+    names = ("lambda_feat", "lambda_before", "face_guidance", "text_guidance", "step_to_launch", "guide_rescale")
+    return Guidance(**{name: case.scalar(name) for name in names})
+
+
+def _inside(place: str, renames: Renames, *, ignored: Mapping[str, str] = NOTHING) -> KeyMap:
+    """A key map of a part by itself: the renames want to see where it stands."""
+    return KeyMap(renames=[("^", place), *renames, (rf"^{place}".replace(".", r"\."), "")], ignored=ignored)
+
+
+def _levels(widths: tuple[int, ...], *, attends: bool) -> dict[str, Any]:
+    """Configuration of a UNet of one residual block per level, with FlashFace's epsilon."""
+    down, up = ("CrossAttnDownBlock2D", "CrossAttnUpBlock2D") if attends else ("DownBlock2D", "UpBlock2D")
+    return {
+        "block_out_channels": widths,
+        "down_block_types": (down,) * len(widths),
+        "up_block_types": (up,) * len(widths),
+        "layers_per_block": 1,
+        "norm_eps": 1e-6,
+    }
+
+
+def _site(output: str) -> str:
+    """The site of an output such as `cached.decoder_3.1.blocks.0`."""
+    stage, number = output.split(".")[1].split("_")
+    place = "mid_block.attentions.0" if stage == "middle" else None
+    if place is None:
+        place = f"up_blocks.{int(number) // 3}.attentions.{int(number) % 3}"
+    return f"{place}.transformer_blocks.0.attn1"
+
+
+def _expect(case: Case, **fixed: Any) -> None:
+    """Refuse a case that asks for something else than what there is."""
+    for name, value in fixed.items():
+        if case.scalars.get(name, value) != value:
+            raise CaseError(f"{case.id}: {name} is {case.scalars[name]!r}; FlashFace has {value!r} only")
+
+
+@contextmanager
+def _watching(hooks: list[Callable[[], Any]]) -> Generator[None]:
+    """Hooks for the length of a context."""
+    with ExitStack() as undo:
+        for register in hooks:
+            undo.callback(register().remove)
+        yield
+
+
+def _outputs(modules: Mapping[str, nn.Module], kept: dict[str, Tensor]) -> Any:
+    """Inside, keep what modules give."""
+
+    def hook(name: str) -> Callable[..., None]:
+        def keep(module: nn.Module, args: Any, output: Any) -> None:  # noqa: ARG001 - a hook's signature
+            kept[name] = output if isinstance(output, Tensor) else output[0]
+
+        return keep
+
+    return _watching([lambda n=name, m=module: m.register_forward_hook(hook(n)) for name, module in modules.items()])
+
+
+def _inputs(modules: Mapping[str, nn.Module], kept: dict[str, Tensor]) -> Any:
+    """Inside, keep what modules are given."""
+
+    def hook(name: str) -> Callable[..., None]:
+        def keep(module: nn.Module, args: Any) -> None:  # noqa: ARG001 - a hook's signature
+            kept[name] = args[0]
+
+        return keep
+
+    return _watching(
+        [lambda n=name, m=module: m.register_forward_pre_hook(hook(n)) for name, module in modules.items()]
+    )
+
+
+RUNNERS: Mapping[str, Runner] = {
+    "attention-block": run_attention_block,
+    "norm-epsilon": run_norm_epsilon,
+    "schedule": run_schedule,
+    "face-mask": run_face_mask,
+    "step-two-way": run_step,
+    "step-three-way": run_step,
+    "sample": run_sample,
+    "vae": run_vae,
+    "clip-text": run_clip_text,
+}

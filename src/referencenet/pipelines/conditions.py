@@ -1,0 +1,330 @@
+"""Where conditions enter a denoiser: its context, beside it, its channels, behind its first layer or blocks, skips.
+
+A system that needs more writes a class of its own beside its `SPEC`. Letters: b samples, p passes, f frames, (h, w)
+latents, (H, W) pixels.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Generator, Sequence
+from contextlib import ExitStack, contextmanager
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from referencenet.pipelines.spec import Condition, Moment, Seat, UNetCall, each_for
+
+
+class Context(Condition):
+    """Tokens (r, n, c) for the cross-attention: given, or left in the bank by the reference; zeros where blind."""
+
+    def encode(self, pipe: Any, call: Any) -> Any:
+        """The tokens.
+
+        Raises:
+            ValueError: If neither the call nor the bank has them: the bank is another system's.
+        """
+        if self.name in call.given:
+            return call.given[self.name]
+        kept = call.kept
+        if self.name not in kept:
+            raise ValueError(
+                f"this bank has no {self.name!r} in its context, so it is not of this system; write one with "
+                f"{type(pipe).__name__}.write."
+            )
+        return kept[self.name]
+
+    def enter(self, call: UNetCall, value: Tensor) -> UNetCall:
+        """(p b, n, c) as the context."""
+        return call.having(encoder_hidden_states=value)
+
+
+class Text(Context):
+    """A prompt's states as the context; blind passes get the negative prompt's. Given as (positive, negative)."""
+
+    def encode(self, pipe: Any, call: Any) -> tuple[Tensor, Tensor]:  # noqa: ARG002
+        """Both, each (r, n, c); one object twice if they are the same words."""
+        return call.given[self.name]
+
+    def seen(self, value: tuple[Tensor, Tensor]) -> Tensor:
+        """The prompt's states (r, n, c)."""
+        return value[0]
+
+    def blank(self, value: tuple[Tensor, Tensor]) -> Tensor:
+        """The negative prompt's states (r, n, c)."""
+        return value[1]
+
+
+class BesideContext(Text):
+    """Tokens with keys and values of their own beside the context (IP-Adapter). Given as (positive, negative)."""
+
+    def enter(self, call: UNetCall, value: Tensor) -> UNetCall:
+        """(p b, n, c) beside the context, which entered before."""
+        return call.having(encoder_hidden_states=(call.arguments["encoder_hidden_states"], [value]))
+
+
+class Channels(Condition):
+    """Further input channels (r, c, h, w) behind the latents; all passes see them."""
+
+    def encode(self, pipe: Any, call: Any) -> Tensor:  # noqa: ARG002
+        """As given."""
+        return call.given[self.name]
+
+    def enter(self, call: UNetCall, value: Tensor) -> UNetCall:
+        """(p b, c, h, w) behind the latents."""
+        sample = torch.cat([call.sample, value.to(call.sample)], dim=1)
+        return UNetCall(sample=sample, arguments=call.arguments, seated=call.seated)
+
+
+class Added(Condition):
+    """SDXL's added conditions: a mapping of tensors (r, ...). Given as (positive, negative)."""
+
+    def encode(self, pipe: Any, call: Any) -> tuple[dict[str, Tensor], dict[str, Tensor]]:  # noqa: ARG002
+        """Both."""
+        return call.given[self.name]
+
+    def seen(self, value: tuple[dict[str, Tensor], dict[str, Tensor]]) -> dict[str, Tensor]:
+        """The prompt's."""
+        return value[0]
+
+    def blank(self, value: tuple[dict[str, Tensor], dict[str, Tensor]]) -> dict[str, Tensor]:
+        """The negative prompt's."""
+        return value[1]
+
+    def joined(self, values: Sequence[dict[str, Tensor]], samples: int) -> dict[str, Tensor]:
+        """By name, (p b, ...)."""
+        return {name: torch.cat([each_for(value[name], samples) for value in values]) for name in values[0]}
+
+    def enter(self, call: UNetCall, value: dict[str, Tensor]) -> UNetCall:
+        """As the UNet's `added_cond_kwargs`."""
+        return call.having(added_cond_kwargs=value)
+
+
+class AfterConvIn(Condition):
+    """Features (r, width, h, w) added behind the denoiser's first convolution; guiders run once per call.
+
+    Args:
+        name: Of the condition; pictures (r, 3, H, W) in [0, 1] are given.
+        networks: The pipeline's guiders; with several, one picture is given for each and features are added up.
+    """
+
+    def __init__(self, name: str, *networks: str) -> None:
+        super().__init__(name)
+        self.networks = networks
+
+    def guided(self, pipe: Any, pictures: Sequence[Tensor]) -> Tensor:
+        """Features of one batch of pictures (r, 3, H, W) per guider, added up."""
+        guiders = [getattr(pipe, name) for name in self.networks]
+        features = [
+            guider(each.to(pipe.device_of(guider), guider.dtype))
+            for guider, each in zip(guiders, pictures, strict=True)
+        ]
+        return sum(features[1:], start=features[0])
+
+    def encode(self, pipe: Any, call: Any) -> Any:
+        """Features (r, width, h, w)."""
+        return self.guided(pipe, call.given[self.name])
+
+    def enter(self, call: UNetCall, value: Tensor) -> UNetCall:
+        """(p b, width, h, w) for the hook."""
+        return call.seating(self.name, value)
+
+    @contextmanager
+    def hooks(self, unet: nn.Module, seat: Seat) -> Generator[None]:
+        """Add behind `conv_in`."""
+        handle = unet.get_submodule("conv_in").register_forward_hook(lambda _module, _args, output: output + seat.value)
+        try:
+            yield
+        finally:
+            handle.remove()
+
+
+class FilmAfterConvIn(AfterConvIn):
+    """The same for films, whose UNet takes the features as a value; drawings are given by `(start, stop)`."""
+
+    def encode(self, pipe: Any, call: Any) -> FrameStore:
+        """Features per frame, made when frames are admitted."""
+        return FrameStore(call.given[self.name], lambda pictures: self.guided(pipe, pictures))
+
+    def at_window(self, pipe: Any, value: FrameStore, frames: Sequence[int] | None) -> Tensor:  # noqa: ARG002
+        """(1, width, f, h, w)."""
+        return value.of(frames or ()).transpose(0, 1).unsqueeze(0)
+
+    def enter(self, call: UNetCall, value: Tensor) -> UNetCall:
+        """(p b, width, f, h, w)."""
+        return call.having(condition=value)
+
+    def hooks(self, unet: nn.Module, seat: Seat) -> Any:
+        """None: the UNet has an argument for it."""
+        return Condition.hooks(self, unet, seat)
+
+
+class AfterBlocks(Condition):
+    """Feature maps added behind the first convolution and each down block, where skips have been taken already.
+
+    Its value is a list of tensors, one per place, each (r, width, h, w) or, in films, (f, width, h, w).
+    """
+
+    def blank(self, value: list[Tensor]) -> list[Tensor]:
+        """Zeros."""
+        return [torch.zeros_like(level) for level in value]
+
+    def joined(self, values: Sequence[list[Tensor]], samples: int) -> list[Tensor]:
+        """By place (p b, ...); the frames of a film are repeated for every sample."""
+        return [torch.cat([part for part in level for _ in range(samples)]) for level in zip(*values, strict=True)]
+
+    def enter(self, call: UNetCall, value: list[Tensor]) -> UNetCall:
+        """For the hooks."""
+        return call.seating(self.name, value)
+
+    @contextmanager
+    def hooks(self, unet: nn.Module, seat: Seat) -> Generator[None]:
+        """Add behind `conv_in` and each of `down_blocks`."""
+
+        def adding(place: int) -> Any:
+            def add(_module: nn.Module, _args: Any, output: Any) -> Any:
+                extra = seat.value[place]
+                return (output[0] + extra, *output[1:]) if isinstance(output, tuple) else output + extra
+
+            return add
+
+        with ExitStack() as undo:
+            blocks: Any = unet.get_submodule("down_blocks")
+            for place, module in enumerate((unet.get_submodule("conv_in"), *blocks)):
+                undo.callback(module.register_forward_hook(adding(place)).remove)
+            yield
+
+
+class Residuals(Condition):
+    """A ControlNet's residuals: it runs once per step and picture (or frame), whatever the number of passes or windows.
+
+    Given: pictures (b, 3, H, W) in [0, 1], or for films what gives them by `(start, stop)`.
+
+    Args:
+        name: Of the condition.
+        network: The pipeline's ControlNet.
+        context: Name of the `Text` condition whose prompt the ControlNet is told.
+    """
+
+    def __init__(self, name: str, network: str = "controlnet", context: str = "prompt") -> None:
+        super().__init__(name)
+        self.network, self.context = network, context
+
+    def encode(self, pipe: Any, call: Any) -> tuple[Any, Tensor]:  # noqa: ARG002
+        """Pictures and context."""
+        pictures = call.given[self.name]
+        store = FrameStore(pictures, lambda films: films[0]) if callable(pictures) else pictures
+        return store, call.given[self.context][0]
+
+    def at_step(self, pipe: Any, value: tuple[Any, Tensor], moment: Moment) -> StepResiduals:
+        """What gives the residuals of this step, frame by frame where there are frames."""
+        pictures, context = value
+        return StepResiduals(lambda *given: self.run(pipe, *given), pictures, context, moment)
+
+    def run(self, pipe: Any, latents: Tensor, timestep: Any, pictures: Tensor, context: Tensor) -> list[Tensor]:
+        """Residuals of latents (n, 4, h, w): those of the down blocks, then the middle's."""
+        network = getattr(pipe, self.network)
+        place = (pipe.device_of(network), network.dtype)
+        down, middle = network(
+            latents.to(*place), timestep, encoder_hidden_states=each_for(context, len(latents)).to(*place),
+            controlnet_cond=each_for(pictures, len(latents)).to(*place), return_dict=False,
+        )  # fmt: skip
+        return [*down, middle]
+
+    def at_window(self, pipe: Any, value: StepResiduals, frames: Sequence[int] | None) -> list[Tensor]:  # noqa: ARG002
+        """The residuals, (b, ...) or (b f, ...) each."""
+        return value.of(frames)
+
+    def blank(self, value: list[Tensor]) -> list[Tensor]:
+        """Zeros."""
+        return [torch.zeros_like(level) for level in value]
+
+    def joined(self, values: Sequence[list[Tensor]], samples: int) -> list[Tensor]:  # noqa: ARG002 - they have samples
+        """By level, all passes behind each other."""
+        return [torch.cat(level) for level in zip(*values, strict=True)]
+
+    def enter(self, call: UNetCall, value: list[Tensor]) -> UNetCall:
+        """As the UNet's additional residuals."""
+        return call.having(down_block_additional_residuals=tuple(value[:-1]), mid_block_additional_residual=value[-1])
+
+
+class ScaledResiduals(Residuals):
+    """The same times a factor, which is given under the condition's name with `_scale` behind it."""
+
+    def encode(self, pipe: Any, call: Any) -> tuple[Any, ...]:
+        """Pictures, context and the factor."""
+        return (*super().encode(pipe, call), call.given[f"{self.name}_scale"])
+
+    def at_step(self, pipe: Any, value: Any, moment: Moment) -> StepResiduals:
+        """What gives the residuals of this step."""
+        pictures, context, scale = value
+
+        def run(*given: Any) -> list[Tensor]:
+            return [level * scale for level in self.run(pipe, *given)]
+
+        return StepResiduals(run, pictures, context, moment)
+
+
+class FrameStore:
+    """What a condition makes of a film's frames: made once as frames come, given by window, dropped behind.
+
+    Args:
+        read: Gives the drawings of frames [start, stop): one (frames, 3, H, W) in [0, 1] per driving film. Called in
+            order, once for every frame.
+        make: From those to a tensor (frames, ...).
+    """
+
+    def __init__(
+        self, read: Callable[[int, int], Sequence[Tensor]], make: Callable[[Sequence[Tensor]], Tensor]
+    ) -> None:
+        self.read, self.make = read, make
+        self.kept: dict[int, Tensor] = {}
+
+    def admit(self, start: int, stop: int) -> None:
+        """Make the values of frames [start, stop)."""
+        made = self.make(self.read(start, stop))
+        self.kept.update(zip(range(start, stop), made.unbind(0), strict=True))
+
+    def of(self, frames: Sequence[int]) -> Tensor:
+        """(frames, ...)."""
+        return torch.stack([self.kept[frame] for frame in frames])
+
+    def drop_before(self, frame: int) -> None:
+        """Forget frames that no window needs any more."""
+        for known in [known for known in self.kept if known < frame]:
+            del self.kept[known]
+
+
+class StepResiduals:
+    """A ControlNet's residuals at one step; frames are computed when a window first needs them.
+
+    Args:
+        run: (latents (n, 4, h, w), timestep, pictures (n or 1, 3, H, W), context) to the residuals.
+        pictures: (b, 3, H, W), or a film's `FrameStore`.
+        context: (1 or b, tokens, channels).
+        moment: Of the step.
+    """
+
+    def __init__(self, run: Callable[..., list[Tensor]], pictures: Any, context: Tensor, moment: Moment) -> None:
+        self.run, self.pictures, self.context, self.moment = run, pictures, context, moment
+        self.kept: dict[int, list[Tensor]] = {}
+
+    def of(self, frames: Sequence[int] | None) -> list[Tensor]:
+        """Residuals of pictures (b, ...), or of a film's frames (b f, ...), row = sample * f + frame."""
+        if frames is None:
+            return self.run(self.moment.latents, self.moment.timestep, self.pictures, self.context)
+        new = [frame for frame in dict.fromkeys(frames) if frame not in self.kept]
+        if new:
+            self.kept.update(zip(new, self._frames(new), strict=True))
+        levels = zip(*(self.kept[frame] for frame in frames), strict=True)
+        return [torch.stack(level, dim=1).flatten(0, 1) for level in levels]  # (b f, c, h, w)
+
+    def _frames(self, frames: list[int]) -> list[list[Tensor]]:
+        """By frame, each level (b, c, h, w)."""
+        latents = self.moment.of(frames)  # (b, 4, f, h, w)
+        samples = latents.shape[0]
+        pictures = self.pictures.of(frames).repeat(samples, 1, 1, 1)
+        levels = self.run(latents.transpose(1, 2).flatten(0, 1), self.moment.timestep, pictures, self.context)
+        unfolded = [level.unflatten(0, (samples, len(frames))) for level in levels]
+        return [[level[:, i] for level in unfolded] for i in range(len(frames))]

@@ -1,0 +1,247 @@
+"""Pictures, texts and noise to tensors, and latents to pictures: what every system does alike, written once.
+
+Every autoencoder of diffusers for pictures works here: KL, asymmetric and tiny, with shift, mean and deviation or
+without. Letters: r rows, b samples, c channels, f frames, (h, w) latents, (H, W) pixels.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Generator, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+import numpy as np
+import torch
+from diffusers.utils.torch_utils import randn_tensor
+from PIL import Image
+from torch import Tensor
+
+from referencenet.media.images import Picture, read_image, read_mask, to_tensor
+from referencenet.pipelines.spec import Canvas, Shown
+
+Generators = torch.Generator | list[torch.Generator] | None
+
+IMAGE_TOKEN = "image_token"
+"""Name of the reference's CLIP token, as a condition and in a bank's context."""
+
+
+def listed(given: Any) -> list[Any]:
+    """One picture or several as a list; an array or tensor of four axes is several.
+
+    Raises:
+        ValueError: If there is none.
+    """
+    if isinstance(given, np.ndarray | Tensor):
+        pictures = list(given) if given.ndim == 4 else [given]
+    else:
+        pictures = list(given) if isinstance(given, list | tuple) else [given]
+    if not pictures:
+        raise ValueError("an empty list of pictures was given; give at least one.")
+    return pictures
+
+
+def read_pictures(given: Any) -> list[Image.Image]:
+    """One picture or several, each in any form that `read_image` takes."""
+    return [read_image(picture) for picture in listed(given)]
+
+
+def pixels_of(pictures: Sequence[Image.Image]) -> Tensor:
+    """Pictures of one size as (r, 3, H, W) in [-1, 1]."""
+    return torch.stack([to_tensor(picture) for picture in pictures]) * 2 - 1
+
+
+def stretched(picture: Picture, size: tuple[int, int], how: Any = Image.Resampling.LANCZOS) -> Image.Image:
+    """A picture at (width, height), as the published scripts resize: proportions are not kept."""
+    return read_image(picture).resize(size, how)
+
+
+def mask_pixels(masks: Sequence[Picture], size: tuple[int, int], *, what: str = "mask") -> Tensor:
+    """Masks at (width, height) as (r, 1, H, W) of zeros and ones.
+
+    Raises:
+        ValueError: If a mask is black everywhere.
+    """
+    found = torch.stack([to_tensor(read_mask(mask).resize(size)) for mask in masks])
+    for i, mask in enumerate(found):
+        if not bool((mask >= 0.5).any()):
+            raise ValueError(f"{what} {i} is black everywhere, so it marks nothing; white marks what is meant.")
+    return (found >= 0.5).float()
+
+
+def encode_pixels(
+    pipe: Any, pixels: Tensor, generator: Generators = None, *, sample: bool = False, vae: Any = None
+) -> Tensor:
+    """Scaled latents (r, c, h, w) of pictures (r, 3, H, W) in [-1, 1].
+
+    Args:
+        pipe: Whose autoencoder.
+        pixels: The pictures.
+        generator: For `sample`: one, or one per row.
+        sample: Draw from the posterior, as some published scripts do, instead of taking its mean.
+        vae: Another autoencoder than `pipe.vae`.
+    """
+    vae = pipe.vae if vae is None else vae
+    with _in_safe_precision(vae) as dtype:
+        encoded = vae.encode(pixels.to(pipe.device_of(vae), dtype))
+    if hasattr(encoded, "latents"):  # a tiny autoencoder has no posterior
+        latents = encoded.latents
+    elif not sample:
+        latents = encoded.latent_dist.mode()
+    else:
+        latents = _sampled(encoded.latent_dist, generator)
+    mean, deviation = _statistics(vae, latents)
+    return (latents - mean) * vae.config.scaling_factor / deviation
+
+
+def decode_latents(pipe: Any, latents: Tensor) -> Tensor:
+    """Pictures (r, 3, H, W) in [-1, 1], float32, of scaled latents (r, c, h, w)."""
+    vae = pipe.vae
+    mean, deviation = _statistics(vae, latents)
+    unscaled = latents * deviation / vae.config.scaling_factor + mean
+    with _in_safe_precision(vae) as dtype:
+        return vae.decode(unscaled.to(pipe.device_of(vae), dtype), return_dict=False)[0].float()
+
+
+def text_states(pipe: Any, texts: Sequence[str]) -> Tensor:
+    """Last hidden states of the pipeline's text encoder, (texts, tokens, channels); textual inversions are known."""
+    tokenizer, encoder = pipe.tokenizer, pipe.text_encoder
+    if hasattr(pipe, "maybe_convert_prompt"):
+        texts = pipe.maybe_convert_prompt(list(texts), tokenizer)
+    length = tokenizer.model_max_length
+    found = tokenizer(list(texts), padding="max_length", max_length=length, truncation=True, return_tensors="pt")
+    return encoder(found.input_ids.to(pipe.device_of(encoder)))[0]
+
+
+@torch.no_grad()
+def prompt_states(pipe: Any, prompt: str | Sequence[str], negative: str | Sequence[str]) -> tuple[Tensor, Tensor]:
+    """States of prompts and negative prompts, one object twice where the words are the same.
+
+    Raises:
+        ValueError: If there are several of both, and not equally many.
+    """
+    prompts = [prompt] if isinstance(prompt, str) else list(prompt)
+    negatives = [negative] if isinstance(negative, str) else list(negative)
+    if not prompts or not negatives:
+        raise ValueError("an empty list of prompts was given; give one text, or one per picture.")
+    if len(negatives) not in (1, len(prompts)):
+        raise ValueError(
+            f"{len(negatives)} negative prompts were given for {len(prompts)} prompts; give one for all, or one each."
+        )
+    states = text_states(pipe, prompts)
+    if negatives == prompts or negatives * len(prompts) == prompts:
+        return states, states
+    return states, text_states(pipe, negatives)
+
+
+def num_texts(prompt: str | Sequence[str], embeds: Tensor | None) -> int:
+    """How many prompts a call was given."""
+    if embeds is not None:
+        return embeds.shape[0]
+    return 1 if isinstance(prompt, str) else len(prompt)
+
+
+def guided_states(
+    pipe: Any,
+    prompt: str | Sequence[str],
+    negative: str | Sequence[str],
+    embeds: Tensor | None = None,
+    negative_embeds: Tensor | None = None,
+) -> tuple[Tensor, Tensor]:
+    """States of prompt and negative prompt, (r, tokens, channels) each, or those given in their place.
+
+    Without guidance the negative prompt is not read, and both are the prompt's. Call it inside `calling`.
+    """
+    if not pipe.do_classifier_free_guidance:
+        states = prompt_states(pipe, prompt, prompt)[0] if embeds is None else embeds
+        return states, states
+    if embeds is None and negative_embeds is None:
+        return prompt_states(pipe, prompt, negative)
+    states = prompt_states(pipe, prompt, prompt)[0] if embeds is None else embeds
+    return states, prompt_states(pipe, negative, negative)[0] if negative_embeds is None else negative_embeds
+
+
+def clip_token(pipe: Any, pictures: Sequence[Image.Image]) -> Tensor:
+    """CLIP's projected embeddings as tokens (r, 1, c); as published the pictures are squashed, not cropped."""
+    side = pipe.image_encoder.config.image_size
+    squashed = [picture.resize((side, side), Image.Resampling.BICUBIC) for picture in pictures]
+    size = {"size": {"shortest_edge": side}, "crop_size": {"height": side, "width": side}}
+    pixels = pipe.image_processor(squashed, return_tensors="pt", **size).pixel_values
+    encoder = pipe.image_encoder
+    return encoder(pixels.to(pipe.device_of(encoder), encoder.dtype)).image_embeds.unsqueeze(1)
+
+
+def show_portrait(pipe: Any, reference: Picture, canvas: Canvas) -> Shown:
+    """A picture as film systems show it: the mean latent at the film's size; its CLIP token as context, and kept."""
+    picture = read_image(reference)
+    token = clip_token(pipe, [picture])
+    latents = encode_pixels(pipe, pixels_of([stretched(picture, canvas.size)]))
+    return Shown(latents=latents, context=token, kept={IMAGE_TOKEN: token})
+
+
+def start_noise(pipe: Any, shape: tuple[int, ...], generator: Generators, latents: Tensor | None) -> Tensor:
+    """The noise that a call begins with, float32, before the scheduler's own scale.
+
+    Args:
+        pipe: Says where.
+        shape: (b, c, h, w) or (b, c, f, h, w).
+        generator: One, or one per sample.
+        latents: Given noise.
+
+    Raises:
+        ValueError: If the given noise has another shape.
+    """
+    device = pipe._execution_device
+    if latents is None:
+        return randn_tensor(shape, generator=generator, device=device, dtype=torch.float32)
+    if tuple(latents.shape) != shape:
+        raise ValueError(f"latents have shape {tuple(latents.shape)}; expected {shape}: one per result, at its size.")
+    return latents.to(device, torch.float32)
+
+
+def check_generators(generator: Generators, samples: int) -> None:
+    """Refuse a list of generators of another length than the results.
+
+    Raises:
+        ValueError: If it is.
+    """
+    if isinstance(generator, list) and len(generator) != samples:
+        raise ValueError(f"{len(generator)} generators were given for {samples} results; give one, or one for each.")
+
+
+def generators_for(generator: Generators, rows: int) -> Generators:
+    """The generators for `rows` conditions of a call's samples: each that of the first sample it serves."""
+    if not isinstance(generator, list) or len(generator) == rows:
+        return generator
+    if len(generator) % rows:
+        raise ValueError(f"{len(generator)} generators were given for {rows} pictures; give one, or one for each.")
+    return generator[:: len(generator) // rows]
+
+
+def _sampled(posterior: Any, generator: Generators) -> Tensor:
+    """A draw from a posterior of r rows, each with its own generator if there are several."""
+    if not isinstance(generator, list):
+        return posterior.sample(generator)
+    noise = randn_tensor(posterior.mean.shape, generator, posterior.mean.device, posterior.mean.dtype)
+    return posterior.mean + posterior.std * noise
+
+
+def _statistics(vae: Any, like: Tensor) -> tuple[Any, Any]:
+    """(mean or shift, deviation) of an autoencoder's latents, as numbers or (1, c, 1, 1)."""
+    mean, deviation = (getattr(vae.config, name, None) for name in ("latents_mean", "latents_std"))
+    if mean is not None and deviation is not None:
+        return tuple(torch.tensor(each).view(1, -1, 1, 1).to(like) for each in (mean, deviation))  # pyright: ignore[reportReturnType]
+    return getattr(vae.config, "shift_factor", None) or 0.0, 1.0
+
+
+@contextmanager
+def _in_safe_precision(vae: Any) -> Generator[torch.dtype]:
+    """Float32 for an autoencoder that overflows in half precision and says so (SDXL's)."""
+    dtype = vae.dtype
+    if dtype != torch.float16 or not getattr(vae.config, "force_upcast", False):
+        yield dtype
+        return
+    vae.to(torch.float32)
+    try:
+        yield torch.float32
+    finally:
+        vae.to(dtype)

@@ -1,0 +1,261 @@
+"""A film from a picture and films of poses, on the disk: frames stream in and out, and a failure costs little.
+
+Behind every finished piece the state of the film is kept beside it. A run that was cut short, by an error, a full disk
+or its user, goes on from there and gives the same film as one that was not.
+"""
+
+from __future__ import annotations
+
+import pickle
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from fractions import Fraction
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from PIL import Image
+from torch import Tensor
+
+from referencenet.links.bank import ReferenceBank
+from referencenet.media.files import written_whole
+from referencenet.media.films import Film, FilmWriter, FrameSource, check_film_path, parts_of
+from referencenet.media.images import Picture, read_image, resize
+from referencenet.pipelines.films import FilmPipeline, drawing_tensor
+from referencenet.sampling.processes import ALONE, Processes
+from referencenet.sampling.windows import OVERLAP, Windows
+
+
+@dataclass(frozen=True, kw_only=True)
+class FilmSettings:
+    """What decides a film's frames, beside its pipeline and pictures.
+
+    Attributes:
+        width: In pixels; None: that of the poses, rounded down.
+        height: Likewise.
+        num_frames: None: as many as there are poses.
+        rate: Frames per second; None: that of the poses.
+        num_inference_steps: Denoising steps; None: the system's.
+        guidance_scale: 1 and below: none; None: the system's.
+        window: Frames denoised together; None: the system's.
+        overlap: Frames that windows share; None: the system's, or ours where its windows wrap around.
+        seed: Of the noise.
+        side_by_side: Show reference, poses and result beside each other, as the published script does.
+    """
+
+    width: int | None = None
+    height: int | None = None
+    num_frames: int | None = None
+    rate: Fraction | None = None
+    num_inference_steps: int | None = None
+    guidance_scale: float | None = None
+    window: int | None = None
+    overlap: int | None = None
+    seed: int = 0
+    side_by_side: bool = False
+
+
+def animate_film(
+    pipe: FilmPipeline,
+    reference: Picture | ReferenceBank,
+    poses: Sequence[str | Path | FrameSource],
+    out: str | Path,
+    settings: FilmSettings,
+    *,
+    resume: bool = False,
+    across_processes: bool = False,
+    step_done: Callable[[int], None] | None = None,
+) -> Path:
+    """Write a film of any length in bounded memory.
+
+    Args:
+        pipe: Animates.
+        reference: A picture of the person, or a saved bank.
+        poses: A film per pose net of the pipeline: a path, or drawings such as a `SkeletonFilm`.
+        out: .mp4, .webm, .gif, or a folder for PNGs.
+        settings: Of the film.
+        resume: Go on where the same call left off; without anything to go on from, begin.
+        across_processes: Spread the work over the processes of `accelerate launch` or `torchrun`, which all call with
+            the same arguments and see the same files. The main one writes; the film is the one that one would make.
+        step_done: Called with the number of predictions so far, of `num_predictions`.
+
+    Returns:
+        Where the film is.
+
+    Raises:
+        ValueError: If films or settings do not fit together, or a resumed film was begun with others.
+        OSError: If the film cannot be written; what is finished stays for `resume`.
+    """
+    out = Path(out)
+    check_film_path(out)
+    processes = Processes.started() if across_processes else ALONE
+    films = open_films(pipe, poses, settings)
+    settings = settled(pipe, films, settings)
+    width, height, num_frames = settings.width or 0, settings.height or 0, settings.num_frames or 0
+    saved = _read_state(out, settings) if resume else None
+    processes.wait()  # all have read the state before it changes
+    readers = [ForwardReader(film) for film in films]
+    count = 0 if saved is None else saved["predictions"]
+
+    def counted() -> None:
+        nonlocal count
+        count += 1
+        if step_done is not None:
+            step_done(count)
+
+    pieces = pipe.stream(
+        reference,
+        lambda start, stop: [drawing_tensor(reader(start, stop), width, height, fit=pipe.fit) for reader in readers],
+        num_frames=num_frames,
+        width=width,
+        height=height,
+        num_inference_steps=settings.num_inference_steps or pipe.spec.steps,
+        guidance_scale=pipe.spec.scale if settings.guidance_scale is None else settings.guidance_scale,
+        windows=_windows(settings),
+        seed=settings.seed,
+        state=None if saved is None else saved["state"],
+        across_processes=across_processes,
+        step_done=counted,
+    )
+    if not processes.is_main:
+        for _ in pieces:
+            pass
+        processes.wait()
+        return out
+    with FilmWriter(out, settings.rate or Fraction(25), keep_frames=0 if saved is None else saved["frames"]) as writer:
+        beside = _beside(reference, films[0], settings, skip=writer.num_frames)
+        for frames, state in pieces:
+            writer.add([_with(picture, beside) for picture in _pictures(frames)])
+            _write_state(
+                out,
+                {"settings": vars_of(settings), "frames": writer.num_frames, "predictions": count, "state": state()},
+            )
+        writer.finish()
+    processes.wait()
+    return out
+
+
+def num_predictions(settings: FilmSettings) -> int:
+    """How often the denoiser runs for a film whose settings leave nothing open."""
+    return len(_windows(settings).of(settings.num_frames or 0)) * (settings.num_inference_steps or 0)
+
+
+def open_films(
+    pipe: FilmPipeline, poses: Sequence[str | Path | FrameSource], settings: FilmSettings
+) -> list[FrameSource]:
+    """Open the pose films and check them against each other and the frames asked for."""
+    if len(poses) != pipe.num_driving:
+        raise ValueError(f"{len(poses)} pose films were given, but {type(pipe).__name__} takes {pipe.num_driving}.")
+    films: list[FrameSource] = [Film(film) if isinstance(film, str | Path) else film for film in poses]
+    lengths = {len(film) for film in films}
+    if len(lengths) > 1:
+        raise ValueError(f"the pose films have {sorted(lengths)} frames; give films of one length.")
+    if settings.num_frames is not None and settings.num_frames > min(lengths):
+        raise ValueError(
+            f"{settings.num_frames} frames were asked for, but the pose film has {min(lengths)}; ask for fewer."
+        )
+    return films
+
+
+def settled(pipe: FilmPipeline, films: Sequence[FrameSource], settings: FilmSettings) -> FilmSettings:
+    """The settings with what was left open taken from the pose films."""
+    first = next(iter(films[0]))
+    known = vars_of(settings)
+    known["width"], known["height"] = pipe.size_for(first.size, settings.width, settings.height)
+    known["num_frames"] = len(films[0]) if settings.num_frames is None else settings.num_frames
+    known["rate"] = films[0].rate if settings.rate is None else settings.rate
+    spec, windows = pipe.spec, pipe.spec.windows or Windows()
+    own = {
+        "num_inference_steps": spec.steps,
+        "guidance_scale": spec.scale,
+        "window": windows.size,
+        "overlap": min(OVERLAP, windows.size // 2) if windows.published else windows.num_shared,
+    }
+    known |= {name: value for name, value in own.items() if known[name] is None}
+    return FilmSettings(**known)
+
+
+def _windows(settings: FilmSettings) -> Windows:
+    """The windows of settled settings."""
+    return Windows(size=settings.window or Windows().size, overlap=settings.overlap)
+
+
+def vars_of(settings: FilmSettings) -> dict[str, Any]:
+    """The settings by name."""
+    return {name: getattr(settings, name) for name in FilmSettings.__dataclass_fields__}
+
+
+class ForwardReader:
+    """Reads runs of a film's frames that follow each other; frames before the first run are passed over."""
+
+    def __init__(self, film: FrameSource) -> None:
+        self.frames: Iterator[Image.Image] = iter(film)
+        self.position = 0
+
+    def __call__(self, start: int, stop: int) -> list[Image.Image]:
+        """Frames [start, stop)."""
+        frames = list(islice(self.frames, start - self.position, stop - self.position))
+        self.position = stop
+        return frames
+
+
+def _pictures(frames: Tensor) -> list[Image.Image]:
+    """(frames, 3, height, width) in [0, 1] as pictures."""
+    array = (frames.permute(0, 2, 3, 1) * 255).round().to(torch.uint8).numpy()
+    return [Image.fromarray(np.ascontiguousarray(frame)) for frame in array]
+
+
+def _beside(
+    reference: Any, poses: FrameSource, settings: FilmSettings, *, skip: int
+) -> Iterator[list[Image.Image]] | None:
+    """What stands beside each frame, from frame `skip` on; None if nothing does."""
+    if not settings.side_by_side:
+        return None
+    size = settings.width or 0, settings.height or 0
+    first = [] if isinstance(reference, ReferenceBank) else [resize(read_image(reference), size, how="stretch")]
+    return ([*first, resize(pose, size, how="stretch")] for pose in islice(poses, skip, None))
+
+
+def _with(picture: Image.Image, beside: Iterator[list[Image.Image]] | None) -> Image.Image:
+    """A frame, with what stands beside it."""
+    if beside is None:
+        return picture
+    panels = [*next(beside), picture]
+    row = Image.new("RGB", (picture.width * len(panels), picture.height))
+    for i, panel in enumerate(panels):
+        row.paste(panel, (i * picture.width, 0))
+    return row
+
+
+def _state_path(out: Path) -> Path:
+    return parts_of(out) / "state.pt"
+
+
+def _write_state(out: Path, state: dict[str, Any]) -> None:
+    settings = {name: str(value) for name, value in state["settings"].items()}
+    with written_whole(_state_path(out)) as file:
+        torch.save(state | {"settings": settings}, file)
+
+
+def _read_state(out: Path, settings: FilmSettings) -> dict[str, Any] | None:
+    """The state that an earlier run has left; None if there is none."""
+    path = _state_path(out)
+    if not path.exists():
+        return None
+    try:
+        saved = torch.load(path, weights_only=True)
+    except (RuntimeError, EOFError, pickle.UnpicklingError) as error:
+        raise ValueError(f"{path} cannot be read ({error}); take the folder away and begin anew.") from error
+    differing = [
+        f"{name} was {saved['settings'].get(name)}, now {value}"
+        for name, value in vars_of(settings).items()
+        if saved["settings"].get(name) != str(value)
+    ]
+    if differing:
+        raise ValueError(
+            f"the unfinished film {out} was begun with other settings ({'; '.join(differing)}); use those, or begin "
+            f"anew."
+        )
+    return saved

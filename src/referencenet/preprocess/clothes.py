@@ -1,0 +1,82 @@
+"""Masks of clothes and parts of a person by SegFormer (Xie et al. 2021), from a folder of the user's.
+
+Made for models of the 18 labels of ATR, such as `mattmdjaga/segformer_b2_clothes`. Nothing is downloaded. What a part
+is made of stands in `CLASSES`; the model's own names of its labels decide, not their numbers.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from types import MappingProxyType
+from typing import Any
+
+import numpy as np
+import torch
+from PIL import Image
+from transformers import SegformerForSemanticSegmentation, SegformerImageProcessor
+
+from referencenet.checkpoints.published import read_library_part
+
+CLASSES: Mapping[str, tuple[str, ...]] = MappingProxyType({
+    "upper body clothes": ("upper-clothes",),
+    "lower body clothes": ("skirt", "pants"),
+    "whole body clothes": ("dress",),
+    "hair or headwear": ("hat", "hair"),
+    "face": ("face", "sunglasses"),
+    "shoes": ("left-shoe", "right-shoe"),
+})  # fmt: skip
+"""Part of a person to the model's labels, in small letters."""
+
+
+class ClothesSegmenter:
+    """Finds a part in a picture: `segmenter(picture, "face")` is its mask.
+
+    Args:
+        model: A segmentation model with the labels of `CLASSES`.
+        processor: Its pictures' preparation.
+
+    Raises:
+        ValueError: If the model does not know all labels.
+    """
+
+    def __init__(self, model: SegformerForSemanticSegmentation, processor: SegformerImageProcessor) -> None:
+        self.model, self.processor = model.eval(), processor
+        names = {str(name).lower(): int(number) for number, name in model.config.id2label.items()}  # pyright: ignore[reportOptionalMemberAccess]
+        missing = sorted({name for labels in CLASSES.values() for name in labels} - names.keys())
+        if missing:
+            raise ValueError(
+                f"this segmentation model has no label {', '.join(missing)} (it has {', '.join(sorted(names)[:10])}); "
+                "give one of the 18 labels of ATR, such as mattmdjaga/segformer_b2_clothes."
+            )
+        self.numbers = {part: [names[label] for label in labels] for part, labels in CLASSES.items()}
+
+    @classmethod
+    def load(cls, folder: str | Path) -> ClothesSegmenter:
+        """Read model and processor from a folder in transformers' layout, strictly.
+
+        Raises:
+            FileNotFoundError: If there is none.
+            CheckpointError: If a tensor is missing or not finite.
+        """
+        model = read_library_part(SegformerForSemanticSegmentation, folder)
+        return cls(model, read_library_part(SegformerImageProcessor, folder))
+
+    @torch.no_grad()
+    def __call__(self, picture: Image.Image, part: str) -> Image.Image:
+        """The mask of a part, mode L, black and white, of the picture's size.
+
+        Raises:
+            ValueError: If the part is unknown, or the picture does not show it.
+        """
+        if part not in self.numbers:
+            raise ValueError(f"there is no part {part!r}; expected one of {', '.join(CLASSES)}.")
+        inputs: Any = self.processor(picture.convert("RGB"), return_tensors="pt")
+        weight = next(self.model.parameters())
+        logits = self.model(inputs.pixel_values.to(weight)).logits.float()  # (1, labels, h, w)
+        size = (picture.height, picture.width)
+        labels = torch.nn.functional.interpolate(logits, size=size, mode="bilinear").argmax(1)[0]  # (H, W)
+        white = torch.isin(labels, torch.tensor(self.numbers[part], device=labels.device)).cpu().numpy()
+        if not white.any():
+            raise ValueError(f"the segmenter finds no {part} in this picture; give a mask, or another picture.")
+        return Image.fromarray(white.astype(np.uint8) * 255)
