@@ -364,6 +364,30 @@ def test_inpainting_checkpoints_see_all_of_the_reference():
     assert torch.equal(written[:, 5:], HERO.expand_as(written[:, 5:]))
 
 
+@pytest.mark.parametrize(
+    ("config", "expected"),
+    [
+        ({"latents_mean": [0.5, -1.0, 0.1, 2.0], "latents_std": [2.0, 3.0, 0.5, 4.0]}, "normalised"),
+        ({"shift_factor": 0.3}, "shifted"),
+    ],
+    ids=["mean and std", "shift"],
+)
+def test_latents_are_normalised_as_the_vae_says(config: dict[str, Any], expected: str):
+    pipeline = tiny("sdxl")
+    vae = pipeline.pipe.vae
+    vae.quant_conv.weight[4:].zero_()  # a posterior without variance
+    vae.quant_conv.bias[4:].fill_(-60.0)
+    vae.register_to_config(**config, scaling_factor=0.5)
+    hero = picture(1)
+    raw = vae.encode(pipeline.pipe.image_processor.preprocess(hero)).latent_dist.mean
+    if expected == "normalised":
+        mean, std = (torch.tensor(config[name]).view(1, 4, 1, 1) for name in ("latents_mean", "latents_std"))
+        clean = (raw - mean) * 0.5 / std
+    else:
+        clean = (raw - 0.3) * 0.5
+    assert relative_error(linked(pipeline, hero), linked(pipeline, Reference(latents=clean))) < ROUNDING
+
+
 # --- sharing ----------------------------------------------------------------------------------------------------------
 
 

@@ -24,9 +24,12 @@ from referencenet.links.attach import AnyLink, attach
 from referencenet.links.concat import Concat
 from referencenet.links.link import Link
 from referencenet.media.images import Picture, Resize
-from referencenet.sampling.guidance import half_weights, is_guided
+from referencenet.sampling.caller import find_caller
+from referencenet.sampling.following import surround
 from referencenet.sampling.references import Reference, as_references
-from referencenet.sampling.session import Noise, Session, Settings, surround
+from referencenet.sampling.session import Call, Noise, Session, Settings, halves_of
+from referencenet.sampling.support import check_pipeline, linkable_unet
+from referencenet.sampling.unet_call import UNetCall
 
 LinkName = Literal["attention", "adain"]
 
@@ -36,8 +39,12 @@ LINKS: dict[str, type[Concat] | type[AdaIN]] = {"attention": Concat, "adain": Ad
 @contextmanager
 def reference(pipe: DiffusionPipeline, references: Reference | Picture | Sequence[Reference | Picture], *,
               links: LinkName | AnyLink | Sequence[LinkName | AnyLink] = "attention", style_fidelity: float = 0.5,
-              noise: Noise = "fresh", resize: Resize = "fit", own_size: bool = False) -> Generator[Link]:  # fmt: skip
+              noise: Noise = "fresh", resize: Resize = "fit", own_size: bool = False,
+              guided: bool | None = None) -> Generator[Link]:  # fmt: skip
     """Let every call of a pipeline inside the `with` block refer to pictures.
+
+    So does every call of another pipeline that shares the UNet, such as one that `from_pipe` made. The block belongs to
+    the thread that entered it.
 
     Args:
         pipe: Any diffusers pipeline with a UNet: Stable Diffusion 1, 2, XL, text-to-image, img2img, inpaint,
@@ -51,26 +58,31 @@ def reference(pipe: DiffusionPipeline, references: Reference | Picture | Sequenc
             (1, pictures or guidance rows, channels, height, width).
         resize: `"fit"` keeps the reference's proportions, `"stretch"` gives it the result's size, as published.
         own_size: Tell SDXL the reference's own size instead of the result's in the write pass.
+        guided: Whether the first half of the UNet's rows is an unconditional one. None: as the pipeline says, which is
+            held against the batch; a pipeline that does not say is refused.
 
     Yields:
         The link; `print` shows where it reads.
 
     Raises:
         TypeError: If the pipeline has no UNet that can be linked, or a link or picture is of no known kind.
-        ValueError: If a value is out of range, there is no reference, or the UNet is linked already.
+        ValueError: If a value is out of range, there is no reference, or the UNet is linked already; inside, if a
+            call's batch, steps or channels are of a kind that is not known.
+        RuntimeError: Inside, if the UNet is called in another thread, or outside of a pipeline's call.
     """
     chosen = as_references(references)
     parsed = [_as_link(link) for link in ([links] if isinstance(links, str | Concat | AdaIN) else links)]
     _check_options(style_fidelity, noise, resize)
-    settings = Settings(style_fidelity=style_fidelity, noise=noise, resize=resize, own_size=own_size)
-    with _linked(pipe, parsed) as (link, undo):
-        Session(pipe, link, chosen, settings).watch(undo)
+    settings = Settings(style_fidelity=style_fidelity, noise=noise, resize=resize, own_size=own_size, guided=guided)
+    has_pictures = any(one.picture is not None for one in chosen)
+    with _linked(pipe, parsed, has_pictures=has_pictures) as (link, undo):
+        Session(link, chosen, settings).watch(pipe, undo)
         yield link
 
 
 @contextmanager
 def share(pipe: DiffusionPipeline, *, strength: float = 1.0, weight: float = 1.0, style_fidelity: float = 0.0,
-          layers: float = 1.0) -> Generator[Link]:  # fmt: skip
+          layers: float = 1.0, guided: bool | None = None) -> Generator[Link]:  # fmt: skip
     """Let every picture of a batch refer to its first one (StyleAligned, Hertz et al. 2023, the attention part).
 
     In films every frame refers to the first frame of the first film.
@@ -81,12 +93,13 @@ def share(pipe: DiffusionPipeline, *, strength: float = 1.0, weight: float = 1.0
         weight: Above 0: how many times the first picture's tokens count.
         style_fidelity: In [0, 1]: how much less the unconditional half reads.
         layers: In [0, 1]: the link's weight, how many layers take part.
+        guided: As for `reference`.
 
     Yields:
         The link.
 
     Raises:
-        TypeError, ValueError: As for `reference`.
+        TypeError, ValueError, RuntimeError: As for `reference`.
     """
     _check_options(style_fidelity, "fresh", "fit")
     if not 0.0 <= strength <= 1.0 or not 0.0 < weight < float("inf"):
@@ -94,34 +107,22 @@ def share(pipe: DiffusionPipeline, *, strength: float = 1.0, weight: float = 1.0
     with _linked(pipe, [Concat(weight=layers)]) as (link, undo):
         passes = ExitStack()
 
-        def before(_unet: nn.Module, _args: tuple[Any, ...], _kwargs: dict[str, Any]) -> None:
-            halves = half_weights(guided=is_guided(pipe), style_fidelity=style_fidelity)
+        def before(_unet: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+            caller = find_caller(link.unet)
+            call = Call.of(caller, link)
+            halves = halves_of(caller, UNetCall.bind(link.unet, args, kwargs), call, guided, style_fidelity)
             weights = [strength * half for half in halves]
             passes.enter_context(link.sharing(halves=len(halves), weights=weights, weight=weight))
 
-        surround(pipe.unet, before, passes, undo)  # pyright: ignore[reportAttributeAccessIssue] - checked by _linked
+        surround(pipe, before, passes, undo)
         yield link
 
 
 @contextmanager
-def _linked(pipe: Any, links: list[AnyLink]) -> Generator[tuple[Link, ExitStack]]:
+def _linked(pipe: Any, links: list[AnyLink], *, has_pictures: bool = False) -> Generator[tuple[Link, ExitStack]]:
     """Check the pipeline, link its UNet, and undo everything that the caller adds to the stack."""
-    if not isinstance(pipe, DiffusionPipeline):
-        raise TypeError(f"reference() links a diffusers pipeline, but was given a {type(pipe).__name__}.")
-    unet = getattr(pipe, "unet", None)
-    core = getattr(unet, "_orig_mod", unet)  # torch.compile's wrapper runs hooks outside of the compiled code
-    if not isinstance(core, nn.Module) or not hasattr(pipe, "prepare_extra_step_kwargs"):
-        raise TypeError(
-            f"{type(pipe).__name__} has no UNet that could read a reference; expected a Stable Diffusion 1, 2, XL or "
-            "AnimateDiff pipeline. Transformers (SD 3, Flux) work differently."
-        )
-    latents, channels = core.config.out_channels, core.config.in_channels  # pyright: ignore
-    if channels not in (latents, 2 * latents + 1) or hasattr(pipe, "do_perturbed_attention_guidance"):
-        raise TypeError(
-            f"{type(pipe).__name__} calls its UNet in a way of its own ({channels} input channels for {latents} latent "
-            f"ones, or more than two guidance parts); expected {latents} channels, or {2 * latents + 1} for "
-            "inpainting, and classifier-free guidance."
-        )
+    core = linkable_unet(pipe)
+    check_pipeline(pipe, core, has_pictures=has_pictures)
     with ExitStack() as undo:
         link = undo.enter_context(attach(core, links))
         yield link, undo

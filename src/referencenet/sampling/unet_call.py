@@ -40,8 +40,19 @@ class UNetCall:
 
     @classmethod
     def bind(cls, unet: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> UNetCall:
-        """Read a call of `unet` as a forward hook gets it."""
-        named = dict(inspect.signature(unet.forward).bind(*args, **kwargs).arguments)
+        """Read a call of `unet` as a forward hook gets it.
+
+        Raises:
+            TypeError: If something else has taken the place of the UNet's forward.
+        """
+        signature = inspect.signature(unet.forward)
+        if not {"sample", "timestep"} <= signature.parameters.keys():
+            raise TypeError(
+                f"{type(unet).__name__}.forward has been replaced by a function of {signature}, as caches between "
+                "steps do (DeepCache); they would give a pass over the reference what a pass over the picture left, "
+                "and the other way round: take the replacement away inside the block."
+            )
+        named = dict(signature.bind(*args, **kwargs).arguments)
         return cls(named.pop("sample"), named.pop("timestep"), named)
 
     @property

@@ -1,0 +1,79 @@
+"""A reference at the noise level of a pass: noised and scaled as the scheduler has done it with the picture.
+
+A scheduler's `add_noise` is made for training and for image-to-image; asked in the middle of a step it may speak of
+another pass than the one that is running (two-stage solvers, timesteps that occur twice). So where a scheduler keeps
+its place in a table, the level is read at that place. Levels that depend on the timestep alone are `add_noise`'s.
+"""
+
+from __future__ import annotations
+
+from math import isclose, sqrt
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from referencenet.sampling.caller import is_same
+
+ROUNDING = 1e-3
+"""Distance within which a level computed back from an input's scale is one of the scheduler's table."""
+
+
+def at_level(scheduler: Any, clean: Tensor, noise: Tensor, timestep: Any) -> Tensor:
+    """Noise latents as the UNet sees them at this pass.
+
+    Args:
+        scheduler: The one that is stepping, between its last step and its next.
+        clean: (b, c, h, w).
+        noise: (b, c, h, w).
+        timestep: Of the pass: a number or a tensor of equal entries.
+
+    Returns:
+        Scaled as the model's input is, shaped like `clean`.
+
+    Raises:
+        TypeError: If the scheduler has no way to noise a picture.
+        ValueError: If the pass is none of the scheduler's.
+    """
+    if getattr(scheduler, "sigmas", None) is None or not hasattr(scheduler, "step_index"):
+        if not hasattr(scheduler, "add_noise"):
+            raise TypeError(
+                f"{type(scheduler).__name__} has no add_noise, so a reference cannot be brought to its levels; take "
+                "another scheduler, such as DPMSolverMultistepScheduler.from_config(pipe.scheduler.config)."
+            )
+        times = torch.as_tensor(timestep, device=clean.device).reshape(-1)[:1]
+        return scheduler.scale_model_input(scheduler.add_noise(clean, noise, times), timestep)
+    place = _place(scheduler, timestep)
+    scale = float(scheduler.scale_model_input(torch.ones((), dtype=torch.float64), timestep))
+    if scale == 1.0 and hasattr(scheduler, "_sigma_to_alpha_sigma_t"):
+        alpha, sigma = scheduler._sigma_to_alpha_sigma_t(scheduler.sigmas[place])
+        return alpha.to(clean.dtype) * clean + sigma.to(clean.dtype) * noise
+    sigma = _sigma(scheduler, place, scale)  # the input is (clean + sigma noise) / sqrt(sigma^2 + data^2)
+    return scheduler.scale_model_input(clean + sigma.to(clean.dtype) * noise, timestep)
+
+
+def _place(scheduler: Any, timestep: Any) -> int:
+    """Where the scheduler is in its table; before its first step it finds the place by the same rule."""
+    place = scheduler.step_index
+    if place is None:
+        place = getattr(scheduler, "begin_index", None)
+    if place is None:
+        place = scheduler.index_for_timestep(torch.as_tensor(timestep).reshape(-1)[0])
+    if not 0 <= place < len(scheduler.timesteps) or not is_same(scheduler.timesteps[place], timestep):
+        raise ValueError(
+            f"the UNet was called at timestep {float(torch.as_tensor(timestep).reshape(-1)[0]):g}, which is not where "
+            f"the pipeline's {type(scheduler).__name__} is now; a pass that another scheduler leads cannot be given a "
+            "reference."
+        )
+    return place
+
+
+def _sigma(scheduler: Any, place: int, scale: float) -> Tensor:
+    """The level of the pass of which the scale of its input tells, exact where it is one of the scheduler's tables."""
+    data = float(getattr(scheduler.config, "sigma_data", None) or 1.0)
+    seen = sqrt(max(1 / scale**2 - data**2, 0.0))
+    near = [scheduler.sigmas[place]]
+    between = getattr(scheduler, "sigmas_interpol", None)
+    near += [] if between is None else list(between[max(place - 1, 0) : place + 1])
+    best = min(near, key=lambda sigma: abs(float(sigma) - seen))
+    return best if isclose(float(best), seen, rel_tol=ROUNDING, abs_tol=ROUNDING) else torch.tensor(seen)
