@@ -74,8 +74,8 @@ SCHEDULERS: dict[str, dict[str, Any]] = {
     "DPMSolverSinglestepScheduler": {},
     "UniPCMultistepScheduler": {},
     "HeunDiscreteScheduler": {},
-    # not KDPM2DiscreteScheduler: its add_noise, which the plain computation takes, is at another level in second passes;
-    # tests/sampling/test_levels.py holds its reference to the scheduler's own table
+    # not KDPM2DiscreteScheduler: its add_noise, which the plain computation takes, is at another level in second
+    # passes; tests/sampling/test_levels.py holds its reference to the scheduler's own table
     "KDPM2AncestralDiscreteScheduler": {},
     "DEISMultistepScheduler": {},
     "LCMScheduler": {},

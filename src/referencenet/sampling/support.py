@@ -56,7 +56,7 @@ def check_pipeline(pipe: Any, unet: nn.Module, *, has_pictures: bool) -> None:
             f"{name} has a guidance part of its own beside the two of classifier-free guidance, and replaces attention "
             "for it; take the same pipeline without perturbed-attention guidance."
         )
-    if latents is None:
+    if latents is None or "cross_attention_dim" not in config:
         raise TypeError(
             f"the denoiser of {name} is a {type(unet).__name__}; expected the UNet of Stable Diffusion 1, 2, XL or "
             "AnimateDiff."
