@@ -30,11 +30,12 @@ from rich.table import Table
 from torch import Tensor
 from trained_links import CLOCKS, GUIDANCE, Place, animate_anyone_pipeline
 
-from referencenet.methods.animate_anyone import PUBLISHED, SCHEDULER
+from referencenet.methods.animate_anyone import PUBLISHED
 from referencenet.networks.layout import SD15_UNET, film_config
 from referencenet.networks.motion import SpatioTemporalUNet
 from referencenet.networks.pose_guider import PoseGuider
 from referencenet.pipelines.encoders import IMAGE_TOKEN
+from referencenet.pipelines.portraits import PORTRAIT_SCHEDULE
 from referencenet.pipelines.spec import Shown
 from referencenet.sampling.windows import Windows
 
@@ -90,7 +91,7 @@ class Bench:
 
     def published(self) -> Tensor:
         """The same, the published way."""
-        scheduler = DDIMScheduler(**SCHEDULER)
+        scheduler = DDIMScheduler(**PORTRAIT_SCHEDULE)
         scheduler.set_timesteps(self.steps, device=self.latents.device)
         given = {
             "reference": self.reference,

@@ -39,13 +39,14 @@ from referencenet.checkpoints.idm_vton import SDXL_UNET
 from referencenet.links.attach import attach
 from referencenet.methods import flashface as flashface_method
 from referencenet.methods.animate_anyone import PUBLISHED as ANIMATE_ANYONE_FILES
-from referencenet.methods.animate_anyone import SCHEDULER, AnimateAnyonePipeline
+from referencenet.methods.animate_anyone import AnimateAnyonePipeline
 from referencenet.methods.idm_vton import LINK, Garment, reading_plan, write_garment
 from referencenet.networks.additive_unet import AdditiveUNet
 from referencenet.networks.image_prompt import ImagePromptUNet, with_image_prompt
 from referencenet.networks.layout import SD15_UNET
 from referencenet.parity.seeded import fill, seeded_input
 from referencenet.pipelines.encoders import IMAGE_TOKEN
+from referencenet.pipelines.portraits import PORTRAIT_SCHEDULE
 from referencenet.pipelines.prediction import Call, predicting
 from referencenet.pipelines.spec import Canvas, Shown
 
@@ -232,7 +233,7 @@ def animate_anyone_pipeline(reference_unet: Any, unet: Any, pose_guider: Any = N
         reference_unet=reference_unet,
         unet=unet,
         pose_guider=pose_guider,
-        scheduler=DDIMScheduler(**SCHEDULER),
+        scheduler=DDIMScheduler(**PORTRAIT_SCHEDULE),
     )
     pipe.set_progress_bar_config(disable=True)
     return pipe

@@ -10,8 +10,8 @@ from diffusers import UNet2DConditionModel
 
 from referencenet.checkpoints.keys.reference_tail import CUT_TAIL
 from referencenet.links.attach import write
-from referencenet.methods.random_tiny import TINY_UNET
 from referencenet.networks.layout import SD15_UNET, picture_config
+from referencenet.networks.layout import TINY_SD15 as TINY_UNET
 from referencenet.networks.reference_unet import ReferenceUNet
 from tiny import fill, latents
 

@@ -9,7 +9,7 @@ import torch
 from diffusers import DDIMScheduler
 from torch import Tensor
 
-from referencenet.methods.animate_anyone import SCHEDULER
+from referencenet.pipelines.portraits import PORTRAIT_SCHEDULE
 from referencenet.sampling.stream import denoise_step
 from referencenet.sampling.windows import Window, Windows, total_weights
 
@@ -18,7 +18,7 @@ FRAMES, STEPS = 64, 30
 
 def jumps(windows: list[Window], length: float) -> Tensor:
     """Mean squared differences of neighbouring frames, (frames - 1,), of films that change within `length` frames."""
-    scheduler = DDIMScheduler(**SCHEDULER)
+    scheduler = DDIMScheduler(**PORTRAIT_SCHEDULE)
     scheduler.set_timesteps(STEPS)
 
     def predict(latents: Tensor, t: Tensor) -> Tensor:

@@ -26,6 +26,7 @@ from transformers import (
 from referencenet.checkpoints.keymap import CheckpointError, KeyMap, Split
 from referencenet.checkpoints.published import Part, PublishedFile, PublishedSet
 from referencenet.networks.image_prompt import ImagePromptResampler, ImagePromptUNet
+from referencenet.networks.stable_diffusion import SD15_PARTS
 
 SDXL_UNET: Mapping[str, Any] = {
     "sample_size": 128,
@@ -62,13 +63,7 @@ CONFIG: Mapping[str, Mapping[str, Any]] = {
         "projection_dim": 1024,
         "hidden_act": "gelu",
     },
-    "text_encoder": {
-        "hidden_size": 768,
-        "intermediate_size": 3072,
-        "num_hidden_layers": 12,
-        "num_attention_heads": 12,
-        "projection_dim": 768,
-    },
+    "text_encoder": SD15_PARTS["text_encoder"],
     "text_encoder_2": {
         "hidden_size": 1280,
         "intermediate_size": 5120,

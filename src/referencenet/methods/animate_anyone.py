@@ -14,7 +14,7 @@ precision (an option); windows that wrap around (an option); silent loading of i
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from typing import Any, Unpack
@@ -25,7 +25,7 @@ from transformers import CLIPImageProcessor, CLIPVisionModelWithProjection
 
 from referencenet.checkpoints.keymap import KeyMap
 from referencenet.checkpoints.motion_keys import film_denoiser
-from referencenet.checkpoints.published import Part, PublishedFile, PublishedSet
+from referencenet.checkpoints.published import PublishedFile, PublishedSet
 from referencenet.links.bank import ReferenceBank
 from referencenet.media.images import Picture
 from referencenet.networks.layout import SD15_UNET, film_config, picture_config
@@ -33,25 +33,14 @@ from referencenet.networks.motion import SpatioTemporalUNet
 from referencenet.networks.pose_guider import PoseGuider
 from referencenet.networks.reference_unet import ReferenceUNet
 from referencenet.pipelines.conditions import Context, FilmAfterConvIn
-from referencenet.pipelines.encoders import IMAGE_TOKEN, show_portrait
-from referencenet.pipelines.films import Drawings, FilmOutput, FilmPipeline, Read
+from referencenet.pipelines.encoders import IMAGE_TOKEN
+from referencenet.pipelines.films import Drawings, FilmOutput
 from referencenet.pipelines.lifecycle import FilmOptions
 from referencenet.pipelines.passes import TwoWay
-from referencenet.pipelines.spec import Canvas, Once, Shown, Spec
+from referencenet.pipelines.portraits import PORTRAIT_PARTS, PORTRAIT_SCHEDULE, PortraitFilmPipeline
+from referencenet.pipelines.spec import Once, Spec
 from referencenet.preprocess.drawing_colours import check_skeleton
 from referencenet.sampling.windows import Windows
-
-SCHEDULER = {
-    "beta_start": 0.00085,
-    "beta_end": 0.012,
-    "beta_schedule": "linear",  # as published: inference differs from training, and the weights are used this way
-    "clip_sample": False,
-    "steps_offset": 1,
-    "prediction_type": "v_prediction",
-    "rescale_betas_zero_snr": True,
-    "timestep_spacing": "trailing",
-}
-"""DDIM as in the published `inference_v2.yaml`."""
 
 POSE_WIDTHS = (16, 32, 96, 256)  # the published class has other defaults, which no script uses
 
@@ -59,7 +48,7 @@ SPEC = Spec(
     write=Once(timestep=0),
     guidance=TwoWay(blind=(IMAGE_TOKEN,)),
     conditions=(Context(IMAGE_TOKEN), FilmAfterConvIn("poses", "pose_guider")),
-    scheduler=partial(DDIMScheduler, **SCHEDULER),
+    scheduler=partial(DDIMScheduler, **PORTRAIT_SCHEDULE),
     windows=Windows(size=24),
     steps=30,
     scale=3.5,
@@ -99,13 +88,7 @@ PUBLISHED = PublishedSet(
         "pose_guider": build_pose_guider,
     },
     base_config=SD15_UNET,
-    further={
-        "vae": Part(kind=AutoencoderKL, folder="sd-vae-ft-mse", source="huggingface.co/stabilityai/sd-vae-ft-mse"),
-        "image_encoder": Part(
-            kind=CLIPVisionModelWithProjection, source="huggingface.co/lambdalabs/sd-image-variations-diffusers"
-        ),
-        "image_processor": Part(kind=CLIPImageProcessor, source="transformers", default=CLIPImageProcessor),
-    },
+    further=PORTRAIT_PARTS,
 )
 """The reproduction's pose model."""
 
@@ -138,7 +121,7 @@ PUBLISHED_REENACT = PublishedSet(
 """The reproduction's face re-enactment model."""
 
 
-class AnimateAnyonePipeline(FilmPipeline):
+class AnimateAnyonePipeline(PortraitFilmPipeline):
     """Animates the person of a picture.
 
     Args:
@@ -155,7 +138,6 @@ class AnimateAnyonePipeline(FilmPipeline):
     published = PUBLISHED
     renamed = {"denoising_unet": "unet"}
     model_cpu_offload_seq = "image_encoder->reference_unet->pose_guider->unet->vae"
-    _optional_components = ["image_encoder", "image_processor", "reference_unet"]
 
     def __init__(
         self,
@@ -169,10 +151,6 @@ class AnimateAnyonePipeline(FilmPipeline):
     ) -> None:
         super().__init__()
         self.register(locals())
-
-    def show(self, reference: Picture, canvas: Canvas) -> Shown:
-        """The portrait's mean latent (1, 4, h, w), and its CLIP token (1, 1, channels) as context."""
-        return show_portrait(self, reference, canvas)
 
     def check_drawings(self, films: Sequence[Tensor]) -> None:
         """Refuse DensePose; films (frames, 3, height, width)."""
@@ -198,32 +176,6 @@ class AnimateAnyonePipeline(FilmPipeline):
             ValueError: If arguments do not fit together.
         """
         return self.film(reference, "poses", poses, options)
-
-    def stream(
-        self,
-        reference: Picture | ReferenceBank,
-        poses: Read,
-        *,
-        seed: int = 0,
-        state: Mapping[str, Any] | None = None,
-        step_done: Callable[[], None] | None = None,
-        **options: Unpack[FilmOptions],
-    ) -> Iterator[tuple[Tensor, Callable[[], dict[str, Any]]]]:
-        """Animate a film of any length in bounded memory: finished frames come while later ones have not begun.
-
-        Args:
-            reference: A picture of the person, or a bank that `write` wrote.
-            poses: Gives the drawings [start, stop): one (frames, 3, height, width) in [0, 1] per pose net. Called in
-                order, once for every frame.
-            seed: Of the noise. Unlike with a generator, a frame's noise does not depend on the film's length.
-            state: Go on where the same call left off, with as many processes or others.
-            step_done: Called after every prediction of a window, whichever process made it.
-            options: See `FilmOptions`; width, height and num_frames are needed.
-
-        Yields:
-            Frames (frames, 3, height, width) in [0, 1], and a function that gives the state behind them.
-        """
-        yield from self.film_stream(reference, "poses", poses, options, seed=seed, state=state, step_done=step_done)
 
 
 class FaceReenactmentPipeline(AnimateAnyonePipeline):
@@ -258,5 +210,5 @@ class FaceReenactmentPipeline(AnimateAnyonePipeline):
         pose_guider2: PoseGuider,
         scheduler: DDIMScheduler,
     ) -> None:
-        FilmPipeline.__init__(self)
+        PortraitFilmPipeline.__init__(self)
         self.register(locals())

@@ -13,7 +13,7 @@ summed without guidance; drawings in [-1, 509] (`pose_range="official"`); a bank
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import Any, Literal, Unpack, get_args
 
@@ -23,7 +23,7 @@ from torch import Tensor
 from transformers import CLIPImageProcessor, CLIPVisionModelWithProjection
 
 from referencenet.checkpoints.motion_keys import film_denoiser
-from referencenet.checkpoints.published import Part, PublishedFile, PublishedSet
+from referencenet.checkpoints.published import PublishedFile, PublishedSet
 from referencenet.links.bank import ReferenceBank
 from referencenet.media.films import frames_of
 from referencenet.media.images import Picture
@@ -32,25 +32,14 @@ from referencenet.networks.layout import SD15_UNET, TINY_SD15, film_config, pict
 from referencenet.networks.motion import SpatioTemporalUNet
 from referencenet.networks.reference_unet import ReferenceUNet
 from referencenet.pipelines.conditions import AfterBlocks, Context, FrameStore
-from referencenet.pipelines.encoders import IMAGE_TOKEN, show_portrait
-from referencenet.pipelines.films import Drawings, FilmOutput, FilmPipeline, Read
+from referencenet.pipelines.encoders import IMAGE_TOKEN
+from referencenet.pipelines.films import Drawings, FilmOutput, Read
 from referencenet.pipelines.lifecycle import FilmOptions
 from referencenet.pipelines.passes import TwoWay
-from referencenet.pipelines.spec import Canvas, Once, Shown, Spec
+from referencenet.pipelines.portraits import PORTRAIT_PARTS, PORTRAIT_SCHEDULE, PortraitFilmPipeline
+from referencenet.pipelines.spec import Once, Spec
 from referencenet.sampling.insertion import Interpolator, insert_frames
 from referencenet.sampling.windows import Windows
-
-SCHEDULER = {
-    "beta_start": 0.00085,
-    "beta_end": 0.012,
-    "beta_schedule": "linear",  # as published: training had scaled_linear
-    "clip_sample": False,
-    "steps_offset": 1,
-    "prediction_type": "v_prediction",
-    "rescale_betas_zero_snr": True,
-    "timestep_spacing": "trailing",
-}
-"""DDIM as in the published `inference_v2.yaml`."""
 
 PoseRange = Literal["training", "official"]
 """Values of the drawings: [-1, 1] as in training, or [-1, 509] as the published inference scripts feed them."""
@@ -99,7 +88,7 @@ SPEC = Spec(
     write=Once(timestep=0),
     guidance=TwoWay(blind=(IMAGE_TOKEN,)),
     conditions=(Context(IMAGE_TOKEN), Landmarks("poses")),
-    scheduler=partial(DDIMScheduler, **SCHEDULER),
+    scheduler=partial(DDIMScheduler, **PORTRAIT_SCHEDULE),
     windows=Windows(size=16),
     steps=25,
     scale=3.5,
@@ -135,18 +124,12 @@ PUBLISHED = PublishedSet(
         "down_block_types": SD15_UNET["down_block_types"],
         "up_block_types": SD15_UNET["up_block_types"],
     },
-    further={
-        "vae": Part(kind=AutoencoderKL, folder="sd-vae-ft-mse", source="huggingface.co/stabilityai/sd-vae-ft-mse"),
-        "image_encoder": Part(
-            kind=CLIPVisionModelWithProjection, source="huggingface.co/lambdalabs/sd-image-variations-diffusers"
-        ),
-        "image_processor": Part(kind=CLIPImageProcessor, source="transformers", default=CLIPImageProcessor),
-    },
+    further=PORTRAIT_PARTS,
 )
 """The released Lmk2Video model."""
 
 
-class AniPortraitPipeline(FilmPipeline):
+class AniPortraitPipeline(PortraitFilmPipeline):
     """Animates a portrait by drawings of a face mesh.
 
     Args:
@@ -165,7 +148,6 @@ class AniPortraitPipeline(FilmPipeline):
     spec = SPEC
     published = PUBLISHED
     model_cpu_offload_seq = "image_encoder->reference_unet->pose_guider->unet->vae"
-    _optional_components = ["image_encoder", "image_processor", "reference_unet"]
 
     def __init__(
         self,
@@ -182,13 +164,7 @@ class AniPortraitPipeline(FilmPipeline):
         super().__init__()
         if pose_range not in get_args(PoseRange):
             raise ValueError(f"pose_range is {pose_range!r}; expected one of {list(get_args(PoseRange))}.")
-        settings = ("published_norm", "pose_range")
-        self.register({name: part for name, part in locals().items() if name not in (*settings, "settings")})
-        self.register_to_config(published_norm=published_norm, pose_range=pose_range)
-
-    def show(self, reference: Picture, canvas: Canvas) -> Shown:
-        """The portrait's mean latent (1, 4, h, w), and its CLIP token (1, 1, channels) as context."""
-        return show_portrait(self, reference, canvas)
+        self.register(locals(), "published_norm", "pose_range")
 
     def guide(self, drawings: Tensor) -> list[Tensor]:
         """Five maps, each (f, width, h, w), of a window's drawings (f, 3, H, W) in [0, 1]."""
@@ -239,29 +215,3 @@ class AniPortraitPipeline(FilmPipeline):
         whole = torch.stack([insert_frames(film, every - 1, interpolator) for film in films])
         frames = self.films_as(whole, kind)
         return FilmOutput(frames=frames) if options.get("return_dict", True) else (frames,)
-
-    def stream(
-        self,
-        reference: Picture | ReferenceBank,
-        poses: Read,
-        *,
-        seed: int = 0,
-        state: Mapping[str, Any] | None = None,
-        step_done: Callable[[], None] | None = None,
-        **options: Unpack[FilmOptions],
-    ) -> Iterator[tuple[Tensor, Callable[[], dict[str, Any]]]]:
-        """Animate a film of any length in bounded memory: finished frames come while later ones have not begun.
-
-        Args:
-            reference: A portrait, or a bank that `write` wrote.
-            poses: Gives the drawings [start, stop), a list of one (frames, 3, height, width) in [0, 1]. Called in
-                order, once for every frame.
-            seed: Of the noise. Unlike with a generator, a frame's noise does not depend on the film's length.
-            state: Go on where the same call left off, with as many processes or others.
-            step_done: Called after every prediction of a window, whichever process made it.
-            options: See `FilmOptions`; width, height and num_frames are needed.
-
-        Yields:
-            Frames (frames, 3, height, width) in [0, 1], and a function that gives the state behind them.
-        """
-        yield from self.film_stream(reference, "poses", poses, options, seed=seed, state=state, step_done=step_done)

@@ -14,7 +14,7 @@ the autoencoder is the standard one (`scrambled_vae=True` is the released progra
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from math import inf
 from pathlib import Path
@@ -50,6 +50,7 @@ from referencenet.links.second import Second
 from referencenet.media.images import Picture, to_tensor
 from referencenet.networks.additive_unet import AdditiveUNet
 from referencenet.networks.scrambled_attention import ScrambledAttnProcessor
+from referencenet.networks.stable_diffusion import SD15_PARTS
 from referencenet.preprocess.faces import FACE_SIZE, face_mask, square_face
 from referencenet.sampling.trailing_ddim import TrailingDDIMScheduler
 
@@ -63,21 +64,6 @@ NEGATIVE_SUFFIX = (  # the released program's default
     "disfigured, deformed, body out of frame, bad anatomy, watermark, signature, cut off, low contrast, underexposed, "
     "overexposed, bad art, beginner, amateur, distorted face"
 )
-
-SD15_VAE: Mapping[str, Any] = {
-    "block_out_channels": (128, 256, 512, 512),
-    "down_block_types": ("DownEncoderBlock2D",) * 4,
-    "up_block_types": ("UpDecoderBlock2D",) * 4,
-    "layers_per_block": 2,
-    "latent_channels": 4,
-}
-SD15_TEXT: Mapping[str, Any] = {
-    "hidden_size": 768,
-    "intermediate_size": 3072,
-    "num_hidden_layers": 12,
-    "num_attention_heads": 12,
-    "projection_dim": 768,
-}
 
 SOURCE = "huggingface.co/shilongz/FlashFace-SD1.5"
 
@@ -118,8 +104,8 @@ PUBLISHED_BASE = PublishedSet(
         ),
     ),
     build={
-        "vae": lambda config: AutoencoderKL.from_config({**SD15_VAE, **config}),
-        "text_encoder": lambda config: CLIPTextModel(CLIPTextConfig(**{**SD15_TEXT, **config})),
+        "vae": lambda config: AutoencoderKL.from_config({**SD15_PARTS["vae"], **config}),
+        "text_encoder": lambda config: CLIPTextModel(CLIPTextConfig(**{**SD15_PARTS["text_encoder"], **config})),
     },
     base_config={},
 )

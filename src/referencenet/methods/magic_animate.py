@@ -154,8 +154,7 @@ class MagicAnimatePipeline(FilmPipeline):
         super().__init__()
         if fusion_blocks not in get_args(FusionBlocks):
             raise ValueError(f"fusion_blocks is {fusion_blocks!r}; expected one of {list(get_args(FusionBlocks))}.")
-        self.register({name: part for name, part in locals().items() if name != "fusion_blocks"})
-        self.register_to_config(fusion_blocks=fusion_blocks)
+        self.register(locals(), "fusion_blocks")
 
     @property
     def link(self) -> Concat:

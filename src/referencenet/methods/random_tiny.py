@@ -1,4 +1,4 @@
-"""Tiny pipelines with random weights: the whole path of a system in seconds, to try an installation.
+"""Tiny pipelines of FlashFace and IDM-VTON, which do not lead the shared life yet; `tiny.py` makes all others.
 
 Weights are drawn from a seed, parameter by parameter, so they are the same on every machine and no global state moves.
 """
@@ -6,33 +6,27 @@ Weights are drawn from a seed, parameter by parameter, so they are the same on e
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from functools import partial
 from types import MappingProxyType
 from typing import Any
 
 import torch
 from diffusers import AutoencoderKL, DDPMScheduler, UNet2DConditionModel
-from torch import nn
 from transformers import (
     CLIPImageProcessor,
     CLIPTextConfig,
     CLIPTextModel,
     CLIPTextModelWithProjection,
     CLIPTokenizer,
-    CLIPVisionConfig,
     CLIPVisionModelWithProjection,
 )
 
 from referencenet.checkpoints.flashface import unet_config
 from referencenet.checkpoints.idm_vton import SDXL_UNET
 from referencenet.methods import flashface, idm_vton
-from referencenet.methods.tiny import filled, tiny_pipeline
+from referencenet.methods.tiny import STOCK, filled
 from referencenet.networks.additive_unet import AdditiveUNet
 from referencenet.networks.image_prompt import ImagePromptResampler, ImagePromptUNet
-from referencenet.networks.layout import TINY_SD15
 from referencenet.sampling.trailing_ddim import TrailingDDIMScheduler
-
-TINY_UNET = TINY_SD15
 
 TINY_SDXL_UNET: Mapping[str, Any] = SDXL_UNET | {
     "sample_size": 8,
@@ -54,7 +48,7 @@ APART = torch.random.fork_rng(devices=[])
 @APART
 def tiny_idm_vton(seed: int = 0) -> idm_vton.IDMVTONPipeline:
     """IDM-VTON with random weights."""
-    tokenizer = _letters()
+    tokenizer = STOCK[CLIPTokenizer]({}, seed)
     unet = ImagePromptUNet(
         **TINY_SDXL_UNET | {"in_channels": 13},
         addition_embed_type="text_time",
@@ -81,7 +75,7 @@ def tiny_idm_vton(seed: int = 0) -> idm_vton.IDMVTONPipeline:
         for make in (CLIPTextModel, CLIPTextModelWithProjection)
     )
     return idm_vton.IDMVTONPipeline(
-        vae=_vae(seed + 4),
+        vae=STOCK[AutoencoderKL]({}, seed + 4),
         text_encoder=filled(text_encoder, seed + 1),
         text_encoder_2=filled(text_encoder_2, seed + 2),
         tokenizer=tokenizer,
@@ -89,8 +83,8 @@ def tiny_idm_vton(seed: int = 0) -> idm_vton.IDMVTONPipeline:
         unet=filled(unet, seed + 3),
         image_projection=filled(resampler, seed + 6),
         garment_unet=filled(UNet2DConditionModel(**TINY_SDXL_UNET), seed + 7),
-        image_encoder=_image_encoder(seed + 5),
-        feature_extractor=CLIPImageProcessor(size={"shortest_edge": 32}, crop_size={"height": 32, "width": 32}),
+        image_encoder=STOCK[CLIPVisionModelWithProjection](TINY_SDXL_UNET, seed + 5),
+        feature_extractor=STOCK[CLIPImageProcessor]({}, seed),
         scheduler=DDPMScheduler(**idm_vton.SCHEDULER),
     )
 
@@ -98,7 +92,7 @@ def tiny_idm_vton(seed: int = 0) -> idm_vton.IDMVTONPipeline:
 @APART
 def tiny_flashface(seed: int = 0) -> flashface.FlashFacePipeline:
     """FlashFace with random weights."""
-    tokenizer = _letters()
+    tokenizer = STOCK[CLIPTokenizer]({}, seed)
     config = unet_config(dim=32, dim_mult=(1, 2), context_dim=8, num_res_blocks=1, attn_scales=(1, 1 / 2))
     config |= {"sample_size": 8}
     text_encoder = CLIPTextModel(
@@ -114,7 +108,7 @@ def tiny_flashface(seed: int = 0) -> flashface.FlashFacePipeline:
         )
     )
     return flashface.FlashFacePipeline(
-        vae=_vae(seed + 4),
+        vae=STOCK[AutoencoderKL]({}, seed + 4),
         text_encoder=filled(text_encoder, seed + 1),
         tokenizer=tokenizer,
         unet=filled(AdditiveUNet(**config, in_channels=5), seed + 2),
@@ -124,48 +118,7 @@ def tiny_flashface(seed: int = 0) -> flashface.FlashFacePipeline:
 
 
 RANDOM_TINY: Mapping[str, Callable[[], Any]] = MappingProxyType({
-    "animate_anyone": partial(tiny_pipeline, "animate_anyone"),
-    "animate_anyone.moore": partial(tiny_pipeline, "animate_anyone.moore"),
-    "animate_anyone.reenact": partial(tiny_pipeline, "animate_anyone.reenact"),
     "flashface": tiny_flashface,
     "idm_vton": tiny_idm_vton,
 })  # fmt: skip
 """System to what makes its tiny pipeline."""
-
-
-def _letters() -> CLIPTokenizer:
-    """A tokenizer that knows the small letters, and no words."""
-    letters = [chr(code) for code in range(ord("a"), ord("z") + 1)]
-    words = [*letters, *(f"{letter}</w>" for letter in letters), "<|startoftext|>", "<|endoftext|>"]
-    return CLIPTokenizer(vocab={word: i for i, word in enumerate(words)}, merges=[], model_max_length=77)
-
-
-def _vae(seed: int) -> Any:
-    """Stable Diffusion's autoencoder, narrow."""
-    vae: nn.Module = AutoencoderKL(
-        block_out_channels=(4, 4, 8, 8),
-        down_block_types=("DownEncoderBlock2D",) * 4,
-        up_block_types=("UpDecoderBlock2D",) * 4,
-        layers_per_block=1,
-        norm_num_groups=2,
-        latent_channels=4,
-        sample_size=64,
-        force_upcast=False,
-    )
-    return filled(vae, seed)
-
-
-def _image_encoder(seed: int) -> Any:
-    """CLIP's vision model, narrow."""
-    clip = CLIPVisionModelWithProjection(
-        CLIPVisionConfig(
-            hidden_size=8,
-            intermediate_size=12,
-            num_hidden_layers=1,
-            num_attention_heads=2,
-            image_size=32,
-            patch_size=8,
-            projection_dim=TINY_UNET["cross_attention_dim"],
-        )
-    )
-    return filled(clip, seed)

@@ -100,13 +100,8 @@ class StableGarmentPipeline(PicturePipeline, StableDiffusionLoraLoaderMixin, Tex
         fusion_blocks: str = "midup",
     ) -> None:
         super().__init__()
-        self._fuse(fusion_blocks)
-        self.register({name: part for name, part in locals().items() if name != "fusion_blocks"})
-
-    def _fuse(self, blocks: str) -> None:
-        if blocks not in LINKS:
-            raise ValueError(f"fusion_blocks is {blocks!r}; expected one of {list(LINKS)}.")
-        self.register_to_config(fusion_blocks=blocks)
+        _check_fusion(fusion_blocks)
+        self.register(locals(), "fusion_blocks")
 
     @property
     def link(self) -> Added:
@@ -225,8 +220,8 @@ class StableGarmentTryOnPipeline(StableGarmentPipeline):
         fusion_blocks: str = "full",
     ) -> None:
         PicturePipeline.__init__(self)
-        self._fuse(fusion_blocks)
-        self.register({name: part for name, part in locals().items() if name != "fusion_blocks"})
+        _check_fusion(fusion_blocks)
+        self.register(locals(), "fusion_blocks")
 
     @torch.no_grad()
     def __call__(  # pyright: ignore[reportIncompatibleMethodOverride] - it takes a person as well
@@ -294,3 +289,9 @@ class StableGarmentTryOnPipeline(StableGarmentPipeline):
             texts = guided_states(self, prompt, negative_prompt, prompt_embeds, negative_prompt_embeds)
             reference = self._reference(garment, garment_prompt, magnify=False)
             return self.draw(reference, {"prompt": texts, "control": control}, canvas, settings, link=link)
+
+
+def _check_fusion(blocks: str) -> None:
+    """Refuse a choice of blocks that has no link."""
+    if blocks not in LINKS:
+        raise ValueError(f"fusion_blocks is {blocks!r}; expected one of {list(LINKS)}.")

@@ -8,8 +8,11 @@ from contextlib import contextmanager
 from typing import Any, NamedTuple
 
 import diffusers
+from diffusers.models.unets.unet_motion_model import AnimateDiffTransformer3D
 from torch import Tensor, nn
 
+from referencenet.checkpoints.motion_keys import MOTION_KEYS
+from referencenet.networks.motion import normalise_frames
 from referencenet.parity.cases import Case, CaseError, listed
 
 
@@ -37,6 +40,23 @@ def build_scheduler(case: Case) -> Any:
     if kind is None:
         raise CaseError(f"{case.id}: the scheduler is {entry['class']!r}, which diffusers does not have")
     return kind(**entry["config"])
+
+
+def build_motion_module(case: Case, *, heads: int, positions: int) -> AnimateDiffTransformer3D:
+    """The case's component `motion_module`, normalising per frame, with its weights."""
+    config = component_config(case, "motion_module")
+    channels = config["in_channels"]
+    module = AnimateDiffTransformer3D(
+        num_attention_heads=heads,
+        attention_head_dim=channels // heads,
+        in_channels=channels,
+        num_layers=config.get("num_transformer_block", 1),
+        positional_embeddings="sinusoidal",
+        num_positional_embeddings=positions,
+    ).eval()
+    normalise_frames(module)
+    case.load(module, "motion_module", MOTION_KEYS)
+    return module
 
 
 def assemble(kind: type[Any], **parts: Any) -> Any:

@@ -3,7 +3,7 @@
 from importlib import import_module
 
 from referencenet.methods.registry import METHODS
-from referencenet.parity.cases import Case, CaseError
+from referencenet.parity.cases import CaseError
 from referencenet.parity.record import Runner
 
 
@@ -29,6 +29,3 @@ def find_runner(method: str, kind: str) -> Runner:
         known = ", ".join("/".join(pair) for pair in sorted(runners()))
         raise CaseError(f"no runner for {method}/{kind}; this version knows {known}")
     return table[kind]
-
-
-__all__ = ["Case", "find_runner", "runners"]

@@ -17,7 +17,6 @@ from PIL import Image
 from torch import Tensor
 
 from referencenet.media.images import Picture, read_image, read_mask, to_tensor
-from referencenet.pipelines.spec import Canvas, Shown
 
 Generators = torch.Generator | list[torch.Generator] | None
 
@@ -168,14 +167,6 @@ def clip_token(pipe: Any, pictures: Sequence[Image.Image]) -> Tensor:
     pixels = pipe.image_processor(squashed, return_tensors="pt", **size).pixel_values
     encoder = pipe.image_encoder
     return encoder(pixels.to(pipe.device_of(encoder), encoder.dtype)).image_embeds.unsqueeze(1)
-
-
-def show_portrait(pipe: Any, reference: Picture, canvas: Canvas) -> Shown:
-    """A picture as film systems show it: the mean latent at the film's size; its CLIP token as context, and kept."""
-    picture = read_image(reference)
-    token = clip_token(pipe, [picture])
-    latents = encode_pixels(pipe, pixels_of([stretched(picture, canvas.size)]))
-    return Shown(latents=latents, context=token, kept={IMAGE_TOKEN: token})
 
 
 def start_noise(pipe: Any, shape: tuple[int, ...], generator: Generators, latents: Tensor | None) -> Tensor:

@@ -139,9 +139,11 @@ class ReferencePipeline(DiffusionPipeline):
     _guidance_scale: float | None = None
     _num_timesteps = 0
 
-    def register(self, parts: Mapping[str, Any]) -> None:
-        """Take a constructor's arguments as components; call with `locals()`."""
-        self.register_modules(**{k: v for k, v in parts.items() if k not in ("self", "__class__")})
+    def register(self, arguments: Mapping[str, Any], *settings: str) -> None:
+        """Take a constructor's `locals()` as components, and those named as settings into the configuration."""
+        beside = ("self", "__class__", *settings)
+        self.register_modules(**{name: part for name, part in arguments.items() if name not in beside})
+        self.register_to_config(**{name: arguments[name] for name in settings})
         blocks = getattr(getattr(self, "vae", None), "config", {}).get("block_out_channels", (0,) * 4)
         self.vae_scale_factor = 2 ** (len(blocks) - 1)
         self.picture_processor = VaeImageProcessor(vae_scale_factor=self.vae_scale_factor)
@@ -220,8 +222,7 @@ class ReferencePipeline(DiffusionPipeline):
         """
         self.check_size(width, height)
         self.check_writer()
-        canvas = Canvas(width=width, height=height)
-        shown = reference(canvas) if callable(reference) else self.show(reference, canvas)
+        shown = self._shown_on(Canvas(width=width, height=height), reference)
         if not isinstance(self.spec.write, EachStep):
             return self.bank_of(shown, 0)
         self.scheduler.set_timesteps(num_inference_steps or self.spec.steps, device=self._execution_device)
@@ -255,7 +256,7 @@ class ReferencePipeline(DiffusionPipeline):
 
     def placed(self, bank: ReferenceBank) -> ReferenceBank:
         """A bank where the denoiser computes, in its precision."""
-        return bank.to(self.device_of(self.unet)).to(self.unet.dtype)
+        return bank.to(self.device_of(self.unet), self.unet.dtype)
 
     def check_writer(self, *, encoded: bool = False) -> None:
         """Refuse to write without the networks for it.
@@ -281,17 +282,19 @@ class ReferencePipeline(DiffusionPipeline):
         elif isinstance(reference, Mapping):
             return {"series": reference}
         else:
-            is_encoded = isinstance(reference, Shown) or callable(reference)
-            self.check_writer(encoded=is_encoded)
-            if callable(reference):
-                shown = reference(canvas)
-            else:
-                shown = reference if isinstance(reference, Shown) else self.show(reference, canvas)
+            self.check_writer(encoded=isinstance(reference, Shown) or callable(reference))
+            shown = self._shown_on(canvas, reference)
             if isinstance(self.spec.write, EachStep):
                 return {"shown": shown, "write_every": settings.write_every}
             bank = self.bank_of(shown, 0)
         bank = self.placed(bank)
         return {"bank": rounded(bank) if settings.half_precision_bank else bank}
+
+    def _shown_on(self, canvas: Canvas, reference: Any) -> Shown:
+        """What the writer is shown: as given, from what makes it of a canvas, or from pictures."""
+        if isinstance(reference, Shown):
+            return reference
+        return reference(canvas) if callable(reference) else self.show(reference, canvas)
 
     # --- options ------------------------------------------------------------------------------------------------------
 

@@ -11,20 +11,20 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 from diffusers import UNet2DConditionModel
-from diffusers.models.unets.unet_motion_model import AnimateDiffTransformer3D
 from torch import Tensor, nn
 
 from referencenet.checkpoints.motion_keys import MOTION_KEYS
 from referencenet.links.attach import attach, write
 from referencenet.methods.animate_anyone import PUBLISHED, AnimateAnyonePipeline, FaceReenactmentPipeline
 from referencenet.networks.layout import film_config, picture_config
-from referencenet.networks.motion import SpatioTemporalUNet, normalise_frames
+from referencenet.networks.motion import SpatioTemporalUNet
 from referencenet.networks.pose_guider import PoseGuider
 from referencenet.parity.cases import Case, CaseError
 from referencenet.parity.record import (
     Produced,
     Runner,
     assemble,
+    build_motion_module,
     build_scheduler,
     by_frame,
     component_config,
@@ -66,19 +66,8 @@ def run_pose(case: Case) -> Produced:
 @torch.no_grad()
 def run_motion(case: Case) -> Produced:
     """One motion module on (b, c, f, h, w), with what its layers give."""
-    config = case.components["motion_module"]["config"]
-    settings = motion_settings(case, config)
-    channels, heads = config["in_channels"], settings["motion_heads"]
-    module = AnimateDiffTransformer3D(
-        num_attention_heads=heads,
-        attention_head_dim=channels // heads,
-        in_channels=channels,
-        num_layers=config.get("num_transformer_block", 1),
-        positional_embeddings="sinusoidal",
-        num_positional_embeddings=settings["num_positions"],
-    ).eval()
-    normalise_frames(module)
-    case.load(module, "motion_module", MOTION_KEYS)
+    settings = motion_settings(case, component_config(case, "motion_module"))
+    module = build_motion_module(case, heads=settings["motion_heads"], positions=settings["num_positions"])
     hidden = case.input("hidden_states")
     batch, _, frames, height, width = hidden.shape
     kept: dict[str, Tensor] = {}

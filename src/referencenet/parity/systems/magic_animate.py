@@ -10,20 +10,19 @@ from typing import Any
 import diffusers
 import torch
 from diffusers import ControlNetModel
-from diffusers.models.unets.unet_motion_model import AnimateDiffTransformer3D
 from torch import Tensor, nn
 
-from referencenet.checkpoints.motion_keys import MOTION_KEYS
 from referencenet.links.attach import attach, write
 from referencenet.methods.magic_animate import PUBLISHED, SPEC, MagicAnimatePipeline
 from referencenet.networks.layout import SD15_UNET
-from referencenet.networks.motion import SpatioTemporalUNet, normalise_frames
+from referencenet.networks.motion import SpatioTemporalUNet
 from referencenet.networks.stable_diffusion import HINT_WIDTHS
 from referencenet.parity.cases import Case, CaseError
 from referencenet.parity.record import (
     Produced,
     Runner,
     assemble,
+    build_motion_module,
     by_frame,
     component_config,
     each_output,
@@ -64,18 +63,9 @@ def run_controlnet(case: Case) -> Produced:
 def run_motion(case: Case) -> Produced:
     """One motion module on (b, c, f, h, w), with what its layers give."""
     config = component_config(case, "motion_module")
-    channels, heads = config["in_channels"], config["num_attention_heads"]
-    module = AnimateDiffTransformer3D(
-        num_attention_heads=heads,
-        attention_head_dim=channels // heads,
-        in_channels=channels,
-        num_layers=config["num_transformer_block"],
-        norm_num_groups=32,
-        positional_embeddings="sinusoidal",
-        num_positional_embeddings=config["temporal_position_encoding_max_len"],
-    ).eval()
-    normalise_frames(module)
-    case.load(module, "motion_module", MOTION_KEYS)
+    module = build_motion_module(
+        case, heads=config["num_attention_heads"], positions=config["temporal_position_encoding_max_len"]
+    )
     hidden = case.input("x")
     batch, _, frames, height, width = hidden.shape
     first, kept = "transformer_blocks.0", {}

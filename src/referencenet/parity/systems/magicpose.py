@@ -10,12 +10,10 @@ from typing import Any
 
 import torch
 import torch.nn.functional as F
-from diffusers.models.unets.unet_motion_model import AnimateDiffTransformer3D
 from torch import Tensor, nn
 
 from referencenet.checkpoints.keymap import KeyMap
 from referencenet.checkpoints.keys.ldm import unet_config
-from referencenet.checkpoints.motion_keys import MOTION_KEYS
 from referencenet.links.attach import attach, write
 from referencenet.links.sites import attention_sites
 from referencenet.methods.magicpose import (
@@ -26,9 +24,8 @@ from referencenet.methods.magicpose import (
     MagicPosePipeline,
 )
 from referencenet.networks.layout import SD15_UNET
-from referencenet.networks.motion import normalise_frames
 from referencenet.parity.cases import Case, CaseError
-from referencenet.parity.record import Produced, Runner, assemble, component_config, each_output
+from referencenet.parity.record import Produced, Runner, assemble, build_motion_module, component_config, each_output
 from referencenet.pipelines.passes import reading_plan
 from referencenet.pipelines.spec import Shown
 from referencenet.sampling.ldm_ddim import LDMScheduler
@@ -199,17 +196,9 @@ def run_train(case: Case) -> Produced:
 def run_motion(case: Case) -> Produced:
     """One motion module, frames folded into rows."""
     config = component_config(case, "motion_module")
-    channels, heads = config["in_channels"], config["num_attention_heads"]
-    module = AnimateDiffTransformer3D(
-        num_attention_heads=heads,
-        attention_head_dim=channels // heads,
-        in_channels=channels,
-        num_layers=config["num_transformer_block"],
-        positional_embeddings="sinusoidal",
-        num_positional_embeddings=config["temporal_position_encoding_max_len"],
-    ).eval()
-    normalise_frames(module)
-    case.load(module, "motion_module", MOTION_KEYS)
+    module = build_motion_module(
+        case, heads=config["num_attention_heads"], positions=config["temporal_position_encoding_max_len"]
+    )
     return Produced({"out": module(case.input("x"), num_frames=case.scalar("frames"))}, {})
 
 
