@@ -6,8 +6,7 @@ without. Letters: r rows, b samples, c channels, f frames, (h, w) latents, (H, W
 
 from __future__ import annotations
 
-from collections.abc import Generator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -17,6 +16,7 @@ from PIL import Image
 from torch import Tensor
 
 from referencenet.media.images import Picture, read_image, read_mask, to_tensor
+from referencenet.sampling.latents import in_safe_precision, scaled, unscaled
 
 Generators = torch.Generator | list[torch.Generator] | None
 
@@ -80,7 +80,7 @@ def encode_pixels(
         vae: Another autoencoder than `pipe.vae`.
     """
     vae = pipe.vae if vae is None else vae
-    with _in_safe_precision(vae) as dtype:
+    with in_safe_precision(vae) as dtype:
         encoded = vae.encode(pixels.to(pipe.device_of(vae), dtype))
     if hasattr(encoded, "latents"):  # a tiny autoencoder has no posterior
         latents = encoded.latents
@@ -88,17 +88,14 @@ def encode_pixels(
         latents = encoded.latent_dist.mode()
     else:
         latents = _sampled(encoded.latent_dist, generator)
-    mean, deviation = _statistics(vae, latents)
-    return (latents - mean) * vae.config.scaling_factor / deviation
+    return scaled(latents, vae.config)
 
 
 def decode_latents(pipe: Any, latents: Tensor) -> Tensor:
     """Pictures (r, 3, H, W) in [-1, 1], float32, of scaled latents (r, c, h, w)."""
     vae = pipe.vae
-    mean, deviation = _statistics(vae, latents)
-    unscaled = latents * deviation / vae.config.scaling_factor + mean
-    with _in_safe_precision(vae) as dtype:
-        return vae.decode(unscaled.to(pipe.device_of(vae), dtype), return_dict=False)[0].float()
+    with in_safe_precision(vae) as dtype:
+        return vae.decode(unscaled(latents, vae.config).to(pipe.device_of(vae), dtype), return_dict=False)[0].float()
 
 
 def text_states(pipe: Any, texts: Sequence[str]) -> Tensor:
@@ -214,25 +211,3 @@ def _sampled(posterior: Any, generator: Generators) -> Tensor:
         return posterior.sample(generator)
     noise = randn_tensor(posterior.mean.shape, generator, posterior.mean.device, posterior.mean.dtype)
     return posterior.mean + posterior.std * noise
-
-
-def _statistics(vae: Any, like: Tensor) -> tuple[Any, Any]:
-    """(mean or shift, deviation) of an autoencoder's latents, as numbers or (1, c, 1, 1)."""
-    mean, deviation = (getattr(vae.config, name, None) for name in ("latents_mean", "latents_std"))
-    if mean is not None and deviation is not None:
-        return tuple(torch.tensor(each).view(1, -1, 1, 1).to(like) for each in (mean, deviation))  # pyright: ignore[reportReturnType]
-    return getattr(vae.config, "shift_factor", None) or 0.0, 1.0
-
-
-@contextmanager
-def _in_safe_precision(vae: Any) -> Generator[torch.dtype]:
-    """Float32 for an autoencoder that overflows in half precision and says so (SDXL's)."""
-    dtype = vae.dtype
-    if dtype != torch.float16 or not getattr(vae.config, "force_upcast", False):
-        yield dtype
-        return
-    vae.to(torch.float32)
-    try:
-        yield torch.float32
-    finally:
-        vae.to(dtype)

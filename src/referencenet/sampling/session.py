@@ -26,6 +26,7 @@ from referencenet.media.images import Resize, resize, to_tensor
 from referencenet.sampling.caller import Caller, find_caller
 from referencenet.sampling.following import surround
 from referencenet.sampling.guidance import check_halves, half_weights, is_guided
+from referencenet.sampling.latents import in_safe_precision, scaled
 from referencenet.sampling.levels import at_level
 from referencenet.sampling.references import Reference
 from referencenet.sampling.support import check_pipeline
@@ -270,20 +271,15 @@ class Session:
         vae, like, scale = call.pipe.vae, now.unet.sample, call.pipe.vae_scale_factor
         size = (now.unet.size[1] * scale, now.unet.size[0] * scale)
         image = resize(image, size, how=self.settings.resize, multiple=scale)
-        dtype = vae.dtype
-        must_upcast = dtype == torch.float16 and getattr(vae.config, "force_upcast", False)
-        if must_upcast:
-            vae.to(torch.float32)
-        encoded = vae.encode(to_tensor(image)[None].to(like.device, vae.dtype) * 2 - 1)
-        if must_upcast:
-            vae.to(dtype)
+        with in_safe_precision(vae) as dtype:
+            encoded = vae.encode(to_tensor(image)[None].to(like.device, dtype) * 2 - 1)
         if hasattr(encoded, "latents"):  # an autoencoder without a posterior
-            return _scaled(encoded.latents, vae.config).to(like.dtype)
+            return scaled(encoded.latents, vae.config).to(like.dtype)
         count = 1 if self.settings.noise == "fixed" else now.pictures
         generator = _generator_for(call.generator, count)
         generators = generator if isinstance(generator, list) else [generator]
         samples = torch.cat([encoded.latent_dist.sample(each) for each in generators])
-        return _scaled(samples, vae.config).to(like.dtype)
+        return scaled(samples, vae.config).to(like.dtype)
 
 
 def halves_of(caller: Caller, given: UNetCall, call: Call, guided: bool | None, style_fidelity: float) -> list[float]:
@@ -346,14 +342,6 @@ def _check_inpainting(pipe: Any, sample: Tensor, channels: int) -> None:
             f"{channels} is no mask of zeros and ones. Expected [latents, mask, latents of the masked picture], as "
             "diffusers' inpainting pipelines have them; a reference cannot be shown in another order."
         )
-
-
-def _scaled(latents: Tensor, config: Any) -> Tensor:
-    """What a VAE gives (b, c, h, w), as its latents are denoised: shifted and scaled as its configuration says."""
-    mean, std = getattr(config, "latents_mean", None), getattr(config, "latents_std", None)
-    if mean is not None and std is not None:
-        latents = (latents - latents.new_tensor(mean).view(1, -1, 1, 1)) / latents.new_tensor(std).view(1, -1, 1, 1)
-    return (latents - (getattr(config, "shift_factor", None) or 0.0)) * config.scaling_factor
 
 
 def _with_own_size(conditions: dict[str, Any], image: Image.Image, size: tuple[int, int]) -> dict[str, Any]:

@@ -1,0 +1,59 @@
+"""Between what an autoencoder gives and what is denoised: shift, mean, deviation and scale as its configuration says.
+
+Stable Diffusion scales; Stable Diffusion 3's autoencoders shift as well; others (Playground 2.5) have a mean and a
+deviation for each channel.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Generator
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from torch import Tensor
+
+
+def scaled(latents: Tensor, config: Any) -> Tensor:
+    """What an autoencoder gives, (b, c, h, w), as it is denoised.
+
+    Args:
+        latents: A sample or the mean of its posterior, (b, c, h, w).
+        config: The autoencoder's.
+    """
+    mean, deviation, shift = _statistics(config, latents)
+    return ((latents - mean) / deviation - shift) * config.scaling_factor
+
+
+def unscaled(latents: Tensor, config: Any) -> Tensor:
+    """What is denoised, (b, c, h, w), as an autoencoder decodes it: the inverse of `scaled`.
+
+    Args:
+        latents: Denoised, (b, c, h, w).
+        config: The autoencoder's.
+    """
+    mean, deviation, shift = _statistics(config, latents)
+    return (latents / config.scaling_factor + shift) * deviation + mean
+
+
+@contextmanager
+def in_safe_precision(vae: Any) -> Generator[torch.dtype]:
+    """Inside, an autoencoder that overflows in half precision and says so (SDXL's) computes in float32."""
+    dtype = vae.dtype
+    if dtype != torch.float16 or not getattr(vae.config, "force_upcast", False):
+        yield dtype
+        return
+    vae.to(torch.float32)
+    try:
+        yield torch.float32
+    finally:
+        vae.to(dtype)
+
+
+def _statistics(config: Any, like: Tensor) -> tuple[Any, Any, float]:
+    """Mean and deviation, (1, c, 1, 1) or numbers that change nothing, and the shift."""
+    mean, deviation = getattr(config, "latents_mean", None), getattr(config, "latents_std", None)
+    shift = getattr(config, "shift_factor", None) or 0.0
+    if mean is None or deviation is None:
+        return 0.0, 1.0, shift
+    return like.new_tensor(mean).view(1, -1, 1, 1), like.new_tensor(deviation).view(1, -1, 1, 1), shift
