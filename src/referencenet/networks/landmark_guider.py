@@ -87,7 +87,7 @@ class LandmarkGuider(ModelMixin, ConfigMixin):
 class OwnBatchNorm2d(nn.BatchNorm2d):
     """A BatchNorm that can take the statistics of its own input also outside of training."""
 
-    def forward(self, input: Tensor, own_statistics: bool = False) -> Tensor:  # noqa: A002 - as nn.BatchNorm2d
+    def forward(self, input: Tensor, own_statistics: bool = False) -> Tensor:
         """Normalise (frames, c, h, w): by these frames' own statistics, or as the layer's mode says."""
         if not own_statistics:
             return super().forward(input)
