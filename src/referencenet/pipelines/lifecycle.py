@@ -221,7 +221,7 @@ class ReferencePipeline(DiffusionPipeline):
             ValueError: If the pipeline was loaded without the networks that read references.
         """
         self.check_size(width, height)
-        self.check_writer()
+        self.check_writer(encoded=_is_encoded(reference))
         shown = self._shown_on(Canvas(width=width, height=height), reference)
         if not isinstance(self.spec.write, EachStep):
             return self.bank_of(shown, 0)
@@ -282,7 +282,7 @@ class ReferencePipeline(DiffusionPipeline):
         elif isinstance(reference, Mapping):
             return {"series": reference}
         else:
-            self.check_writer(encoded=isinstance(reference, Shown) or callable(reference))
+            self.check_writer(encoded=_is_encoded(reference))
             shown = self._shown_on(canvas, reference)
             if isinstance(self.spec.write, EachStep):
                 return {"shown": shown, "write_every": settings.write_every}
@@ -464,3 +464,8 @@ class ReferencePipeline(DiffusionPipeline):
         pipe = cls(**found, **parts)
         dtype = dtype or torch_dtype
         return pipe if dtype is None else pipe.to(dtype=dtype)
+
+
+def _is_encoded(reference: Any) -> bool:
+    """Whether a reference comes as what is shown, or as what makes that: the system's own encoding is not asked for."""
+    return isinstance(reference, Shown) or callable(reference)
