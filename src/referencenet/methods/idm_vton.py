@@ -8,16 +8,15 @@ What it is:
              prompt and the image prompt of a blank picture
     prompt   text, and the garment's CLIP states through IP-Adapter's resampler, in decoupled cross-attention
     space    13 input channels: latents, mask (1 = repaint), masked person, DensePose
-The weights were trained so; kept: zeros instead of no tokens, a terminal noise level without signal. Published and not
-kept: garment tokens as queries, keys and values of zeros, a resampler or an encoding done twice, DensePose sampled
-outside of the generator, `output_type="latent"` that returns the input. Not here: parsing and pose estimation (see
-`preprocess`).
+Published and not kept: garment tokens as queries, keys and values of zeros, a resampler or an encoding done twice,
+DensePose sampled outside of the generator, `output_type="latent"` that returns the input. Masks: see `preprocess`.
 """
 
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any, Unpack
 
 import torch
@@ -43,15 +42,16 @@ from referencenet.pipelines.conditions import Added, Channels, Text
 from referencenet.pipelines.dressing import (
     GarmentPrompt,
     clip_processor,
+    count_garments,
     count_given,
     fitted,
     image_prompt,
     is_written,
     repainted_space,
     show_garment,
+    texts_of,
 )
 from referencenet.pipelines.encoders import Generators, num_texts
-from referencenet.pipelines.garments import num_garments
 from referencenet.pipelines.lifecycle import PictureOptions
 from referencenet.pipelines.passes import TwoWay
 from referencenet.pipelines.pictures import PicturePipeline
@@ -157,15 +157,11 @@ class IDMVTONPipeline(PicturePipeline, SDXLText):
             negative_image_states: Those of a blank picture.
             generator: For the autoencoder's samples.
         """
-
-        def shown(canvas: Canvas) -> Shown:
-            prompts = _listed(garment_prompt, GARMENT_PROMPT, garment_description)
-            return show_garment(
-                self, canvas, garment, prompts, latents=garment_latents, prompt_embeds=garment_prompt_embeds,
-                image_states=image_states, blank_image_states=negative_image_states, generator=generator,
-            )  # fmt: skip
-
-        return shown
+        prompts = texts_of(garment_prompt, GARMENT_PROMPT, garment_description)
+        return partial(
+            show_garment, self, garment, prompts, latents=garment_latents, prompt_embeds=garment_prompt_embeds,
+            image_states=image_states, blank_image_states=negative_image_states, generator=generator,
+        )  # fmt: skip
 
     @torch.no_grad()
     def __call__(
@@ -205,8 +201,7 @@ class IDMVTONPipeline(PicturePipeline, SDXLText):
             garment_prompt: Instead of "a photo of " + description.
             negative_prompt: Of the unconditional pass; None: see `force_zeros_for_empty_prompt`.
             mask_image: Instead of `mask`: (persons, 1, height, width) in [0, 1].
-            masked_image_latents: Instead of `person`: scaled latents of the person, grey where masked, (persons, 4,
-                height / 8, width / 8).
+            masked_image_latents: Instead of `person`: scaled latents, grey where masked, (persons, 4, h / 8, w / 8).
             densepose_latents: Instead of `densepose`: scaled latents of the same shape.
             garment_latents: Instead of `garment` for GarmentNet: scaled latents, of any size.
             garment_banks: The former name of a garment that was written.
@@ -215,11 +210,10 @@ class IDMVTONPipeline(PicturePipeline, SDXLText):
             pooled_prompt_embeds: (persons, channels).
             negative_pooled_prompt_embeds: (persons, channels).
             garment_prompt_embeds: Instead of `garment_prompt`, (garments, tokens, channels).
-            image_states: Instead of `garment` for the image prompt: CLIP's last but one states, (garments, tokens,
-                channels).
+            image_states: Instead of `garment` for the image prompt: CLIP's last but one, (garments, tokens, channels).
             negative_image_states: Those of a blank picture.
-            options: See `PictureOptions`. Several generators make every result as it would be alone, so that a garment
-                of several results is encoded and written for each of them.
+            options: See `PictureOptions`. With several generators every result is what it would be alone; a garment of
+                several results is then written for each of them.
 
         Returns:
             The pictures, those of one person together.
@@ -232,12 +226,8 @@ class IDMVTONPipeline(PicturePipeline, SDXLText):
             warnings.warn("give what was written as the garment: garment=banks.", FutureWarning, stacklevel=3)
         written = garment_banks if garment_banks is not None else garment if is_written(garment) else None
         pictures: Any = None if garment is written else garment
-        if isinstance(written, Mapping) and not written:
-            raise ValueError("the written garment is empty; `write` gives one bank per timestep.")
-        if written is None and pictures is None and garment_latents is None:
-            raise ValueError("no garment was given; give a picture, garment_latents, or what `write` gave.")
-        garments = num_garments(next(x for x in (written, garment_latents, pictures) if x is not None))
-        prompts = _listed(prompt, PERSON_PROMPT, garment_description)
+        garments = count_garments(written, garment_latents, pictures)
+        prompts = texts_of(prompt, PERSON_PROMPT, garment_description)
         canvas = self.canvas_for(
             settings,
             persons=count_given("person", person, masked_image_latents, "masked_image_latents"),
@@ -272,26 +262,20 @@ class IDMVTONPipeline(PicturePipeline, SDXLText):
             return self.draw(reference, given, canvas, settings)
 
     def write_garment_banks(
-        self,
-        garment: Pictures | None = None,
-        garment_description: Prompts = "shirts",
-        *,
-        height: int = 1024,
-        width: int = 768,
-        num_inference_steps: int = 30,
-        **given: Any,
-    ) -> Series:
-        """The former name of `write`, of what `garment` takes."""
+        self, garment: Pictures | None = None, garment_description: Prompts = "shirts", *, height: int = 1024,
+        width: int = 768, num_inference_steps: int = 30, **given: Any,
+    ) -> Series:  # fmt: skip
+        """The former name of `write`."""
         warnings.warn("write_garment_banks is write(pipe.garment(...), ...) now.", FutureWarning, stacklevel=2)
-        shown = self.garment(garment, garment_description, **given)
-        return self.write(shown, width=width, height=height, num_inference_steps=num_inference_steps)  # pyright: ignore
+        reference = self.garment(garment, garment_description, **given)
+        return self.write(reference, width=width, height=height, num_inference_steps=num_inference_steps)  # pyright: ignore
 
 
 def training_loss(
     unet: ImagePromptUNet, reference_unet: UNet2DConditionModel, *, noisy: Tensor, noise: Tensor, timesteps: Tensor,
     garment: Shown, space: Tensor, context: Any, added: dict[str, Tensor],
 ) -> tuple[Tensor, Tensor]:  # fmt: skip
-    """Mean squared error of the predicted noise; no condition is ever dropped, as published (specification: section 7).
+    """Mean squared error of the predicted noise, and the prediction; no condition is ever dropped, as published.
 
     GarmentNet is frozen and gets every sample's own timestep. Call `backward` only if gradient checkpointing is off,
     or inside a `link.reading` of your own.
@@ -306,9 +290,6 @@ def training_loss(
         space: Mask, masked person and DensePose, (batch, 9, height, width).
         context: Text and image prompt.
         added: Pooled text and sizes.
-
-    Returns:
-        The loss and the prediction.
     """
     with torch.no_grad():
         bank = EachStep().bank(reference_unet, garment, timesteps, SPEC.link)
@@ -316,11 +297,3 @@ def training_loss(
         sample = torch.cat([noisy, space], dim=1)  # (batch, 13, height, width)
         predicted = unet(sample, timesteps, context, added_cond_kwargs=added, return_dict=False)[0]
     return F.mse_loss(predicted.float(), noise.float()), predicted
-
-
-def _listed(texts: Prompts | None, beginning: str, descriptions: Prompts) -> list[str]:
-    """Texts as given, or the descriptions behind a beginning."""
-    if texts is None:
-        found = [descriptions] if isinstance(descriptions, str) else descriptions
-        return [beginning + description for description in found]
-    return [texts] if isinstance(texts, str) else list(texts)

@@ -17,6 +17,7 @@ from transformers import CLIPImageProcessor, CLIPVisionModelWithProjection
 from referencenet.links.bank import ReferenceBank
 from referencenet.pipelines.conditions import BesideContext
 from referencenet.pipelines.encoders import Generators, encode_pixels, listed, mask_pixels, pixels_of, stretched
+from referencenet.pipelines.garments import num_garments
 from referencenet.pipelines.sdxl import sdxl_states
 from referencenet.pipelines.spec import Canvas, Shown, each_for
 
@@ -92,9 +93,9 @@ def image_prompt(
 
 def show_garment(
     pipe: Any,
-    canvas: Canvas,
     garments: Any,
     prompts: Sequence[str],
+    canvas: Canvas,
     *,
     latents: Tensor | None,
     prompt_embeds: Tensor | None,
@@ -106,9 +107,9 @@ def show_garment(
 
     Args:
         pipe: IDM-VTON's.
-        canvas: Its size is theirs.
         garments: Pictures.
         prompts: What GarmentNet is told, one for all or one each.
+        canvas: Its size is theirs.
         latents: Instead of pictures for GarmentNet, (r, 4, h, w) of any size.
         prompt_embeds: Instead of `prompts`, (1 or r, tokens, c).
         image_states: As `image_prompt` takes them.
@@ -118,10 +119,7 @@ def show_garment(
     Raises:
         ValueError: If there is no garment, or counts do not fit.
     """
-    if garments is None and latents is None:
-        raise ValueError("no garment was given; give a picture, garment_latents, or what write gave.")
-    pictures = fitted(garments, canvas)
-    count = len(pictures) if latents is None else len(latents)
+    count, pictures = count_garments(None, latents, garments), fitted(garments, canvas)
     told = len(prompts) if prompt_embeds is None else len(prompt_embeds)
     if told not in (1, count):
         raise ValueError(f"{told} garment prompts were given for {count} garments; give one for all, or one each.")
@@ -200,3 +198,24 @@ def count_given(what: str, pictures: Any, ready: Tensor | None, name: str) -> in
     if pictures is not None and ready is not None:
         raise ValueError(f"{what} was given twice, as a picture and as {name}; give one of them.")
     return len(listed(pictures)) if ready is None else len(ready)
+
+
+def count_garments(written: Any, latents: Tensor | None, pictures: Any) -> int:
+    """How many garments a call was given: written before, as latents, or as pictures.
+
+    Raises:
+        ValueError: If there is none.
+    """
+    given = [garments for garments in (written, latents, pictures) if garments is not None]
+    if not given:
+        raise ValueError("no garment was given; give a picture, garment_latents, or what `write` gave.")
+    if isinstance(given[0], Mapping) and not given[0]:
+        raise ValueError("the written garment is empty; `write` gives one bank per timestep.")
+    return num_garments(given[0])
+
+
+def texts_of(texts: str | Sequence[str] | None, beginning: str, descriptions: str | Sequence[str]) -> list[str]:
+    """Texts as given, or the descriptions behind a beginning."""
+    if texts is None:
+        return [beginning + each for each in ([descriptions] if isinstance(descriptions, str) else descriptions)]
+    return [texts] if isinstance(texts, str) else list(texts)
