@@ -229,7 +229,7 @@ TRYON_FAULTS: dict[str, Fault] = {
     "files of two models": (lambda folder: shutil.copy(folder / "vae/diffusion_pytorch_model.safetensors",
                             folder / GARMENT_NET), "keys that UNet2DConditionModel does not have: decoder."),
     "missing file": (lambda folder: (folder / GARMENT_NET).unlink(), f"needs {GARMENT_NET}, not found in"),
-    "no tokenizer": (lambda folder: shutil.rmtree(folder / "tokenizer_2"), "also needs tokenizer_2 (a folder with configuration and weights), not found at"),
+    "no tokenizer": (lambda folder: shutil.rmtree(folder / "tokenizer_2"), "idm_vton.viton_hd also needs tokenizer_2"),
     "damaged configuration": (lambda folder: (folder / "unet/config.json").write_text("{"),
                               "unet/config.json is no configuration"),
 }  # fmt: skip
