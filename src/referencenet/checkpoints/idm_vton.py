@@ -238,11 +238,12 @@ def _file(component: str, keymap: KeyMap) -> PublishedFile:
     return PublishedFile(path=FILES[component], component=component, keymap=keymap, manifest=f"idm_vton-{folder}")
 
 
-def configuration(paths: Mapping[str, Path], _base: str | Path | None) -> dict[str, Mapping[str, Any]]:
+def configuration(paths: Mapping[str, Path], base: str | Path | None) -> dict[str, Mapping[str, Any]]:
     """Component to its configuration: what the `config.json` beside its file says, and the released sizes elsewhere.
 
     Args:
         paths: Published path to the path on this disk.
+        base: Not asked: all networks are released.
 
     Raises:
         CheckpointError: If a `config.json` is damaged, or the file `unet` has no resampler.

@@ -154,7 +154,7 @@ class IDMVTONPipeline(PicturePipeline, SDXLText):
             garment_latents: Instead of `garment` for GarmentNet: scaled latents, (garments, 4, h, w).
             garment_prompt_embeds: Instead of `garment_prompt`, (garments, tokens, channels).
             image_states: Instead of `garment` for the image prompt, (garments, tokens, channels).
-            negative_image_states: Those of a blank picture.
+            negative_image_states: Those of a blank picture, (1, tokens, channels).
             generator: For the autoencoder's samples.
         """
         prompts = texts_of(garment_prompt, GARMENT_PROMPT, garment_description)
@@ -211,7 +211,7 @@ class IDMVTONPipeline(PicturePipeline, SDXLText):
             negative_pooled_prompt_embeds: (persons, channels).
             garment_prompt_embeds: Instead of `garment_prompt`, (garments, tokens, channels).
             image_states: Instead of `garment` for the image prompt: CLIP's last but one, (garments, tokens, channels).
-            negative_image_states: Those of a blank picture.
+            negative_image_states: Those of a blank picture, (1, tokens, channels).
             options: See `PictureOptions`. With several generators every result is what it would be alone; a garment of
                 several results is then written for each of them.
 
@@ -284,7 +284,7 @@ def training_loss(
         unet: TryonNet.
         reference_unet: GarmentNet.
         noisy: (batch, 4, height, width).
-        noise: The noise in it, of the same shape.
+        noise: The noise in it, (batch, 4, height, width).
         timesteps: (batch,).
         garment: One row per sample.
         space: Mask, masked person and DensePose, (batch, 9, height, width).

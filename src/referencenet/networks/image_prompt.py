@@ -111,7 +111,7 @@ class ImagePromptAttention(Attention):
         Args:
             hidden_states: Who asks, (r, n, c).
             encoder_hidden_states: As `with_image_prompt` gives them.
-            attention_mask: Of the text's tokens.
+            attention_mask: Of the text's tokens, (r, 1, t).
             cross_attention_kwargs: For the processor.
 
         Raises:
