@@ -238,7 +238,7 @@ def _file(component: str, keymap: KeyMap) -> PublishedFile:
     return PublishedFile(path=FILES[component], component=component, keymap=keymap, manifest=f"idm_vton-{folder}")
 
 
-def configuration(paths: Mapping[str, Path], base: str | Path | None) -> dict[str, Mapping[str, Any]]:
+def configuration(paths: Mapping[str, Path], base: Any) -> dict[str, Mapping[str, Any]]:  # noqa: ARG001 - as called
     """Component to its configuration: what the `config.json` beside its file says, and the released sizes elsewhere.
 
     Args:
