@@ -9,13 +9,13 @@ What it is:
     prompt   text, and the garment's CLIP states through IP-Adapter's resampler, in decoupled cross-attention
     space    13 input channels: latents, mask (1 = repaint), masked person, DensePose
 Published and not kept: garment tokens as queries, keys and values of zeros, a resampler or an encoding done twice,
-DensePose sampled outside of the generator, `output_type="latent"` that returns the input. Masks: see `preprocess`.
+DensePose sampled outside of the generator, `output_type="latent"` that returns the input.
 """
 
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import Any, Unpack
 
@@ -36,6 +36,7 @@ from referencenet.links.attach import attach
 from referencenet.links.bank import ReferenceBank
 from referencenet.links.concat import Concat
 from referencenet.links.renamed import Former, takes_former_names
+from referencenet.links.series import BankSeries
 from referencenet.media.images import Picture
 from referencenet.networks.image_prompt import ImagePromptResampler, ImagePromptUNet
 from referencenet.pipelines.conditions import Added, Channels, Text
@@ -48,14 +49,14 @@ from referencenet.pipelines.dressing import (
     image_prompt,
     is_written,
     repainted_space,
+    series_of,
     show_garment,
     texts_of,
 )
 from referencenet.pipelines.encoders import Generators, num_texts
-from referencenet.pipelines.lifecycle import PictureOptions
+from referencenet.pipelines.options import PictureOptions
 from referencenet.pipelines.passes import TwoWay
 from referencenet.pipelines.pictures import PicturePipeline
-from referencenet.pipelines.prediction import Series
 from referencenet.pipelines.sdxl import SDXLText, added_conditions, guided_sdxl_states
 from referencenet.pipelines.spec import Canvas, EachStep, Shown, Spec
 
@@ -78,7 +79,7 @@ GARMENT_PROMPT = "a photo of "
 
 Pictures = Picture | Sequence[Picture]
 Prompts = str | Sequence[str]
-Garment = Pictures | ReferenceBank | Series | Shown | Callable[[Canvas], Shown]
+Garment = Pictures | ReferenceBank | BankSeries | Shown | Callable[[Canvas], Shown]
 
 
 class IDMVTONPipeline(PicturePipeline, SDXLText):
@@ -179,7 +180,7 @@ class IDMVTONPipeline(PicturePipeline, SDXLText):
         masked_image_latents: Tensor | None = None,
         densepose_latents: Tensor | None = None,
         garment_latents: Tensor | None = None,
-        garment_banks: Series | None = None,
+        garment_banks: Mapping[int, ReferenceBank] | None = None,
         prompt_embeds: Tensor | None = None,
         negative_prompt_embeds: Tensor | None = None,
         pooled_prompt_embeds: Tensor | None = None,
@@ -222,10 +223,10 @@ class IDMVTONPipeline(PicturePipeline, SDXLText):
             ValueError: If inputs are missing, contradict each other or do not fit; says what to do.
         """
         settings = self.settle(options)
+        written, pictures = (garment, None) if is_written(garment) else (None, garment)
         if garment_banks is not None:
             warnings.warn("give what was written as the garment: garment=banks.", FutureWarning, stacklevel=3)
-        written = garment_banks if garment_banks is not None else garment if is_written(garment) else None
-        pictures: Any = None if garment is written else garment
+            written = series_of(self, garment_banks, settings)
         garments = count_garments(written, garment_latents, pictures)
         prompts = texts_of(prompt, PERSON_PROMPT, garment_description)
         canvas = self.canvas_for(
@@ -264,7 +265,7 @@ class IDMVTONPipeline(PicturePipeline, SDXLText):
     def write_garment_banks(
         self, garment: Pictures | None = None, garment_description: Prompts = "shirts", *, height: int = 1024,
         width: int = 768, num_inference_steps: int = 30, **given: Any,
-    ) -> Series:  # fmt: skip
+    ) -> BankSeries:  # fmt: skip
         """The former name of `write`."""
         warnings.warn("write_garment_banks is write(pipe.garment(...), ...) now.", FutureWarning, stacklevel=2)
         reference = self.garment(garment, garment_description, **given)

@@ -28,6 +28,7 @@ from referencenet.checkpoints.motion_keys import MOTION, MOTION_KEYS, check_posi
 from referencenet.checkpoints.published import Part, PublishedFile, PublishedSet
 from referencenet.links.bank import ReferenceBank
 from referencenet.links.concat import Concat
+from referencenet.links.series import BankSeries
 from referencenet.media.images import Picture
 from referencenet.networks.layout import SD15_UNET, film_config, picture_config
 from referencenet.networks.motion import SpatioTemporalUNet
@@ -36,9 +37,8 @@ from referencenet.networks.stable_diffusion import build_controlnet
 from referencenet.pipelines.conditions import ScaledResiduals, Text
 from referencenet.pipelines.encoders import encode_pixels, pixels_of, prompt_states, stretched, text_states
 from referencenet.pipelines.films import Drawings, FilmOutput, FilmPipeline, Read, drawing_tensor
-from referencenet.pipelines.lifecycle import FilmOptions, Settings
+from referencenet.pipelines.options import FilmOptions, Settings
 from referencenet.pipelines.passes import TwoWay
-from referencenet.pipelines.prediction import Series
 from referencenet.pipelines.spec import Canvas, EachStep, Shown, Spec
 from referencenet.preprocess.drawing_colours import check_densepose
 from referencenet.sampling.inversion import inverted
@@ -184,7 +184,7 @@ class MagicAnimatePipeline(FilmPipeline):
 
     def __call__(
         self,
-        reference: Picture | ReferenceBank | Series,
+        reference: Picture | ReferenceBank | BankSeries,
         poses: Drawings,
         prompt: str = "",
         negative_prompt: str = "",
@@ -215,7 +215,7 @@ class MagicAnimatePipeline(FilmPipeline):
 
     def stream(
         self,
-        reference: Picture | ReferenceBank | Series,
+        reference: Picture | ReferenceBank | BankSeries,
         poses: Read,
         prompt: str = "",
         negative_prompt: str = "",
@@ -287,7 +287,7 @@ class MagicAnimatePipeline(FilmPipeline):
 
     def _told(self, reference: Any, states: Tensor) -> Any:
         """A picture with the prompt's states for its writer; banks, and what is encoded, as they are."""
-        if isinstance(reference, ReferenceBank | Shown | Mapping):
+        if isinstance(reference, ReferenceBank | BankSeries | Shown):
             return reference
         return lambda canvas: self.show(reference, canvas, states)
 

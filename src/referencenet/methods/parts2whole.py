@@ -35,7 +35,7 @@ from referencenet.networks.pose_guider import PoseGuider
 from referencenet.networks.reference_unet import ReferenceUNet
 from referencenet.pipelines.conditions import AfterConvIn, Context, Text
 from referencenet.pipelines.encoders import encode_pixels, pixels_of, prompt_states, stretched, text_states
-from referencenet.pipelines.lifecycle import PictureOptions
+from referencenet.pipelines.options import PictureOptions
 from referencenet.pipelines.passes import TwoWay
 from referencenet.pipelines.pictures import PicturePipeline
 from referencenet.pipelines.spec import Canvas, Once, Shown, Spec, UNetCall

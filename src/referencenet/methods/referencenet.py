@@ -25,7 +25,7 @@ from referencenet.media.images import Picture, read_image, resize, to_tensor
 from referencenet.networks.pose_guider import PoseGuider
 from referencenet.pipelines.conditions import AfterConvIn, Text
 from referencenet.pipelines.encoders import encode_pixels, listed, pixels_of, text_states
-from referencenet.pipelines.lifecycle import PictureOptions
+from referencenet.pipelines.options import PictureOptions
 from referencenet.pipelines.passes import TwoWay
 from referencenet.pipelines.pictures import PicturePipeline
 from referencenet.pipelines.spec import Canvas, Once, Shown, Spec

@@ -27,6 +27,7 @@ from transformers import CLIPTextModel, CLIPTokenizer
 from referencenet.checkpoints.stable_garment import PUBLISHED, PUBLISHED_TRYON, default_scheduler
 from referencenet.links.added import Added
 from referencenet.links.bank import ReferenceBank
+from referencenet.links.series import BankSeries
 from referencenet.links.sites import MID_UP, STAGES
 from referencenet.media.images import Picture
 from referencenet.networks.reference_unet import ReferenceUNet
@@ -35,10 +36,9 @@ from referencenet.pipelines.conditions import Text
 from referencenet.pipelines.controls import Control, ControlledResiduals
 from referencenet.pipelines.encoders import guided_states, num_texts, stretched
 from referencenet.pipelines.garments import check_persons, magnified, num_garments, person_features, show_garments
-from referencenet.pipelines.lifecycle import PictureOptions
+from referencenet.pipelines.options import PictureOptions
 from referencenet.pipelines.passes import TwoWay
 from referencenet.pipelines.pictures import PicturePipeline
-from referencenet.pipelines.prediction import Series
 from referencenet.pipelines.spec import Canvas, EachStep, Shown, Spec
 
 LINKS: Mapping[str, Added] = {"midup": Added(stages=MID_UP), "full": Added(stages=STAGES)}
@@ -66,7 +66,7 @@ SPEC_TRYON = replace(
     defaults="StableGarment, try-on script and app",
 )
 
-Garment = Picture | Sequence[Picture] | ReferenceBank | Series | Shown | Callable[[Canvas], Shown]
+Garment = Picture | Sequence[Picture] | ReferenceBank | BankSeries | Shown | Callable[[Canvas], Shown]
 Prompts = str | Sequence[str]
 
 
@@ -182,7 +182,7 @@ class StableGarmentPipeline(PicturePipeline, StableDiffusionLoraLoaderMixin, Tex
 
     def _reference(self, garment: Garment, prompt: Prompts, magnify: bool) -> Any:
         """A reference as `draw` takes it."""
-        if isinstance(garment, ReferenceBank | Mapping | Shown) or callable(garment):
+        if isinstance(garment, ReferenceBank | BankSeries | Shown) or callable(garment):
             return garment
         self.check_writer()
         return self.garment(garment, prompt, magnify=magnify)

@@ -15,9 +15,11 @@ from torch.nn import functional as F
 from transformers import CLIPImageProcessor, CLIPVisionModelWithProjection
 
 from referencenet.links.bank import ReferenceBank
+from referencenet.links.series import BankSeries, Schedule
 from referencenet.pipelines.conditions import BesideContext
 from referencenet.pipelines.encoders import Generators, encode_pixels, listed, mask_pixels, pixels_of, stretched
 from referencenet.pipelines.garments import num_garments
+from referencenet.pipelines.options import Settings
 from referencenet.pipelines.sdxl import sdxl_states
 from referencenet.pipelines.spec import Canvas, Shown, each_for
 
@@ -57,7 +59,7 @@ def fitted(pictures: Any, canvas: Canvas) -> list[Image.Image]:
 
 def is_written(garment: Any) -> bool:
     """Whether a garment comes as more than pictures: written before, or encoded."""
-    return isinstance(garment, ReferenceBank | Mapping | Shown) or callable(garment)
+    return isinstance(garment, ReferenceBank | BankSeries | Shown) or callable(garment)
 
 
 def image_prompt(
@@ -209,9 +211,29 @@ def count_garments(written: Any, latents: Tensor | None, pictures: Any) -> int:
     given = [garments for garments in (written, latents, pictures) if garments is not None]
     if not given:
         raise ValueError("no garment was given; give a picture, garment_latents, or what `write` gave.")
-    if isinstance(given[0], Mapping) and not given[0]:
-        raise ValueError("the written garment is empty; `write` gives one bank per timestep.")
     return num_garments(given[0])
+
+
+def series_of(pipe: Any, banks: Mapping[int, ReferenceBank], settings: Settings) -> BankSeries:
+    """Banks by timestep, as the last release wrote them, as a series for a call.
+
+    Args:
+        pipe: The call's.
+        banks: One for every timestep.
+        settings: The call's.
+
+    Raises:
+        ValueError: If a timestep of the call has no bank.
+    """
+    width, height = settings.width or pipe.spec.size[0], settings.height or pipe.spec.size[1]
+    schedule = Schedule.of(pipe.scheduled(settings.num_inference_steps), width=width, height=height)
+    missing = [timestep for timestep in schedule.timesteps if timestep not in banks]
+    if missing:
+        raise ValueError(
+            f"garment_banks has no bank for the timesteps {missing[:4]} (it has {sorted(banks)[:4]}); write the "
+            "garment with the same scheduler and num_inference_steps."
+        )
+    return BankSeries(banks, schedule)
 
 
 def texts_of(texts: str | Sequence[str] | None, beginning: str, descriptions: str | Sequence[str]) -> list[str]:

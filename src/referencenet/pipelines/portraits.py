@@ -19,7 +19,7 @@ from referencenet.links.bank import ReferenceBank
 from referencenet.media.images import Picture, read_image
 from referencenet.pipelines.encoders import IMAGE_TOKEN, clip_token, encode_pixels, pixels_of, stretched
 from referencenet.pipelines.films import FilmPipeline, Read
-from referencenet.pipelines.lifecycle import FilmOptions
+from referencenet.pipelines.options import FilmOptions
 from referencenet.pipelines.spec import Canvas, Shown
 
 PORTRAIT_SCHEDULE: Mapping[str, Any] = MappingProxyType({
