@@ -22,7 +22,6 @@ from typing import Any, Unpack
 import torch
 from diffusers import AutoencoderKL, DDPMScheduler, ImagePipelineOutput, UNet2DConditionModel
 from torch import Tensor
-from torch.nn import functional as F
 from transformers import (
     CLIPImageProcessor,
     CLIPTextModel,
@@ -297,4 +296,4 @@ def training_loss(
     with attach(unet, [SPEC.link]) as reader, reader.reading(bank):
         sample = torch.cat([noisy, space], dim=1)  # (batch, 13, height, width)
         predicted = unet(sample, timesteps, context, added_cond_kwargs=added, return_dict=False)[0]
-    return F.mse_loss(predicted.float(), noise.float()), predicted
+    return torch.nn.functional.mse_loss(predicted.float(), noise.float()), predicted
