@@ -34,8 +34,9 @@ from referencenet.networks.layout import SD15_UNET, film_config, picture_config
 from referencenet.networks.motion import SpatioTemporalUNet
 from referencenet.networks.reference_unet import ReferenceUNet
 from referencenet.networks.stable_diffusion import build_controlnet
+from referencenet.pipelines.adapters import TextAdapters
 from referencenet.pipelines.conditions import ScaledResiduals, Text
-from referencenet.pipelines.encoders import encode_pixels, pixels_of, prompt_states, stretched, text_states
+from referencenet.pipelines.encoders import encode_pixels, pixels_of, prompt_states, read_one, stretched, text_states
 from referencenet.pipelines.films import Drawings, FilmOutput, FilmPipeline, Read, drawing_tensor
 from referencenet.pipelines.options import FilmOptions, Settings
 from referencenet.pipelines.passes import TwoWay
@@ -121,7 +122,7 @@ PUBLISHED = PublishedSet(
 """The released model."""
 
 
-class MagicAnimatePipeline(FilmPipeline):
+class MagicAnimatePipeline(FilmPipeline, TextAdapters):
     """Animates the person of a picture by DensePose drawings.
 
     Args:
@@ -163,7 +164,7 @@ class MagicAnimatePipeline(FilmPipeline):
 
     def show(self, reference: Picture, canvas: Canvas, states: Tensor | None = None) -> Shown:
         """The picture's mean latent (1, 4, h, w), and the prompt's states as context; None: of the empty prompt."""
-        pixels = pixels_of([stretched(reference, canvas.size)])
+        pixels = pixels_of([stretched(read_one(reference), canvas.size)])
         context = text_states(self, [""]) if states is None else states
         return Shown(latents=encode_pixels(self, pixels), context=context)
 

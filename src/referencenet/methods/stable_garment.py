@@ -20,7 +20,6 @@ from typing import Any, Unpack
 
 import torch
 from diffusers import AutoencoderKL, DDIMScheduler, ImagePipelineOutput, UNet2DConditionModel
-from diffusers.loaders import StableDiffusionLoraLoaderMixin, TextualInversionLoaderMixin
 from torch import Tensor
 from transformers import CLIPTextModel, CLIPTokenizer
 
@@ -32,6 +31,7 @@ from referencenet.links.sites import MID_UP, STAGES
 from referencenet.media.images import Picture
 from referencenet.networks.reference_unet import ReferenceUNet
 from referencenet.networks.tryon_controlnet import FeatureControlNet, TryOnGuider
+from referencenet.pipelines.adapters import TextAdapters
 from referencenet.pipelines.conditions import Text
 from referencenet.pipelines.controls import Control, ControlledResiduals
 from referencenet.pipelines.encoders import guided_states, num_texts, stretched
@@ -70,7 +70,7 @@ Garment = Picture | Sequence[Picture] | ReferenceBank | BankSeries | Shown | Cal
 Prompts = str | Sequence[str]
 
 
-class StableGarmentPipeline(PicturePipeline, StableDiffusionLoraLoaderMixin, TextualInversionLoaderMixin):
+class StableGarmentPipeline(PicturePipeline, TextAdapters):
     """Draws a person in a given garment from words.
 
     Args:
@@ -87,7 +87,6 @@ class StableGarmentPipeline(PicturePipeline, StableDiffusionLoraLoaderMixin, Tex
     published = PUBLISHED
     model_cpu_offload_seq = "text_encoder->reference_unet->unet->vae"
     _optional_components = ["reference_unet"]
-    _lora_loadable_modules = ["unet", "text_encoder"]
 
     def __init__(
         self,

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import warnings
 from collections.abc import Iterable, Mapping
+from os import PathLike
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any, ClassVar
@@ -32,7 +33,7 @@ class FolderPipeline(DiffusionPipeline):
     renamed: ClassVar[Mapping[str, str]] = {}
     """Components of folders that earlier versions saved, to their names today."""
 
-    def save_config(self, save_directory: str | Path, push_to_hub: bool = False, **kwargs: Any) -> None:
+    def save_config(self, save_directory: str | PathLike[str], push_to_hub: bool = False, **kwargs: Any) -> None:
         """Write `model_index.json`, and a `pipeline.py` that it names: so diffusers finds the class.
 
         `DiffusionPipeline.from_pretrained(folder, trust_remote_code=True)` and `referencenet.load(folder)` read such a
