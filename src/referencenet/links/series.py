@@ -139,9 +139,6 @@ class BankSeries(Mapping[int, ReferenceBank]):
         if not self.banks:
             raise ValueError("an empty series cannot be saved; write a reference first.")
         tensors = {f"{t}/{name}": x for t, bank in self.banks.items() for name, x in bank.entries().items()}
-        for name in tensors:
-            if "/context/" in name:  # a reference's context is one for all its banks, and files have no such sharing
-                tensors[name] = tensors[name].clone()
         dtypes = sorted({str(tensor.dtype).removeprefix("torch.") for tensor in tensors.values()})
         made_for = json.dumps(asdict(self.schedule) | {"dtype": ", ".join(dtypes)})
         write_entries(Path(path), tensors, {"format": _FORMAT, "made_for": made_for})
