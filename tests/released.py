@@ -33,11 +33,16 @@ def write_released(pipe: Any, published: PublishedSet, folder: Path) -> Path:
     """
     for path, state in released_states(pipe, published).items():
         write(state, folder / path)
+        component = getattr(pipe, next(file.component for file in published.files if file.path == path))
+        if "/" in path and hasattr(component, "save_config"):
+            component.save_config((folder / path).parent)
+        elif "/" in path:
+            component.config.save_pretrained((folder / path).parent)
     for name, part in published.further.items():
         if part.default is None and name in pipe.components:
             place = folder / "base" / name if part.in_base else folder / (part.folder or name)
             getattr(pipe, name).save_pretrained(place)
-    for name in ("vae", "text_encoder", "tokenizer", "scheduler"):
+    for name in ("vae", "text_encoder", "tokenizer", "tokenizer_2", "scheduler"):
         if name in pipe.components and not (folder / "base" / name).exists():
             getattr(pipe, name).save_pretrained(folder / "base" / name)
     unet = published.tiny_config.get("unet", published.tiny_config)

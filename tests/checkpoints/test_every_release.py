@@ -147,7 +147,7 @@ def one_more(state: dict[str, torch.Tensor], path: Path) -> None:
 
 
 FAULTS: dict[str, tuple[Callable[[dict[str, torch.Tensor], Path], Any], str]] = {
-    "a tensor is missing": (without_one, "lacks|missing|unset"),
+    "a tensor is missing": (without_one, "lacks|missing|unset|has no"),
     "a tensor is not finite": (one_not_finite, "NaN or infinite"),
     "a tensor is of another shape": (one_of_another_shape, "another shape|does not fit"),
     "a tensor too many": (one_more, r"extra\.weight"),

@@ -110,10 +110,10 @@ TINY_CONFIG: Mapping[str, Mapping[str, Any]] = {
     "image_projection": {
         "embed_dims": 8,
         "output_dims": 32,
-        "hidden_dims": 8,
+        "hidden_dims": 64,
         "depth": 1,
-        "dim_head": 4,
-        "heads": 2,
+        "dim_head": 64,  # as released: files do not tell it
+        "heads": 1,
         "num_queries": 4,
     },
     "reference_unet": TINY_SDXL_UNET,
