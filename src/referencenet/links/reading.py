@@ -54,6 +54,28 @@ def as_reads(banks: Banks) -> list[ReadBank]:
     return [bank if isinstance(bank, ReadBank) else ReadBank(bank=bank) for bank in given]
 
 
+def weighed(joined: ReferenceBank, weights: Sequence[float]) -> list[ReadBank]:
+    """References of one size that were joined to one sequence, each counting a number of times.
+
+    Args:
+        joined: One row of self-attention inputs, (1, references n, c).
+        weights: One for each reference, above 0.
+
+    Returns:
+        What is read: references of one weight together.
+    """
+    kinds = dict.fromkeys(weights)
+    if len(kinds) == 1:
+        return [ReadBank(bank=joined, weight=weights[0])]
+    found: list[ReadBank] = []
+    for kind in kinds:
+        rows = [i for i, weight in enumerate(weights) if weight == kind]
+        parts = {site: x.unflatten(1, (len(weights), -1))[:, rows] for site, x in joined.hidden.items()}
+        hidden = {site: part.flatten(1, 2) for site, part in parts.items()}  # (1, rows n, c)
+        found.append(ReadBank(bank=ReferenceBank(hidden=hidden), weight=kind))
+    return found
+
+
 def check_masks(unet: nn.Module, reads: Sequence[ReadBank]) -> None:
     """Refuse masks where tokens are no places: merging (tomesd) may leave as many as another level has.
 
