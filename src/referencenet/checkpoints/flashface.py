@@ -86,7 +86,7 @@ def build_reference_unet(config: Mapping[str, Any]) -> UNet2DConditionModel:
     return UNet2DConditionModel(**config["unet"])
 
 
-BASE = "a folder or name of Stable Diffusion 1.5 in diffusers' layout"
+BASE = "Stable Diffusion 1.5 in diffusers' layout, such as stable-diffusion-v1-5/stable-diffusion-v1-5"
 
 PUBLISHED = PublishedSet(
     name="flashface.sd15",

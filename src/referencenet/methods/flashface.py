@@ -3,8 +3,8 @@
 What it is:
     writer   a UNet of its own (with the denoiser's middle block), at every step, on clean latents of the faces at the
              current timestep; its context is the negative prompt; middle and up blocks are written
-    link     beside each self-attention of the denoiser's middle and up blocks a second one, which reads all faces as one
-             sequence
+    link     a second attention beside each self-attention of the denoiser's middle and up blocks reads all faces as
+             one sequence
     guidance before the launch the faces act in both passes; from it on they have a pass of their own
     place    a mask of the face's place is the denoiser's fifth input channel
 Published and not kept: one step too many at some numbers of steps; random copies of faces to make four; the
@@ -34,7 +34,7 @@ from referencenet.media.images import Picture
 from referencenet.networks.additive_unet import AdditiveUNet
 from referencenet.networks.scrambled_attention import ScrambledAttnProcessor
 from referencenet.pipelines.conditions import Channels, Text
-from referencenet.pipelines.encoders import encode_pixels, listed, num_texts, pixels_of, text_states
+from referencenet.pipelines.encoders import check_either, encode_pixels, listed, num_texts, pixels_of, text_states
 from referencenet.pipelines.lifecycle import PictureOptions
 from referencenet.pipelines.passes import Guidance, Pass
 from referencenet.pipelines.pictures import PicturePipeline
@@ -47,13 +47,12 @@ TRAINED_FACES = 4  # photographs per sample in training; fewer or more share the
 FACE_WEIGHTS = "face_weights"
 """Name in a bank's context of how many times each face counts."""
 
-PROMPT_SUFFIX = "best quality, masterpiece,ultra-detailed, UHD 4K, photographic"  # the released program's default
-NEGATIVE_SUFFIX = (  # the released program's default
+PROMPT_SUFFIX = "best quality, masterpiece,ultra-detailed, UHD 4K, photographic"  # this and the next as published
+NEGATIVE_SUFFIX = (
     "blurry, ugly, tiling, poorly drawn hands, poorly drawn feet, poorly drawn face, out of frame, extra limbs, "
     "disfigured, deformed, body out of frame, bad anatomy, watermark, signature, cut off, low contrast, underexposed, "
     "overexposed, bad art, beginner, amateur, distorted face"
 )
-RESCALE = 0.5  # fixed in the released program
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -68,19 +67,21 @@ class FaceGuidance(Guidance):
         lambda_before: Strength of the faces before it.
         face_guidance: Scale of the difference that the faces make; 0: no pass of its own.
         step_to_launch: Timestep at and below which faces are guided.
-
-    Raises:
-        ValueError: If a strength or scale is no number from 0.
+        guide_rescale: In [0, 1]: how far the guided prediction's deviation goes back to that of the last pass with the
+            prompt (Lin et al. 2023, arXiv 2305.08891, section 3.4).
     """
 
     lambda_feat: float = 1.2
     lambda_before: float = 0.85
     face_guidance: float = 3.2
     step_to_launch: float = 750
+    guide_rescale: float = 0.5  # fixed in the released program
 
     def __post_init__(self) -> None:
         for name in ("lambda_feat", "lambda_before", "face_guidance"):
             _check_scale(name, getattr(self, name))
+        if not 0 <= self.guide_rescale <= 1:
+            raise ValueError(f"guide_rescale is {self.guide_rescale}; expected 0 (off) to 1.")
 
     def passes(self, timestep: float, scale: float) -> list[Pass]:
         """The passes of a step, those with the prompt first; what has no effect is left out."""
@@ -97,25 +98,22 @@ class FaceGuidance(Guidance):
             found = [Pass(factor=scale, strength=strength), Pass(factor=1 - scale, strength=strength, blind=blind)]
         return [p for p in found if p.factor or not p.blind]
 
-    def combine(self, passes: Sequence[Pass], parts: Sequence[Tensor], rescale: float = 0.0) -> Tensor:
-        """The guided prediction of parts (b, c, h, w), brought back toward the deviation of the last with the prompt.
-
-        Lin et al. 2023, arXiv 2305.08891, section 3.4.
-        """
+    def combine(self, passes: Sequence[Pass], parts: Sequence[Tensor], rescale: float = 0.0) -> Tensor:  # noqa: ARG002
+        """The guided and rescaled prediction of parts (b, c, h, w)."""
         guided = super().combine(passes, parts)
         conditional = parts[max(i for i, p in enumerate(passes) if not p.blind)]
         wanted, found = (part.flatten(1).std(dim=1).view(-1, 1, 1, 1) for part in (conditional, guided))
-        return guided * (rescale * wanted / (found + 1e-12) + 1 - rescale)  # 1e-12 as published
+        return guided * (self.guide_rescale * wanted / (found + 1e-12) + 1 - self.guide_rescale)  # 1e-12 as published
 
     def is_guided(self, scale: float) -> bool:
         """Whether steps have more than one pass at a scale of the prompt."""
         return scale != 1 or self.face_guidance > 0
 
 
-def _check_scale(name: str, value: float, most: float = inf) -> None:
-    """Refuse a strength or scale that is no number from 0, or above the most."""
-    if not 0 <= value < inf or value > most:
-        raise ValueError(f"{name} is {value}; expected a number from 0{'' if most == inf else f' to {most}'}.")
+def _check_scale(name: str, value: float) -> None:
+    """Refuse a strength or scale that is no number from 0."""
+    if not 0 <= value < inf:
+        raise ValueError(f"{name} is {value}; expected a number from 0.")
 
 
 SPEC = Spec(
@@ -154,15 +152,9 @@ class FlashFacePipeline(PicturePipeline, StableDiffusionLoraLoaderMixin, Textual
     _lora_loadable_modules = ["unet", "text_encoder"]
 
     def __init__(
-        self,
-        vae: AutoencoderKL,
-        text_encoder: CLIPTextModel,
-        tokenizer: CLIPTokenizer,
-        unet: AdditiveUNet,
-        reference_unet: UNet2DConditionModel | None,
-        scheduler: TrailingDDIMScheduler,
-        scrambled_vae: bool = False,
-    ) -> None:
+        self, vae: AutoencoderKL, text_encoder: CLIPTextModel, tokenizer: CLIPTokenizer, unet: AdditiveUNet,
+        reference_unet: UNet2DConditionModel | None, scheduler: TrailingDDIMScheduler, scrambled_vae: bool = False,
+    ) -> None:  # fmt: skip
         super().__init__()
         self.register(locals(), "scrambled_vae")
         if scrambled_vae:
@@ -204,7 +196,7 @@ class FlashFacePipeline(PicturePipeline, StableDiffusionLoraLoaderMixin, Textual
             weights = [TRAINED_FACES / count] * count if face_weights is None else list(face_weights)
             if len(weights) != count or not all(0 < weight < inf for weight in weights):
                 raise ValueError(f"face_weights are {weights} for {count} faces; give a number above 0 for each.")
-            told = self._states([negative_prompt], NEGATIVE_SUFFIX, published_suffixes, negative_prompt_embeds)
+            told = self._states(negative_prompt, NEGATIVE_SUFFIX, published_suffixes, negative_prompt_embeds)
             kept = {FACE_WEIGHTS: torch.tensor(weights)}
             return Shown(latents=latents, context=told.expand(count, -1, -1), kept=kept)
 
@@ -263,18 +255,27 @@ class FlashFacePipeline(PicturePipeline, StableDiffusionLoraLoaderMixin, Textual
         guidance = FaceGuidance(
             lambda_feat=lambda_feat, lambda_before=lambda_before, face_guidance=face_guidance,
             step_to_launch=step_to_launch,
+            guide_rescale=_one_of(options, "guidance_rescale", guide_rescale, FaceGuidance.guide_rescale),
         )  # fmt: skip
-        settings = self.settle(self._named(text_guidance, guide_rescale, options))
-        _check_given(faces, prompt, negative_prompt, face_latents, prompt_embeds)
+        scale = _one_of(options, "guidance_scale", text_guidance, self.spec.scale)
+        _check_scale("text_guidance", scale)
+        side = self.unet.config.sample_size * self.vae_scale_factor
+        size = {name: options.get(name) or side for name in ("width", "height")}
+        settings = self.settle({**options, **size, "guidance_scale": scale})
+        check_either("face", faces, face_latents)
+        check_either("prompt", prompt, prompt_embeds)
+        if not isinstance(negative_prompt, str):
+            raise TypeError(
+                "negative_prompt is to be one text: all pictures share the faces, which are written with it."
+            )
         is_told = isinstance(faces, ReferenceBank | Mapping | Shown) or callable(faces)
         if is_told and face_weights is not None:
             raise ValueError("face_weights belong to what is written: give them to faces(...), then write or call.")
         canvas = self.canvas_for(settings, prompts=num_texts(prompt or "", prompt_embeds))
         place = face_mask(face_box, width=canvas.width, height=canvas.height, factor=self.vae_scale_factor)
         with self.calling(settings):
-            texts = [prompt] if isinstance(prompt, str) else list(prompt or ())
-            states = self._states(texts, PROMPT_SUFFIX, published_suffixes, prompt_embeds)
-            negative = self._states([negative_prompt], NEGATIVE_SUFFIX, published_suffixes, negative_prompt_embeds)
+            states = self._states(prompt or "", PROMPT_SUFFIX, published_suffixes, prompt_embeds)
+            negative = self._states(negative_prompt, NEGATIVE_SUFFIX, published_suffixes, negative_prompt_embeds)
             told = {"face_latents": face_latents, "negative_prompt_embeds": negative}
             reference = faces if is_told else self.faces(faces, face_weights=face_weights, **told)
             given = {"prompt": (states, negative), "place": place[None, None]}
@@ -285,37 +286,16 @@ class FlashFacePipeline(PicturePipeline, StableDiffusionLoraLoaderMixin, Textual
         weights = bank.context.get(FACE_WEIGHTS)
         return bank if weights is None else weighed(bank, weights.tolist())
 
-    def _named(self, text: float | None, rescale: float | None, options: Mapping[str, Any]) -> dict[str, Any]:
-        """Options with the size and the scales, each of which has two names."""
-        side = self.unet.config.sample_size * self.vae_scale_factor
-        found = dict(options) | {name: options.get(name) or side for name in ("width", "height")}
-        for ours, value, name, default in (
-            ("text_guidance", text, "guidance_scale", self.spec.scale),
-            ("guide_rescale", rescale, "guidance_rescale", RESCALE),
-        ):
-            if value is not None and name in found:
-                raise ValueError(f"{ours} and {name} are one thing, and both were given; give one.")
-            found.setdefault(name, default if value is None else value)
-            _check_scale(ours, found[name], inf if name == "guidance_scale" else 1)
-        return found
-
-    def _states(self, texts: Sequence[str], suffix: str, is_added: bool, given: Tensor | None) -> Tensor:
+    def _states(self, texts: str | Sequence[str], suffix: str, is_added: bool, given: Tensor | None) -> Tensor:
         """The text encoder's last hidden states (texts, tokens, channels), or those given."""
         if given is not None:
             return given
+        texts = [texts] if isinstance(texts, str) else texts
         return text_states(self, [", ".join(filter(None, (text, suffix if is_added else ""))) for text in texts])
 
 
-def _check_given(faces: Any, prompt: Any, negative: Any, latents: Tensor | None, embeds: Tensor | None) -> None:
-    """Refuse what is given twice or not at all; latents are (faces, 4, h, w), embeds (prompts, tokens, channels)."""
-    for given, instead, name in ((faces, latents, "face"), (prompt, embeds, "prompt")):
-        if (given is None) == (instead is None):
-            count = "both were" if given is not None else "neither was"
-            raise ValueError(f"give the {name} or its tensor, one of the two; {count} given.")
-    if isinstance(prompt, list | tuple) and not prompt:
-        raise ValueError("prompt is an empty list; give one text, or one per picture.")
-    if not isinstance(negative, str):
-        raise TypeError(
-            f"negative_prompt is a {type(negative).__name__}; expected one text: the reference network is told it, and "
-            "all pictures of a call share the faces that it writes."
-        )
+def _one_of(options: Any, name: str, ours: float | None, default: float) -> float:
+    """A scale that has two names, out of the options; by default the system's."""
+    if ours is not None and name in options:
+        raise ValueError(f"{name} was given under both of its names; give one.")
+    return options.pop(name, default if ours is None else ours)

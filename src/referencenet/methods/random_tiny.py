@@ -1,4 +1,4 @@
-"""Tiny pipelines of FlashFace and IDM-VTON, which do not lead the shared life yet; `tiny.py` makes all others.
+"""A tiny pipeline of IDM-VTON, which does not lead the shared life yet; `tiny.py` makes all others.
 
 Weights are drawn from a seed, parameter by parameter, so they are the same on every machine and no global state moves.
 """
@@ -20,13 +20,10 @@ from transformers import (
     CLIPVisionModelWithProjection,
 )
 
-from referencenet.checkpoints.flashface import unet_config
 from referencenet.checkpoints.idm_vton import SDXL_UNET
-from referencenet.methods import flashface, idm_vton
+from referencenet.methods import idm_vton
 from referencenet.methods.tiny import STOCK, filled
-from referencenet.networks.additive_unet import AdditiveUNet
 from referencenet.networks.image_prompt import ImagePromptResampler, ImagePromptUNet
-from referencenet.sampling.trailing_ddim import TrailingDDIMScheduler
 
 TINY_SDXL_UNET: Mapping[str, Any] = SDXL_UNET | {
     "sample_size": 8,
@@ -89,36 +86,7 @@ def tiny_idm_vton(seed: int = 0) -> idm_vton.IDMVTONPipeline:
     )
 
 
-@APART
-def tiny_flashface(seed: int = 0) -> flashface.FlashFacePipeline:
-    """FlashFace with random weights."""
-    tokenizer = STOCK[CLIPTokenizer]({}, seed)
-    config = unet_config(dim=32, dim_mult=(1, 2), context_dim=8, num_res_blocks=1, attn_scales=(1, 1 / 2))
-    config |= {"sample_size": 8}
-    text_encoder = CLIPTextModel(
-        CLIPTextConfig(
-            vocab_size=len(tokenizer),
-            hidden_size=8,
-            intermediate_size=12,
-            num_hidden_layers=2,
-            num_attention_heads=2,
-            bos_token_id=tokenizer.bos_token_id,
-            eos_token_id=tokenizer.eos_token_id,
-            pad_token_id=tokenizer.pad_token_id,
-        )
-    )
-    return flashface.FlashFacePipeline(
-        vae=STOCK[AutoencoderKL]({}, seed + 4),
-        text_encoder=filled(text_encoder, seed + 1),
-        tokenizer=tokenizer,
-        unet=filled(AdditiveUNet(**config, in_channels=5), seed + 2),
-        reference_unet=filled(UNet2DConditionModel(**config), seed + 3),
-        scheduler=TrailingDDIMScheduler(),
-    )
-
-
 RANDOM_TINY: Mapping[str, Callable[[], Any]] = MappingProxyType({
-    "flashface": tiny_flashface,
     "idm_vton": tiny_idm_vton,
 })  # fmt: skip
 """System to what makes its tiny pipeline."""
