@@ -117,9 +117,9 @@ PUBLISHED = PublishedSet(
         | {"sample_size": 8},
     },
     further={
+        "tokenizer": Part(kind=CLIPTokenizer, in_base=True, source=BASE),
         "vae": Part(kind=AutoencoderKL, in_base=True, source=BASE),
         "text_encoder": Part(kind=CLIPTextModel, in_base=True, source=BASE),
-        "tokenizer": Part(kind=CLIPTokenizer, in_base=True, source=BASE),
     },
     configure=_configure,
 )

@@ -28,6 +28,7 @@ from referencenet.checkpoints.flashface import PUBLISHED
 from referencenet.links.bank import ReferenceBank
 from referencenet.links.concat import Concat
 from referencenet.links.reading import weighed
+from referencenet.links.renamed import renamed
 from referencenet.links.second import Second
 from referencenet.links.sites import MID_UP
 from referencenet.media.images import Picture
@@ -35,8 +36,10 @@ from referencenet.networks.additive_unet import AdditiveUNet
 from referencenet.networks.scrambled_attention import ScrambledAttnProcessor
 from referencenet.pipelines.conditions import Channels, Text
 from referencenet.pipelines.encoders import check_either, encode_pixels, listed, num_texts, pixels_of, text_states
+from referencenet.pipelines.former_faces import Conditions, FormerFaces, passes  # noqa: F401 - names of before
 from referencenet.pipelines.lifecycle import PictureOptions
-from referencenet.pipelines.passes import Guidance, Pass
+from referencenet.pipelines.passes import Guidance as AnyGuidance
+from referencenet.pipelines.passes import Pass
 from referencenet.pipelines.pictures import PicturePipeline
 from referencenet.pipelines.prediction import Series
 from referencenet.pipelines.spec import Canvas, EachStep, Shown, Spec
@@ -44,8 +47,7 @@ from referencenet.preprocess.faces import face_mask, square_face
 from referencenet.sampling.trailing_ddim import TrailingDDIMScheduler
 
 TRAINED_FACES = 4  # photographs per sample in training; fewer or more share their weight
-FACE_WEIGHTS = "face_weights"
-"""Name in a bank's context of how many times each face counts."""
+FACE_WEIGHTS = "face_weights"  # name in a bank's context: how many times each face counts
 
 PROMPT_SUFFIX = "best quality, masterpiece,ultra-detailed, UHD 4K, photographic"  # this and the next as published
 NEGATIVE_SUFFIX = (
@@ -56,8 +58,8 @@ NEGATIVE_SUFFIX = (
 
 
 @dataclass(frozen=True, kw_only=True)
-class FaceGuidance(Guidance):
-    """How much is referred to, and when; defaults are those of the released notebook. The scale is the prompt's.
+class FaceGuidance(AnyGuidance):
+    """How much is referred to, and when; defaults are those of the released notebook.
 
     Before the launch, and without face guidance, faces act in both passes and text alone is guided:
     u + text (y - u). From the launch on the faces have a pass r of their own: u + text (y - u) + face (r - y).
@@ -66,6 +68,7 @@ class FaceGuidance(Guidance):
         lambda_feat: Strength of the faces from the launch on.
         lambda_before: Strength of the faces before it.
         face_guidance: Scale of the difference that the faces make; 0: no pass of its own.
+        text_guidance: Scale of the difference that the prompt makes, where a call gives none.
         step_to_launch: Timestep at and below which faces are guided.
         guide_rescale: In [0, 1]: how far the guided prediction's deviation goes back to that of the last pass with the
             prompt (Lin et al. 2023, arXiv 2305.08891, section 3.4).
@@ -74,12 +77,14 @@ class FaceGuidance(Guidance):
     lambda_feat: float = 1.2
     lambda_before: float = 0.85
     face_guidance: float = 3.2
+    text_guidance: float = 7.5
     step_to_launch: float = 750
     guide_rescale: float = 0.5  # fixed in the released program
 
     def __post_init__(self) -> None:
-        for name in ("lambda_feat", "lambda_before", "face_guidance"):
-            _check_scale(name, getattr(self, name))
+        for name in ("lambda_feat", "lambda_before", "face_guidance", "text_guidance"):
+            if not 0 <= getattr(self, name) < inf:
+                raise ValueError(f"{name} is {getattr(self, name)}; expected a number from 0.")
         if not 0 <= self.guide_rescale <= 1:
             raise ValueError(f"guide_rescale is {self.guide_rescale}; expected 0 (off) to 1.")
 
@@ -110,12 +115,6 @@ class FaceGuidance(Guidance):
         return scale != 1 or self.face_guidance > 0
 
 
-def _check_scale(name: str, value: float) -> None:
-    """Refuse a strength or scale that is no number from 0."""
-    if not 0 <= value < inf:
-        raise ValueError(f"{name} is {value}; expected a number from 0.")
-
-
 SPEC = Spec(
     write=EachStep(link=Concat(stages=MID_UP)),
     link=Second(),
@@ -124,7 +123,7 @@ SPEC = Spec(
     conditions=(Text("prompt"), Channels("place")),
     scheduler=TrailingDDIMScheduler,
     steps=35,
-    scale=7.5,
+    scale=FaceGuidance.text_guidance,
     size=(768, 768),
     defaults="FlashFace, notebook",
 )
@@ -132,7 +131,7 @@ SPEC = Spec(
 Faces = Picture | Sequence[Picture] | ReferenceBank | Series | Shown | Callable[[Canvas], Shown]
 
 
-class FlashFacePipeline(PicturePipeline, StableDiffusionLoraLoaderMixin, TextualInversionLoaderMixin):
+class FlashFacePipeline(FormerFaces, PicturePipeline, StableDiffusionLoraLoaderMixin, TextualInversionLoaderMixin):
     """Draws the person of some photographs.
 
     Args:
@@ -233,8 +232,7 @@ class FlashFacePipeline(PicturePipeline, StableDiffusionLoraLoaderMixin, Textual
             face_weights: How many times each face counts; None: together as much as the four faces of training.
             lambda_feat: Strength of the faces, from the launch on; 0.7 to 1.4 are usual.
             face_guidance: Scale of the difference that the faces make; 1.8 to 4 are usual.
-            text_guidance: Scale of the difference that the prompt makes, 7.5 by default; another name of
-                `guidance_scale`.
+            text_guidance: Scale of the difference that the prompt makes, 7.5; another name of `guidance_scale`.
             lambda_before: Strength of the faces before the launch.
             step_to_launch: Timestep at and below which faces are guided, of 1000.
             guide_rescale: In [0, 1]: how far the prediction's deviation is brought back, 0.5 by default; another name
@@ -254,20 +252,17 @@ class FlashFacePipeline(PicturePipeline, StableDiffusionLoraLoaderMixin, Textual
         """
         guidance = FaceGuidance(
             lambda_feat=lambda_feat, lambda_before=lambda_before, face_guidance=face_guidance,
+            text_guidance=_one_of(options, "guidance_scale", text_guidance, FaceGuidance.text_guidance),
             step_to_launch=step_to_launch,
             guide_rescale=_one_of(options, "guidance_rescale", guide_rescale, FaceGuidance.guide_rescale),
         )  # fmt: skip
-        scale = _one_of(options, "guidance_scale", text_guidance, self.spec.scale)
-        _check_scale("text_guidance", scale)
         side = self.unet.config.sample_size * self.vae_scale_factor
         size = {name: options.get(name) or side for name in ("width", "height")}
-        settings = self.settle({**options, **size, "guidance_scale": scale})
+        settings = self.settle({**options, **size, "guidance_scale": guidance.text_guidance})
         check_either("face", faces, face_latents)
         check_either("prompt", prompt, prompt_embeds)
         if not isinstance(negative_prompt, str):
-            raise TypeError(
-                "negative_prompt is to be one text: all pictures share the faces, which are written with it."
-            )
+            raise TypeError("give one text as negative_prompt: all pictures share the faces, which are told it.")
         is_told = isinstance(faces, ReferenceBank | Mapping | Shown) or callable(faces)
         if is_told and face_weights is not None:
             raise ValueError("face_weights belong to what is written: give them to faces(...), then write or call.")
@@ -299,3 +294,6 @@ def _one_of(options: Any, name: str, ours: float | None, default: float) -> floa
     if ours is not None and name in options:
         raise ValueError(f"{name} was given under both of its names; give one.")
     return options.pop(name, default if ours is None else ours)
+
+
+__getattr__ = renamed(__name__, {"Guidance": FaceGuidance})
