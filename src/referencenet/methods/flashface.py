@@ -36,7 +36,9 @@ from referencenet.networks.additive_unet import AdditiveUNet
 from referencenet.networks.scrambled_attention import ScrambledAttnProcessor
 from referencenet.pipelines.conditions import Channels, Text
 from referencenet.pipelines.encoders import check_either, encode_pixels, listed, num_texts, pixels_of, text_states
-from referencenet.pipelines.former_faces import Conditions, FormerFaces, passes  # noqa: F401 - names of before
+from referencenet.pipelines.former_faces import Conditions as Conditions
+from referencenet.pipelines.former_faces import FormerFaces
+from referencenet.pipelines.former_faces import passes as passes
 from referencenet.pipelines.lifecycle import PictureOptions
 from referencenet.pipelines.passes import Guidance as AnyGuidance
 from referencenet.pipelines.passes import Pass
@@ -182,9 +184,6 @@ class FlashFacePipeline(FormerFaces, PicturePipeline, StableDiffusionLoraLoaderM
             published_suffixes: Add the released program's words to the prompt.
             face_latents: Instead of faces, their scaled latents (faces, 4, h, w).
             negative_prompt_embeds: Instead of a negative prompt, (1, tokens, channels).
-
-        Raises:
-            ValueError: If there is no face, or weights are not one above 0 for each.
         """
 
         def shown(_canvas: Canvas) -> Shown:
