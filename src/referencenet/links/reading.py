@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from math import log
+from math import inf, log
 
 import torch
 from diffusers.models.attention_processor import Attention
@@ -63,7 +63,16 @@ def weighed(joined: ReferenceBank, weights: Sequence[float]) -> list[ReadBank]:
 
     Returns:
         What is read: references of one weight together.
+
+    Raises:
+        ValueError: If a weight is not above 0, or the sequence cannot be of so many references.
     """
+    tokens = {x.shape[1] for x in joined.hidden.values()}
+    if not weights or not all(0 < weight < inf for weight in weights) or any(n % len(weights) for n in tokens):
+        raise ValueError(
+            f"the references' weights are {list(weights)} for sequences of {sorted(tokens)} tokens; expected one above "
+            "0 for each reference."
+        )
     kinds = dict.fromkeys(weights)
     if len(kinds) == 1:
         return [ReadBank(bank=joined, weight=weights[0])]

@@ -195,7 +195,7 @@ class FlashFacePipeline(FormerFaces, PicturePipeline, StableDiffusionLoraLoaderM
             if len(weights) != count or not all(0 < weight < inf for weight in weights):
                 raise ValueError(f"face_weights are {weights} for {count} faces; give a number above 0 for each.")
             told = self._states(negative_prompt, NEGATIVE_SUFFIX, published_suffixes, negative_prompt_embeds)
-            kept = {FACE_WEIGHTS: torch.tensor(weights)}
+            kept = {FACE_WEIGHTS: torch.tensor(weights, dtype=torch.float32)}
             return Shown(latents=latents, context=told.expand(count, -1, -1), kept=kept)
 
         return shown

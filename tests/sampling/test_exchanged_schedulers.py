@@ -1,0 +1,67 @@
+"""A scheduler that takes another's place, as everywhere in diffusers, goes on with its noise schedule."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import diffusers
+import pytest
+import torch
+
+from referencenet.methods.systems import pipelines
+from referencenet.sampling.ldm_ddim import LDM_SCHEDULE, LDMScheduler
+from referencenet.sampling.trailing_ddim import TrailingDDIMScheduler
+
+OTHERS = (
+    "DDIMScheduler",
+    "DDPMScheduler",
+    "DPMSolverMultistepScheduler",
+    "EulerDiscreteScheduler",
+    "EulerAncestralDiscreteScheduler",
+    "PNDMScheduler",
+    "UniPCMultistepScheduler",
+)
+OURS = {
+    "trailing": TrailingDDIMScheduler,
+    "trailing of another schedule": lambda: TrailingDDIMScheduler(beta_start=0.0001, beta_end=0.02),
+    "latent-diffusion": lambda: LDMScheduler(**LDM_SCHEDULE),
+} | {name: pipeline.spec.scheduler for name, pipeline in pipelines().items() if hasattr(pipeline, "spec")}
+TIMESTEPS = [0, 1, 250, 500, 998]  # zero terminal SNR is another one's choice
+
+
+def exchanged(scheduler: Any, other: str) -> Any:
+    return getattr(diffusers, other).from_config(scheduler.config, rescale_betas_zero_snr=False)
+
+
+@pytest.mark.parametrize("other", OTHERS)
+@pytest.mark.parametrize("name", OURS)
+def test_a_scheduler_that_takes_over_keeps_the_noise_schedule(name: str, other: str) -> None:
+    scheduler = OURS[name]()
+    if scheduler.config.get("rescale_betas_zero_snr"):
+        scheduler = type(scheduler).from_config(scheduler.config, rescale_betas_zero_snr=False)
+    found = exchanged(scheduler, other)
+    levels = [each.alphas_cumprod[TIMESTEPS].double() for each in (found, scheduler)]
+    assert torch.allclose(*levels, rtol=1e-4)
+    keys = ["prediction_type", "clip_sample"]
+    if isinstance(scheduler, TrailingDDIMScheduler | LDMScheduler):
+        keys.append("timestep_spacing")  # others leave diffusers' default out, which each class has for itself
+    assert {key: found.config[key] for key in keys} == {key: scheduler.config[key] for key in keys}
+
+
+@pytest.mark.parametrize("name", ["trailing", "latent-diffusion"])
+def test_the_way_there_and_back_is_no_way(name: str, tmp_path: Path) -> None:
+    scheduler = OURS[name]()
+    back = type(scheduler).from_config(exchanged(scheduler, "DPMSolverMultistepScheduler").config)
+    scheduler.save_pretrained(tmp_path)
+    loaded = type(scheduler).from_pretrained(tmp_path)
+    for found in (back, loaded):
+        assert torch.equal(found.alphas_cumprod, scheduler.alphas_cumprod)
+        for each in (found, scheduler):
+            each.set_timesteps(7)
+        assert torch.equal(found.timesteps, scheduler.timesteps)
+
+
+def test_both_of_ours_name_their_relatives() -> None:
+    for kind in (TrailingDDIMScheduler, LDMScheduler):
+        assert diffusers.DPMSolverMultistepScheduler in kind().compatibles
