@@ -22,6 +22,7 @@ from diffusers import (
 )
 from PIL import Image
 from safetensors.torch import load_file
+from transformers import CLIPTextConfig
 
 from golden import GOLDENS, read_content, save_flashface
 from referencenet.checkpoints.keymap import CheckpointError
@@ -489,6 +490,44 @@ def test_released_autoencoder_is_read_if_it_is_there(released: Path, base: Path,
         assert relative_error(pipe.vae.decode(latents).sample, expected["decode"]) < ROUNDING
     with pytest.raises(CheckpointError, match=r"sd-v1-vae.pth does not fit"):
         FlashFacePipeline.from_published(files, base=base)  # whose autoencoder is narrower
+
+
+def test_released_text_encoder_is_read_if_it_is_there(released: Path, base: Path, tmp_path: Path):
+    """The text encoder's golden case through a file in the released layout; a tokenizer is enough beside it."""
+    case = GOLDENS / "flashface-clip-text"
+    content, expected = read_content(case), load_file(case / "outputs.safetensors")
+    part = content["components"]["textual"]
+    told = part["config"]
+    config = CLIPTextConfig(
+        vocab_size=told["vocab_size"], max_position_embeddings=told["text_len"], hidden_size=told["dim"],
+        intermediate_size=told["dim"] * told["mlp_ratio"], num_attention_heads=told["num_heads"],
+        num_hidden_layers=told["num_layers"], hidden_act=told["activation"], bos_token_id=0,
+        eos_token_id=told["vocab_size"] - 1,
+    )  # fmt: skip
+    shutil.copytree(base, tmp_path / "base")
+    shutil.rmtree(tmp_path / "base" / "text_encoder")
+    config.save_pretrained(tmp_path / "base" / "text_encoder")  # no weights
+    state = {
+        f"textual.{key}": torch.from_numpy(seeded(f"{case.name}/textual/{key}", shape)).reshape(tuple(shape))
+        for key, shape, _ in part["state_dict"]
+    }
+    torch.save(state | {"log_scale": torch.zeros(())}, tmp_path / "openai-clip-vit-large-14.pth")
+    files = [released / "flashface.ckpt", tmp_path / "openai-clip-vit-large-14.pth"]
+    pipe = FlashFacePipeline.from_published(files, base=tmp_path / "base")
+    with torch.no_grad():
+        states = pipe.text_encoder(torch.tensor(content["scalars"]["token_ids"])).last_hidden_state
+    assert relative_error(states, expected["context"]) < ROUNDING
+    assert type(pipe.vae) is AutoencoderKL  # the base's
+
+
+def test_parts_may_be_given_in_place_of_the_base(released: Path, base: Path):
+    told = {name: base / name for name in ("vae", "text_encoder")}
+    tokenizer = tiny("sd").pipe.tokenizer
+    pipe = FlashFacePipeline.from_published(released, tokenizer=tokenizer, scrambled_vae=True, **told)
+    assert pipe.tokenizer is tokenizer
+    assert pipe.config.scrambled_vae
+    reader = FlashFacePipeline.from_published(released, tokenizer=tokenizer, reference_unet=None, **told)
+    assert reader.reference_unet is None
 
 
 def changed(released: Path, folder: Path, change: Any) -> Path:
