@@ -13,14 +13,13 @@ autoencoder's scrambled attention (`scrambled_vae=True` brings it back).
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from math import inf
 from typing import Any, Unpack
 
 import torch
 from diffusers import AutoencoderKL, ImagePipelineOutput, UNet2DConditionModel
-from diffusers.loaders import StableDiffusionLoraLoaderMixin, TextualInversionLoaderMixin
 from torch import Tensor
 from transformers import CLIPTextModel, CLIPTokenizer
 
@@ -30,20 +29,21 @@ from referencenet.links.concat import Concat
 from referencenet.links.reading import weighed
 from referencenet.links.renamed import renamed
 from referencenet.links.second import Second
+from referencenet.links.series import BankSeries
 from referencenet.links.sites import MID_UP
 from referencenet.media.images import Picture
 from referencenet.networks.additive_unet import AdditiveUNet
 from referencenet.networks.scrambled_attention import ScrambledAttnProcessor
+from referencenet.pipelines.adapters import TextAdapters
 from referencenet.pipelines.conditions import Channels, Text
 from referencenet.pipelines.encoders import check_either, encode_pixels, listed, num_texts, pixels_of, text_states
 from referencenet.pipelines.former_faces import Conditions as Conditions
 from referencenet.pipelines.former_faces import FormerFaces
 from referencenet.pipelines.former_faces import passes as passes
-from referencenet.pipelines.lifecycle import PictureOptions
+from referencenet.pipelines.options import PictureOptions
 from referencenet.pipelines.passes import Guidance as AnyGuidance
 from referencenet.pipelines.passes import Pass
 from referencenet.pipelines.pictures import PicturePipeline
-from referencenet.pipelines.prediction import Series
 from referencenet.pipelines.spec import Canvas, EachStep, Shown, Spec
 from referencenet.preprocess.faces import face_mask, square_face
 from referencenet.sampling.trailing_ddim import TrailingDDIMScheduler
@@ -130,10 +130,10 @@ SPEC = Spec(
     defaults="FlashFace, notebook",
 )
 
-Faces = Picture | Sequence[Picture] | ReferenceBank | Series | Shown | Callable[[Canvas], Shown]
+Faces = Picture | Sequence[Picture] | ReferenceBank | BankSeries | Shown | Callable[[Canvas], Shown]
 
 
-class FlashFacePipeline(FormerFaces, PicturePipeline, StableDiffusionLoraLoaderMixin, TextualInversionLoaderMixin):
+class FlashFacePipeline(FormerFaces, PicturePipeline, TextAdapters):
     """Draws the person of some photographs.
 
     Args:
@@ -150,7 +150,6 @@ class FlashFacePipeline(FormerFaces, PicturePipeline, StableDiffusionLoraLoaderM
     published = PUBLISHED
     model_cpu_offload_seq = "text_encoder->reference_unet->unet->vae"
     _optional_components = ["reference_unet"]
-    _lora_loadable_modules = ["unet", "text_encoder"]
 
     def __init__(
         self, vae: AutoencoderKL, text_encoder: CLIPTextModel, tokenizer: CLIPTokenizer, unet: AdditiveUNet,
@@ -262,7 +261,7 @@ class FlashFacePipeline(FormerFaces, PicturePipeline, StableDiffusionLoraLoaderM
         check_either("prompt", prompt, prompt_embeds)
         if not isinstance(negative_prompt, str):
             raise TypeError("give one text as negative_prompt: all pictures share the faces, which are told it.")
-        is_told = isinstance(faces, ReferenceBank | Mapping | Shown) or callable(faces)
+        is_told = isinstance(faces, ReferenceBank | BankSeries | Shown) or callable(faces)
         if is_told and face_weights is not None:
             raise ValueError("face_weights belong to what is written: give them to faces(...), then write or call.")
         canvas = self.canvas_for(settings, prompts=num_texts(prompt or "", prompt_embeds))

@@ -29,6 +29,7 @@ from referencenet.checkpoints.keymap import KeyMap
 from referencenet.checkpoints.keys import ldm
 from referencenet.checkpoints.published import Part, PublishedFile, PublishedSet
 from referencenet.links.bank import ReferenceBank
+from referencenet.links.series import BankSeries
 from referencenet.media.images import Picture, read_image
 from referencenet.networks.reference_unet import ReferenceUNet
 from referencenet.networks.stable_diffusion import (
@@ -44,10 +45,9 @@ from referencenet.networks.stable_diffusion import (
 from referencenet.pipelines.conditions import Residuals, Text
 from referencenet.pipelines.encoders import encode_pixels, generators_for, pixels_of, prompt_states
 from referencenet.pipelines.films import Drawings, FilmOutput, FilmPipeline, Read
-from referencenet.pipelines.lifecycle import FilmOptions, PictureOptions, Settings
+from referencenet.pipelines.options import FilmOptions, PictureOptions, Settings
 from referencenet.pipelines.passes import TwoWay
 from referencenet.pipelines.pictures import PicturePipeline
-from referencenet.pipelines.prediction import Series
 from referencenet.pipelines.spec import Canvas, EachStep, Moment, Shown, Spec, UNetCall
 from referencenet.sampling.ldm_ddim import LDM_SCHEDULE, LDMScheduler
 from referencenet.sampling.windows import Windows
@@ -227,7 +227,7 @@ def show_reference(pipe: Any, reference: Picture, canvas: Canvas, prompt: Tensor
 
 def shown_on(pipe: Any, reference: Any, states: Tensor, generator: Any) -> Any:
     """A picture, and states (r, tokens, channels), as what makes a `Shown` of a canvas; banks as they are."""
-    if isinstance(reference, ReferenceBank | Mapping | Shown):
+    if isinstance(reference, ReferenceBank | BankSeries | Shown):
         return reference
     return partial(_show, pipe, reference, states, generator)
 
@@ -300,7 +300,7 @@ class MagicPosePipeline(FilmPipeline):
     @torch.no_grad()
     def __call__(
         self,
-        reference: Picture | ReferenceBank | Series | Shown,
+        reference: Picture | ReferenceBank | BankSeries | Shown,
         poses: Drawings | Image.Image,
         prompt: str = "",
         negative_prompt: str = "",
@@ -336,7 +336,7 @@ class MagicPosePipeline(FilmPipeline):
 
     def stream(
         self,
-        reference: Picture | ReferenceBank | Series,
+        reference: Picture | ReferenceBank | BankSeries,
         poses: Read,
         *,
         seed: int = 0,
@@ -392,7 +392,7 @@ class MagicPosePipeline(FilmPipeline):
             return None, states[0], options
         if states[0] is states[1] or options.get("guidance_scale", self.spec.scale) <= 1:
             return None, states[0], {**options, "guidance_scale": 1.0}
-        if isinstance(reference, ReferenceBank | Mapping):
+        if isinstance(reference, ReferenceBank | BankSeries):
             raise ValueError("with balance=True the reference is written for both prompts: give it as a picture.")
         return BALANCE, torch.cat([states[1], states[0]]), options
 
@@ -430,7 +430,7 @@ class MagicPoseAppearancePipeline(PicturePipeline):
     @torch.no_grad()
     def __call__(
         self,
-        reference: Picture | ReferenceBank | Series | Shown,
+        reference: Picture | ReferenceBank | BankSeries | Shown,
         prompt: str = "",
         *,
         prompt_embeds: Tensor | None = None,

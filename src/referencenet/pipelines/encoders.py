@@ -44,6 +44,18 @@ def read_pictures(given: Any) -> list[Image.Image]:
     return [read_image(picture) for picture in listed(given)]
 
 
+def read_one(given: Any) -> Image.Image:
+    """One picture, also as a list or an array (1, H, W, 3) of one.
+
+    Raises:
+        ValueError: If there are several.
+    """
+    pictures = listed(given)
+    if len(pictures) > 1:
+        raise ValueError(f"{len(pictures)} pictures were given as the reference; give one.")
+    return read_image(pictures[0])
+
+
 def pixels_of(pictures: Sequence[Image.Image]) -> Tensor:
     """Pictures of one size as (r, 3, H, W) in [-1, 1]."""
     return torch.stack([to_tensor(picture) for picture in pictures]) * 2 - 1
