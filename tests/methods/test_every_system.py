@@ -325,6 +325,15 @@ def test_what_write_wrote_is_saved_and_serves_as_the_reference(system: System, t
 
 
 @every_system
+def test_a_bank_is_rounded_to_half_precision_where_that_is_asked(system: System) -> None:
+    pipe = system.make()
+    half = system.call(pipe, half_precision_bank=True)
+    assert 0 < relative_error(half, system.call(pipe)) < 0.02
+    again = system.call(pipe, **{system.reference: system.write(pipe)}, half_precision_bank=True)
+    assert relative_error(again, half) < ROUNDING
+
+
+@every_system
 def test_a_series_is_refused_where_steps_size_or_scheduler_are_others(system: System) -> None:
     if not system.writes_each_step:
         pytest.skip("its writer runs once")

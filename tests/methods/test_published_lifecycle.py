@@ -14,12 +14,7 @@ import numpy as np
 import pytest
 import torch
 from accelerate.hooks import ModelHook, add_hook_to_module
-from diffusers import (
-    DDPMScheduler,
-    DPMSolverMultistepScheduler,
-    EulerAncestralDiscreteScheduler,
-    UniPCMultistepScheduler,
-)
+from diffusers import DPMSolverMultistepScheduler, EulerAncestralDiscreteScheduler, UniPCMultistepScheduler
 from peft import LoraConfig
 from peft.utils import get_peft_model_state_dict
 from PIL import Image
@@ -186,25 +181,6 @@ def test_schedulers_of_diffusers_serve(system: System, scheduler: Any) -> None:
     other = system.call(pipe, num_inference_steps=3)
     assert other.dtype == published.dtype
     assert 1e-6 < relative_error(other, published) < float("inf")
-
-
-@every_system
-@pytest.mark.parametrize("scheduler", [EulerAncestralDiscreteScheduler, DDPMScheduler])
-def test_noise_that_a_scheduler_draws_is_the_generators(system: System, scheduler: Any) -> None:
-    pipe = system.make()
-    pipe.scheduler = scheduler.from_config(pipe.scheduler.config, rescale_betas_zero_snr=False)
-    state = torch.get_rng_state()
-    first = system.call(pipe, num_inference_steps=3)
-    assert torch.equal(system.call(pipe, num_inference_steps=3), first)
-    assert torch.equal(torch.get_rng_state(), state)
-
-
-@pytest.mark.parametrize("system", [FACE, WORDS, ADDED], ids=lambda system: system.name)
-def test_banks_that_are_written_at_every_step_are_rounded_where_asked(system: System) -> None:
-    pipe = system.make()
-    plain = system.call(pipe)
-    half = system.call(pipe, half_precision_bank=True)
-    assert 0 < relative_error(half, plain) < 0.02
 
 
 # --- while it runs ----------------------------------------------------------------------------------------------------

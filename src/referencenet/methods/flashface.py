@@ -70,7 +70,7 @@ class FaceGuidance(AnyGuidance):
         lambda_feat: Strength of the faces from the launch on.
         lambda_before: Strength of the faces before it.
         face_guidance: Scale of the difference that the faces make; 0: no pass of its own.
-        text_guidance: Scale of the difference that the prompt makes, where a call gives none.
+        text_guidance: Scale of the difference that the prompt makes, where a call gives none; 0: no guidance at all.
         step_to_launch: Timestep at and below which faces are guided.
         guide_rescale: In [0, 1]: how far the guided prediction's deviation goes back to that of the last pass with the
             prompt (Lin et al. 2023, arXiv 2305.08891, section 3.4).
@@ -93,15 +93,16 @@ class FaceGuidance(AnyGuidance):
     def passes(self, timestep: float, scale: float) -> list[Pass]:
         """The passes of a step, those with the prompt first; what has no effect is left out."""
         launched, face = timestep <= self.step_to_launch, self.face_guidance
-        blind = frozenset({"prompt"})
+        strength, blind = self.lambda_feat if launched else self.lambda_before, frozenset({"prompt"})
+        if not self.is_guided(scale):
+            return [Pass(factor=1.0, strength=strength)]
         if launched and face > 0:
             found = [
-                Pass(factor=face, strength=self.lambda_feat),
+                Pass(factor=face, strength=strength),
                 Pass(factor=scale - face, reads=None),
                 Pass(factor=1 - scale, reads=None, blind=blind),
             ]
         else:
-            strength = self.lambda_feat if launched else self.lambda_before
             found = [Pass(factor=scale, strength=strength), Pass(factor=1 - scale, strength=strength, blind=blind)]
         return [p for p in found if p.factor or not p.blind]
 
@@ -113,8 +114,8 @@ class FaceGuidance(AnyGuidance):
         return guided * (self.guide_rescale * wanted / (found + 1e-12) + 1 - self.guide_rescale)  # 1e-12 as published
 
     def is_guided(self, scale: float) -> bool:
-        """Whether steps have more than one pass at a scale of the prompt."""
-        return scale != 1 or self.face_guidance > 0
+        """Whether steps have more than one pass at a scale of the prompt: at 0 none has."""
+        return scale > 0 and (scale != 1 or self.face_guidance > 0)
 
 
 SPEC = Spec(
@@ -230,7 +231,8 @@ class FlashFacePipeline(FormerFaces, PicturePipeline, TextAdapters):
             face_weights: How many times each face counts; None: together as much as the four faces of training.
             lambda_feat: Strength of the faces, from the launch on; 0.7 to 1.4 are usual.
             face_guidance: Scale of the difference that the faces make; 1.8 to 4 are usual.
-            text_guidance: Scale of the difference that the prompt makes, 7.5; another name of `guidance_scale`.
+            text_guidance: Scale of the difference that the prompt makes, 7.5; 0: no guidance at all, not of the faces
+                either. Another name of `guidance_scale`.
             lambda_before: Strength of the faces before the launch.
             step_to_launch: Timestep at and below which faces are guided, of 1000.
             guide_rescale: In [0, 1]: how far the prediction's deviation is brought back, 0.5 by default; another name
