@@ -21,7 +21,6 @@ from PIL import Image
 
 from films import picture as frame
 from films import poses
-from referencenet.methods.random_tiny import RANDOM_TINY
 from referencenet.methods.tiny import tiny_pipeline
 from referencenet.pipelines.lifecycle import ReferencePipeline
 from tiny import half_mask, picture
@@ -56,7 +55,7 @@ class System:
     denoiser: str = "unet"
 
     def make(self) -> Any:
-        pipe = RANDOM_TINY[self.name]() if self.name in RANDOM_TINY else tiny_pipeline(self.name)
+        pipe = tiny_pipeline(self.name)
         pipe.set_progress_bar_config(disable=True)
         return pipe
 
@@ -367,16 +366,16 @@ def test_a_saved_pipeline_is_read_in_half_precision_too(system: System, tmp_path
     assert half.dtype == torch.bfloat16
 
 
-def test_banks_and_a_pipeline_without_garment_net_are_saved_and_dress_the_same(tmp_path: Path) -> None:
+def test_a_written_garment_and_a_pipeline_without_garment_net_are_saved_and_dress_the_same(tmp_path: Path) -> None:
     pipe = GARMENT.make()
     options: dict[str, Any] = {"garment_description": "a coat"}
     expected = GARMENT.call(pipe, **options)
-    latents = GARMENT.encoded["garment_latents"]
-    banks = pipe.write_garment_banks(garment_latents=latents, num_inference_steps=2, **options)
-    small = type(pipe)(**{**pipe.components, "garment_unet": None})
+    told = pipe.garment(GARMENT.pictures["garment"], "a coat", garment_latents=GARMENT.encoded["garment_latents"])
+    written = pipe.write(told, width=SIZE[0], height=SIZE[1], num_inference_steps=2)
+    small = type(pipe)(**{**pipe.components, "reference_unet": None, "image_encoder": None})
     small.save_pretrained(tmp_path)
-    assert not (tmp_path / "garment_unet").exists()
+    assert not (tmp_path / "reference_unet").exists()
     loaded = type(pipe).from_pretrained(tmp_path)
     loaded.set_progress_bar_config(disable=True)
-    ours = GARMENT.call(loaded, garment_banks=banks, garment_latents=None, **options)
+    ours = GARMENT.call(loaded, garment=written, garment_latents=None, **options)
     assert relative_error(ours, expected) < ROUNDING

@@ -22,8 +22,11 @@ from referencenet.checkpoints.keymap import CheckpointError, KeyMap, some
 from referencenet.checkpoints.load import load_published
 from referencenet.networks.layout import TINY_SD15
 
-ENDINGS = (".safetensors", ".bin", ".pth", ".pt", ".ckpt")
+ENDINGS = (".safetensors", ".bin", ".pth", ".pt", ".th", ".ckpt")
 """Of weight files; what a file is, its first bytes say."""
+
+ADDED = r"(?:[-_](?:step[-_]?)?\d+)?(?:\.(?:fp16|bf16|fp32|ema))?(?:-\d{5}-of-\d{5})?"
+"""What people add to a weight file's name: its step, its precision, which shard it is."""
 
 Check = Callable[[Mapping[str, Tensor], str], None]
 Build = Callable[[Mapping[str, Any]], nn.Module]
@@ -263,8 +266,7 @@ def find_files(published: PublishedSet, where: str | Path | Iterable[str | Path]
         file.path: path for file in published.files for folder in folders if (path := _in_folder(folder, file.path))
     }
     for path in loose:
-        stem = path.name.split(".")[0]
-        rows = [file.path for file in published.files if file.path.rsplit("/", 1)[-1].split(".")[0] == stem]
+        rows = [file.path for file in published.files if stem_of(Path(file.path)) == stem_of(path) != ""]
         rows = [row for row in rows if Path(row).parent.name == path.parent.name] or rows
         if len(set(rows)) > 1:
             raise CheckpointError(f"{path} could be {' or '.join(sorted(set(rows)))}; give the folder that holds them.")
@@ -287,13 +289,31 @@ def find_files(published: PublishedSet, where: str | Path | Iterable[str | Path]
 
 
 def _in_folder(folder: Path, published: str) -> Path | None:
-    """A published file in a folder: under its name, or the only one that differs from it in its ending."""
+    """A published file in a folder: under its name, or the only one that differs from it in ending, step or precision.
+
+    Raises:
+        CheckpointError: If several differ so.
+    """
     path = folder / published
     if path.is_file():
         return path
-    others = [path.with_suffix(ending) for ending in ENDINGS]
-    there = [other for other in others if other.is_file()]
-    return there[0] if len(there) == 1 else None
+    there = sorted(path.parent.iterdir()) if path.parent.is_dir() else []
+    others = {_without_shard(other): other for other in there if other.is_file() and stem_of(other) == stem_of(path)}
+    if len(others) > 1:
+        raise CheckpointError(
+            f"{published} could be {' or '.join(map(str, others.values()))}; give the file itself, or leave one."
+        )
+    return next(iter(others.values()), None)
+
+
+def stem_of(path: Path) -> str:
+    """A weight file's name without what people add to it: ending, step number, precision, shard; "" of other files."""
+    match = re.fullmatch(rf"(.+?){ADDED}(?:{'|'.join(map(re.escape, ENDINGS))})", path.name)
+    return match[1] if match else ""
+
+
+def _without_shard(path: Path) -> str:
+    return re.sub(r"-\d{5}-of-\d{5}", "", path.name)
 
 
 def read_component(

@@ -20,7 +20,7 @@ from referencenet.media.files import written_whole
 from referencenet.media.images import read_image
 from referencenet.media.sheets import write_image
 from referencenet.methods.idm_vton import IDMVTONPipeline
-from referencenet.methods.random_tiny import RANDOM_TINY
+from referencenet.methods.tiny import tiny_pipeline
 from referencenet.preprocess.agnostic import ARM_WIDTHS, agnostic_mask
 from referencenet.version import __version__
 
@@ -123,7 +123,7 @@ def load(checkpoint: Path | None, device: torch.device, dtype: torch.dtype) -> A
     """The pipeline: of a converted folder, of released files, or tiny and random."""
     if checkpoint is None:
         tell("[yellow]note:[/] tiny random weights; the picture will show nothing.")
-        pipe = RANDOM_TINY["idm_vton"]()
+        pipe = tiny_pipeline("idm_vton")
     elif (checkpoint / "model_index.json").is_file() and not (checkpoint / "unet_encoder").is_dir():
         pipe = IDMVTONPipeline.from_pretrained(checkpoint)
     else:

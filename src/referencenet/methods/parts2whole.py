@@ -185,7 +185,9 @@ class Parts2WholePipeline(PicturePipeline, TextAdapters):
     def image_tokens(self, pictures: Sequence[Image.Image]) -> Tensor:
         """CLIP's embeddings of pictures, cropped in the middle, as the six places (1, 6, channels)."""
         encoder, processor = self.image_encoder, self.image_processor
-        pixels = processor(list(pictures), return_tensors="pt").pixel_values
+        side = encoder.config.image_size
+        size = {"size": {"shortest_edge": side}, "crop_size": {"height": side, "width": side}}
+        pixels = processor(list(pictures), return_tensors="pt", **size).pixel_values
         embedded = encoder(pixels.to(self.device_of(encoder), encoder.dtype)).image_embeds  # (parts, c)
         return six_places(embedded)
 

@@ -16,6 +16,7 @@ from PIL import Image
 from torch import Tensor
 
 from referencenet.media.images import Picture, read_image, read_mask, to_tensor
+from referencenet.pipelines.spec import each_for
 from referencenet.sampling.latents import in_safe_precision, scaled, unscaled
 
 Generators = torch.Generator | list[torch.Generator] | None
@@ -82,12 +83,13 @@ def mask_pixels(masks: Sequence[Picture], size: tuple[int, int], *, what: str = 
 def encode_pixels(
     pipe: Any, pixels: Tensor, generator: Generators = None, *, sample: bool = False, vae: Any = None
 ) -> Tensor:
-    """Scaled latents (r, c, h, w) of pictures (r, 3, H, W) in [-1, 1].
+    """Scaled latents (r, c, h, w) of pictures (r, 3, H, W) in [-1, 1]; as many as generators, if those are several.
 
     Args:
         pipe: Whose autoencoder.
         pixels: The pictures.
-        generator: For `sample`: one, or one per row.
+        generator: For `sample`: one, or several, whose number r divides. Each draws, so that a result with a generator
+            of its own is what it would be alone.
         sample: Draw from the posterior, as some published scripts do, instead of taking its mean.
         vae: Another autoencoder than `pipe.vae`.
     """
@@ -236,8 +238,8 @@ def generators_for(generator: Generators, rows: int) -> Generators:
 
 
 def _sampled(posterior: Any, generator: Generators) -> Tensor:
-    """A draw from a posterior of r rows, each with its own generator if there are several."""
+    """A draw from a posterior of r rows; with several generators one draw each, g rows of which r serve g / r."""
     if not isinstance(generator, list):
         return posterior.sample(generator)
-    noise = randn_tensor(posterior.mean.shape, generator, posterior.mean.device, posterior.mean.dtype)
-    return posterior.mean + posterior.std * noise
+    mean, deviation = (each_for(part, len(generator)) for part in (posterior.mean, posterior.std))
+    return mean + deviation * randn_tensor(mean.shape, generator, mean.device, mean.dtype)

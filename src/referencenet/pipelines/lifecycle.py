@@ -120,7 +120,7 @@ class ReferencePipeline(FolderPipeline):
                 less than one timestep apart.
         """
         self.check_size(width, height)
-        self.check_writer()
+        self.check_writer(encoded=_is_encoded(reference))
         shown = self._shown_on(Canvas(width=width, height=height), reference)
         if not isinstance(self.spec.write, EachStep):
             return self.bank_of(shown, 0)
@@ -196,7 +196,7 @@ class ReferencePipeline(FolderPipeline):
             reference.check(self.scheduled(settings.num_inference_steps), width=canvas.width, height=canvas.height)
             return {"series": reference, **rounding}
         else:
-            self.check_writer(encoded=isinstance(reference, Shown) or callable(reference))
+            self.check_writer(encoded=_is_encoded(reference))
             shown = self._shown_on(canvas, reference)
             if isinstance(self.spec.write, EachStep):
                 return {"shown": shown, "write_every": settings.write_every, **rounding}
@@ -292,3 +292,8 @@ class ReferencePipeline(FolderPipeline):
         tensors = {name: {"latents": latents}[name] for name in settings.callback_on_step_end_tensor_inputs}
         changed = settings.callback_on_step_end(self, step, timestep, tensors)
         return latents if changed is None else changed.get("latents", latents)
+
+
+def _is_encoded(reference: Any) -> bool:
+    """Whether a reference comes as what is shown, or as what makes that: the system's own encoding is not asked for."""
+    return isinstance(reference, Shown) or callable(reference)
