@@ -34,14 +34,12 @@ from rich.table import Table
 from torch import Tensor, nn
 from torch._subclasses.fake_tensor import FakeTensorMode
 
-from referencenet.checkpoints.flashface import unet_config
+from referencenet.checkpoints.flashface import build_denoiser, unet_config
 from referencenet.checkpoints.idm_vton import SDXL_UNET
-from referencenet.links.attach import attach
 from referencenet.methods import flashface as flashface_method
 from referencenet.methods.animate_anyone import PUBLISHED as ANIMATE_ANYONE_FILES
 from referencenet.methods.animate_anyone import AnimateAnyonePipeline
 from referencenet.methods.idm_vton import IDMVTONPipeline
-from referencenet.networks.additive_unet import AdditiveUNet
 from referencenet.networks.image_prompt import ImagePromptUNet, with_image_prompt
 from referencenet.networks.layout import SD15_UNET
 from referencenet.parity.seeded import fill, seeded_input
@@ -270,7 +268,7 @@ def flashface(place: Place) -> Paths:
         config, side, face = unet_config(dim=320, dim_mult=(1, 2, 4, 4), context_dim=768), 96, 28
     else:
         config, side, face = unet_config(dim=64, dim_mult=(1, 2, 4, 4), context_dim=160, num_heads=2), 40, 12
-    unet = place.network("flashface", "unet", AdditiveUNet(**config, in_channels=5))
+    unet = place.network("flashface", "unet", build_denoiser({"unet": config}))
     reference_unet = place.network("flashface", "reference_unet", UNet2DConditionModel(**config))
     nothing: Any = None
     pipe = flashface_method.FlashFacePipeline(
@@ -290,18 +288,14 @@ def flashface(place: Place) -> Paths:
         "prompt": draw("prompt", 1, 77, width),
         "negative": draw("negative", 1, 77, width),
     }
-    guidance = flashface_method.Guidance()
-    conditions = flashface_method.Conditions(
-        faces=given["faces"],
-        face_weights=[1.0] * faces,
-        prompt=given["prompt"],
-        negative=given["negative"],
-        mask=given["mask"],
-    )
+    shown = Shown(latents=given["faces"], context=given["negative"].expand(faces, -1, -1))  # each face counts once
+    canvas = Canvas(width=8 * side, height=8 * side)
+    told = {"prompt": (given["prompt"], given["negative"]), "place": given["mask"].expand(1, 1, -1, -1)}
+    call = Call(canvas=canvas, given=told, guidance=pipe.spec.guidance, shown=shown)
 
     def ours() -> Tensor:
-        with attach(unet, [flashface_method.READER_LINK]) as link:
-            return pipe.predict_noise(link, given["latents"], TIMESTEP, conditions, guidance)
+        with torch.no_grad(), predicting(pipe, call) as prediction:
+            return prediction.begin(given["latents"], TIMESTEP)(None)
 
     def ideal() -> int:
         """Encoder for two texts, the rest for three branches; all faces up to the last norm1, read by one branch."""
@@ -321,7 +315,7 @@ def flashface(place: Place) -> Paths:
         return count
 
     return Paths(
-        published=lambda: published_flashface.step(unet, reference_unet, given, guidance), ours=ours, ideal_flops=ideal
+        published=lambda: published_flashface.step(unet, reference_unet, given, pipe.spec), ours=ours, ideal_flops=ideal
     )
 
 

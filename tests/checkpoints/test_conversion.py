@@ -127,10 +127,10 @@ def test_faulty_files_of_flashface_are_told_in_one_line(fault: str, face_files: 
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ((), "FlashFace's release has no tokenizer: give base="),
-        (("--vae", "vae"), "flashface takes no --vae: its release or its --base brings it"),
+        ((), "flashface.sd15 also needs tokenizer (a folder with configuration and weights)"),
+        (("--image-encoder", "clip"), "flashface takes no --image-encoder: its release or its --base brings it"),
     ],
-    ids=["no base", "vae"],
+    ids=["no base", "image encoder"],
 )
 def test_options_that_flashface_needs_or_does_not_know_are_told(
     options: tuple[str, ...], message: str, face_files: Path, tmp_path: Path

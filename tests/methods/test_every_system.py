@@ -325,6 +325,14 @@ def test_what_write_wrote_is_saved_and_serves_as_the_reference(system: System, t
 
 
 @every_system
+def test_a_bank_is_rounded_to_half_precision_where_that_is_asked(system: System) -> None:
+    pipe = system.make()
+    for given in ({}, {system.reference: system.write(pipe)}):
+        whole, half = (system.call(pipe, **given, half_precision_bank=rounds) for rounds in (False, True))
+        assert 0 < relative_error(half, whole) < 0.02
+
+
+@every_system
 def test_a_series_is_refused_where_steps_size_or_scheduler_are_others(system: System) -> None:
     if not system.writes_each_step:
         pytest.skip("its writer runs once")

@@ -21,7 +21,6 @@ from PIL import Image
 
 from films import picture as frame
 from films import poses
-from referencenet.methods.random_tiny import RANDOM_TINY
 from referencenet.methods.tiny import tiny_pipeline
 from referencenet.pipelines.lifecycle import ReferencePipeline
 from tiny import half_mask, picture
@@ -56,7 +55,7 @@ class System:
     denoiser: str = "unet"
 
     def make(self) -> Any:
-        pipe = RANDOM_TINY[self.name]() if self.name in RANDOM_TINY else tiny_pipeline(self.name)
+        pipe = tiny_pipeline(self.name)
         pipe.set_progress_bar_config(disable=True)
         return pipe
 

@@ -121,7 +121,8 @@ class PublishedSet:
         build: Component to what makes its network from a configuration of the base model.
         base_config: The base model's configuration at full size.
         tiny_config: A configuration for `build` that makes narrow networks, to try an installation.
-        further: What else the pipeline needs, in diffusers' or transformers' own layout.
+        further: What else the pipeline needs, in diffusers' or transformers' own layout. A component that files fill
+            as well is read from them where they are there.
         configure: From the paths of the files and the base to the configuration that `build` takes; None: the base's
             `unet/config.json` if a base is given, else `base_config`.
     """
@@ -151,6 +152,11 @@ class PublishedSet:
     def files_of(self, component: str) -> list[PublishedFile]:
         """The files that fill a component."""
         return [file for file in self.files if file.component == component]
+
+    def fills(self, component: str, paths: Mapping[str, Path]) -> bool:
+        """Whether all files of a component are among those on disk (published path to path)."""
+        files = self.files_of(component)
+        return bool(files) and all(file.path in paths for file in files)
 
 
 def load_component(
@@ -247,7 +253,7 @@ def find_files(published: PublishedSet, where: str | Path | Iterable[str | Path]
         where: Its folder, or the files one by one.
 
     Returns:
-        Published path to the path on this disk.
+        Published path to the path on this disk; of components that may come from elsewhere (`further`) what is there.
 
     Raises:
         FileNotFoundError: If files are missing; says which, and where to get them.
@@ -270,7 +276,8 @@ def find_files(published: PublishedSet, where: str | Path | Iterable[str | Path]
                 f"{', '.join(file.path for file in published.files)}."
             )
         found[rows[0]] = path
-    missing = [file.path for file in published.files if file.path not in found]
+    needed = [file.path for file in published.files if file.component not in published.further]
+    missing = [path for path in dict.fromkeys(needed) if path not in found]
     missing += [path for path in found if not found[path].is_file()]
     if missing:
         raise FileNotFoundError(

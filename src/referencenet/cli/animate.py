@@ -178,12 +178,15 @@ def pose_films(
 
 def files_needed(published: PublishedSet) -> str:
     """Which files to get, from where and under which licence."""
-    needed = {name: part for name, part in published.further.items() if part.default is None}
+    files = {file.path: file.component if file.component in published.further else None for file in published.files}
+    needed = {
+        name: part for name, part in published.further.items() if part.default is None and name not in files.values()
+    }
     lines = [
         f"[bold]{published.name}[/] needs its released files; give their folder with --checkpoint.",
         f"  from     {published.source}",
         f"  licence  {published.licence}",
-        *(f"  file     {path}" for path in dict.fromkeys(file.path for file in published.files)),
+        *(f"  file     {path}{f', or a folder {part}/' if part else ''}" for path, part in files.items()),
         *(f"  folder   {part.folder or name}/   from {part.source}" for name, part in needed.items()),
         "Or try the installation without them: --random-tiny.",
     ]

@@ -8,6 +8,7 @@ import torch
 import typer
 from rich.console import Console
 
+from referencenet.checkpoints.flashface import PUBLISHED
 from referencenet.cli.animate import files_needed
 from referencenet.cli.console import progress_bar, tell
 from referencenet.cli.models import choose_device, choose_dtype
@@ -16,8 +17,8 @@ from referencenet.cli.settings import parse_size
 from referencenet.media.files import written_whole
 from referencenet.media.images import read_image
 from referencenet.media.sheets import contact_sheet, write_image
-from referencenet.methods.flashface import PUBLISHED, FlashFacePipeline, Guidance
-from referencenet.methods.random_tiny import RANDOM_TINY
+from referencenet.methods.flashface import SPEC, FaceGuidance, FlashFacePipeline
+from referencenet.methods.tiny import tiny_pipeline
 from referencenet.preprocess.estimators import YuNet
 from referencenet.preprocess.faces import Face, crop_face, find_face, square_face
 from referencenet.version import __version__
@@ -50,10 +51,10 @@ def face(
     size: Annotated[
         str | None, typer.Option(metavar="WIDTHxHEIGHT", show_default="the model's own", help="In pixels.")
     ] = None,
-    strength: Annotated[float, typer.Option(min=0, help="lambda_feat; 0.7 to 1.4 are usual.")] = Guidance.lambda_feat,
-    face_guidance: Annotated[float, typer.Option(min=0, help="Scale; 1.8 to 4.")] = Guidance.face_guidance,
-    guidance: Annotated[float, typer.Option(min=0, help="Scale of the prompt.")] = Guidance.text_guidance,
-    steps: Annotated[int, typer.Option(min=1, help="Denoising steps.")] = 35,
+    strength: Annotated[float, typer.Option(min=0, help="lambda_feat; usual: 0.7 to 1.4.")] = FaceGuidance.lambda_feat,
+    face_guidance: Annotated[float, typer.Option(min=0, help="Scale; 1.8 to 4.")] = FaceGuidance.face_guidance,
+    guidance: Annotated[float, typer.Option(min=0, help="Scale of the prompt.")] = SPEC.scale,
+    steps: Annotated[int, typer.Option(min=1, help="Denoising steps.")] = SPEC.steps,
     count: Annotated[int, typer.Option(min=1, help="Pictures.")] = 1,
     seed: Annotated[int, typer.Option(min=0, help="Of the first picture; the next ones count up.")] = 0,
     device: Device = "auto",
@@ -147,7 +148,7 @@ def load(checkpoint: Path | None, base: str | None) -> FlashFacePipeline:
     """The pipeline: of a converted folder, of released files, or tiny and random."""
     if checkpoint is None:
         tell("[yellow]note:[/] tiny random weights; the picture will show nothing.")
-        return RANDOM_TINY["flashface"]()
+        return tiny_pipeline("flashface")
     if (checkpoint / "model_index.json").is_file():
         return FlashFacePipeline.from_pretrained(checkpoint)
     return FlashFacePipeline.from_published(checkpoint, base=base)

@@ -143,6 +143,24 @@ def prompt_states(pipe: Any, prompt: str | Sequence[str], negative: str | Sequen
     return states, text_states(pipe, negatives)
 
 
+def check_either(what: str, given: Any, tensor: Tensor | None) -> None:
+    """Refuse what is given twice or not at all.
+
+    Args:
+        what: In words.
+        given: Pictures or texts.
+        tensor: What may be given in their place, of any shape.
+
+    Raises:
+        ValueError: If both are given, or neither, or an empty list.
+    """
+    if (given is None) == (tensor is None):
+        count = "both were" if given is not None else "neither was"
+        raise ValueError(f"give the {what} or its tensor, one of the two; {count} given.")
+    if isinstance(given, list | tuple) and not given:
+        raise ValueError(f"no {what} was given but an empty list; give at least one.")
+
+
 def num_texts(prompt: str | Sequence[str], embeds: Tensor | None) -> int:
     """How many prompts a call was given."""
     if embeds is not None:

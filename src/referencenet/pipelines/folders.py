@@ -103,15 +103,17 @@ class FolderPipeline(DiffusionPipeline):
             warnings.warn("torch_dtype is called dtype now.", FutureWarning, stacklevel=2)
         published = cls.published
         paths = find_files(published, files)
-        config = published.config_of(paths, base)
-        given = {name: parts.pop(name) for name in published.components if name in parts}
-        found = {
-            name: given[name] if name in given else read_component(published, name, paths, config, base)
-            for name in published.components
-        }
         folder = Path(files) if isinstance(files, str | Path) else None
-        for name, part in published.further.items():
-            found[name] = part.read(name, parts.pop(name, None), folder, base, published.name)
+        found: dict[str, Any] = {}
+        for name, part in published.further.items():  # before the large files: it is soon known whether all are there
+            if name in parts or not published.fills(name, paths):
+                found[name] = part.read(name, parts.pop(name, None), folder, base, published.name)
+        config = published.config_of(paths, base)
+        for name in published.components:
+            if name in parts:
+                found[name] = parts.pop(name)
+            elif name not in found:
+                found[name] = read_component(published, name, paths, config, base)
         if "scheduler" not in {*found, *parts}:
             found["scheduler"] = cls.spec.scheduler()
         pipe = cls(**found, **parts)

@@ -189,16 +189,17 @@ class ReferencePipeline(FolderPipeline):
 
     def written(self, reference: Any, canvas: Canvas, settings: Settings) -> dict[str, Any]:
         """Fields of a `Call` for a reference: a bank, a series, what is shown, or what makes that of a canvas."""
+        rounding = {"half_precision_bank": settings.half_precision_bank}
         if isinstance(reference, ReferenceBank):
             bank = reference
         elif isinstance(reference, BankSeries):
             reference.check(self.scheduled(settings.num_inference_steps), width=canvas.width, height=canvas.height)
-            return {"series": reference}
+            return {"series": reference, **rounding}
         else:
             self.check_writer(encoded=_is_encoded(reference))
             shown = self._shown_on(canvas, reference)
             if isinstance(self.spec.write, EachStep):
-                return {"shown": shown, "write_every": settings.write_every}
+                return {"shown": shown, "write_every": settings.write_every, **rounding}
             bank = self.bank_of(shown, 0)
         bank = self.placed(bank)
         return {"bank": rounded(bank) if settings.half_precision_bank else bank}

@@ -45,6 +45,7 @@ class Call:
         rescale: Of guidance, phi of Lin et al. 2023.
         link: How the denoiser reads in this call; None: as the pipeline says.
         write_every: The writer runs at every so many steps.
+        half_precision_bank: Round the bank of every step; `bank` is taken as it is.
         keeps_banks: Whether banks are kept by timestep: a stream comes back to each.
         unet_kwargs: Further arguments of the denoiser.
     """
@@ -58,6 +59,7 @@ class Call:
     rescale: float = 0.0
     link: Kind | None = None
     write_every: int = 1
+    half_precision_bank: bool = False
     keeps_banks: bool = False
     unet_kwargs: Mapping[str, Any] = field(default_factory=dict[str, Any])
 
@@ -176,6 +178,8 @@ class Prediction:
             self.reading.close()  # the last step's keys and values make room first
             self.read = None
             bank = self.pipe.bank_of(self.call.shown, timestep)
+        if self.call.half_precision_bank:
+            bank = rounded(bank)
         if self.call.keeps_banks:
             self.written[number] = bank
         if self.call.write_every > 1:
