@@ -70,7 +70,7 @@ class FaceGuidance(AnyGuidance):
         lambda_feat: Strength of the faces from the launch on.
         lambda_before: Strength of the faces before it.
         face_guidance: Scale of the difference that the faces make; 0: no pass of its own.
-        text_guidance: Scale of the difference that the prompt makes, where a call gives none; 0: no guidance at all.
+        text_guidance: Scale of the difference that the prompt makes, where a call gives none.
         step_to_launch: Timestep at and below which faces are guided.
         guide_rescale: In [0, 1]: how far the guided prediction's deviation goes back to that of the last pass with the
             prompt (Lin et al. 2023, arXiv 2305.08891, section 3.4).
@@ -114,8 +114,8 @@ class FaceGuidance(AnyGuidance):
         return guided * (self.guide_rescale * wanted / (found + 1e-12) + 1 - self.guide_rescale)  # 1e-12 as published
 
     def is_guided(self, scale: float) -> bool:
-        """Whether steps have more than one pass at a scale of the prompt: at 0 none has."""
-        return scale > 0 and (scale != 1 or self.face_guidance > 0)
+        """Whether steps have more than one pass at a scale of the prompt."""
+        return scale != 1 or self.face_guidance > 0
 
 
 SPEC = Spec(
@@ -231,8 +231,7 @@ class FlashFacePipeline(FormerFaces, PicturePipeline, TextAdapters):
             face_weights: How many times each face counts; None: together as much as the four faces of training.
             lambda_feat: Strength of the faces, from the launch on; 0.7 to 1.4 are usual.
             face_guidance: Scale of the difference that the faces make; 1.8 to 4 are usual.
-            text_guidance: Scale of the difference that the prompt makes, 7.5; 0: no guidance at all, not of the faces
-                either. Another name of `guidance_scale`.
+            text_guidance: Scale of the difference that the prompt makes, 7.5; another name of `guidance_scale`.
             lambda_before: Strength of the faces before the launch.
             step_to_launch: Timestep at and below which faces are guided, of 1000.
             guide_rescale: In [0, 1]: how far the prediction's deviation is brought back, 0.5 by default; another name
