@@ -195,7 +195,6 @@ def test_passes_are_those_of_the_specification():
 def test_passes_without_effect_are_not_computed():
     assert FaceGuidance().passes(800, 1) == [Pass(factor=1, strength=0.85)]
     assert [p.blind for p in FaceGuidance().passes(1, 1)] == [frozenset()] * 2
-    assert FaceGuidance().passes(1, 0) == [Pass(factor=1, strength=1.2)]
 
 
 def test_the_scale_of_the_prompt_has_the_name_that_it_has_everywhere(pipe: FlashFacePipeline):
