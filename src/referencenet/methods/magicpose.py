@@ -8,7 +8,7 @@ What it is:
     pose     an OpenPose ControlNet, once per step and picture
     films    every pose by itself, all from one noise; the reference is written once a step for all of them
 The first training stage, without poses, is a model of its own. Published and not kept: residuals that are thrown away;
-an ignored negative prompt; crashes at guidance 1 and where the stride divides 999. Not here: motion modules (unpublished).
+an ignored negative prompt; crashes at guidance 1 and where the stride divides 999. Not here: motion modules.
 """
 
 from __future__ import annotations
