@@ -80,7 +80,7 @@ def test_key_points_are_drawn_and_fitted(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        (["-p", "poses.mp4"], "give either --poses, skeleton drawings, or --keypoints"),
+        (["-p", "poses.mp4"], "--poses and --keypoints was given; give one of --poses"),
         (["-k", "missing.json"], "there are no key points at missing.json"),
         (["--fit-to", "{folder}/dance.json"], "has 2 frames; expected one, of the reference picture"),
     ],

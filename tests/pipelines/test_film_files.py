@@ -45,7 +45,7 @@ def test_film_has_the_poses_frames_and_counts_its_predictions(film: Path, tmp_pa
     seen: list[int] = []
     out = animate_film(quiet(), picture(0), [film], tmp_path / "out.mp4", SETTINGS, step_done=seen.append)
     assert pixels(out).shape == (9, 24, 32, 3)
-    assert seen == list(range(1, num_predictions(replace(SETTINGS, num_frames=9)) + 1))
+    assert seen == list(range(1, num_predictions(quiet(), replace(SETTINGS, num_frames=9)) + 1))
     assert not parts_of(out).exists()
 
 
@@ -178,7 +178,7 @@ def test_two_processes_give_the_film_of_one(film: Path, tmp_path: Path, monkeypa
         assert torch.equal(torch.load(tmp_path / f"{rank}.pt", weights_only=True), alone)
     seen = [torch.load(tmp_path / f"seen{rank}.pt", weights_only=True) for rank in range(2)]
     assert seen[0] == seen[1]
-    assert seen[0][-1] == num_predictions(replace(SETTINGS, num_frames=9))
+    assert seen[0][-1] == num_predictions(quiet(), replace(SETTINGS, num_frames=9))
     whole = animate_film(quiet(), picture(0), [film], tmp_path / "whole", SETTINGS)
     assert np.array_equal(pixels(tmp_path / "both"), pixels(whole))
     assert not parts_of(tmp_path / "both").exists()

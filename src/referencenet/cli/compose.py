@@ -26,8 +26,8 @@ from referencenet.cli.options import (
     refuse_others,
     settings_of,
 )
-from referencenet.cli.run import generators, load, need_weights, steps_shown, write_pictures
-from referencenet.cli.settings import pairs, parse_size
+from referencenet.cli.run import drawing_options, generators, load, need_weights, steps_shown, write_pictures
+from referencenet.cli.settings import pairs
 from referencenet.media.images import read_image, read_layers
 from referencenet.media.sheets import beside, check_picture_path
 from referencenet.methods.systems import pipelines
@@ -110,22 +110,16 @@ def compose(
     need_weights(pipeline.published, checkpoint, base, random_tiny)
     refuse_others(ctx, method)
     check_picture_path(out)
-    width, height = parse_size(size, multiple=8) if size else pipeline.spec.size
+    options = drawing_options(pipeline.spec, size, steps, guidance)
     shown: list[Image.Image]
     if method.startswith("parts2whole"):
-        parts = read_parts(part or [], mask or [], segmenter, (width, height))
+        parts = read_parts(part or [], mask or [], segmenter, (options["width"], options["height"]))
         shown = [*(read_image(each.picture) for each in parts), needed(pose, method, "--pose", "a DensePose rendering")]
         given = {"parts": parts, "pose": shown[-1], "first_label_everywhere": first_label_everywhere}
     else:
         shown = [needed(garment, method, "--garment", "what is worn")]
         given = {"garment": shown[0], "garment_prompt": garment_prompt}
         given |= {"style_fidelity": style_fidelity, "magnify": magnify}
-    options = {
-        "width": width,
-        "height": height,
-        "num_inference_steps": steps or pipeline.spec.steps,
-        "guidance_scale": pipeline.spec.scale if guidance is None else guidance,
-    }
     own = {} if fusion_blocks is None else {"fusion_blocks": fusion_blocks}
     pipe = load(method, pipeline, checkpoint, base, device, dtype, **own)
     with steps_shown("drawing", options["num_inference_steps"]) as done:

@@ -15,6 +15,7 @@ from rich.console import Console
 from referencenet.checkpoints.published import PublishedSet
 from referencenet.cli.console import progress_bar, tell
 from referencenet.cli.models import choose_device, choose_dtype
+from referencenet.cli.settings import parse_size
 from referencenet.media.files import written_whole
 from referencenet.media.sheets import write_image
 from referencenet.methods.random_tiny import RANDOM_TINY
@@ -47,7 +48,10 @@ def files_needed(published: PublishedSet) -> str:
         f"  from     {published.source}",
         f"  licence  {published.licence}",
         *(f"  file     {path}" for path in dict.fromkeys(file.path for file in published.files)),
-        *(f"  folder   {part.folder or name}/   from {part.source}" for name, part in needed.items()),
+        *(
+            f"  folder   {part.folder or name}/   from {part.source}{' (or --base)' * part.in_base}"
+            for name, part in needed.items()
+        ),
         "Or try the installation without them: --random-tiny.",
     ]
     return "\n".join(lines)
@@ -100,6 +104,15 @@ def is_converted(folder: Path, pipeline: Any) -> bool:
     if saved != pipeline.__name__ and saved in {known.__name__ for known in pipelines().values()}:
         raise ValueError(f"{folder} holds a {saved}, not a {pipeline.__name__}; give another --checkpoint or --method.")
     return saved == pipeline.__name__
+
+
+def drawing_options(spec: Any, size: str | None, steps: int | None, guidance: float | None) -> dict[str, Any]:
+    """Options of a picture pipeline's call, with what was left open taken from the system's `spec`."""
+    width, height = parse_size(size, multiple=8) if size else spec.size
+    return {
+        "width": width, "height": height, "num_inference_steps": steps or spec.steps,
+        "guidance_scale": spec.scale if guidance is None else guidance,
+    }  # fmt: skip
 
 
 def generators(seed: int, count: int) -> torch.Generator | list[torch.Generator]:

@@ -27,8 +27,7 @@ from referencenet.cli.options import (
     refuse_others,
     settings_of,
 )
-from referencenet.cli.run import generators, load, need_weights, steps_shown, write_pictures
-from referencenet.cli.settings import parse_size
+from referencenet.cli.run import drawing_options, generators, load, need_weights, steps_shown, write_pictures
 from referencenet.media.images import read_image, read_mask
 from referencenet.media.sheets import beside, check_picture_path
 from referencenet.methods.systems import pipelines
@@ -120,8 +119,7 @@ def tryon(
     need_weights(pipeline.published, checkpoint, base, random_tiny)
     refuse_others(ctx, method)
     check_picture_path(out)
-    spec = getattr(pipeline, "spec", IDM_VTON)
-    width, height = parse_size(size, multiple=8) if size else spec.size
+    options = drawing_options(getattr(pipeline, "spec", IDM_VTON), size, steps, guidance)
     if mask is not None and (is_typed(ctx, "category") or is_typed(ctx, "arm_width")):
         raise ValueError("--category and --arm-width are for masks that are made; --mask is one already.")
     white = read_or_make_mask(mask, parsing, keypoints, category, arm_width)
@@ -141,12 +139,6 @@ def tryon(
             "control_guidance_start": control_start,
             "control_guidance_end": control_end,
         }
-    options = {
-        "width": width,
-        "height": height,
-        "num_inference_steps": steps or spec.steps,
-        "guidance_scale": spec.scale if guidance is None else guidance,
-    }
     own = {} if fusion_blocks is None else {"fusion_blocks": fusion_blocks}
     pipe = load(method, pipeline, checkpoint, base, device, dtype, **own)
     with steps_shown("dressing", options["num_inference_steps"]) as done:
