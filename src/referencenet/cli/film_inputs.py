@@ -61,8 +61,8 @@ def driving_films(
     given = [name for name, it in (("--poses", poses), ("--keypoints", keypoints), ("--landmarks", landmarks)) if it]
     if len(given) != 1:
         raise ValueError(
-            f"{' and '.join(given) or 'no film'} was given; give one of --poses, drawings, --keypoints and --landmarks, "
-            "from which they are drawn."
+            f"{' and '.join(given) or 'no film'} was given; give one of --poses, drawings, --keypoints and "
+            "--landmarks, from which they are drawn."
         )
     if keypoints is not None:
         return [skeletons(keypoints, fit_to, subject, settings)]
