@@ -32,7 +32,7 @@ from referencenet.media.images import read_image, read_layers
 from referencenet.media.sheets import beside, check_picture_path
 from referencenet.methods.systems import pipelines
 from referencenet.preprocess.clothes import ClothesSegmenter
-from referencenet.preprocess.parts import LABELS, PersonPart, check_parts, mask_of, segmented
+from referencenet.preprocess.parts import LABELS, PLACES, PersonPart, check_parts, mask_of, segmented
 
 PIPELINES = pipelines("compose")
 MethodChoice = StrEnum("MethodChoice", {name: name for name in PIPELINES})
@@ -161,8 +161,10 @@ def read_parts(
     Raises:
         ValueError: If parts or masks cannot be read so, or a mask is missing.
     """
-    if not typed:
-        raise ValueError(f"parts2whole needs --part LABEL=PICTURE, one to six times; labels are {TYPED}.")
+    if not 1 <= len(typed) <= PLACES:
+        raise ValueError(
+            f"{len(typed)} parts were given; parts2whole needs --part LABEL=PICTURE, 1 to {PLACES} times, of {TYPED}."
+        )
     given = [(label_of(label), path) for label, path in pairs(typed, "--part", "face=face.png").items()]
     own = {label_of(label): path for label, path in pairs(masks, "--mask", "face=mask.png").items()}
     for label in own.keys() - {label for label, _ in given}:

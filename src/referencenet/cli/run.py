@@ -31,10 +31,13 @@ def need_weights(published: PublishedSet, checkpoint: Path | None, base: str | N
 
     Raises:
         typer.Exit: If there are none.
+        FileNotFoundError: If the checkpoint is not there.
         ValueError: If options for weights exclude each other.
     """
     if random_tiny and (checkpoint is not None or base is not None):
         raise ValueError("--random-tiny makes its own weights; leave away either it, or --checkpoint and --base.")
+    if checkpoint is not None and not checkpoint.exists():
+        raise FileNotFoundError(f"there is no --checkpoint {checkpoint}; give the folder of {published.name}'s files.")
     if checkpoint is None and not random_tiny:
         tell(files_needed(published))
         raise typer.Exit(2)
