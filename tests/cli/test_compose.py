@@ -1,4 +1,4 @@
-"""`refnet compose`: both systems' whole path with tiny random weights, and what is refused before any model is loaded."""
+"""`refnet compose`: both systems' whole path with tiny random weights, and what is refused before loading."""
 
 import json
 from pathlib import Path
