@@ -147,7 +147,7 @@ def test_landmarks_are_drawn_and_frames_inserted(folder: Path) -> None:
 def test_a_portrait_is_cut_and_the_range_of_drawings_chosen(folder: Path) -> None:
     films = []
     for further in ((), ("--fit", "{0}/portrait.json"), ("--pose-range", "official")):
-        result = run(folder, "aniportrait", *LANDMARKS, "--frames", "1", "--side-by-side", *further)
+        result = run(folder, "aniportrait", *LANDMARKS, "--frames", "2", "--side-by-side", *further)
         assert result.exit_code == 0, result.output
         films.append(shown(folder))
     assert (films[0][:, :, :64] != films[1][:, :, :64]).any()
@@ -194,16 +194,12 @@ def test_a_converted_folder_keeps_its_settings_unless_they_are_typed(folder: Pat
     pipe.save_pretrained(folder / "converted")
     given = ("-p", "{0}/densepose", "--device", "cpu", "--steps", "1", "--frames", "1")
     films = []
-    for weights in (("--checkpoint", "{0}/converted"), ("--random-tiny",)):
-        for blocks in ((), ("--fusion-blocks", "full"), ("--fusion-blocks", "midup")):
-            result = run(folder, "magic_animate", *given, *weights, *blocks)
-            assert result.exit_code == 0, result.output
-            films.append(shown(folder))
-    own, full, midup, tiny, tiny_full, tiny_midup = films
-    assert np.array_equal(own, full)
-    assert np.array_equal(tiny, tiny_midup)
-    assert np.array_equal(full, tiny_full)
-    assert np.array_equal(midup, tiny_midup)
+    for blocks in ((), ("--fusion-blocks", "full"), ("--fusion-blocks", "midup")):
+        result = run(folder, "magic_animate", *given, "--checkpoint", "{0}/converted", *blocks)
+        assert result.exit_code == 0, result.output
+        films.append(shown(folder))
+    assert np.array_equal(films[0], films[1])
+    assert (films[0] != films[2]).any()
 
 
 @pytest.mark.parametrize(

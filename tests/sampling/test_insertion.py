@@ -5,8 +5,8 @@ from pathlib import Path
 import pytest
 import torch
 
-from golden import GOLDENS, read_content
 from films import write_interpolator
+from golden import GOLDENS, read_content
 from referencenet.sampling.insertion import insert_frames, insertion_calls, read_interpolator
 
 
