@@ -198,8 +198,8 @@ def test_a_converted_folder_keeps_its_settings_unless_they_are_typed(folder: Pat
         result = run(folder, "magic_animate", *given, "--checkpoint", "{0}/converted", *blocks)
         assert result.exit_code == 0, result.output
         films.append(shown(folder))
-    assert np.array_equal(films[0], films[1])
-    assert (films[0] != films[2]).any()
+    assert abs(films[0] - films[1]).max() <= 1  # rounding
+    assert abs(films[0] - films[2]).max() > 1
 
 
 @pytest.mark.parametrize(
