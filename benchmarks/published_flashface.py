@@ -46,7 +46,7 @@ def write(reference_unet: Any, faces: Tensor, timestep: int, negative: Tensor) -
     return [feature.flatten(0, 1).unsqueeze(0) for feature in written]
 
 
-def step(unet: Any, reference_unet: Any, given: dict[str, Any], guidance: Any) -> Tensor:
+def step(unet: Any, reference_unet: Any, given: dict[str, Any], spec: Any) -> Tensor:
     """The guided noise prediction, (b, 4, height, width).
 
     Args:
@@ -54,8 +54,9 @@ def step(unet: Any, reference_unet: Any, given: dict[str, Any], guidance: Any) -
         reference_unet: The reference net.
         given: Keys `faces` (faces, 4, h, w), `timestep`, `latents` (b, 4, height, width), `mask` (height, width),
             `prompt` (b, tokens, c), `negative` (1, tokens, c).
-        guidance: Attributes `lambda_feat`, `text_guidance`, `face_guidance`, `guide_rescale`.
+        spec: `scale` of the prompt, and `guidance` with `lambda_feat`, `face_guidance`, `guide_rescale`.
     """
+    guidance = spec.guidance
     faces = write(reference_unet, given["faces"], given["timestep"], given["negative"])
     pictures = given["latents"].shape[0]
     strengths = given["latents"].new_tensor([guidance.lambda_feat, 0.0, 0.0])
@@ -70,7 +71,7 @@ def step(unet: Any, reference_unet: Any, given: dict[str, Any], guidance: Any) -
     with processed(weighted):
         noise = unet(sample, given["timestep"], encoder_hidden_states=context, return_dict=False)[0]
     reading, text, plain = noise.chunk(3)
-    prediction = plain + guidance.text_guidance * (text - plain) + guidance.face_guidance * (reading - text)
+    prediction = plain + spec.scale * (text - plain) + guidance.face_guidance * (reading - text)
     wanted, found = (part.flatten(1).std(dim=1).view(-1, 1, 1, 1) for part in (text, prediction))
     share = guidance.guide_rescale
     return prediction * (share * wanted / (found + 1e-12) + 1 - share)

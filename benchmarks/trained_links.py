@@ -34,14 +34,12 @@ from rich.table import Table
 from torch import Tensor, nn
 from torch._subclasses.fake_tensor import FakeTensorMode
 
-from referencenet.checkpoints.flashface import unet_config
+from referencenet.checkpoints.flashface import build_denoiser, unet_config
 from referencenet.checkpoints.idm_vton import SDXL_UNET
-from referencenet.links.attach import attach
 from referencenet.methods import flashface as flashface_method
 from referencenet.methods.animate_anyone import PUBLISHED as ANIMATE_ANYONE_FILES
 from referencenet.methods.animate_anyone import AnimateAnyonePipeline
-from referencenet.methods.idm_vton import LINK, Garment, reading_plan, write_garment
-from referencenet.networks.additive_unet import AdditiveUNet
+from referencenet.methods.idm_vton import IDMVTONPipeline
 from referencenet.networks.image_prompt import ImagePromptUNet, with_image_prompt
 from referencenet.networks.layout import SD15_UNET
 from referencenet.parity.seeded import fill, seeded_input
@@ -123,28 +121,41 @@ def idm_vton(place: Place) -> Paths:
         return place.draw("idm_vton", name, *shape)
 
     width = config["cross_attention_dim"]
-    sample = draw("sample", 1, 13, *latents)
+    sample, text, picture = draw("sample", 1, 13, *latents), draw("text", 2, 77, width), draw("picture", 2, 16, width)
+    sizes = torch.tensor([[512.0, 384, 0, 0, 512, 384]] * 2).to(place.device, place.dtype)
+    added = {"text_embeds": draw("pooled", 2, added_width), "time_ids": sizes}
     given = {
         "timestep": TIMESTEP,
         "garment": draw("garment", 1, 4, *latents),
         "garment_context": draw("garment_context", 1, 77, width),
         "sample": sample.repeat(2, 1, 1, 1),
-        "context": with_image_prompt(draw("text", 2, 77, width), draw("picture", 2, 16, width)),
-        "added": {
-            "text_embeds": draw("pooled", 2, added_width),
-            "time_ids": torch.tensor([[512.0, 384, 0, 0, 512, 384]] * 2).to(place.device, place.dtype),
+        "context": with_image_prompt(text, picture),
+        "added": added,
+    }
+    pipe = idm_vton_pipeline(garment_unet, unet)
+    halves = [{name: value[i : i + 1] for name, value in added.items()} for i in (1, 0)]
+    call = Call(
+        canvas=Canvas(width=8 * latents[1], height=8 * latents[0]),
+        given={
+            "prompt": (text[1:], text[:1]),
+            "image": (picture[1:], picture[:1]),
+            "added": tuple(halves),
+            "space": sample[:, 4:],
         },
-    }  # fmt: skip
-    plan = reading_plan(persons=1, garments=1, guided=True)
-    garment = Garment(given["garment"], given["garment_context"])
+        guidance=pipe.spec.guidance,
+        shown=Shown(latents=given["garment"], context=given["garment_context"]),
+    )
 
     def plain() -> Tensor:
         return unet(given["sample"], TIMESTEP, given["context"], added_cond_kwargs=given["added"], return_dict=False)[0]
 
     def ours() -> Tensor:
-        with attach(unet, [LINK]) as reader, attach(garment_unet, [LINK]) as writer:
-            with reader.reading(write_garment(writer, garment, TIMESTEP), plan=plan, once=True):
-                return plain()
+        with torch.no_grad(), predicting(pipe, call) as prediction:
+            return prediction.begin(sample[:, :4], TIMESTEP)(None)
+
+    def published() -> Tensor:
+        unconditional, conditional = published_idm_vton.step(unet, garment_unet, given).chunk(2)
+        return unconditional + pipe.spec.scale * (conditional - unconditional)
 
     def ideal() -> int:
         """TryonNet plainly, GarmentNet up to its last norm1, and at each site one garment row read by one row."""
@@ -152,7 +163,16 @@ def idm_vton(place: Place) -> Paths:
         read = published_idm_vton.write(garment_unet, given["garment"], TIMESTEP, given["garment_context"])
         return measuring.flops(plain) + write + sum(projection_flops(f) + product_flops(f, f) for f in read)
 
-    return Paths(published=lambda: published_idm_vton.step(unet, garment_unet, given), ours=ours, ideal_flops=ideal)
+    return Paths(published=published, ours=ours, ideal_flops=ideal)
+
+
+def idm_vton_pipeline(reference_unet: Any, unet: Any) -> IDMVTONPipeline:
+    """The pipeline without what reads and makes pictures."""
+    nothing: Any = None
+    return IDMVTONPipeline(
+        vae=nothing, text_encoder=nothing, text_encoder_2=nothing, tokenizer=nothing, tokenizer_2=nothing, unet=unet,
+        image_projection=nothing, scheduler=nothing, reference_unet=reference_unet,
+    )  # fmt: skip
 
 
 # --- Animate Anyone ---------------------------------------------------------------------------------------------------
@@ -248,7 +268,7 @@ def flashface(place: Place) -> Paths:
         config, side, face = unet_config(dim=320, dim_mult=(1, 2, 4, 4), context_dim=768), 96, 28
     else:
         config, side, face = unet_config(dim=64, dim_mult=(1, 2, 4, 4), context_dim=160, num_heads=2), 40, 12
-    unet = place.network("flashface", "unet", AdditiveUNet(**config, in_channels=5))
+    unet = place.network("flashface", "unet", build_denoiser({"unet": config}))
     reference_unet = place.network("flashface", "reference_unet", UNet2DConditionModel(**config))
     nothing: Any = None
     pipe = flashface_method.FlashFacePipeline(
@@ -268,18 +288,14 @@ def flashface(place: Place) -> Paths:
         "prompt": draw("prompt", 1, 77, width),
         "negative": draw("negative", 1, 77, width),
     }
-    guidance = flashface_method.Guidance()
-    conditions = flashface_method.Conditions(
-        faces=given["faces"],
-        face_weights=[1.0] * faces,
-        prompt=given["prompt"],
-        negative=given["negative"],
-        mask=given["mask"],
-    )
+    shown = Shown(latents=given["faces"], context=given["negative"].expand(faces, -1, -1))  # each face counts once
+    canvas = Canvas(width=8 * side, height=8 * side)
+    told = {"prompt": (given["prompt"], given["negative"]), "place": given["mask"].expand(1, 1, -1, -1)}
+    call = Call(canvas=canvas, given=told, guidance=pipe.spec.guidance, shown=shown)
 
     def ours() -> Tensor:
-        with attach(unet, [flashface_method.READER_LINK]) as link:
-            return pipe.predict_noise(link, given["latents"], TIMESTEP, conditions, guidance)
+        with torch.no_grad(), predicting(pipe, call) as prediction:
+            return prediction.begin(given["latents"], TIMESTEP)(None)
 
     def ideal() -> int:
         """Encoder for two texts, the rest for three branches; all faces up to the last norm1, read by one branch."""
@@ -299,7 +315,7 @@ def flashface(place: Place) -> Paths:
         return count
 
     return Paths(
-        published=lambda: published_flashface.step(unet, reference_unet, given, guidance), ours=ours, ideal_flops=ideal
+        published=lambda: published_flashface.step(unet, reference_unet, given, pipe.spec), ours=ours, ideal_flops=ideal
     )
 
 

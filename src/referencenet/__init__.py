@@ -31,6 +31,7 @@ if TYPE_CHECKING:  # a line for each public name; everybody else goes by `__geta
     from referencenet.methods.reference_only import share as share
     from referencenet.methods.stable_garment import StableGarmentPipeline as StableGarmentPipeline
     from referencenet.methods.stable_garment import StableGarmentTryOnPipeline as StableGarmentTryOnPipeline
+    from referencenet.methods.systems import load as load
 
 _HOMES = {
     "AdaIN": "links.adain",
@@ -43,6 +44,7 @@ _HOMES = {
     "ReferenceBank": "links.bank",
     "StableGarmentPipeline": "methods.stable_garment",
     "attach": "links.attach",
+    "load": "methods.systems",
     "share": "methods.reference_only",
     "write": "links.attach",
 } | {row.public_name: row.home.removeprefix("referencenet.") for row in METHODS.values() if row.public_name}

@@ -15,7 +15,7 @@ from typer.testing import CliRunner
 from golden import GOLDENS, save_flashface
 from referencenet import FlashFacePipeline, IDMVTONPipeline
 from referencenet.cli.app import app
-from referencenet.methods.random_tiny import filled, tiny_idm_vton
+from referencenet.methods.tiny import filled, tiny_pipeline
 from referencenet.networks.image_prompt import ImagePromptResampler
 from tiny import half_mask, picture, tiny
 from tolerances import ROUNDING, relative_error
@@ -127,10 +127,10 @@ def test_faulty_files_of_flashface_are_told_in_one_line(fault: str, face_files: 
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ((), "FlashFace's release has no tokenizer: give base="),
-        (("--vae", "vae"), "flashface takes no --vae: its release or its --base brings it"),
+        ((), "flashface.sd15 also needs tokenizer (a folder with configuration and weights)"),
+        (("--image-encoder", "clip"), "flashface takes no --image-encoder: its release or its --base brings it"),
     ],
-    ids=["no base", "vae"],
+    ids=["no base", "image encoder"],
 )
 def test_options_that_flashface_needs_or_does_not_know_are_told(
     options: tuple[str, ...], message: str, face_files: Path, tmp_path: Path
@@ -166,10 +166,10 @@ def released_resampler(state: State) -> State:
 
 def tiny_model() -> IDMVTONPipeline:
     """IDM-VTON with a resampler whose heads have the released width."""
-    pipe = tiny_idm_vton()
+    pipe = tiny_pipeline("idm_vton")
     with torch.random.fork_rng(devices=[]):
         resampler = ImagePromptResampler(
-            embed_dims=8, output_dims=16, hidden_dims=8, depth=2, dim_head=64, heads=1, num_queries=4, ffn_ratio=3
+            embed_dims=8, output_dims=32, hidden_dims=8, depth=2, dim_head=64, heads=1, num_queries=4, ffn_ratio=3
         )
     pipe.register_modules(image_projection=filled(resampler, 6))
     return pipe
@@ -179,12 +179,12 @@ def tiny_model() -> IDMVTONPipeline:
 def tryon_files(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder as `yisol/IDM-VTON` is, with its configurations."""
     folder, pipe = tmp_path_factory.mktemp("idm_vton"), tiny_model()
-    for name, part in (("unet", pipe.unet), ("unet_encoder", pipe.garment_unet), ("vae", pipe.vae)):
+    for name, part in (("unet", pipe.unet), ("unet_encoder", pipe.reference_unet), ("vae", pipe.vae)):
         part.save_config(folder / name)
     unet = {key.replace("_ip.0.", "_ip."): tensor for key, tensor in pipe.unet.state_dict().items()}
     torch.save(unet | released_resampler(pipe.image_projection.state_dict()), folder / UNET)
     added = {f"add_embedding.linear_{i}.{kind}": torch.zeros(3) for i in (1, 2) for kind in ("weight", "bias")}
-    save_file(pipe.garment_unet.state_dict() | added, folder / GARMENT_NET)
+    save_file(pipe.reference_unet.state_dict() | added, folder / GARMENT_NET)
     save_file(pipe.vae.state_dict(), folder / "vae" / "diffusion_pytorch_model.safetensors")
     for name in ("image_encoder", "text_encoder", "text_encoder_2"):
         part = getattr(pipe, name)
@@ -229,7 +229,7 @@ TRYON_FAULTS: dict[str, Fault] = {
     "files of two models": (lambda folder: shutil.copy(folder / "vae/diffusion_pytorch_model.safetensors",
                             folder / GARMENT_NET), "keys that UNet2DConditionModel does not have: decoder."),
     "missing file": (lambda folder: (folder / GARMENT_NET).unlink(), f"needs {GARMENT_NET}, not found in"),
-    "no tokenizer": (lambda folder: shutil.rmtree(folder / "tokenizer_2"), "there is no folder tokenizer_2 in"),
+    "no tokenizer": (lambda folder: shutil.rmtree(folder / "tokenizer_2"), "idm_vton.viton_hd also needs tokenizer_2"),
     "damaged configuration": (lambda folder: (folder / "unet/config.json").write_text("{"),
                               "unet/config.json is no configuration"),
 }  # fmt: skip
@@ -243,6 +243,11 @@ def test_faulty_files_of_idm_vton_are_told_in_one_line(fault: str, tryon_files: 
     assert_refused(("idm_vton", folder), tmp_path / "converted", message)
 
 
-def test_files_of_idm_vton_one_by_one_are_told_to_come_as_a_folder(tryon_files: Path, tmp_path: Path) -> None:
-    files = (tryon_files / UNET, tryon_files / GARMENT_NET)
-    assert_refused(("idm_vton", *files), tmp_path / "converted", "give the folder that holds those, not 2 files")
+def test_files_of_idm_vton_one_by_one_are_told_apart_by_their_folders(tryon_files: Path, tmp_path: Path) -> None:
+    """The tokenizers, which are no such files, come from a base; configurations lie beside the files."""
+    files = [path for ending in ("bin", "safetensors") for path in tryon_files.glob(f"*/*.{ending}")]
+    assert_refused(("idm_vton", *files), tmp_path / "refused", "also needs tokenizer")
+    out = tmp_path / "made"
+    status, output = typed("idm_vton", *files, "--base", tryon_files, "--out", out)
+    assert status == 0, output
+    assert relative_error(dressed(IDMVTONPipeline.from_pretrained(out)), dressed(tiny_model())) < ROUNDING

@@ -11,6 +11,9 @@ import typer
 from house.public import packages, public_names
 from house.source import ROOT
 from referencenet.cli.app import COMMANDS
+from referencenet.methods.registry import METHODS
+from referencenet.methods.systems import entry_of
+from referencenet.pipelines.drawing import drawing
 from tiny import half_mask, picture, tiny
 
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
@@ -93,3 +96,10 @@ def test_pages_name_no_file_that_is_gone():
     for path in re.findall(r"`(tests/[\w/.]+)`", text):
         assert (ROOT / path).exists(), f"docs/architecture.md names {path}, which is gone"
     assert Path(ROOT / "LICENSE").read_text(encoding="utf-8").lstrip().startswith("Apache License")
+
+
+@pytest.mark.parametrize("row", [row for row in METHODS.values() if row.has_pipeline], ids=lambda row: row.name)
+def test_a_systems_page_has_the_drawing_of_its_declaration(row):
+    page = (ROOT / "docs" / "methods" / f"{row.name}.md").read_text(encoding="utf-8")
+    expected = f"```text\n{drawing(entry_of(row).spec)}\n```"
+    assert expected in page, f"copy what `refnet methods {row.name}` draws into docs/methods/{row.name}.md:\n{expected}"

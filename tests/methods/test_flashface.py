@@ -8,52 +8,48 @@ from collections import Counter
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
-from diffusers import AutoencoderKL, StableDiffusionPipeline, UNet2DConditionModel
+from diffusers import (
+    AsymmetricAutoencoderKL,
+    AutoencoderKL,
+    AutoencoderTiny,
+    DDIMScheduler,
+    DDPMScheduler,
+    EulerAncestralDiscreteScheduler,
+    StableDiffusionPipeline,
+)
 from PIL import Image
 from safetensors.torch import load_file
+from transformers import CLIPTextConfig
 
 from golden import GOLDENS, read_content, save_flashface
-from referencenet.checkpoints.flashface import unet_config
 from referencenet.checkpoints.keymap import CheckpointError
 from referencenet.links.attach import attach
 from referencenet.links.bank import ReferenceBank
-from referencenet.methods.flashface import (
-    READER_LINK,
-    Conditions,
-    FlashFacePipeline,
-    Guidance,
-    Pass,
-    check_weights,
-    passes,
-)
+from referencenet.links.second import Second
+from referencenet.links.series import BankSeries
+from referencenet.methods import flashface
+from referencenet.methods.flashface import FaceGuidance, FlashFacePipeline
 from referencenet.networks.additive_unet import AdditiveUNet
 from referencenet.parity.seeded import seeded
+from referencenet.pipelines.passes import Pass
+from referencenet.pipelines.prediction import Call, predicting, rounded
+from referencenet.pipelines.spec import Canvas, Shown
 from referencenet.sampling.trailing_ddim import TrailingDDIMScheduler
-from tiny import CONTEXT, build, diffusers_trailing_ddim, latents, picture, tiny
+from tiny import CONTEXT, latents, picture, tiny, tiny_pipeline
 from tolerances import ROUNDING, relative_error
 
-CONFIG: dict[str, Any] = {
-    **unet_config(dim=32, dim_mult=(1, 2), context_dim=CONTEXT, num_res_blocks=1, attn_scales=(1, 1 / 2)),
-    "sample_size": 8,
-}
 CASE = GOLDENS / "flashface-step-two-way"
-
-
-@pytest.fixture(scope="module")
-def networks() -> dict[str, torch.nn.Module]:
-    return {
-        "unet": build(lambda: AdditiveUNet(**CONFIG, in_channels=5), 30),
-        "reference_unet": build(lambda: UNet2DConditionModel(**CONFIG), 31),
-    }
+PLACE = torch.zeros(1, 1, 8, 8)
 
 
 @pytest.fixture
-def pipe(networks: dict[str, Any]) -> FlashFacePipeline:
+def pipe() -> FlashFacePipeline:
     base = tiny("sd").pipe
     parts = {name: getattr(base, name) for name in ("vae", "text_encoder", "tokenizer")}
-    pipe = FlashFacePipeline(**parts, **networks, scheduler=TrailingDDIMScheduler())
+    pipe = FlashFacePipeline(**tiny_pipeline("flashface").components | parts)
     pipe.set_progress_bar_config(disable=True)
     return pipe
 
@@ -124,10 +120,10 @@ def test_the_face_box_moves_the_picture(pipe: FlashFacePipeline):
     assert not torch.equal(free, make(pipe, face_box=(0.25, 0.25, 0.75, 0.75)))
 
 
-def test_another_scheduler_serves(pipe: FlashFacePipeline):
+def test_another_scheduler_goes_on_with_the_noise_schedule(pipe: FlashFacePipeline):
     """Where 1000 / N is whole, the published sampler is diffusers' DDIM with trailing steps."""
     ours = make(pipe, num_inference_steps=4)
-    pipe.scheduler = diffusers_trailing_ddim()
+    pipe.scheduler = DDIMScheduler.from_config(pipe.scheduler.config)
     assert relative_error(make(pipe, num_inference_steps=4), ours) < 1e-4
 
 
@@ -172,23 +168,157 @@ def test_bfloat16_stays_close(pipe: FlashFacePipeline):
         half = make(pipe.to(torch.bfloat16), latents=start.bfloat16())
     finally:
         pipe.to(torch.float32)
-    assert half.dtype == torch.bfloat16
-    assert relative_error(half.float(), full) < 0.2  # two steps at guidance 7.5 amplify the rounding
+    assert half.dtype == torch.float32  # steps are taken in single precision
+    assert relative_error(half, full) < 0.2  # two steps at guidance 7.5 amplify the rounding
 
 
 # --- guidance ---------------------------------------------------------------------------------------------------------
 
 
+BLIND = frozenset({"prompt"})
+
+
 def test_passes_are_those_of_the_specification():
-    guidance = Guidance()
-    assert passes(751, guidance) == [Pass("prompt", 0.85, 7.5), Pass("negative", 0.85, -6.5)]
-    assert passes(750, guidance) == [Pass("prompt", 1.2, 3.2), Pass("prompt", 0, 4.3), Pass("negative", 0, -6.5)]
-    assert [p.strength for p in passes(1, Guidance(face_guidance=0))] == [1.2, 1.2]
+    guidance = FaceGuidance()
+    assert guidance.passes(751, 7.5) == [
+        Pass(factor=7.5, strength=0.85),
+        Pass(factor=-6.5, strength=0.85, blind=BLIND),
+    ]
+    assert guidance.passes(750, 7.5) == [
+        Pass(factor=3.2, strength=1.2),
+        Pass(factor=4.3, reads=None),
+        Pass(factor=-6.5, reads=None, blind=BLIND),
+    ]
+    assert [p.strength for p in FaceGuidance(face_guidance=0).passes(1, 7.5)] == [1.2, 1.2]
 
 
 def test_passes_without_effect_are_not_computed():
-    assert passes(800, Guidance(text_guidance=1)) == [Pass("prompt", 0.85, 1)]
-    assert [p.text for p in passes(1, Guidance(text_guidance=1))] == ["prompt", "prompt"]
+    assert FaceGuidance().passes(800, 1) == [Pass(factor=1, strength=0.85)]
+    assert [p.blind for p in FaceGuidance().passes(1, 1)] == [frozenset()] * 2
+    assert FaceGuidance().passes(1, 0) == [Pass(factor=1, strength=1.2)]
+
+
+def test_the_scale_of_the_prompt_has_the_name_that_it_has_everywhere(pipe: FlashFacePipeline):
+    options = {"text_guidance": 3.0, "guide_rescale": 0.2}
+    named = {"guidance_scale": 3.0, "guidance_rescale": 0.2}
+    assert torch.equal(make(pipe, **named), make(pipe, **options))
+    assert not torch.equal(make(pipe, **named), make(pipe))
+    with pytest.raises(ValueError, match="guidance_scale was given under both of its names"):
+        make(pipe, **options, guidance_scale=3.0)
+
+
+def test_a_callback_changes_the_scale_and_sees_the_call(pipe: FlashFacePipeline):
+    seen: list[Any] = []
+
+    def halve(running: Any, _step: int, _timestep: Any, _values: Any) -> dict[str, Any]:
+        seen.append((running.guidance_scale, running.do_classifier_free_guidance, running.num_timesteps))
+        running._guidance_scale = 2.0
+        return {}
+
+    changed = make(pipe, num_inference_steps=3, callback_on_step_end=halve)
+    assert seen == [(7.5, True, 3), (2.0, True, 3), (2.0, True, 3)]
+    assert not torch.equal(changed, make(pipe, num_inference_steps=3))
+    assert pipe.guidance_scale == 7.5
+
+
+def test_the_declaration_reads_well(pipe: FlashFacePipeline):
+    text = str(pipe.spec)
+    for words in ("EachStep(link=Concat", "Second()", "lambda_feat=1.2", "step_to_launch=750", "Channels('place')"):
+        assert words in text
+    assert "0x" not in text
+
+
+# --- noise, and other autoencoders ------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("kind", [EulerAncestralDiscreteScheduler, DDPMScheduler])
+def test_noise_of_the_scheduler_comes_from_the_generators(pipe: FlashFacePipeline, kind: Any):
+    pipe.scheduler = kind.from_config(pipe.scheduler.config)
+    state = torch.get_rng_state()
+    first = make(pipe, num_inference_steps=3)
+    assert torch.equal(make(pipe, num_inference_steps=3), first)
+    assert not torch.equal(make(pipe, num_inference_steps=3, generator=torch.Generator().manual_seed(1)), first)
+    generators = [torch.Generator().manual_seed(seed) for seed in (5, 0)]
+    both = make(pipe, num_inference_steps=3, generator=generators, num_images_per_prompt=2)
+    assert relative_error(both[1:], first) < 1e-4  # three steps at guidance 7.5 amplify the rounding of a batch
+    assert torch.equal(torch.get_rng_state(), state)
+
+
+def test_a_list_of_generators_of_another_length_is_refused(pipe: FlashFacePipeline):
+    with pytest.raises(ValueError, match="2 generators were given for 3 results"):
+        make(pipe, generator=[torch.Generator(), torch.Generator()], num_images_per_prompt=3)
+
+
+@pytest.mark.parametrize(
+    "build",
+    [
+        lambda: AutoencoderTiny(encoder_block_out_channels=(4,) * 4, decoder_block_out_channels=(4,) * 4),
+        lambda: AsymmetricAutoencoderKL(
+            down_block_types=("DownEncoderBlock2D",) * 4, down_block_out_channels=(4,) * 4,
+            up_block_types=("UpDecoderBlock2D",) * 4, up_block_out_channels=(4,) * 4, norm_num_groups=2,
+        ),
+    ],
+    ids=["tiny", "asymmetric"],
+)  # fmt: skip
+def test_other_autoencoders_serve(pipe: FlashFacePipeline, build: Any):
+    with torch.random.fork_rng(devices=[]):
+        vae = build().eval()
+    other = FlashFacePipeline(**pipe.components | {"vae": vae})
+    other.set_progress_bar_config(disable=True)
+    assert make(other, num_inference_steps=1, output_type="pt").shape == (1, 3, 64, 64)
+
+
+def test_one_face_is_one_face_in_every_form(pipe: FlashFacePipeline):
+    face = picture(1)
+    expected = make(pipe, faces=face)
+    for form in ([face], np.asarray(face), np.asarray(face)[None]):
+        assert torch.equal(make(pipe, faces=form), expected)
+
+
+def test_a_textual_inversion_is_understood(pipe: FlashFacePipeline):
+    plain = make(pipe, prompt="a <hat>")
+    pipe.load_textual_inversion({"<hat>": latents(1, 1, CONTEXT)}, token="<hat>")
+    assert relative_error(make(pipe, prompt="a <hat>"), plain) > 1e-3
+
+
+# --- faces that were written before -----------------------------------------------------------------------------------
+
+
+def written(pipe: FlashFacePipeline, *faces: Any, **told: Any) -> Any:
+    return pipe.write(pipe.faces(list(faces), **told), width=64, height=64, num_inference_steps=2)
+
+
+def test_written_faces_give_the_same_picture_without_the_reference_network(pipe: FlashFacePipeline, tmp_path: Path):
+    faces, told = (picture(1), picture(2), picture(3)), {"face_weights": [1, 2, 1], "negative_prompt": "a hat"}
+    expected = make(pipe, faces=list(faces), **told)
+    series = written(pipe, *faces, **told)
+    series.save(tmp_path / "her.safetensors")
+    reader = FlashFacePipeline(**pipe.components | {"reference_unet": None})
+    reader.set_progress_bar_config(disable=True)
+    for reference in (series, BankSeries.load(tmp_path / "her.safetensors")):
+        assert torch.equal(make(reader, faces=reference, negative_prompt="a hat"), expected)
+    with pytest.raises(ValueError, match="has no reference_unet"):
+        make(reader)
+    with pytest.raises(ValueError, match="face_weights belong to what is written"):
+        make(pipe, faces=series, face_weights=[1, 1, 1])
+    with pytest.raises(ValueError, match="the series was written for 2 steps"):
+        make(reader, faces=series, num_inference_steps=3)
+
+
+def test_what_is_shown_serves_as_the_faces(pipe: FlashFacePipeline):
+    faces = [picture(1), picture(2)]
+    assert torch.equal(make(pipe, faces=pipe.faces(faces)), make(pipe, faces=faces))
+    with torch.no_grad():
+        assert torch.equal(make(pipe, faces=pipe.faces(faces)(Canvas(width=64, height=64))), make(pipe, faces=faces))
+
+
+def test_a_bank_in_half_precision_is_rounded_at_every_step(pipe: FlashFacePipeline):
+    half = make(pipe, half_precision_bank=True)
+    assert not torch.equal(half, make(pipe))
+    series = written(pipe, picture(1), picture(2, (48, 64)))
+    halved = BankSeries({t: rounded(bank) for t, bank in series.items()}, series.schedule)
+    assert torch.equal(make(pipe, faces=halved), half)
+    assert torch.equal(make(pipe, faces=series, half_precision_bank=True), half)
 
 
 # --- what it costs ----------------------------------------------------------------------------------------------------
@@ -219,15 +349,14 @@ def test_a_step_computes_nothing_twice(pipe: FlashFacePipeline):
         "writer's output": writer.conv_out,
     }
     hooks = [module.register_forward_hook(record(name)) for name, module in watched.items()]
-    conditions = Conditions(
-        faces=latents(1, 3, 4, 6, 6),
-        face_weights=[1.0] * 3,
-        prompt=latents(2, 2, 7, CONTEXT),
-        negative=latents(3, 1, 7, CONTEXT),
-        mask=torch.zeros(8, 8),
+    negative = latents(3, 1, 7, CONTEXT)
+    call = Call(
+        canvas=Canvas(width=64, height=64, samples=2),
+        given={"prompt": (latents(2, 2, 7, CONTEXT), negative), "place": PLACE},
+        guidance=FaceGuidance(),
+        shown=Shown(latents=latents(1, 3, 4, 6, 6), context=negative.expand(3, -1, -1)),
     )
-    with torch.no_grad(), attach(unet, [READER_LINK]) as link:
-        pipe.predict_noise(link, latents(4, 2, 4, 8, 8), 500, conditions, Guidance())
+    predict(pipe, latents(4, 2, 4, 8, 8), 500, call)
     for hook in hooks:
         hook.remove()
     assert rows["down"] == [4]  # two texts, two pictures: equal rows once
@@ -240,21 +369,10 @@ def test_a_step_computes_nothing_twice(pipe: FlashFacePipeline):
     assert "writer's output" not in rows
 
 
-def test_a_bank_is_saved_and_read_again_without_the_reference_network(pipe: FlashFacePipeline, tmp_path: Path):
-    conditions = Conditions(
-        faces=latents(1, 2, 4, 6, 6),
-        face_weights=[2.0] * 2,
-        prompt=latents(2, 1, 7, CONTEXT),
-        negative=latents(3, 1, 7, CONTEXT),
-        mask=torch.zeros(8, 8),
-    )
-    with torch.no_grad(), attach(pipe.unet, [READER_LINK]) as link:
-        direct = pipe.predict_noise(link, latents(4), 500, conditions, Guidance())
-        pipe.write_bank(conditions, 500).save(tmp_path / "bank.safetensors")
-        pipe.reference_unet = None
-        bank = ReferenceBank.load(tmp_path / "bank.safetensors")
-        again = pipe.predict_noise(link, latents(4), 500, conditions, Guidance(), bank)
-    assert torch.equal(direct, again)
+def predict(pipe: FlashFacePipeline, noisy: torch.Tensor, timestep: int, call: Call) -> torch.Tensor:
+    settings = pipe.settle({"guidance_scale": FaceGuidance.text_guidance})
+    with torch.no_grad(), pipe.calling(settings), predicting(pipe, call) as prediction:
+        return prediction.begin(noisy, timestep)(None)
 
 
 def test_the_denoiser_is_as_before_after_a_call_and_after_an_error(pipe: FlashFacePipeline):
@@ -298,18 +416,53 @@ def test_released_files_give_the_golden_prediction(released: Path, base: Path):
         for name, spec in content["inputs"].items()
     }
     scalars = content["scalars"]
+    mask = torch.zeros(1, 1, 16, 16)
+    mask[..., slice(*scalars["mask_rows"]), slice(*scalars["mask_cols"])] = 1
+    canvas = Canvas(width=128, height=128)
+    shown = pipe.faces(
+        None, face_latents=draw["ref_latents"], face_weights=[1.0] * 4, negative_prompt_embeds=draw["negative_text"]
+    )(canvas)
+    given = {"prompt": (draw["prompt_text"], draw["negative_text"]), "place": mask}
+    call = Call(canvas=canvas, given=given, guidance=FaceGuidance(), shown=shown)
+    noise = predict(pipe, draw["xt"], scalars["timestep"], call)
+    assert relative_error(noise, expected["eps_guided"]) < ROUNDING
+
+
+def test_former_names_give_the_golden_prediction_with_a_warning(released: Path, base: Path, tmp_path: Path):
+    with pytest.warns(FutureWarning, match="torch_dtype is called dtype now"):
+        pipe = FlashFacePipeline.from_published(released, base=base, torch_dtype=torch.float32)
+    content, expected = read_content(CASE), load_file(CASE / "outputs.safetensors")
+    draw = {
+        name: torch.from_numpy(seeded(f"{CASE.name}/input/{name}", spec["shape"], spec["kind"]))
+        for name, spec in content["inputs"].items()
+    }
+    scalars = content["scalars"]
     mask = torch.zeros(16, 16)
     mask[slice(*scalars["mask_rows"]), slice(*scalars["mask_cols"])] = 1
-    conditions = Conditions(
-        faces=draw["ref_latents"],
-        face_weights=[1.0] * 4,
-        prompt=draw["prompt_text"],
-        negative=draw["negative_text"],
-        mask=mask,
-    )
-    with torch.no_grad(), attach(pipe.unet, [READER_LINK]) as link:
-        noise = pipe.predict_noise(link, draw["xt"], scalars["timestep"], conditions, Guidance())
-    assert relative_error(noise, expected["eps_guided"]) < ROUNDING
+    with pytest.warns(DeprecationWarning, match="Conditions goes with the next release"):
+        conditions = flashface.Conditions(
+            faces=draw["ref_latents"], face_weights=[1.0] * 4, prompt=draw["prompt_text"],
+            negative=draw["negative_text"], mask=mask,
+        )  # fmt: skip
+    with pytest.warns(DeprecationWarning, match="is now called FaceGuidance"):
+        guidance = flashface.Guidance(text_guidance=7.5)
+    with torch.no_grad(), pytest.warns(DeprecationWarning, match="write_bank goes"):
+        pipe.write_bank(conditions, scalars["timestep"]).save(tmp_path / "bank.safetensors")
+    bank = ReferenceBank.load(tmp_path / "bank.safetensors")
+    for known in (None, bank):
+        with (
+            torch.no_grad(),
+            attach(pipe.unet, [Second()]) as link,
+            pytest.warns(DeprecationWarning, match="predict_noise"),
+        ):
+            noise = pipe.predict_noise(link, draw["xt"], scalars["timestep"], conditions, guidance, known)
+        assert relative_error(noise, expected["eps_guided"]) < ROUNDING
+    with pytest.warns(DeprecationWarning, match="passes goes"):
+        assert flashface.passes(800, guidance) == guidance.passes(800, 7.5)
+    with torch.no_grad(), pytest.warns(DeprecationWarning, match="encode_faces goes"):
+        assert pipe.encode_faces([picture(1)]).shape == (1, 4, 28, 28)
+    with torch.no_grad(), pytest.warns(DeprecationWarning, match="encode_prompt goes"):
+        assert pipe.encode_prompt(["a knight"], "a hat").shape[::2] == (1, CONTEXT)
 
 
 def test_released_autoencoder_is_read_if_it_is_there(released: Path, base: Path, tmp_path: Path):
@@ -340,6 +493,44 @@ def test_released_autoencoder_is_read_if_it_is_there(released: Path, base: Path,
         FlashFacePipeline.from_published(files, base=base)  # whose autoencoder is narrower
 
 
+def test_released_text_encoder_is_read_if_it_is_there(released: Path, base: Path, tmp_path: Path):
+    """The text encoder's golden case through a file in the released layout; a tokenizer is enough beside it."""
+    case = GOLDENS / "flashface-clip-text"
+    content, expected = read_content(case), load_file(case / "outputs.safetensors")
+    part = content["components"]["textual"]
+    told = part["config"]
+    config = CLIPTextConfig(
+        vocab_size=told["vocab_size"], max_position_embeddings=told["text_len"], hidden_size=told["dim"],
+        intermediate_size=told["dim"] * told["mlp_ratio"], num_attention_heads=told["num_heads"],
+        num_hidden_layers=told["num_layers"], hidden_act=told["activation"], bos_token_id=0,
+        eos_token_id=told["vocab_size"] - 1,
+    )  # fmt: skip
+    shutil.copytree(base, tmp_path / "base")
+    shutil.rmtree(tmp_path / "base" / "text_encoder")
+    config.save_pretrained(tmp_path / "base" / "text_encoder")  # no weights
+    state = {
+        f"textual.{key}": torch.from_numpy(seeded(f"{case.name}/textual/{key}", shape)).reshape(tuple(shape))
+        for key, shape, _ in part["state_dict"]
+    }
+    torch.save(state | {"log_scale": torch.zeros(())}, tmp_path / "openai-clip-vit-large-14.pth")
+    files = [released / "flashface.ckpt", tmp_path / "openai-clip-vit-large-14.pth"]
+    pipe = FlashFacePipeline.from_published(files, base=tmp_path / "base")
+    with torch.no_grad():
+        states = pipe.text_encoder(torch.tensor(content["scalars"]["token_ids"])).last_hidden_state
+    assert relative_error(states, expected["context"]) < ROUNDING
+    assert type(pipe.vae) is AutoencoderKL  # the base's
+
+
+def test_parts_may_be_given_in_place_of_the_base(released: Path, base: Path):
+    told = {name: base / name for name in ("vae", "text_encoder")}
+    tokenizer = tiny("sd").pipe.tokenizer
+    pipe = FlashFacePipeline.from_published(released, tokenizer=tokenizer, scrambled_vae=True, **told)
+    assert pipe.tokenizer is tokenizer
+    assert pipe.config.scrambled_vae
+    reader = FlashFacePipeline.from_published(released, tokenizer=tokenizer, reference_unet=None, **told)
+    assert reader.reference_unet is None
+
+
 def changed(released: Path, folder: Path, change: Any) -> Path:
     state = torch.load(released / "flashface.ckpt", weights_only=True)
     change(state)
@@ -368,7 +559,8 @@ def test_a_faulty_checkpoint_is_refused_by_the_name_of_its_fault(
 def test_missing_files_say_where_to_get_them(base: Path, tmp_path: Path):
     with pytest.raises(FileNotFoundError, match="shilongz/FlashFace-SD1.5"):
         FlashFacePipeline.from_published(tmp_path, base=base)
-    with pytest.raises(ValueError, match="no tokenizer"):
+    (tmp_path / "flashface.ckpt").write_bytes(b"never read")
+    with pytest.raises(FileNotFoundError, match=r"also needs tokenizer .* none was given \(base=...\)"):
         FlashFacePipeline.from_published(tmp_path)
 
 
@@ -378,19 +570,24 @@ def test_missing_files_say_where_to_get_them(base: Path, tmp_path: Path):
 @pytest.mark.parametrize(
     ("changes", "error", "message"),
     [
-        ({"faces": []}, ValueError, "no face was given"),
+        ({"faces": []}, ValueError, "no face was given but an empty list"),
         ({"faces": None}, ValueError, "neither was given"),
         ({"face_latents": torch.zeros(1, 4, 6, 6)}, ValueError, "both were given"),
         ({"prompt": None}, ValueError, "neither was given"),
-        ({"negative_prompt": ["a", "b"]}, TypeError, "expected one text"),
+        ({"negative_prompt": ["a", "b"]}, TypeError, "one text as negative_prompt"),
         ({"height": 63}, ValueError, "multiples of 8"),
         ({"face_box": (0.5, 0.2, 0.4, 0.6)}, ValueError, "left, top, right, bottom"),
         ({"face_weights": [1.0]}, ValueError, "for 2 faces"),
         ({"face_weights": [1.0, 0.0]}, ValueError, "above 0"),
         ({"lambda_feat": -1.0}, ValueError, "lambda_feat is -1"),
         ({"guide_rescale": 1.5}, ValueError, "guide_rescale is 1.5"),
-        ({"num_inference_steps": 0}, ValueError, "1 to 1000"),
-        ({"latents": torch.zeros(2, 4, 8, 8)}, ValueError, r"need \(1, 4, 8, 8\)"),
+        ({"text_guidance": -1.0}, ValueError, "text_guidance is -1"),
+        ({"prompt": []}, ValueError, "no prompt was given"),
+        ({"output_type": "pill"}, ValueError, "output_type is 'pill'"),
+        ({"guidence_scale": 2}, TypeError, "did you mean 'guidance_scale'"),
+        ({"num_inference_steps": 0}, ValueError, "at least 1"),
+        ({"num_inference_steps": 1001}, ValueError, "1 to 1000"),
+        ({"latents": torch.zeros(2, 4, 8, 8)}, ValueError, r"expected \(1, 4, 8, 8\)"),
         ({"faces": "no-such-face.png"}, FileNotFoundError, "no-such-face.png"),
     ],
     ids=lambda value: ",".join(value) if isinstance(value, dict) else "",
@@ -402,10 +599,5 @@ def test_wrong_inputs_are_refused_with_what_to_do(
         make(pipe, **changes)
 
 
-def test_face_weights_share_what_four_faces_have():
-    assert check_weights(None, 3) == [4 / 3] * 3
-    assert check_weights([1, 2], 2) == [1, 2]
-
-
 def test_case_of_the_golden_step_is_what_these_tests_think():
-    assert json.loads((CASE / "case.json").read_text())["scalars"]["lambda_before"] == Guidance().lambda_before
+    assert json.loads((CASE / "case.json").read_text())["scalars"]["lambda_before"] == FaceGuidance().lambda_before

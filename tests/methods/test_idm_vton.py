@@ -2,26 +2,28 @@
 
 from __future__ import annotations
 
+import json
 from collections import Counter
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
-from diffusers import DDIMScheduler, EulerDiscreteScheduler
+from diffusers import (
+    AsymmetricAutoencoderKL,
+    AutoencoderTiny,
+    DDIMScheduler,
+    DDPMScheduler,
+    EulerAncestralDiscreteScheduler,
+    EulerDiscreteScheduler,
+)
 from peft import LoraConfig
 from PIL import Image
-from safetensors.torch import save_file
+from safetensors.torch import load_file
 
-from golden import GOLDENS
-from referencenet import IDMVTONPipeline, ReferenceBank
-from referencenet.checkpoints.keymap import CheckpointError
-from referencenet.methods.idm_vton import reading_plan
-from referencenet.methods.random_tiny import tiny_idm_vton
-from referencenet.parity.cases import Case, load_case
-from referencenet.parity.systems.idm_vton import TRAINED_ELSEWHERE, resampler_config
-from tiny import picture
+from referencenet import BankSeries, IDMVTONPipeline
+from referencenet.pipelines.passes import reading_plan
+from tiny import build, picture, tiny_pipeline
 from tolerances import BFLOAT16, ROUNDING, relative_error
 
 HEIGHT, WIDTH, STEPS = 48, 32, 2
@@ -34,7 +36,7 @@ def quiet(pipe: IDMVTONPipeline) -> IDMVTONPipeline:
 
 @pytest.fixture
 def pipe() -> IDMVTONPipeline:
-    return quiet(tiny_idm_vton())
+    return quiet(tiny_pipeline("idm_vton"))
 
 
 def half_white(size: tuple[int, int] = (WIDTH, HEIGHT)) -> Image.Image:
@@ -69,6 +71,10 @@ def dress(pipe: IDMVTONPipeline, **changes: Any) -> torch.Tensor:
 def fixed(rows: int = 1, seed: int = 5) -> torch.Tensor:
     shape = (1, 4, HEIGHT // 8, WIDTH // 8)
     return torch.randn(shape, generator=torch.Generator().manual_seed(seed)).repeat(rows, 1, 1, 1)
+
+
+def generator(seed: int) -> torch.Generator:
+    return torch.Generator().manual_seed(seed)
 
 
 def deterministic(pipe: IDMVTONPipeline) -> IDMVTONPipeline:
@@ -115,13 +121,56 @@ def test_latents_are_given_back_as_latents(pipe: IDMVTONPipeline) -> None:
     """The published pipeline gives its input back here."""
     latents = dress(pipe, output_type="latent")
     assert latents.shape == (1, 4, HEIGHT // 8, WIDTH // 8)
-    assert relative_error(dress(pipe), pipe._decode(latents, "pt")) < ROUNDING
+    assert relative_error(dress(pipe), pipe.decode(latents, "pt")) < ROUNDING
 
 
 @pytest.mark.parametrize("scheduler", [DDIMScheduler, EulerDiscreteScheduler])
 def test_other_schedulers_work(pipe: IDMVTONPipeline, scheduler: Any) -> None:
     pipe.scheduler = scheduler.from_config(pipe.scheduler.config, rescale_betas_zero_snr=False)
     assert bool(dress(pipe).isfinite().all())
+
+
+@pytest.mark.parametrize("scheduler", [DDPMScheduler, EulerAncestralDiscreteScheduler])
+def test_what_a_scheduler_draws_comes_from_the_generator(pipe: IDMVTONPipeline, scheduler: Any) -> None:
+    pipe.scheduler = scheduler.from_config(pipe.scheduler.config)
+    state = torch.get_rng_state()
+    first = dress(pipe, num_inference_steps=3)
+    torch.rand(1)
+    assert torch.equal(dress(pipe, num_inference_steps=3), first)
+    torch.set_rng_state(state)
+    dress(pipe, num_inference_steps=3)
+    assert torch.equal(torch.get_rng_state(), state)
+
+
+def test_another_scheduler_keeps_the_noise_schedule(pipe: IDMVTONPipeline) -> None:
+    published = pipe.scheduler.alphas_cumprod
+    for scheduler in (EulerDiscreteScheduler, DDIMScheduler):
+        other = scheduler.from_config(pipe.scheduler.config)
+        assert torch.allclose(other.alphas_cumprod[:-1], published[:-1])  # Euler keeps off an infinite last sigma
+        assert other.config["timestep_spacing"] == "leading"
+
+
+@pytest.mark.parametrize("guided", [True, False])
+def test_with_a_generator_each_every_picture_is_what_it_is_alone(pipe: IDMVTONPipeline, guided: bool) -> None:
+    """Also what is drawn of persons and garments, each from its own generator."""
+    size = (WIDTH, HEIGHT)
+    people = [{"person": picture(i, size), "densepose": picture(10 + i, size), "mask": half_white()} for i in (1, 2, 3)]
+    options: dict[str, Any] = {"guidance_scale": 2.0 if guided else 1.0}
+
+    def run(rows: list[int], garments: Any) -> torch.Tensor:
+        given = {name: [people[i][name] for i in rows] for name in people[0]}
+        return dress(pipe, **given, garment=garments, generator=[generator(i) for i in rows], **options)
+
+    for garments in ([picture(20 + i, size) for i in range(3)], picture(20, size)):  # one each, or one for all
+        each = garments if isinstance(garments, list) else [garments] * 3
+        alone = torch.cat([run([i], each[i]) for i in range(3)])
+        assert relative_error(run([0, 1, 2], garments), alone) < ROUNDING
+
+
+def test_with_a_generator_each_several_pictures_of_a_person_are_those_of_it_alone(pipe: IDMVTONPipeline) -> None:
+    alone = torch.cat([dress(pipe, generator=generator(i)) for i in range(2)])
+    together = dress(pipe, generator=[generator(0), generator(1)], num_images_per_prompt=2)
+    assert relative_error(together, alone) < ROUNDING
 
 
 def test_several_pictures_of_a_person_are_those_of_one(pipe: IDMVTONPipeline) -> None:
@@ -182,9 +231,9 @@ def test_nothing_is_computed_twice(pipe: IDMVTONPipeline) -> None:
     count("key", pipe.unet.get_submodule(f"{first}.to_k"))
     count("query", pipe.unet.get_submodule(f"{first}.to_q"))
     count("value", pipe.unet.get_submodule(f"{first}.to_v"))
-    count("garment", pipe.garment_unet.get_submodule(f"{first}.to_k"))
-    count("garment's head", pipe.garment_unet.conv_out)
-    count("garment's last block", pipe.garment_unet.up_blocks[-1].resnets[0])
+    count("garment", pipe.reference_unet.get_submodule(f"{first}.to_k"))
+    count("garment's head", pipe.reference_unet.conv_out)
+    count("garment's last block", pipe.reference_unet.up_blocks[-1].resnets[0])
     count("resampler", pipe.image_projection.proj_in)
     count("picture", pipe.image_encoder.vision_model.embeddings.patch_embedding)
     count("vae", pipe.vae.encoder.conv_in)
@@ -212,23 +261,59 @@ def test_without_guidance_there_is_one_half(pipe: IDMVTONPipeline) -> None:
     assert seen == [1] * STEPS
 
 
-def test_saved_banks_serve_without_garment_net(pipe: IDMVTONPipeline, tmp_path: Path) -> None:
-    deterministic(pipe)
-    conditions = ready()
-    expected = dress(pipe, latents=fixed(), **conditions)
-    garment = conditions.pop("garment_latents")
-    banks = pipe.write_garment_banks(
-        garment_latents=garment, garment_description="red shirt", num_inference_steps=STEPS
-    )
-    for timestep, bank in banks.items():
-        bank.save(tmp_path / f"{timestep}.safetensors")
-    loaded = {int(path.stem): ReferenceBank.load(path) for path in tmp_path.glob("*.safetensors")}
-    pipe.register_modules(garment_unet=None)
-    assert relative_error(dress(pipe, latents=fixed(), garment_banks=loaded, **conditions), expected) < ROUNDING
-    with pytest.raises(ValueError, match="no garment_unet; load one, or give garment_banks"):
+def test_a_written_garment_serves_without_garment_net_and_clip(pipe: IDMVTONPipeline, tmp_path: Path) -> None:
+    conditions = ready() | {"latents": fixed()}
+    garment = pipe.garment(picture(2, (WIDTH, HEIGHT)), "red shirt", garment_latents=conditions.pop("garment_latents"))
+    expected = dress(deterministic(pipe), garment=garment, **conditions)
+    written = pipe.write(garment, width=WIDTH, height=HEIGHT, num_inference_steps=STEPS)
+    written.save(tmp_path / "shirt.safetensors")
+    loaded = BankSeries.load(tmp_path / "shirt.safetensors")
+    pipe.register_modules(reference_unet=None, image_encoder=None)
+    assert relative_error(dress(pipe, garment=loaded, **conditions), expected) < ROUNDING
+    with pytest.raises(ValueError, match="this pipeline has no reference_unet, so it can read saved banks only"):
         dress(pipe)
-    with pytest.raises(ValueError, match="no bank for timestep"):
-        dress(pipe, garment_banks=loaded, num_inference_steps=3, **conditions)
+    with pytest.raises(ValueError, match="the series was written for 2 steps"):
+        dress(pipe, garment=loaded, num_inference_steps=3, **conditions)
+
+
+def test_names_of_the_last_release_work_and_warn(pipe: IDMVTONPipeline) -> None:
+    conditions = ready() | {"latents": fixed()}
+    expected = dress(deterministic(pipe), **conditions)
+    latents = conditions.pop("garment_latents")
+    options: dict[str, Any] = {"garment_latents": latents, "garment_description": "red shirt"}
+    with pytest.warns(FutureWarning, match="write_garment_banks is write"):
+        banks = pipe.write_garment_banks(**options, num_inference_steps=STEPS, width=WIDTH, height=HEIGHT)
+    with pytest.warns(FutureWarning, match="give what was written as the garment"):
+        again = dress(pipe, garment_banks=dict(banks), **conditions)
+    assert relative_error(again, expected) < ROUNDING
+    with (
+        pytest.warns(FutureWarning, match="give what was written"),
+        pytest.raises(ValueError, match="garment_banks has no bank for the timesteps"),
+    ):
+        dress(pipe, garment_banks=dict(banks), num_inference_steps=3, **conditions)
+    with pytest.raises(ValueError, match="the image prompt needs a garment picture and an image_encoder"):
+        dress(pipe, garment=banks, **conditions)  # written without the garment's picture
+    with pytest.warns(FutureWarning, match="garment_unet is called reference_unet now"):
+        assert pipe.garment_unet is pipe.reference_unet
+    parts = {**pipe.components}
+    net = parts.pop("reference_unet")
+    with pytest.warns(FutureWarning, match="IDMVTONPipeline's garment_unet is called reference_unet now"):
+        assert IDMVTONPipeline(garment_unet=net, **parts).reference_unet is net
+    with pytest.warns(FutureWarning, match="garment_unet"):
+        pipe.garment_unet = None
+    assert pipe.reference_unet is None
+
+
+def test_a_folder_of_the_last_release_is_read(pipe: IDMVTONPipeline, tmp_path: Path) -> None:
+    expected = dress(pipe)
+    pipe.save_pretrained(tmp_path)
+    (tmp_path / "reference_unet").rename(tmp_path / "garment_unet")
+    index = json.loads((tmp_path / "model_index.json").read_text())
+    index["garment_unet"] = index.pop("reference_unet")
+    (tmp_path / "model_index.json").write_text(json.dumps(index | {"requires_aesthetics_score": False}))
+    keys = load_file(tmp_path / "unet/diffusion_pytorch_model.safetensors")
+    assert "mid_block.attentions.0.transformer_blocks.0.attn2.processor.to_k_ip.0.weight" in keys  # as always
+    assert relative_error(dress(quiet(IDMVTONPipeline.from_pretrained(tmp_path))), expected) < ROUNDING
 
 
 def test_a_saved_pipeline_draws_the_same(pipe: IDMVTONPipeline, tmp_path: Path) -> None:
@@ -259,14 +344,59 @@ def test_lora_and_callbacks_work(pipe: IDMVTONPipeline) -> None:
     assert relative_error(dress(pipe), expected) > 1e-5
 
 
+def test_a_guidance_scale_that_a_callback_sets_is_obeyed(pipe: IDMVTONPipeline) -> None:
+    rows: list[int] = []
+    scales: list[float] = []
+
+    def change(running: Any, _step: int, _timestep: Any, _tensors: dict[str, Any]) -> None:
+        scales.append(running.guidance_scale)
+        running._guidance_scale = 1.0
+        assert running.num_timesteps == 3
+
+    handle = pipe.unet.conv_in.register_forward_hook(lambda _module, args, _output: rows.append(args[0].shape[0]))
+    try:
+        changed = dress(pipe, num_inference_steps=3, callback_on_step_end=change)
+        assert rows == [2, 1, 1]
+        assert scales == [2.0, 1.0, 1.0]
+        assert not torch.equal(changed, dress(pipe, num_inference_steps=3))
+    finally:
+        handle.remove()
+
+
+@pytest.mark.parametrize("kind", ["bfloat16", "tiny", "asymmetric"])
+def test_other_autoencoders_serve(pipe: IDMVTONPipeline, kind: str) -> None:
+    usual = dress(pipe)
+    makers: dict[str, Any] = {
+        "bfloat16": lambda: pipe.vae.to(torch.bfloat16),
+        "tiny": lambda: AutoencoderTiny(
+            encoder_block_out_channels=(8,) * 4, decoder_block_out_channels=(8,) * 4,
+            num_encoder_blocks=(1,) * 4, num_decoder_blocks=(1,) * 4,
+        ),
+        "asymmetric": lambda: AsymmetricAutoencoderKL(
+            down_block_out_channels=(8,) * 4, down_block_types=("DownEncoderBlock2D",) * 4,
+            up_block_out_channels=(8,) * 4, up_block_types=("UpDecoderBlock2D",) * 4, norm_num_groups=2,
+        ),
+    }  # fmt: skip
+    vae = makers[kind]() if kind == "bfloat16" else build(makers[kind], 1)
+    pipe.register_modules(vae=vae)
+    pixels = dress(pipe)
+    assert pixels.shape == usual.shape
+    assert bool(pixels.isfinite().all())
+    assert not torch.equal(pixels, usual)
+
+
 def test_the_model_is_as_before_afterwards(pipe: IDMVTONPipeline) -> None:
     before = {name: type(processor) for name, processor in pipe.unet.attn_processors.items()}
     dress(pipe)
     assert {name: type(processor) for name, processor in pipe.unet.attn_processors.items()} == before
 
 
-def test_the_plan_puts_zeros_in_front() -> None:
-    plan = reading_plan(persons=2, garments=2, images_per_person=3, guided=True)
+def test_the_unconditional_pass_reads_zeros_and_sees_no_prompt() -> None:
+    blank, full = IDMVTONPipeline.spec.guidance.passes(1, 2.0)
+    assert blank.reads == "zeros"
+    assert blank.blind == {"prompt", "image", "added"}
+    assert (full.reads, full.blind) == ("reference", frozenset())
+    plan = reading_plan([blank, full], 6, 2)
     assert [(s.start, s.stop, s.bank_start, s.bank_stop, s.reads_zeros) for s in plan.sections] == [
         (0, 6, 0, 2, True),
         (6, 12, 0, 2, False),
@@ -282,95 +412,22 @@ def test_the_plan_puts_zeros_in_front() -> None:
         ({"densepose": None}, "no densepose was given"),
         ({"masked_image_latents": fixed()}, "person was given twice"),
         ({"mask": Image.new("L", (WIDTH, HEIGHT))}, "mask 0 is black everywhere"),
-        ({"height": 50}, "height 50 and width 32 must be multiples of 8"),
-        ({"person": [picture(1), picture(2)]}, "there are {'person': 2, 'densepose': 1, 'mask': 1}"),
-        ({"garment": [picture(1)] * 3}, "image prompts were given for 1 persons|garments were given for 1"),
-        ({"garment_description": ["one", "two"]}, "2 texts were given for 1"),
-        ({"callback_on_step_end_tensor_inputs": ["noise"]}, r"there is \['latents'\]"),
+        ({"height": 50}, "the size is 32 x 50; width and height must be multiples of 8"),
+        ({"person": [picture(1)] * 3, "mask": [half_white()] * 2}, "2 masks were given for 3 results"),
+        ({"garment": [picture(1)] * 3, "person": [picture(1)] * 2}, "2 persons were given for 3 results"),
+        ({"garment_description": ["one"] * 3, "person": [picture(1)] * 2}, "2 persons were given for 3 results"),
+        ({"negative_prompt": ["a", "b"], "prompt": ["a", "b", "c"]}, "2 negative prompts were given for 3 prompts"),
+        ({"garment_prompt": ["a", "b"]}, "2 garment prompts were given for 1 garments"),
+        ({"prompt_embeds": torch.zeros(1, 7, 32)}, "give prompt_embeds and pooled_prompt_embeds together"),
+        ({"masked_image_latents": torch.zeros(1, 4, 3, 3), "person": None}, r"expected \(persons, 4, 6, 4\)"),
+        ({"callback_on_step_end_tensor_inputs": ["noise"]}, r"has \['noise'\]; expected some of \['latents'\]"),
+        ({"generator": [torch.Generator()] * 2}, "2 generators were given for 1"),
+        ({"latents": torch.zeros(1, 4, 9, 9)}, r"latents have shape \(1, 4, 9, 9\); expected \(1, 4, 6, 4\)"),
+        ({"output_type": "pill"}, "output_type is 'pill'"),
+        ({"num_inference_steps": 0}, "num_inference_steps is 0; expected at least 1"),
     ],
     ids=lambda value: "" if isinstance(value, str) else next(iter(value)),
 )
 def test_wrong_inputs_are_explained(pipe: IDMVTONPipeline, change: dict[str, Any], message: str) -> None:
     with pytest.raises(ValueError, match=message):
         dress(pipe, **change)
-
-
-# Released files, at tiny size: names and layout as published.
-
-
-def published_folder(folder: Path, case: Case, pipe: IDMVTONPipeline) -> dict[str, Any]:
-    """Write the released files of a tiny model; returns the configurations that differ from the released."""
-    parts: dict[str, Any] = {
-        "image_encoder": pipe.image_encoder,
-        "text_encoder": pipe.text_encoder,
-        "text_encoder_2": pipe.text_encoder_2,
-    }
-    for name in ("unet", "unet_encoder", "vae", *parts):
-        (folder / name).mkdir(parents=True)
-    torch.save(case.published_state("tryon_net"), folder / "unet/diffusion_pytorch_model.bin")
-    save_file(case.published_state("garment_net"), folder / "unet_encoder/diffusion_pytorch_model.safetensors")
-    save_file(pipe.vae.state_dict(), folder / "vae/diffusion_pytorch_model.safetensors")
-    for name, part in parts.items():
-        state = part.state_dict()
-        if name == "text_encoder":
-            state = {f"text_model.{key}": value for key, value in state.items()}
-        save_file(state, folder / name / "model.safetensors")
-    for name in ("tokenizer", "tokenizer_2"):
-        getattr(pipe, name).save_pretrained(folder / name)
-    config = case.components["tryon_net"]["config"]
-    return {
-        "unet": {key: value for key, value in config.items() if key not in TRAINED_ELSEWHERE},
-        "image_projection": resampler_config(config["resampler"]),
-        "garment_unet": case.components["garment_net"]["config"],
-        "vae": dict(pipe.vae.config),
-        **{name: part.config.to_dict() for name, part in parts.items()},
-    }
-
-
-@pytest.fixture
-def released(tmp_path: Path, pipe: IDMVTONPipeline) -> tuple[Path, dict[str, Any]]:
-    return tmp_path, published_folder(tmp_path, load_case(GOLDENS / "idm_vton-tryonnet"), pipe)
-
-
-def test_released_files_become_a_pipeline(released: tuple[Path, dict[str, Any]], pipe: IDMVTONPipeline) -> None:
-    folder, configs = released
-    ours = IDMVTONPipeline.from_published(folder, configs=configs)
-    case = load_case(GOLDENS / "idm_vton-tryonnet").published_state("tryon_net")
-    assert torch.equal(ours.unet.conv_in.weight, case["conv_in.weight"])
-    layer = ours.image_projection.layers[1].attn
-    joined = torch.cat([layer.to_k.weight, layer.to_v.weight])
-    assert torch.equal(joined, case["encoder_hid_proj.layers.1.0.to_kv.weight"])
-    for name in ("image_encoder", "text_encoder", "text_encoder_2", "vae"):
-        theirs = getattr(pipe, name).state_dict()
-        assert all(torch.equal(value, theirs[key]) for key, value in getattr(ours, name).state_dict().items())
-    assert ours.scheduler.config["rescale_betas_zero_snr"]
-
-
-@pytest.mark.parametrize(
-    ("change", "message"),
-    [
-        (lambda state: state.pop("conv_in.bias"), "lacks 1 of its keys: conv_in.bias"),
-        (lambda state: state.update(extra=torch.zeros(1)), "1 keys that .* does not have: extra"),
-        (lambda state: state.update({"conv_in.bias": torch.zeros(3)}), r"conv_in.bias is \(3,\), expected \(32,\)"),
-        (lambda state: state["conv_in.bias"].fill_(float("nan")), "NaN or infinite weights in conv_in.bias"),
-        (lambda state: state.pop("encoder_hid_proj.latents"), "it has no 'encoder_hid_proj.latents'"),
-    ],
-    ids=["missing", "extra", "misshapen", "nan", "resampler"],
-)
-def test_faulty_files_are_refused(
-    released: tuple[Path, dict[str, Any]], change: Callable[[dict[str, Any]], Any], message: str
-) -> None:
-    folder, configs = released
-    path = folder / "unet/diffusion_pytorch_model.bin"
-    state = torch.load(path, weights_only=True)
-    change(state)
-    torch.save(state, path)
-    with pytest.raises(CheckpointError, match=message):
-        IDMVTONPipeline.from_published(folder, configs=configs)
-
-
-def test_missing_files_say_where_to_get_them(released: tuple[Path, dict[str, Any]]) -> None:
-    folder, configs = released
-    (folder / "unet_encoder/diffusion_pytorch_model.safetensors").unlink()
-    with pytest.raises(FileNotFoundError, match=r"needs unet_encoder/.*huggingface.co/yisol/IDM-VTON.*CC BY-NC-SA"):
-        IDMVTONPipeline.from_published(folder, configs=configs)

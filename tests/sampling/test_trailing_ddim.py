@@ -2,6 +2,7 @@
 
 import pytest
 import torch
+from diffusers import DDIMScheduler
 
 from referencenet.sampling.trailing_ddim import TrailingDDIMScheduler
 from tiny import diffusers_trailing_ddim, latents
@@ -51,3 +52,34 @@ def test_wrong_steps_are_refused():
     scheduler.set_timesteps(4)
     with pytest.raises(ValueError, match="no step of this schedule"):
         scheduler.step(latents(1), 998, latents(2))
+
+
+@pytest.mark.parametrize("prediction", ["epsilon", "v_prediction", "sample"])
+@pytest.mark.parametrize("schedule", ["scaled_linear", "linear", "squaredcos_cap_v2"])
+def test_schedules_and_predictions_are_those_of_diffusers(schedule: str, prediction: str):
+    ours = TrailingDDIMScheduler(beta_schedule=schedule, prediction_type=prediction)
+    theirs = DDIMScheduler.from_config(ours.config)
+    results = []
+    for scheduler in (ours, theirs):
+        scheduler.set_timesteps(4)
+        sample = latents(1)
+        for t in scheduler.timesteps[1:]:  # squaredcos_cap_v2 begins at next to no signal
+            sample = scheduler.step(0.2 * sample + 0.1, t, sample).prev_sample
+        results.append(sample)
+    assert relative_error(*results) < 1e-4
+
+
+def test_trained_betas_are_taken():
+    betas = [0.001, 0.002, 0.003, 0.004]
+    ours = TrailingDDIMScheduler(num_train_timesteps=4, trained_betas=betas)
+    theirs = DDIMScheduler.from_config(ours.config)
+    assert torch.allclose(ours.alphas_cumprod.float(), theirs.alphas_cumprod)
+
+
+def test_other_kinds_are_refused():
+    with pytest.raises(ValueError, match="beta_schedule is 'sigmoid'"):
+        TrailingDDIMScheduler(beta_schedule="sigmoid")
+    with pytest.raises(ValueError, match="prediction_type is 'flow'"):
+        TrailingDDIMScheduler(prediction_type="flow")
+    with pytest.raises(ValueError, match="cannot begin at zero signal"):
+        TrailingDDIMScheduler(rescale_betas_zero_snr=True)

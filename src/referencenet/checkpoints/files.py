@@ -7,6 +7,7 @@ mapped into memory, not read, so that a conversion needs no more than its larges
 from __future__ import annotations
 
 import pickle
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, cast
@@ -21,25 +22,65 @@ from referencenet.checkpoints.keymap import CheckpointError, some
 _WRAPPERS = ("state_dict", "model_state_dict", "model")
 """Keys under which training programs nest the state dict."""
 
+_AVERAGES = ("ema", "ema_state_dict", "state_dict_ema", "model_ema", "params_ema")
+"""Keys under which they nest its moving average; read where a file holds nothing else."""
+
+_PREFIXES = ("module.", "_orig_mod.", "_fsdp_wrapped_module.")
+"""What data parallelism and torch.compile put before every key; dropped where all keys have it."""
+
+_NO_WEIGHTS = {
+    b"version https://git-lfs": "is a Git LFS pointer, not the file itself: run `git lfs pull`, or download the file",
+    b"<!doctype html": "is a web page, not a weight file: download the file itself (on a hub its `resolve` address)",
+    b"<html": "is a web page, not a weight file: download the file itself (on a hub its `resolve` address)",
+}
+"""How files begin that people hold for weights, and what they are."""
+
+_SHARD = re.compile(r"(.*)-(\d{5})-of-(\d{5})(\.\w+)")
+
 
 def read_state(path: str | Path) -> dict[str, Tensor]:
     """The state dict of a weight file.
 
     Args:
-        path: A `.safetensors`, `.bin`, `.pth`, `.pt` or `.ckpt` file.
+        path: A `.safetensors`, `.bin`, `.pth`, `.pt` or `.ckpt` file; of a file in shards any of them, which lie side
+            by side.
 
     Returns:
         Key to tensor, on the CPU.
 
     Raises:
-        FileNotFoundError: If there is no such file.
-        CheckpointError: If the file is cut short, holds code, or holds no tensors.
+        FileNotFoundError: If there is no such file, or a shard is missing.
+        CheckpointError: If the file is cut short, holds code, holds no tensors, or is no weight file at all.
     """
-    path = Path(path)
+    found: dict[str, Tensor] = {}
+    for shard in _shards(Path(path)):
+        found |= _state_dict(_read(shard), shard)
+    for prefix in _PREFIXES:
+        if all(key.startswith(prefix) for key in found):
+            found = {key.removeprefix(prefix): tensor for key, tensor in found.items()}
+    return found
+
+
+def _shards(path: Path) -> list[Path]:
+    """The files that a file is one of."""
+    match = _SHARD.fullmatch(path.name)
+    if match is None:
+        return [path]
+    stem, _, count, ending = match.groups()
+    return [path.with_name(f"{stem}-{i:05}-of-{count}{ending}") for i in range(1, min(int(count), 1000) + 1)]
+
+
+def _read(path: Path) -> Any:
+    """What a file holds, tensors mapped into memory."""
     if not path.is_file():
         raise FileNotFoundError(f"there is no weight file {path}.")
+    with path.open("rb") as file:
+        start = file.read(32).lower()
+    for beginning, what in _NO_WEIGHTS.items():
+        if start.startswith(beginning):
+            raise CheckpointError(f"{path} {what}.")
     try:
-        found = (
+        return (
             load_file(path)
             if _is_safetensors(path)
             else torch.load(path, map_location="cpu", weights_only=True, mmap=_is_zip(path))
@@ -55,7 +96,6 @@ def read_state(path: str | Path) -> dict[str, Tensor]:
         raise CheckpointError(
             f"{path} cannot be read as weights ({_first_line(error)}); it may be cut short: download it again."
         ) from error
-    return _state_dict(found, path)
 
 
 def check_finite(state: Mapping[str, Tensor], source: str) -> None:
@@ -78,6 +118,10 @@ def _state_dict(found: Any, path: Path) -> dict[str, Tensor]:
     for wrapper in _WRAPPERS:
         if isinstance(found, dict) and isinstance(cast(dict[str, Any], found).get(wrapper), dict):
             found = cast(dict[str, Any], found)[wrapper]
+    if isinstance(found, dict):
+        nested = [key for key, value in cast(dict[str, Any], found).items() if isinstance(value, dict)]
+        if len(nested) == 1 and nested[0] in _AVERAGES:
+            found = cast(dict[str, Any], found)[nested[0]]
     if not isinstance(found, dict) or not found:
         raise CheckpointError(
             f"{path} holds a {type(found).__name__}, expected a dictionary of tensors (a state dict)."

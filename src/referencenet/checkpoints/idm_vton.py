@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any, cast
 
@@ -23,6 +24,7 @@ from transformers import (
     CLIPVisionModelWithProjection,
 )
 
+from referencenet.checkpoints.files import read_state
 from referencenet.checkpoints.keymap import CheckpointError, KeyMap, Split
 from referencenet.checkpoints.published import Part, PublishedFile, PublishedSet
 from referencenet.networks.image_prompt import ImagePromptResampler, ImagePromptUNet
@@ -53,7 +55,7 @@ CONFIG: Mapping[str, Mapping[str, Any]] = {
         "projection_class_embeddings_input_dim": 2816,
     },
     "image_projection": {},
-    "garment_unet": SDXL_UNET,
+    "reference_unet": SDXL_UNET,
     "image_encoder": {
         "hidden_size": 1280,
         "intermediate_size": 5120,
@@ -83,6 +85,56 @@ CONFIG: Mapping[str, Mapping[str, Any]] = {
     },
 }
 """Component to its configuration at full size."""
+
+TINY_SDXL_UNET: Mapping[str, Any] = SDXL_UNET | {
+    "sample_size": 8,
+    "block_out_channels": (8, 16),
+    "layers_per_block": 1,
+    "down_block_types": ("DownBlock2D", "CrossAttnDownBlock2D"),
+    "up_block_types": ("CrossAttnUpBlock2D", "UpBlock2D"),
+    "transformer_layers_per_block": (1, 2),
+    "attention_head_dim": (1, 2),
+    "cross_attention_dim": 32,  # two text models of 16
+    "norm_num_groups": 4,
+}
+"""Stable Diffusion XL's UNet with two narrow levels."""
+
+TINY_CONFIG: Mapping[str, Mapping[str, Any]] = {
+    "unet": {
+        **TINY_SDXL_UNET,
+        "in_channels": 13,
+        "addition_embed_type": "text_time",
+        "addition_time_embed_dim": 4,
+        "projection_class_embeddings_input_dim": 16 + 6 * 4,
+    },
+    "image_projection": {
+        "embed_dims": 8,
+        "output_dims": 32,
+        "hidden_dims": 64,
+        "depth": 1,
+        "dim_head": 64,  # as released: files do not tell it
+        "heads": 1,
+        "num_queries": 4,
+    },
+    "reference_unet": TINY_SDXL_UNET,
+}
+"""Narrow networks, to try an installation; what is not told here is diffusers' or transformers' own."""
+
+SCHEDULER: Mapping[str, Any] = {
+    "num_train_timesteps": 1000,
+    "beta_start": 0.00085,
+    "beta_end": 0.012,
+    "beta_schedule": "scaled_linear",
+    "clip_sample": False,
+    "prediction_type": "epsilon",
+    "timestep_spacing": "leading",
+    "steps_offset": 1,
+    "variance_type": "fixed_small",
+    "rescale_betas_zero_snr": True,  # as the training script saves it
+}
+
+default_scheduler = partial(DDPMScheduler, **SCHEDULER)
+"""DDPM, where a folder has no scheduler of its own."""
 
 _VOCABULARY = ("vocab_size", "max_position_embeddings", "bos_token_id", "eos_token_id", "pad_token_id")
 
@@ -139,7 +191,7 @@ def build_tryon_net(config: Mapping[str, Any]) -> ImagePromptUNet:
 
 def build_garment_net(config: Mapping[str, Any]) -> UNet2DConditionModel:
     """GarmentNet."""
-    return UNet2DConditionModel(**config["garment_unet"])
+    return UNet2DConditionModel(**config["reference_unet"])
 
 
 def build_resampler(config: Mapping[str, Any]) -> ImagePromptResampler:
@@ -167,87 +219,42 @@ def build_vae(config: Mapping[str, Any]) -> AutoencoderKL:
     return AutoencoderKL(**config["vae"])
 
 
-PUBLISHED = PublishedSet(
-    name="idm_vton.viton_hd",
-    source="huggingface.co/yisol/IDM-VTON (upper garments; yisol/IDM-VTON-DC: DressCode's upper, lower, dresses)",
-    licence="CC BY-NC-SA 4.0",
-    paper="2403.05139",
-    files=(
-        PublishedFile(
-            path="unet/diffusion_pytorch_model.bin",
-            component="unet",
-            keymap=TRYON_NET,
-            manifest="idm_vton-unet",
-        ),
-        PublishedFile(
-            path="unet/diffusion_pytorch_model.bin",
-            component="image_projection",
-            keymap=RESAMPLER,
-            manifest="idm_vton-unet",
-        ),
-        PublishedFile(
-            path="unet_encoder/diffusion_pytorch_model.safetensors",
-            component="garment_unet",
-            keymap=GARMENT_NET,
-            manifest="idm_vton-unet_encoder",
-        ),
-        PublishedFile(
-            path="image_encoder/model.safetensors",
-            component="image_encoder",
-            keymap=CLIP,
-            manifest="idm_vton-image_encoder",
-        ),
-        PublishedFile(
-            path="text_encoder/model.safetensors",
-            component="text_encoder",
-            keymap=CLIP_TEXT,
-            manifest="idm_vton-text_encoder",
-        ),
-        PublishedFile(
-            path="text_encoder_2/model.safetensors",
-            component="text_encoder_2",
-            keymap=CLIP,
-            manifest="idm_vton-text_encoder_2",
-        ),
-        PublishedFile(path="vae/diffusion_pytorch_model.safetensors", component="vae", manifest="idm_vton-vae"),
-    ),
-    build={
-        "unet": build_tryon_net,
-        "image_projection": build_resampler,
-        "garment_unet": build_garment_net,
-        "image_encoder": build_image_encoder,
-        "text_encoder": build_text_encoder,
-        "text_encoder_2": build_text_encoder_2,
-        "vae": build_vae,
-    },
-    base_config=CONFIG,
-    further={
-        "tokenizer": Part(kind=CLIPTokenizer, source="the same place", in_base=True),
-        "tokenizer_2": Part(kind=CLIPTokenizer, source="the same place", in_base=True),
-        "scheduler": Part(kind=DDPMScheduler, source="the same place"),
-    },
-)
-"""Both releases have these files; which one a folder holds, its weights do not tell."""
+FILES: Mapping[str, str] = {
+    "unet": "unet/diffusion_pytorch_model.bin",
+    "reference_unet": "unet_encoder/diffusion_pytorch_model.safetensors",
+    "image_encoder": "image_encoder/model.safetensors",
+    "text_encoder": "text_encoder/model.safetensors",
+    "text_encoder_2": "text_encoder_2/model.safetensors",
+    "vae": "vae/diffusion_pytorch_model.safetensors",
+}
+"""Component to its released file; that of `unet` has the resampler as well."""
+
+SOURCE = "huggingface.co/yisol/IDM-VTON (upper garments; yisol/IDM-VTON-DC: DressCode's upper, lower, dresses)"
 
 
-def folder_config(folder: Path, state: Mapping[str, Tensor]) -> dict[str, Mapping[str, Any]]:
-    """Component to its configuration as a folder has it: the released sizes where it says nothing.
+def _file(component: str, keymap: KeyMap) -> PublishedFile:
+    """A released file's row."""
+    folder = FILES[component].split("/")[0]
+    return PublishedFile(path=FILES[component], component=component, keymap=keymap, manifest=f"idm_vton-{folder}")
+
+
+def configuration(paths: Mapping[str, Path], base: Any) -> dict[str, Mapping[str, Any]]:  # noqa: ARG001 - as called
+    """Component to its configuration: what the `config.json` beside its file says, and the released sizes elsewhere.
 
     Args:
-        folder: With the files as released, and the `config.json` beside each.
-        state: Published keys of the file `unet`, whose shapes tell the resampler's sizes.
+        paths: Published path to the path on this disk.
+        base: Not asked: all networks are released.
 
     Raises:
         CheckpointError: If a `config.json` is damaged, or the file `unet` has no resampler.
     """
     found: dict[str, Mapping[str, Any]] = {}
-    for file in PUBLISHED.files:
-        if file.component != "image_projection":
-            released = CONFIG[file.component]
-            says = _read_config(folder / file.path.split("/")[0] / "config.json")
-            names = {*released, *FURTHER_SIZES.get(file.component, ())}
-            found[file.component] = {**released, **{name: says[name] for name in names & set(says)}}
-    return found | {"image_projection": _resampler_config(state)}
+    for component, file in FILES.items():
+        released = CONFIG[component]
+        says = _read_config(paths[file].with_name("config.json"))
+        names = {*released, *FURTHER_SIZES.get(component, ())}
+        found[component] = {**released, **{name: says[name] for name in names & set(says)}}
+    return found | {"image_projection": _resampler_config(read_state(paths[FILES["unet"]]))}
 
 
 def _read_config(path: Path) -> dict[str, Any]:
@@ -276,7 +283,7 @@ def _resampler_config(state: Mapping[str, Tensor]) -> dict[str, Any]:
     except KeyError as error:
         raise CheckpointError(
             f"this is no UNet of IDM-VTON: it has no {error}, of the image prompt's resampler. Give the file "
-            f"{PUBLISHED.files[0].path} of {PUBLISHED.source}."
+            f"{FILES['unet']} of {SOURCE}."
         ) from error
     width = shapes["latents"][2]
     layers = {key.split(".")[2] for key in state if key.startswith("encoder_hid_proj.layers.")}
@@ -290,3 +297,38 @@ def _resampler_config(state: Mapping[str, Tensor]) -> dict[str, Any]:
         "num_queries": shapes["latents"][1],
         "ffn_ratio": shapes["layers.0.1.1.weight"][0] / width,
     }
+
+
+PUBLISHED = PublishedSet(
+    name="idm_vton.viton_hd",
+    source=SOURCE,
+    licence="CC BY-NC-SA 4.0",
+    paper="2403.05139",
+    files=(
+        _file("unet", TRYON_NET),
+        PublishedFile(path=FILES["unet"], component="image_projection", keymap=RESAMPLER, manifest="idm_vton-unet"),
+        _file("reference_unet", GARMENT_NET),
+        _file("image_encoder", CLIP),
+        _file("text_encoder", CLIP_TEXT),
+        _file("text_encoder_2", CLIP),
+        _file("vae", KeyMap()),
+    ),
+    build={
+        "unet": build_tryon_net,
+        "image_projection": build_resampler,
+        "reference_unet": build_garment_net,
+        "image_encoder": build_image_encoder,
+        "text_encoder": build_text_encoder,
+        "text_encoder_2": build_text_encoder_2,
+        "vae": build_vae,
+    },
+    base_config=CONFIG,
+    tiny_config=TINY_CONFIG,
+    configure=configuration,
+    further={
+        "tokenizer": Part(kind=CLIPTokenizer, source="the same place", in_base=True),
+        "tokenizer_2": Part(kind=CLIPTokenizer, source="the same place", in_base=True),
+        "scheduler": Part(kind=DDPMScheduler, source="the same place", default=default_scheduler),
+    },
+)
+"""Both releases have these files; which one a folder holds, its weights do not tell."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 
 from torch import Tensor, nn
@@ -44,9 +45,32 @@ def load_published(
         problems.append(f"{len(misshapen)} of another shape: {some(misshapen)}")
     if problems:
         raise CheckpointError(
-            f"{source} does not fit: {'; '.join(problems)}. Check that the file belongs to this system and is whole; "
-            "nothing was loaded."
+            f"{source} does not fit: {'; '.join(problems)}. {_looks_like(state)}Check that the file belongs to this "
+            "system and is whole; nothing was loaded."
         )
     is_meta = any(tensor.is_meta for tensor in own.values())
     network.load_state_dict(converted, strict=False, assign=is_meta)  # completeness was checked above
     return set(converted)
+
+
+_KINDS = {
+    r".*lora_(A|B|up|down|unet|te).*": "a LoRA",
+    r"model\.diffusion_model\..*": "a whole Stable Diffusion checkpoint in latent-diffusion layout",
+    r"(control_model|pose_control_model)\..*": "a ControlNet in latent-diffusion layout",
+    r"controlnet_(down|mid|cond)_.*": "a ControlNet in diffusers' layout",
+    r".*motion_modules\..*": "a network with motion modules, or the motion modules alone",
+    r"(input|output)_blocks\..*": "a UNet in latent-diffusion layout",
+    r"(text_model|cond_stage_model)\..*": "a CLIP text model",
+    r"vision_model\..*": "a CLIP vision model",
+    r"encoder\.down(_blocks)?\..*": "an autoencoder",
+    r"up_blocks\.\d\.(attentions|resnets)\..*": "a UNet in diffusers' layout",
+}
+"""Pattern of a key to what a file with such a key is, the most telling first."""
+
+
+def _looks_like(state: Mapping[str, Tensor]) -> str:
+    """A sentence on what a state dict is, by its keys; empty where they tell nothing."""
+    for pattern, kind in _KINDS.items():
+        if any(re.fullmatch(pattern, key) for key in state):
+            return f"By its keys it is {kind}. "
+    return ""

@@ -22,8 +22,11 @@ from referencenet.checkpoints.keymap import CheckpointError, KeyMap, some
 from referencenet.checkpoints.load import load_published
 from referencenet.networks.layout import TINY_SD15
 
-ENDINGS = (".safetensors", ".bin", ".pth", ".pt", ".ckpt")
+ENDINGS = (".safetensors", ".bin", ".pth", ".pt", ".th", ".ckpt")
 """Of weight files; what a file is, its first bytes say."""
+
+ADDED = r"(?:[-_](?:step[-_]?)?\d+)?(?:\.(?:fp16|bf16|fp32|ema))?(?:-\d{5}-of-\d{5})?"
+"""What people add to a weight file's name: its step, its precision, which shard it is."""
 
 Check = Callable[[Mapping[str, Tensor], str], None]
 Build = Callable[[Mapping[str, Any]], nn.Module]
@@ -118,7 +121,8 @@ class PublishedSet:
         build: Component to what makes its network from a configuration of the base model.
         base_config: The base model's configuration at full size.
         tiny_config: A configuration for `build` that makes narrow networks, to try an installation.
-        further: What else the pipeline needs, in diffusers' or transformers' own layout.
+        further: What else the pipeline needs, in diffusers' or transformers' own layout. A component that files fill
+            as well is read from them where they are there.
         configure: From the paths of the files and the base to the configuration that `build` takes; None: the base's
             `unet/config.json` if a base is given, else `base_config`.
     """
@@ -148,6 +152,11 @@ class PublishedSet:
     def files_of(self, component: str) -> list[PublishedFile]:
         """The files that fill a component."""
         return [file for file in self.files if file.component == component]
+
+    def fills(self, component: str, paths: Mapping[str, Path]) -> bool:
+        """Whether all files of a component are among those on disk (published path to path)."""
+        files = self.files_of(component)
+        return bool(files) and all(file.path in paths for file in files)
 
 
 def load_component(
@@ -244,7 +253,7 @@ def find_files(published: PublishedSet, where: str | Path | Iterable[str | Path]
         where: Its folder, or the files one by one.
 
     Returns:
-        Published path to the path on this disk.
+        Published path to the path on this disk; of components that may come from elsewhere (`further`) what is there.
 
     Raises:
         FileNotFoundError: If files are missing; says which, and where to get them.
@@ -257,8 +266,7 @@ def find_files(published: PublishedSet, where: str | Path | Iterable[str | Path]
         file.path: path for file in published.files for folder in folders if (path := _in_folder(folder, file.path))
     }
     for path in loose:
-        stem = path.name.split(".")[0]
-        rows = [file.path for file in published.files if file.path.rsplit("/", 1)[-1].split(".")[0] == stem]
+        rows = [file.path for file in published.files if stem_of(Path(file.path)) == stem_of(path) != ""]
         rows = [row for row in rows if Path(row).parent.name == path.parent.name] or rows
         if len(set(rows)) > 1:
             raise CheckpointError(f"{path} could be {' or '.join(sorted(set(rows)))}; give the folder that holds them.")
@@ -268,7 +276,8 @@ def find_files(published: PublishedSet, where: str | Path | Iterable[str | Path]
                 f"{', '.join(file.path for file in published.files)}."
             )
         found[rows[0]] = path
-    missing = [file.path for file in published.files if file.path not in found]
+    needed = [file.path for file in published.files if file.component not in published.further]
+    missing = [path for path in dict.fromkeys(needed) if path not in found]
     missing += [path for path in found if not found[path].is_file()]
     if missing:
         raise FileNotFoundError(
@@ -280,13 +289,31 @@ def find_files(published: PublishedSet, where: str | Path | Iterable[str | Path]
 
 
 def _in_folder(folder: Path, published: str) -> Path | None:
-    """A published file in a folder: under its name, or the only one that differs from it in its ending."""
+    """A published file in a folder: under its name, or the only one that differs from it in ending, step or precision.
+
+    Raises:
+        CheckpointError: If several differ so.
+    """
     path = folder / published
     if path.is_file():
         return path
-    others = [path.with_suffix(ending) for ending in ENDINGS]
-    there = [other for other in others if other.is_file()]
-    return there[0] if len(there) == 1 else None
+    there = sorted(path.parent.iterdir()) if path.parent.is_dir() else []
+    others = {_without_shard(other): other for other in there if other.is_file() and stem_of(other) == stem_of(path)}
+    if len(others) > 1:
+        raise CheckpointError(
+            f"{published} could be {' or '.join(map(str, others.values()))}; give the file itself, or leave one."
+        )
+    return next(iter(others.values()), None)
+
+
+def stem_of(path: Path) -> str:
+    """A weight file's name without what people add to it: ending, step number, precision, shard; "" of other files."""
+    match = re.fullmatch(rf"(.+?){ADDED}(?:{'|'.join(map(re.escape, ENDINGS))})", path.name)
+    return match[1] if match else ""
+
+
+def _without_shard(path: Path) -> str:
+    return re.sub(r"-\d{5}-of-\d{5}", "", path.name)
 
 
 def read_component(

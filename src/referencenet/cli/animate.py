@@ -155,7 +155,7 @@ def animate(
     with launched(device) as processes:
         place = PartialState().device if processes.count > 1 else device
         between = None if interpolator is None else read_interpolator(interpolator, choose_device(str(place)))
-        pipe = load(method, pipeline, checkpoint, base, place, dtype, **{k: v for k, v in own.items() if v is not None})
+        pipe = load(pipeline, checkpoint, base, place, dtype, **{k: v for k, v in own.items() if v is not None})
         settings = settled(pipe, films, settings)
         run = partial(
             animate_film, pipe, subject, films, out, settings, resume=resume, interpolator=between,

@@ -121,7 +121,7 @@ def compose(
         given = {"garment": shown[0], "garment_prompt": garment_prompt}
         given |= {"style_fidelity": style_fidelity, "magnify": magnify}
     own = {} if fusion_blocks is None else {"fusion_blocks": fusion_blocks}
-    pipe = load(method, pipeline, checkpoint, base, device, dtype, **own)
+    pipe = load(pipeline, checkpoint, base, device, dtype, **own)
     with steps_shown("drawing", options["num_inference_steps"]) as done:
         pictures = pipe(
             **given,

@@ -10,7 +10,7 @@ from referencenet.cli.run import generators, load, need_weights, steps_shown, wr
 from referencenet.cli.settings import parse_size
 from referencenet.media.images import read_image
 from referencenet.media.sheets import check_picture_path, contact_sheet, write_image
-from referencenet.methods.flashface import FlashFacePipeline, Guidance
+from referencenet.methods.flashface import SPEC, FaceGuidance, FlashFacePipeline
 from referencenet.preprocess.estimators import YuNet
 from referencenet.preprocess.faces import Face, crop_face, find_face, square_face
 
@@ -41,10 +41,10 @@ def face(
     size: Annotated[
         str | None, typer.Option(metavar="WIDTHxHEIGHT", show_default="the model's own", help="In pixels.")
     ] = None,
-    strength: Annotated[float, typer.Option(min=0, help="lambda_feat; 0.7 to 1.4 are usual.")] = Guidance.lambda_feat,
-    face_guidance: Annotated[float, typer.Option(min=0, help="Scale; 1.8 to 4.")] = Guidance.face_guidance,
-    guidance: Annotated[float, typer.Option(min=0, help="Scale of the prompt.")] = Guidance.text_guidance,
-    steps: Annotated[int, typer.Option(min=1, help="Denoising steps.")] = 35,
+    strength: Annotated[float, typer.Option(min=0, help="lambda_feat; usual: 0.7 to 1.4.")] = FaceGuidance.lambda_feat,
+    face_guidance: Annotated[float, typer.Option(min=0, help="Scale; 1.8 to 4.")] = FaceGuidance.face_guidance,
+    guidance: Annotated[float, typer.Option(min=0, help="Scale of the prompt.")] = SPEC.scale,
+    steps: Annotated[int, typer.Option(min=1, help="Denoising steps.")] = SPEC.steps,
     count: Count = 1,
     seed: Seed = 0,
     device: Device = "auto",
@@ -69,7 +69,7 @@ def face(
     }
     if size is not None:
         settings["width"], settings["height"] = parse_size(size, multiple=8)
-    pipe = load("flashface", FlashFacePipeline, checkpoint, base, device, dtype)
+    pipe = load(FlashFacePipeline, checkpoint, base, device, dtype)
     with steps_shown("drawing", steps) as done:
         images = pipe(crops, **settings, generator=generators(seed, count), callback_on_step_end=done).images
     write_pictures(images, out, settings_of(ctx, "flashface") | settings)

@@ -1,6 +1,7 @@
 """`refnet methods`: the published systems and their true state here."""
 
 from dataclasses import fields
+from importlib import import_module
 from typing import Annotated
 
 import typer
@@ -16,7 +17,10 @@ app = typer.Typer(add_completion=False)
 def methods(
     name: Annotated[str | None, typer.Argument(help="Show everything about this one.", show_default=False)] = None,
 ) -> None:
-    """List the published systems: which work here, what they start from, their licences."""
+    """List the published systems: which work here, what they start from, their licences; or draw one.
+
+    Try: `refnet methods magic_animate`
+    """
     console = Console()
     if name is None:
         table = Table("name", "system", "state", "base", "link", "paper", pad_edge=False)
@@ -32,3 +36,8 @@ def methods(
         if value:
             table.add_row(f"[bold]{field.name}[/]", "\n".join(value) if isinstance(value, tuple) else str(value))
     console.print(table)
+    if row.has_pipeline:
+        console.print()
+        spec = import_module("referencenet.methods.systems").entry_of(row).spec  # torch is not needed for the list
+        text = import_module("referencenet.pipelines.drawing").drawing(spec)
+        console.print(text, markup=False, highlight=False, soft_wrap=True)

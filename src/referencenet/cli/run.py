@@ -18,7 +18,6 @@ from referencenet.cli.models import choose_device, choose_dtype
 from referencenet.cli.settings import parse_size
 from referencenet.media.files import written_whole
 from referencenet.media.sheets import write_image
-from referencenet.methods.random_tiny import RANDOM_TINY
 from referencenet.methods.systems import pipelines
 from referencenet.methods.tiny import tiny_pipeline
 from referencenet.version import __version__
@@ -45,12 +44,15 @@ def need_weights(published: PublishedSet, checkpoint: Path | None, base: str | N
 
 def files_needed(published: PublishedSet) -> str:
     """Which files to get, from where and under which licence."""
-    needed = {name: part for name, part in published.further.items() if part.default is None}
+    files = {file.path: file.component if file.component in published.further else None for file in published.files}
+    needed = {
+        name: part for name, part in published.further.items() if part.default is None and name not in files.values()
+    }
     lines = [
         f"[bold]{published.name}[/] needs its released files; give their folder with --checkpoint.",
         f"  from     {published.source}",
         f"  licence  {published.licence}",
-        *(f"  file     {path}" for path in dict.fromkeys(file.path for file in published.files)),
+        *(f"  file     {path}{f', or a folder {part}/' if part else ''}" for path, part in files.items()),
         *(
             f"  folder   {part.folder or name}/   from {part.source}{' (or --base)' * part.in_base}"
             for name, part in needed.items()
@@ -61,14 +63,13 @@ def files_needed(published: PublishedSet) -> str:
 
 
 def load(
-    method: str, pipeline: Any, checkpoint: Path | None, base: str | None, device: str | torch.device,
+    pipeline: Any, checkpoint: Path | None, base: str | None, device: str | torch.device,
     dtype: str, **own: Any,
 ) -> Any:  # fmt: skip
     """The pipeline: of a converted folder, of released files, or tiny and random.
 
     Args:
-        method: The system, or a published set of it.
-        pipeline: Its class.
+        pipeline: The system's class.
         checkpoint: The folder; None: random weights.
         base: Folder or hub name of the base model, for released files.
         device: As the option says it, or where it computes.
@@ -82,7 +83,7 @@ def load(
     if checkpoint is None:
         if os.environ.get("RANK", "0") == "0":  # one of several processes speaks
             tell("[yellow]note:[/] tiny random weights; the result will show nothing.")
-        pipe = RANDOM_TINY[method]() if method in RANDOM_TINY else tiny_pipeline(pipeline)
+        pipe = tiny_pipeline(pipeline)
     elif is_converted(checkpoint, pipeline):
         if base is not None:
             raise ValueError(f"{checkpoint} is a converted folder, which has all it needs; leave --base away.")
@@ -100,10 +101,9 @@ def is_converted(folder: Path, pipeline: Any) -> bool:
     Raises:
         ValueError: If it was saved by another system's.
     """
-    index = folder / "model_index.json"
-    if not index.is_file():
+    if not (folder / "model_index.json").is_file():
         return False
-    saved = json.loads(index.read_text(encoding="utf-8")).get("_class_name")
+    saved = pipeline.load_config(folder).get("_class_name")
     if saved != pipeline.__name__ and saved in {known.__name__ for known in pipelines().values()}:
         raise ValueError(f"{folder} holds a {saved}, not a {pipeline.__name__}; give another --checkpoint or --method.")
     return saved == pipeline.__name__

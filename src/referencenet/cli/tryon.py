@@ -3,7 +3,6 @@
 import json
 from enum import StrEnum
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Annotated, Any, Literal
 
 import numpy as np
@@ -39,8 +38,6 @@ MethodChoice = StrEnum("MethodChoice", {name: name for name in PIPELINES})
 DEFAULT_METHOD = MethodChoice("idm_vton")
 CategoryChoice = Literal["upper_body", "lower_body", "dresses"]
 IDM, STABLE = only("idm_vton"), only("stable_garment")
-IDM_VTON = SimpleNamespace(steps=30, scale=2.0, size=(768, 1024))
-"""What IDM-VTON's call does by default."""
 
 app = typer.Typer(add_completion=False)
 
@@ -119,7 +116,7 @@ def tryon(
     need_weights(pipeline.published, checkpoint, base, random_tiny)
     refuse_others(ctx, method)
     check_picture_path(out)
-    options = drawing_options(getattr(pipeline, "spec", IDM_VTON), size, steps, guidance)
+    options = drawing_options(pipeline.spec, size, steps, guidance)
     if mask is not None and (is_typed(ctx, "category") or is_typed(ctx, "arm_width")):
         raise ValueError("--category and --arm-width are for masks that are made; --mask is one already.")
     white = read_or_make_mask(mask, parsing, keypoints, category, arm_width)
@@ -140,7 +137,7 @@ def tryon(
             "control_guidance_end": control_end,
         }
     own = {} if fusion_blocks is None else {"fusion_blocks": fusion_blocks}
-    pipe = load(method, pipeline, checkpoint, base, device, dtype, **own)
+    pipe = load(pipeline, checkpoint, base, device, dtype, **own)
     with steps_shown("dressing", options["num_inference_steps"]) as done:
         results = pipe(
             pictures[0],

@@ -23,7 +23,13 @@ DTYPES = {"F64", "F32", "F16", "BF16"}
 
 def write_entries(path: Path, tensors: Mapping[str, Tensor], metadata: dict[str, str]) -> None:
     """Write entries; the file appears whole or not at all."""
-    stored = {name: tensor.detach().contiguous().cpu() for name, tensor in tensors.items()}
+    stored: dict[str, Tensor] = {}
+    places: set[int] = set()
+    for name, tensor in tensors.items():
+        kept = tensor.detach().contiguous().cpu()
+        place = kept.untyped_storage().data_ptr()
+        stored[name] = kept.clone() if place in places else kept  # such as one context in the banks of all steps
+        places.add(place)
     partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
     try:
         save_file(stored, partial, metadata=metadata)

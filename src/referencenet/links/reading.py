@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from math import log
+from math import inf, log
 
 import torch
 from diffusers.models.attention_processor import Attention
@@ -52,6 +52,37 @@ def as_reads(banks: Banks) -> list[ReadBank]:
     """Every bank with how it is read; one alone is read in full."""
     given = [banks] if isinstance(banks, ReferenceBank | ReadBank) else banks
     return [bank if isinstance(bank, ReadBank) else ReadBank(bank=bank) for bank in given]
+
+
+def weighed(joined: ReferenceBank, weights: Sequence[float]) -> list[ReadBank]:
+    """References of one size that were joined to one sequence, each counting a number of times.
+
+    Args:
+        joined: One row of self-attention inputs, (1, references n, c).
+        weights: One for each reference, above 0.
+
+    Returns:
+        What is read: references of one weight together.
+
+    Raises:
+        ValueError: If a weight is not above 0, or the sequence cannot be of so many references.
+    """
+    tokens = {x.shape[1] for x in joined.hidden.values()}
+    if not weights or not all(0 < weight < inf for weight in weights) or any(n % len(weights) for n in tokens):
+        raise ValueError(
+            f"the references' weights are {list(weights)} for sequences of {sorted(tokens)} tokens; expected one above "
+            "0 for each reference."
+        )
+    kinds = dict.fromkeys(weights)
+    if len(kinds) == 1:
+        return [ReadBank(bank=joined, weight=weights[0])]
+    found: list[ReadBank] = []
+    for kind in kinds:
+        rows = [i for i, weight in enumerate(weights) if weight == kind]
+        parts = {site: x.unflatten(1, (len(weights), -1))[:, rows] for site, x in joined.hidden.items()}
+        hidden = {site: part.flatten(1, 2) for site, part in parts.items()}  # (1, rows n, c)
+        found.append(ReadBank(bank=ReferenceBank(hidden=hidden), weight=kind))
+    return found
 
 
 def check_masks(unet: nn.Module, reads: Sequence[ReadBank]) -> None:

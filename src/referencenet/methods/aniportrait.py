@@ -34,7 +34,7 @@ from referencenet.networks.reference_unet import ReferenceUNet
 from referencenet.pipelines.conditions import AfterBlocks, Context, FrameStore
 from referencenet.pipelines.encoders import IMAGE_TOKEN
 from referencenet.pipelines.films import Drawings, FilmOutput, Read
-from referencenet.pipelines.lifecycle import FilmOptions
+from referencenet.pipelines.options import FilmOptions
 from referencenet.pipelines.passes import TwoWay
 from referencenet.pipelines.portraits import PORTRAIT_PARTS, PORTRAIT_SCHEDULE, PortraitFilmPipeline
 from referencenet.pipelines.spec import Once, Spec

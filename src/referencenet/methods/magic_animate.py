@@ -28,17 +28,18 @@ from referencenet.checkpoints.motion_keys import MOTION, MOTION_KEYS, check_posi
 from referencenet.checkpoints.published import Part, PublishedFile, PublishedSet
 from referencenet.links.bank import ReferenceBank
 from referencenet.links.concat import Concat
+from referencenet.links.series import BankSeries
 from referencenet.media.images import Picture
 from referencenet.networks.layout import SD15_UNET, film_config, picture_config
 from referencenet.networks.motion import SpatioTemporalUNet
 from referencenet.networks.reference_unet import ReferenceUNet
 from referencenet.networks.stable_diffusion import build_controlnet
+from referencenet.pipelines.adapters import TextAdapters
 from referencenet.pipelines.conditions import ScaledResiduals, Text
-from referencenet.pipelines.encoders import encode_pixels, pixels_of, prompt_states, stretched, text_states
+from referencenet.pipelines.encoders import encode_pixels, pixels_of, prompt_states, read_one, stretched, text_states
 from referencenet.pipelines.films import Drawings, FilmOutput, FilmPipeline, Read, drawing_tensor
-from referencenet.pipelines.lifecycle import FilmOptions, Settings
+from referencenet.pipelines.options import FilmOptions, Settings
 from referencenet.pipelines.passes import TwoWay
-from referencenet.pipelines.prediction import Series
 from referencenet.pipelines.spec import Canvas, EachStep, Shown, Spec
 from referencenet.preprocess.drawing_colours import check_densepose
 from referencenet.sampling.inversion import inverted
@@ -121,7 +122,7 @@ PUBLISHED = PublishedSet(
 """The released model."""
 
 
-class MagicAnimatePipeline(FilmPipeline):
+class MagicAnimatePipeline(FilmPipeline, TextAdapters):
     """Animates the person of a picture by DensePose drawings.
 
     Args:
@@ -163,7 +164,7 @@ class MagicAnimatePipeline(FilmPipeline):
 
     def show(self, reference: Picture, canvas: Canvas, states: Tensor | None = None) -> Shown:
         """The picture's mean latent (1, 4, h, w), and the prompt's states as context; None: of the empty prompt."""
-        pixels = pixels_of([stretched(reference, canvas.size)])
+        pixels = pixels_of([stretched(read_one(reference), canvas.size)])
         context = text_states(self, [""]) if states is None else states
         return Shown(latents=encode_pixels(self, pixels), context=context)
 
@@ -184,7 +185,7 @@ class MagicAnimatePipeline(FilmPipeline):
 
     def __call__(
         self,
-        reference: Picture | ReferenceBank | Series,
+        reference: Picture | ReferenceBank | BankSeries,
         poses: Drawings,
         prompt: str = "",
         negative_prompt: str = "",
@@ -215,7 +216,7 @@ class MagicAnimatePipeline(FilmPipeline):
 
     def stream(
         self,
-        reference: Picture | ReferenceBank | Series,
+        reference: Picture | ReferenceBank | BankSeries,
         poses: Read,
         prompt: str = "",
         negative_prompt: str = "",
@@ -287,7 +288,7 @@ class MagicAnimatePipeline(FilmPipeline):
 
     def _told(self, reference: Any, states: Tensor) -> Any:
         """A picture with the prompt's states for its writer; banks, and what is encoded, as they are."""
-        if isinstance(reference, ReferenceBank | Shown | Mapping):
+        if isinstance(reference, ReferenceBank | BankSeries | Shown):
             return reference
         return lambda canvas: self.show(reference, canvas, states)
 

@@ -27,16 +27,16 @@ from transformers import CLIPTextModel, CLIPTokenizer
 from referencenet.checkpoints.magicpose import PUBLISHED, PUBLISHED_STAGE1
 from referencenet.checkpoints.magicpose import PUBLISHED_START as PUBLISHED_START
 from referencenet.links.bank import ReferenceBank
+from referencenet.links.series import BankSeries
 from referencenet.media.images import Picture, read_image
 from referencenet.networks.reference_unet import ReferenceUNet
 from referencenet.pipelines.balance import BALANCE, Poses
 from referencenet.pipelines.conditions import Text
 from referencenet.pipelines.encoders import encode_pixels, generators_for, pixels_of, prompt_states
 from referencenet.pipelines.films import Drawings, FilmOutput, FilmPipeline, Read
-from referencenet.pipelines.lifecycle import FilmOptions, PictureOptions, Settings
+from referencenet.pipelines.options import FilmOptions, PictureOptions, Settings
 from referencenet.pipelines.passes import TwoWay
 from referencenet.pipelines.pictures import PicturePipeline
-from referencenet.pipelines.prediction import Series
 from referencenet.pipelines.spec import Canvas, EachStep, Shown, Spec, UNetCall
 from referencenet.preprocess.drawing_colours import check_skeleton
 from referencenet.sampling.ldm_ddim import LDM_SCHEDULE, LDMScheduler
@@ -69,7 +69,7 @@ def shown_on(pipe: Any, reference: Any, states: Tensor, generator: Any = None) -
 
     Shown is a draw from the autoencoder's posterior as published, (1, 4, h, w), a row for each prompt's states.
     """
-    if isinstance(reference, ReferenceBank | Mapping | Shown):
+    if isinstance(reference, ReferenceBank | BankSeries | Shown):
         return reference
 
     def show(canvas: Canvas) -> Shown:
@@ -148,7 +148,7 @@ class MagicPosePipeline(FilmPipeline):
     @torch.no_grad()
     def __call__(
         self,
-        reference: Picture | ReferenceBank | Series | Shown,
+        reference: Picture | ReferenceBank | BankSeries | Shown,
         poses: Drawings | Image.Image,
         prompt: str = "",
         negative_prompt: str = "",
@@ -184,7 +184,7 @@ class MagicPosePipeline(FilmPipeline):
 
     def stream(
         self,
-        reference: Picture | ReferenceBank | Series,
+        reference: Picture | ReferenceBank | BankSeries,
         poses: Read,
         *,
         seed: int = 0,
@@ -239,7 +239,7 @@ class MagicPosePipeline(FilmPipeline):
             return None, states[0], options
         if states[0] is states[1] or options.get("guidance_scale", self.spec.scale) <= 1:
             return None, states[0], {**options, "guidance_scale": 1.0}
-        if isinstance(reference, ReferenceBank | Mapping):
+        if isinstance(reference, ReferenceBank | BankSeries):
             raise ValueError("with balance=True the reference is written for both prompts: give it as a picture.")
         return BALANCE, torch.cat([states[1], states[0]]), options
 
@@ -277,7 +277,7 @@ class MagicPoseAppearancePipeline(PicturePipeline):
     @torch.no_grad()
     def __call__(
         self,
-        reference: Picture | ReferenceBank | Series | Shown,
+        reference: Picture | ReferenceBank | BankSeries | Shown,
         prompt: str = "",
         *,
         prompt_embeds: Tensor | None = None,

@@ -33,9 +33,10 @@ from referencenet.networks.image_prompt import ImagePromptUNet
 from referencenet.networks.layout import SD15_UNET, picture_config
 from referencenet.networks.pose_guider import PoseGuider
 from referencenet.networks.reference_unet import ReferenceUNet
+from referencenet.pipelines.adapters import TextAdapters
 from referencenet.pipelines.conditions import AfterConvIn, Context, Text
 from referencenet.pipelines.encoders import encode_pixels, pixels_of, prompt_states, stretched, text_states
-from referencenet.pipelines.lifecycle import PictureOptions
+from referencenet.pipelines.options import PictureOptions
 from referencenet.pipelines.passes import TwoWay
 from referencenet.pipelines.pictures import PicturePipeline
 from referencenet.pipelines.spec import Canvas, Once, Shown, Spec, UNetCall
@@ -130,7 +131,7 @@ PUBLISHED = PublishedSet(
 """The one release, for DensePose renderings."""
 
 
-class Parts2WholePipeline(PicturePipeline):
+class Parts2WholePipeline(PicturePipeline, TextAdapters):
     """Draws a person from pictures of parts, a pose and words.
 
     Args:
@@ -184,7 +185,9 @@ class Parts2WholePipeline(PicturePipeline):
     def image_tokens(self, pictures: Sequence[Image.Image]) -> Tensor:
         """CLIP's embeddings of pictures, cropped in the middle, as the six places (1, 6, channels)."""
         encoder, processor = self.image_encoder, self.image_processor
-        pixels = processor(list(pictures), return_tensors="pt").pixel_values
+        side = encoder.config.image_size
+        size = {"size": {"shortest_edge": side}, "crop_size": {"height": side, "width": side}}
+        pixels = processor(list(pictures), return_tensors="pt", **size).pixel_values
         embedded = encoder(pixels.to(self.device_of(encoder), encoder.dtype)).image_embeds  # (parts, c)
         return six_places(embedded)
 

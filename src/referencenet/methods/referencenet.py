@@ -17,15 +17,15 @@ from typing import Any, Unpack
 
 import torch
 from diffusers import AutoencoderKL, DDIMScheduler, ImagePipelineOutput, UNet2DConditionModel
-from diffusers.loaders import StableDiffusionLoraLoaderMixin, TextualInversionLoaderMixin
 from transformers import CLIPTextModel, CLIPTokenizer
 
 from referencenet.links.bank import ReferenceBank
 from referencenet.media.images import Picture, read_image, resize, to_tensor
 from referencenet.networks.pose_guider import PoseGuider
+from referencenet.pipelines.adapters import TextAdapters
 from referencenet.pipelines.conditions import AfterConvIn, Text
 from referencenet.pipelines.encoders import encode_pixels, listed, pixels_of, text_states
-from referencenet.pipelines.lifecycle import PictureOptions
+from referencenet.pipelines.options import PictureOptions
 from referencenet.pipelines.passes import TwoWay
 from referencenet.pipelines.pictures import PicturePipeline
 from referencenet.pipelines.spec import Canvas, Once, Shown, Spec
@@ -41,7 +41,7 @@ SPEC = Spec(
 )
 
 
-class ReferenceNetPipeline(PicturePipeline, StableDiffusionLoraLoaderMixin, TextualInversionLoaderMixin):
+class ReferenceNetPipeline(PicturePipeline, TextAdapters):
     """Draws a person in a given pose.
 
     Args:
@@ -57,7 +57,6 @@ class ReferenceNetPipeline(PicturePipeline, StableDiffusionLoraLoaderMixin, Text
     spec = SPEC
     model_cpu_offload_seq = "text_encoder->reference_unet->pose_guider->unet->vae"
     _optional_components = ["reference_unet"]
-    _lora_loadable_modules = ["unet", "text_encoder"]
 
     def __init__(
         self,

@@ -20,25 +20,25 @@ from typing import Any, Unpack
 
 import torch
 from diffusers import AutoencoderKL, DDIMScheduler, ImagePipelineOutput, UNet2DConditionModel
-from diffusers.loaders import StableDiffusionLoraLoaderMixin, TextualInversionLoaderMixin
 from torch import Tensor
 from transformers import CLIPTextModel, CLIPTokenizer
 
 from referencenet.checkpoints.stable_garment import PUBLISHED, PUBLISHED_TRYON, default_scheduler
 from referencenet.links.added import Added
 from referencenet.links.bank import ReferenceBank
+from referencenet.links.series import BankSeries
 from referencenet.links.sites import MID_UP, STAGES
 from referencenet.media.images import Picture
 from referencenet.networks.reference_unet import ReferenceUNet
 from referencenet.networks.tryon_controlnet import FeatureControlNet, TryOnGuider
+from referencenet.pipelines.adapters import TextAdapters
 from referencenet.pipelines.conditions import Text
 from referencenet.pipelines.controls import Control, ControlledResiduals
 from referencenet.pipelines.encoders import guided_states, num_texts, stretched
 from referencenet.pipelines.garments import check_persons, magnified, num_garments, person_features, show_garments
-from referencenet.pipelines.lifecycle import PictureOptions
+from referencenet.pipelines.options import PictureOptions
 from referencenet.pipelines.passes import TwoWay
 from referencenet.pipelines.pictures import PicturePipeline
-from referencenet.pipelines.prediction import Series
 from referencenet.pipelines.spec import Canvas, EachStep, Shown, Spec
 
 LINKS: Mapping[str, Added] = {"midup": Added(stages=MID_UP), "full": Added(stages=STAGES)}
@@ -66,11 +66,11 @@ SPEC_TRYON = replace(
     defaults="StableGarment, try-on script and app",
 )
 
-Garment = Picture | Sequence[Picture] | ReferenceBank | Series | Shown | Callable[[Canvas], Shown]
+Garment = Picture | Sequence[Picture] | ReferenceBank | BankSeries | Shown | Callable[[Canvas], Shown]
 Prompts = str | Sequence[str]
 
 
-class StableGarmentPipeline(PicturePipeline, StableDiffusionLoraLoaderMixin, TextualInversionLoaderMixin):
+class StableGarmentPipeline(PicturePipeline, TextAdapters):
     """Draws a person in a given garment from words.
 
     Args:
@@ -87,7 +87,6 @@ class StableGarmentPipeline(PicturePipeline, StableDiffusionLoraLoaderMixin, Tex
     published = PUBLISHED
     model_cpu_offload_seq = "text_encoder->reference_unet->unet->vae"
     _optional_components = ["reference_unet"]
-    _lora_loadable_modules = ["unet", "text_encoder"]
 
     def __init__(
         self,
@@ -182,7 +181,7 @@ class StableGarmentPipeline(PicturePipeline, StableDiffusionLoraLoaderMixin, Tex
 
     def _reference(self, garment: Garment, prompt: Prompts, magnify: bool) -> Any:
         """A reference as `draw` takes it."""
-        if isinstance(garment, ReferenceBank | Mapping | Shown) or callable(garment):
+        if isinstance(garment, ReferenceBank | BankSeries | Shown) or callable(garment):
             return garment
         self.check_writer()
         return self.garment(garment, prompt, magnify=magnify)

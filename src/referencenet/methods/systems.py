@@ -13,6 +13,7 @@ from typing import Any
 
 from referencenet.checkpoints.published import PublishedFile, PublishedSet
 from referencenet.methods.registry import METHODS, Method, Task
+from referencenet.pipelines.folders import FolderPipeline
 
 
 def entry_of(row: Method) -> Any:
@@ -42,6 +43,28 @@ def pipelines(task: Task | None = None) -> Mapping[str, Any]:
             if isinstance(published, PublishedSet) and pipeline.__module__ in row.home and name not in others:
                 found.setdefault(published.name, pipeline)
     return MappingProxyType(dict(sorted(found.items())))
+
+
+def load(pretrained_model_name_or_path: Any, **options: Any) -> Any:
+    """Read a saved pipeline, whichever system's: a folder that `save_pretrained` wrote, or a hub name.
+
+    Args:
+        pretrained_model_name_or_path: The folder, or a hub name.
+        options: As diffusers' `from_pretrained` takes them, such as `dtype`.
+
+    Raises:
+        OSError: If there is no such folder.
+        ValueError: If its pipeline is none of ours.
+    """
+    config = FolderPipeline.load_config(pretrained_model_name_or_path)
+    known = {pipeline.__name__: pipeline for pipeline in pipelines().values()}
+    name = config.get("_class_name")
+    if name not in known:
+        raise ValueError(
+            f"{pretrained_model_name_or_path} holds a {name}; referencenet reads {', '.join(sorted(known))}. Read "
+            "others by diffusers' DiffusionPipeline.from_pretrained."
+        )
+    return known[name].from_pretrained(pretrained_model_name_or_path, **options)
 
 
 def published_sets() -> Mapping[str, PublishedSet]:

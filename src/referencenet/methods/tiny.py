@@ -1,8 +1,8 @@
 """Tiny pipelines with random weights: the whole path of every system in seconds, to try an installation.
 
-Networks are those that a published set builds, from its narrow configuration; stock parts of diffusers and transformers
-go by the annotations of the pipeline's constructor. Weights are drawn from a seed, parameter by parameter, so they are
-the same on every machine and no global state moves.
+Stock parts of diffusers and transformers go by the annotations of the pipeline's constructor; all other networks are
+those that a published set builds, from its narrow configuration. Weights are drawn from a seed, parameter by parameter,
+so they are the same on every machine and no global state moves.
 """
 
 from __future__ import annotations
@@ -64,14 +64,14 @@ def _part(pipeline: Any, name: str, annotation: Any, seed: int) -> Any:
     """One component, seeded by its name."""
     published = pipeline.published
     own = zlib.crc32(f"{seed}/{name}".encode())
-    if name in published.build:
-        return filled(published.build[name](published.tiny_config), own)
     if name == "scheduler":
         return pipeline.spec.scheduler()
     kinds = typing.get_args(annotation) or (annotation,)
     for kind, make in STOCK.items():
         if kind in kinds:
             return make(published.tiny_config, own)
+    if name in published.build:
+        return filled(published.build[name](published.tiny_config), own)
     raise ValueError(f"{pipeline.__name__}'s {name} is a {annotation}; tiny pipelines know {sorted(map(str, STOCK))}.")
 
 

@@ -84,19 +84,26 @@ class LandmarkGuider(ModelMixin, ConfigMixin):
         return maps
 
 
+class OwnBatchNorm2d(nn.BatchNorm2d):
+    """A BatchNorm that can take the statistics of its own input also outside of training."""
+
+    def forward(self, input: Tensor, own_statistics: bool = False) -> Tensor:
+        """Normalise (frames, c, h, w): by these frames' own statistics, or as the layer's mode says."""
+        if not own_statistics:
+            return super().forward(input)
+        return F.batch_norm(input, None, None, self.weight, self.bias, training=True, eps=self.eps)
+
+
 def _stage(*shapes: tuple[int, int, int, int]) -> nn.Sequential:
     """Convolutions, each with BatchNorm and ReLU; the indices are the published keys'."""
     layers: list[nn.Module] = []
     for width, following, kernel, stride in shapes:
-        layers += [nn.Conv2d(width, following, kernel, stride, 1), nn.BatchNorm2d(following), nn.ReLU()]
+        layers += [nn.Conv2d(width, following, kernel, stride, 1), OwnBatchNorm2d(following), nn.ReLU()]
     return nn.Sequential(*layers)
 
 
 def _run(stage: nn.Sequential, hidden: Tensor, own_statistics: bool) -> Tensor:
     """A stage on (frames, c, h, w), normalised by these frames' own statistics, or as its BatchNorm is set."""
     for layer in stage:
-        if own_statistics and isinstance(layer, nn.BatchNorm2d):
-            hidden = F.batch_norm(hidden, None, None, layer.weight, layer.bias, training=True, eps=layer.eps)
-        else:
-            hidden = layer(hidden)
+        hidden = layer(hidden, own_statistics) if isinstance(layer, OwnBatchNorm2d) else layer(hidden)
     return hidden

@@ -85,6 +85,8 @@ class SpatioTemporalUNet(UNetMotionModel, ModelMixin):  # diffusers loads a comp
         config: As UNetMotionModel.
     """
 
+    _repeated_blocks = ["BasicTransformerBlock"]
+
     def __init__(self, motion_norm: NormSpan = "frame", resnet_norm: NormSpan = "frame", **config: Any) -> None:
         for name, span in (("motion_norm", motion_norm), ("resnet_norm", resnet_norm)):
             if span not in ("frame", "clip"):

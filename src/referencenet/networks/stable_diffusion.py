@@ -7,7 +7,7 @@ ControlNet's and a reference UNet's follow from the UNet's.
 from __future__ import annotations
 
 import inspect
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -101,14 +101,27 @@ def build_text_encoder(config: Mapping[str, Any]) -> CLIPTextModel:
 
 def parts_config(_paths: Mapping[str, Path], base: str | Path | None) -> Mapping[str, Mapping[str, Any]]:
     """The configurations of a base model's folder or hub name; None: Stable Diffusion 1.5's."""
+    return configs_of(base, list(SD15_PARTS))
+
+
+def configs_of(base: str | Path | None, names: Sequence[str]) -> dict[str, Mapping[str, Any]]:
+    """Configurations of some networks.
+
+    Args:
+        base: A base model's folder or hub name; None: Stable Diffusion 1.5.
+        names: Of `SD15_PARTS`.
+    """
     if base is None:
-        return SD15_PARTS
-    text: Any = CLIPTextConfig.from_pretrained(str(base), subfolder="text_encoder")
-    return {
-        "unet": UNet2DConditionModel.load_config(str(base), subfolder="unet"),  # pyright: ignore[reportReturnType]
-        "vae": AutoencoderKL.load_config(str(base), subfolder="vae"),  # pyright: ignore[reportReturnType]
-        "text_encoder": text.to_dict(),
-    }
+        return {name: SD15_PARTS[name] for name in names}
+    return {name: _base_config(name, str(base)) for name in names}
+
+
+def _base_config(name: str, base: str) -> Any:
+    """The configuration of one network of a base."""
+    if name == "text_encoder":
+        return CLIPTextConfig.from_pretrained(base, subfolder=name).to_dict()
+    kind: Any = {"unet": UNet2DConditionModel, "vae": AutoencoderKL}[name]
+    return kind.load_config(base, subfolder=name)
 
 
 def _known(kind: Any, config: Mapping[str, Any]) -> dict[str, Any]:

@@ -19,6 +19,8 @@ from referencenet.pipelines.spec import Condition, Moment, Seat, UNetCall, each_
 class Context(Condition):
     """Tokens (r, n, c) for the cross-attention: given, or left in the bank by the reference; zeros where blind."""
 
+    enters = "tokens, in cross-attention"
+
     def encode(self, pipe: Any, call: Any) -> Any:
         """The tokens.
 
@@ -43,6 +45,8 @@ class Context(Condition):
 class Text(Context):
     """A prompt's states as the context; blind passes get the negative prompt's. Given as (positive, negative)."""
 
+    enters = "words, in cross-attention"
+
     def encode(self, pipe: Any, call: Any) -> tuple[Tensor, Tensor]:  # noqa: ARG002
         """Both, each (r, n, c); one object twice if they are the same words."""
         return call.given[self.name]
@@ -59,6 +63,8 @@ class Text(Context):
 class BesideContext(Text):
     """Tokens with keys and values of their own beside the context (IP-Adapter). Given as (positive, negative)."""
 
+    enters = "tokens with keys and values of their own, beside the words in cross-attention"
+
     def enter(self, call: UNetCall, value: Tensor) -> UNetCall:
         """(p b, n, c) beside the context, which entered before."""
         return call.having(encoder_hidden_states=(call.arguments["encoder_hidden_states"], [value]))
@@ -66,6 +72,8 @@ class BesideContext(Text):
 
 class Channels(Condition):
     """Further input channels (r, c, h, w) behind the latents; all passes see them."""
+
+    enters = "further input channels"
 
     def encode(self, pipe: Any, call: Any) -> Tensor:  # noqa: ARG002
         """As given."""
@@ -79,6 +87,8 @@ class Channels(Condition):
 
 class Added(Condition):
     """SDXL's added conditions: a mapping of tensors (r, ...). Given as (positive, negative)."""
+
+    enters = "pooled words and sizes, in the time embedding"
 
     def encode(self, pipe: Any, call: Any) -> tuple[dict[str, Tensor], dict[str, Tensor]]:  # noqa: ARG002
         """Both."""
@@ -108,6 +118,8 @@ class AfterConvIn(Condition):
         name: Of the condition; pictures (r, 3, H, W) in [0, 1] are given.
         networks: The pipeline's guiders; with several, one picture is given for each and features are added up.
     """
+
+    enters = "features of a guider, added behind the first convolution"
 
     def __init__(self, name: str, *networks: str) -> None:
         super().__init__(name)
@@ -166,6 +178,8 @@ class AfterBlocks(Condition):
     Its value is a list of tensors, one per place, each (r, width, h, w) or, in films, (f, width, h, w).
     """
 
+    enters = "feature maps of a guider, added behind the first convolution and every down block"
+
     def blank(self, value: list[Tensor]) -> list[Tensor]:
         """Zeros."""
         return [torch.zeros_like(level) for level in value]
@@ -206,6 +220,8 @@ class Residuals(Condition):
         network: The pipeline's ControlNet.
         context: Name of the `Text` condition whose prompt the ControlNet is told.
     """
+
+    enters = "residuals of a ControlNet, added to the skips"
 
     def __init__(self, name: str, network: str = "controlnet", context: str = "prompt") -> None:
         super().__init__(name)

@@ -59,6 +59,8 @@ class ControlledResiduals(Condition):
         context: Name of the `Text` condition.
     """
 
+    enters = "residuals of a ControlNet, added to the skips"
+
     def __init__(self, name: str, network: str = "controlnet", context: str = "prompt") -> None:
         super().__init__(name)
         self.network, self.context = network, context

@@ -16,6 +16,7 @@ from PIL import Image
 from torch import Tensor
 
 from referencenet.media.images import Picture, read_image, read_mask, to_tensor
+from referencenet.pipelines.spec import each_for
 from referencenet.sampling.latents import in_safe_precision, scaled, unscaled
 
 Generators = torch.Generator | list[torch.Generator] | None
@@ -44,6 +45,18 @@ def read_pictures(given: Any) -> list[Image.Image]:
     return [read_image(picture) for picture in listed(given)]
 
 
+def read_one(given: Any) -> Image.Image:
+    """One picture, also as a list or an array (1, H, W, 3) of one.
+
+    Raises:
+        ValueError: If there are several.
+    """
+    pictures = listed(given)
+    if len(pictures) > 1:
+        raise ValueError(f"{len(pictures)} pictures were given as the reference; give one.")
+    return read_image(pictures[0])
+
+
 def pixels_of(pictures: Sequence[Image.Image]) -> Tensor:
     """Pictures of one size as (r, 3, H, W) in [-1, 1]."""
     return torch.stack([to_tensor(picture) for picture in pictures]) * 2 - 1
@@ -70,12 +83,13 @@ def mask_pixels(masks: Sequence[Picture], size: tuple[int, int], *, what: str = 
 def encode_pixels(
     pipe: Any, pixels: Tensor, generator: Generators = None, *, sample: bool = False, vae: Any = None
 ) -> Tensor:
-    """Scaled latents (r, c, h, w) of pictures (r, 3, H, W) in [-1, 1].
+    """Scaled latents (r, c, h, w) of pictures (r, 3, H, W) in [-1, 1]; as many as generators, if those are several.
 
     Args:
         pipe: Whose autoencoder.
         pixels: The pictures.
-        generator: For `sample`: one, or one per row.
+        generator: For `sample`: one, or several, whose number r divides. Each draws, so that a result with a generator
+            of its own is what it would be alone.
         sample: Draw from the posterior, as some published scripts do, instead of taking its mean.
         vae: Another autoencoder than `pipe.vae`.
     """
@@ -127,6 +141,24 @@ def prompt_states(pipe: Any, prompt: str | Sequence[str], negative: str | Sequen
     if negatives == prompts or negatives * len(prompts) == prompts:
         return states, states
     return states, text_states(pipe, negatives)
+
+
+def check_either(what: str, given: Any, tensor: Tensor | None) -> None:
+    """Refuse what is given twice or not at all.
+
+    Args:
+        what: In words.
+        given: Pictures or texts.
+        tensor: What may be given in their place, of any shape.
+
+    Raises:
+        ValueError: If both are given, or neither, or an empty list.
+    """
+    if (given is None) == (tensor is None):
+        count = "both were" if given is not None else "neither was"
+        raise ValueError(f"give the {what} or its tensor, one of the two; {count} given.")
+    if isinstance(given, list | tuple) and not given:
+        raise ValueError(f"no {what} was given but an empty list; give at least one.")
 
 
 def num_texts(prompt: str | Sequence[str], embeds: Tensor | None) -> int:
@@ -206,8 +238,8 @@ def generators_for(generator: Generators, rows: int) -> Generators:
 
 
 def _sampled(posterior: Any, generator: Generators) -> Tensor:
-    """A draw from a posterior of r rows, each with its own generator if there are several."""
+    """A draw from a posterior of r rows; with several generators one draw each, g rows of which r serve g / r."""
     if not isinstance(generator, list):
         return posterior.sample(generator)
-    noise = randn_tensor(posterior.mean.shape, generator, posterior.mean.device, posterior.mean.dtype)
-    return posterior.mean + posterior.std * noise
+    mean, deviation = (each_for(part, len(generator)) for part in (posterior.mean, posterior.std))
+    return mean + deviation * randn_tensor(mean.shape, generator, mean.device, mean.dtype)

@@ -23,7 +23,8 @@ from torch import Tensor
 from referencenet.media.films import FrameSource, frames_of
 from referencenet.media.images import Picture, read_image, to_tensor
 from referencenet.pipelines.encoders import decode_latents, stretched
-from referencenet.pipelines.lifecycle import FilmOptions, ReferencePipeline, Settings
+from referencenet.pipelines.lifecycle import ReferencePipeline
+from referencenet.pipelines.options import FilmOptions, Settings
 from referencenet.pipelines.passes import Guidance
 from referencenet.pipelines.pictures import unet_options
 from referencenet.pipelines.prediction import Call, Prediction, predicting

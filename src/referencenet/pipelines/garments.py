@@ -5,7 +5,7 @@ Letters: r rows, (H, W) pixels, (h, w) latents.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
@@ -13,6 +13,7 @@ from PIL import Image
 from torch import Tensor
 
 from referencenet.links.bank import ReferenceBank
+from referencenet.links.series import BankSeries
 from referencenet.media.images import Picture, read_image, read_mask, to_tensor
 from referencenet.pipelines.encoders import encode_pixels, listed, mask_pixels, pixels_of, stretched, text_states
 from referencenet.pipelines.spec import Canvas, Shown, each_for
@@ -42,7 +43,7 @@ def num_garments(garment: Any) -> int:
     """How many garments a call was given, in whatever form."""
     if isinstance(garment, ReferenceBank):
         return garment.rows
-    if isinstance(garment, Mapping):
+    if isinstance(garment, BankSeries):
         return next(iter(garment.values())).rows
     if isinstance(garment, Shown):
         return garment.latents.shape[0]

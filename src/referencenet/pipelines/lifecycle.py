@@ -7,132 +7,29 @@ samples, c channels, f frames, (h, w) latents.
 
 from __future__ import annotations
 
+import copy
 import inspect
-import json
-import warnings
-from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
+from collections.abc import Callable, Generator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
-from difflib import get_close_matches
-from pathlib import Path
-from tempfile import TemporaryDirectory
-from typing import Any, ClassVar, TypedDict
+from typing import Any, ClassVar
 
 import torch
-from diffusers import DiffusionPipeline
 from diffusers.image_processor import VaeImageProcessor
 from torch import Tensor
 
-from referencenet.checkpoints.published import PublishedSet, find_files, read_component
 from referencenet.links.bank import ReferenceBank
+from referencenet.links.series import BankSeries, Schedule
 from referencenet.pipelines.encoders import Generators, check_generators, start_noise
-from referencenet.pipelines.prediction import Series, rounded
-from referencenet.pipelines.spec import Canvas, EachStep, Shown, Spec, UNetCall
-from referencenet.sampling.windows import Windows
-
-Callback = Callable[[Any, int, Any, dict[str, Any]], dict[str, Any] | None]
-OUTPUT_TYPES = ("pil", "np", "pt", "latent")
+from referencenet.pipelines.folders import FolderPipeline
+from referencenet.pipelines.options import Options, Settings, settle
+from referencenet.pipelines.prediction import rounded
+from referencenet.pipelines.spec import Canvas, EachStep, Shown, UNetCall
 
 
-class Options(TypedDict, total=False):
-    """Arguments that every system's call takes; all may be left out.
-
-    Attributes:
-        width: Of the results in pixels; by default the system's, or that of its condition.
-        height: Likewise.
-        num_inference_steps: Denoising steps.
-        guidance_scale: 1 and below: no guidance.
-        guidance_rescale: phi of Lin et al. 2023, section 3.4; 0: none.
-        eta: Of DDIM and its relatives.
-        generator: For everything that is drawn at random: one, or one per result.
-        latents: The first noise, (results, 4, h, w), or (results, 4, frames, h, w) for films.
-        half_precision_bank: Round the bank to float16, as several published programs do even in float32.
-        write_every: Of writers that run at every step: run at every so many steps. Above 1 an approximation.
-        output_type: "pil", "np", "pt" or "latent".
-        return_dict: False gives a tuple.
-        cross_attention_kwargs: Such as {"scale": 0.5} for a LoRA.
-        callback_on_step_end: As in diffusers: (pipeline, step, timestep, tensors) to changed tensors or None.
-        callback_on_step_end_tensor_inputs: Names of the tensors that it gets.
-    """
-
-    width: int | None
-    height: int | None
-    num_inference_steps: int
-    guidance_scale: float
-    guidance_rescale: float
-    eta: float
-    generator: Generators
-    latents: Tensor | None
-    half_precision_bank: bool
-    write_every: int
-    output_type: str
-    return_dict: bool
-    cross_attention_kwargs: dict[str, Any] | None
-    callback_on_step_end: Callback | None
-    callback_on_step_end_tensor_inputs: Sequence[str]
-
-
-class PictureOptions(Options, total=False):
-    """Arguments of every system that makes pictures.
-
-    Attributes:
-        num_images_per_prompt: Results per person, pose or prompt.
-    """
-
-    num_images_per_prompt: int
-
-
-class FilmOptions(Options, total=False):
-    """Arguments of every system that makes films.
-
-    Attributes:
-        num_frames: Use the first so many drawings; by default all.
-        num_films: Films of the same drawings, each from its own noise.
-        windows: How films are cut; Windows(published=True) for the published way.
-        across_processes: Spread windows and decoding over the processes of `accelerate launch` or `torchrun`; all of
-            them are to call with the same arguments, and all get the film that one would make.
-    """
-
-    num_frames: int | None
-    num_films: int
-    windows: Windows | None
-    across_processes: bool
-
-
-@dataclass(frozen=True, kw_only=True)
-class Settings:
-    """The options of a call, settled; names as in `Options`, `PictureOptions` and `FilmOptions`."""
-
-    width: int | None = None
-    height: int | None = None
-    num_inference_steps: int
-    guidance_scale: float
-    guidance_rescale: float = 0.0
-    eta: float = 0.0
-    generator: Generators = None
-    latents: Tensor | None = None
-    half_precision_bank: bool = False
-    write_every: int = 1
-    output_type: str = "pil"
-    return_dict: bool = True
-    cross_attention_kwargs: dict[str, Any] | None = None
-    callback_on_step_end: Callback | None = None
-    callback_on_step_end_tensor_inputs: Sequence[str] = ("latents",)
-    num_images_per_prompt: int = 1
-    num_frames: int | None = None
-    num_films: int = 1
-    windows: Windows | None = None
-    across_processes: bool = False
-
-
-class ReferencePipeline(DiffusionPipeline):
+class ReferencePipeline(FolderPipeline):
     """What all systems share."""
 
-    spec: ClassVar[Spec]
-    published: ClassVar[PublishedSet]
     options: ClassVar[Any] = Options
-    renamed: ClassVar[Mapping[str, str]] = {}
-    """Components of folders that earlier versions saved, to their names today."""
 
     _callback_tensor_inputs = ["latents"]
     _interrupt = False
@@ -205,7 +102,7 @@ class ReferencePipeline(DiffusionPipeline):
     @torch.no_grad()
     def write(
         self, reference: Any, *, width: int, height: int, num_inference_steps: int | None = None
-    ) -> ReferenceBank | Series:
+    ) -> ReferenceBank | BankSeries:
         """Write a reference: everything that is needed of it, which serves any number of calls without the writer.
 
         Args:
@@ -215,20 +112,35 @@ class ReferencePipeline(DiffusionPipeline):
             num_inference_steps: Of a writer that runs at every step: of the calls; None: the system's default.
 
         Returns:
-            A bank or, of a writer that runs at every step, timestep to bank. Both can be given as the reference.
+            A bank or, of a writer that runs at every step, a series of banks. Both can be given as the reference, and
+            saved; `nbytes` tells their size on disk before that.
 
         Raises:
-            ValueError: If the pipeline was loaded without the networks that read references.
+            ValueError: If the pipeline was loaded without the networks that read references, or the schedule has steps
+                less than one timestep apart.
         """
         self.check_size(width, height)
-        self.check_writer()
+        self.check_writer(encoded=_is_encoded(reference))
         shown = self._shown_on(Canvas(width=width, height=height), reference)
         if not isinstance(self.spec.write, EachStep):
             return self.bank_of(shown, 0)
-        self.scheduler.set_timesteps(num_inference_steps or self.spec.steps, device=self._execution_device)
-        banks = {int(t): self.bank_of(shown, t) for t in self.scheduler.timesteps}
+        scheduler = self.scheduled(num_inference_steps or self.spec.steps)
+        schedule = Schedule.of(scheduler, width=width, height=height)
+        steps = {float(t): t for t in scheduler.timesteps}  # two-stage schedulers come to a timestep twice
+        if len({int(t) for t in steps}) < len(steps):
+            raise ValueError(
+                f"{schedule.scheduler} has steps less than one timestep apart, which a series cannot tell apart; use "
+                "fewer steps or another scheduler, or give the pictures to the call."
+            )
+        banks = {int(t): self.bank_of(shown, t) for t in steps.values()}
         self.maybe_free_model_hooks()
-        return banks
+        return BankSeries(banks, schedule)
+
+    def scheduled(self, num_inference_steps: int) -> Any:
+        """A scheduler as the pipeline's, set to so many steps; that of the pipeline stays as it is."""
+        scheduler = copy.deepcopy(self.scheduler)
+        scheduler.set_timesteps(num_inference_steps, device=self._execution_device)
+        return scheduler
 
     @torch.no_grad()
     def bank_of(self, shown: Shown, timestep: Any) -> ReferenceBank:
@@ -277,15 +189,17 @@ class ReferencePipeline(DiffusionPipeline):
 
     def written(self, reference: Any, canvas: Canvas, settings: Settings) -> dict[str, Any]:
         """Fields of a `Call` for a reference: a bank, a series, what is shown, or what makes that of a canvas."""
+        rounding = {"half_precision_bank": settings.half_precision_bank}
         if isinstance(reference, ReferenceBank):
             bank = reference
-        elif isinstance(reference, Mapping):
-            return {"series": reference}
+        elif isinstance(reference, BankSeries):
+            reference.check(self.scheduled(settings.num_inference_steps), width=canvas.width, height=canvas.height)
+            return {"series": reference, **rounding}
         else:
-            self.check_writer(encoded=isinstance(reference, Shown) or callable(reference))
+            self.check_writer(encoded=_is_encoded(reference))
             shown = self._shown_on(canvas, reference)
             if isinstance(self.spec.write, EachStep):
-                return {"shown": shown, "write_every": settings.write_every}
+                return {"shown": shown, "write_every": settings.write_every, **rounding}
             bank = self.bank_of(shown, 0)
         bank = self.placed(bank)
         return {"bank": rounded(bank) if settings.half_precision_bank else bank}
@@ -299,34 +213,8 @@ class ReferencePipeline(DiffusionPipeline):
     # --- options ------------------------------------------------------------------------------------------------------
 
     def settle(self, options: Mapping[str, Any]) -> Settings:
-        """Options with what was left open; refuses what would fail only after the last step.
-
-        Raises:
-            TypeError: If an option is unknown.
-            ValueError: If a value is out of range.
-        """
-        known = set(self.options.__annotations__)
-        for name in sorted(set(options) - known):
-            near = get_close_matches(name, known, n=1)
-            raise TypeError(
-                f"{type(self).__name__} has no argument {name!r}; "
-                f"{f'did you mean {near[0]!r}?' if near else f'there are {sorted(known)}.'}"
-            )
-        defaults = {"num_inference_steps": self.spec.steps, "guidance_scale": self.spec.scale}
-        settings = Settings(**defaults | dict(options))
-        for name in ("num_inference_steps", "num_images_per_prompt", "num_films", "write_every"):
-            if getattr(settings, name) < 1:
-                raise ValueError(f"{name} is {getattr(settings, name)}; expected at least 1.")
-        if settings.write_every > 1 and not isinstance(self.spec.write, EachStep):
-            raise ValueError("write_every is for writers that run at every step; this one runs once.")
-        if settings.output_type not in OUTPUT_TYPES:
-            raise ValueError(f"output_type is {settings.output_type!r}; expected one of {list(OUTPUT_TYPES)}.")
-        unknown = sorted(set(settings.callback_on_step_end_tensor_inputs) - set(self._callback_tensor_inputs))
-        if unknown:
-            raise ValueError(
-                f"callback_on_step_end_tensor_inputs has {unknown}; expected some of {self._callback_tensor_inputs}."
-            )
-        return settings
+        """Options with what was left open: see `options.settle`."""
+        return settle(self, options)
 
     def check_size(self, width: int, height: int) -> None:
         """Refuse sizes that latents cannot have.
@@ -405,62 +293,7 @@ class ReferencePipeline(DiffusionPipeline):
         changed = settings.callback_on_step_end(self, step, timestep, tensors)
         return latents if changed is None else changed.get("latents", latents)
 
-    # --- files --------------------------------------------------------------------------------------------------------
 
-    @classmethod
-    def from_pretrained(cls, pretrained_model_name_or_path: Any, **options: Any) -> Any:
-        """Read a saved folder, also one whose components an earlier version called by other names.
-
-        Args:
-            pretrained_model_name_or_path: The folder, or a hub name.
-            options: As diffusers' pipelines take them.
-        """
-        index = Path(pretrained_model_name_or_path) / "model_index.json"
-        parts = json.loads(index.read_text(encoding="utf-8")) if index.is_file() else {}
-        if not parts.keys() & cls.renamed.keys():
-            return super().from_pretrained(pretrained_model_name_or_path, **options)
-        with TemporaryDirectory() as folder:
-            for place in index.parent.iterdir():
-                if place != index:
-                    (Path(folder) / cls.renamed.get(place.name, place.name)).symlink_to(place.resolve())
-            named = {cls.renamed.get(name, name): part for name, part in parts.items()}
-            (Path(folder) / index.name).write_text(json.dumps(named), encoding="utf-8")
-            return super().from_pretrained(folder, **options)
-
-    @classmethod
-    def from_published(
-        cls, files: str | Path | Iterable[str | Path], *, base: str | Path | None = None,
-        dtype: torch.dtype | None = None, torch_dtype: torch.dtype | None = None, **parts: Any,
-    ) -> Any:  # fmt: skip
-        """Read the released files, strictly.
-
-        Args:
-            files: The folder that holds them, or the files one by one.
-            base: A folder or hub name of the base model in diffusers' layout: its UNet's configuration, and the parts
-                that the release leaves out.
-            dtype: Of all networks; None: as in the files.
-            torch_dtype: The former name of `dtype`.
-            parts: Components, or their folders, in place of those that are found.
-
-        Raises:
-            FileNotFoundError: If a file is missing; says where to get it.
-            CheckpointError: If a file does not fit, or holds values that are not finite.
-        """
-        if torch_dtype is not None:
-            warnings.warn("torch_dtype is called dtype now.", FutureWarning, stacklevel=2)
-        published = cls.published
-        paths = find_files(published, files)
-        config = published.config_of(paths, base)
-        given = {name: parts.pop(name) for name in published.components if name in parts}
-        found = {
-            name: given[name] if name in given else read_component(published, name, paths, config, base)
-            for name in published.components
-        }
-        folder = Path(files) if isinstance(files, str | Path) else None
-        for name, part in published.further.items():
-            found[name] = part.read(name, parts.pop(name, None), folder, base, published.name)
-        if "scheduler" not in {*found, *parts}:
-            found["scheduler"] = cls.spec.scheduler()
-        pipe = cls(**found, **parts)
-        dtype = dtype or torch_dtype
-        return pipe if dtype is None else pipe.to(dtype=dtype)
+def _is_encoded(reference: Any) -> bool:
+    """Whether a reference comes as what is shown, or as what makes that: the system's own encoding is not asked for."""
+    return isinstance(reference, Shown) or callable(reference)

@@ -11,7 +11,8 @@ from torch import Tensor
 
 from referencenet.links.attach import AnyLink
 from referencenet.pipelines.encoders import decode_latents
-from referencenet.pipelines.lifecycle import PictureOptions, ReferencePipeline, Settings
+from referencenet.pipelines.lifecycle import ReferencePipeline
+from referencenet.pipelines.options import PictureOptions, Settings
 from referencenet.pipelines.passes import Guidance
 from referencenet.pipelines.prediction import Call, predicting
 from referencenet.pipelines.spec import Canvas

@@ -16,10 +16,11 @@ from transformers import CLIPImageProcessor, CLIPVisionModelWithProjection
 
 from referencenet.checkpoints.published import Part
 from referencenet.links.bank import ReferenceBank
-from referencenet.media.images import Picture, read_image
-from referencenet.pipelines.encoders import IMAGE_TOKEN, clip_token, encode_pixels, pixels_of, stretched
+from referencenet.media.images import Picture
+from referencenet.pipelines.adapters import UNetAdapters
+from referencenet.pipelines.encoders import IMAGE_TOKEN, clip_token, encode_pixels, pixels_of, read_one, stretched
 from referencenet.pipelines.films import FilmPipeline, Read
-from referencenet.pipelines.lifecycle import FilmOptions
+from referencenet.pipelines.options import FilmOptions
 from referencenet.pipelines.spec import Canvas, Shown
 
 PORTRAIT_SCHEDULE: Mapping[str, Any] = MappingProxyType({
@@ -44,14 +45,14 @@ PORTRAIT_PARTS: Mapping[str, Part] = MappingProxyType({
 """What both releases need beside their files."""
 
 
-class PortraitFilmPipeline(FilmPipeline):
+class PortraitFilmPipeline(FilmPipeline, UNetAdapters):
     """Films of the person of a picture, led by drawings."""
 
     _optional_components = ["image_encoder", "image_processor", "reference_unet"]
 
     def show(self, reference: Picture, canvas: Canvas) -> Shown:
         """The picture's mean latent (1, 4, h, w), and its CLIP token (1, 1, channels) as context, and kept."""
-        picture = read_image(reference)
+        picture = read_one(reference)
         token = clip_token(self, [picture])
         latents = encode_pixels(self, pixels_of([stretched(picture, canvas.size)]))
         return Shown(latents=latents, context=token, kept={IMAGE_TOKEN: token})

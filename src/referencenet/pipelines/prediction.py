@@ -22,15 +22,13 @@ from referencenet.links.fork import forked
 from referencenet.links.kind import Kind
 from referencenet.links.link import Link
 from referencenet.links.rows import RowPlan
+from referencenet.links.series import BankSeries
 from referencenet.pipelines.conditions import FrameStore
 from referencenet.pipelines.passes import Guidance, Pass, reading_plan
 from referencenet.pipelines.spec import Canvas, Moment, Seat, Shown, UNetCall
 
 Predict = Callable[[Sequence[int] | None], Tensor]
 """Frames of the film, or None for pictures, to the guided prediction (b, c, ...)."""
-
-Series = Mapping[int, ReferenceBank]
-"""Timestep to bank, of a writer that runs at every step."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -42,11 +40,12 @@ class Call:
         given: Condition name to what the caller gave for it, in the form that the condition takes.
         guidance: The passes.
         bank: What is read; None where the writer runs at every step.
-        series: Timestep to bank, where they were written before.
+        series: Banks by timestep, where they were written before.
         shown: What the writer is shown at every step.
         rescale: Of guidance, phi of Lin et al. 2023.
         link: How the denoiser reads in this call; None: as the pipeline says.
         write_every: The writer runs at every so many steps.
+        half_precision_bank: Round the bank of every step; `bank` is taken as it is.
         keeps_banks: Whether banks are kept by timestep: a stream comes back to each.
         unet_kwargs: Further arguments of the denoiser.
     """
@@ -55,11 +54,12 @@ class Call:
     given: Mapping[str, Any]
     guidance: Guidance
     bank: ReferenceBank | None = None
-    series: Series | None = None
+    series: BankSeries | None = None
     shown: Shown | None = None
     rescale: float = 0.0
     link: Kind | None = None
     write_every: int = 1
+    half_precision_bank: bool = False
     keeps_banks: bool = False
     unet_kwargs: Mapping[str, Any] = field(default_factory=dict[str, Any])
 
@@ -82,7 +82,7 @@ class Prediction:
         self.values = {c.name: c.encode(pipe, call) for c in self.conditions}
         self.reading = stack.enter_context(ExitStack())
         self.read: tuple[ReferenceBank, RowPlan] | None = None
-        self.written: dict[int, ReferenceBank] = {}
+        self.written: dict[float, ReferenceBank] = {}
         self.last: ReferenceBank | None = None
         self.num_begun = 0
 
@@ -167,17 +167,19 @@ class Prediction:
         """The bank of this step."""
         if self.call.bank is not None:
             return self.call.bank
-        number = int(timestep)
+        number = float(timestep)
         if number in self.written:
             return self.written[number]
         if self.call.series is not None:
-            bank = self.pipe.placed(_at(self.call.series, number))
+            bank = self.pipe.placed(self.call.series[timestep])
         elif self.last is not None and (self.num_begun - 1) % self.call.write_every:
             return self.last
         else:
             self.reading.close()  # the last step's keys and values make room first
             self.read = None
             bank = self.pipe.bank_of(self.call.shown, timestep)
+        if self.call.half_precision_bank:
+            bank = rounded(bank)
         if self.call.keeps_banks:
             self.written[number] = bank
         if self.call.write_every > 1:
@@ -208,17 +210,3 @@ def predicting(pipe: Any, call: Call) -> Generator[Prediction]:
 def rounded(bank: ReferenceBank) -> ReferenceBank:
     """The bank as several published programs pass it on: self-attention inputs through float16."""
     return replace(bank, hidden={site: tensor.half().to(tensor.dtype) for site, tensor in bank.hidden.items()})
-
-
-def _at(series: Series, timestep: int) -> ReferenceBank:
-    """The bank of a timestep.
-
-    Raises:
-        ValueError: If the series was written for other steps.
-    """
-    if timestep not in series:
-        raise ValueError(
-            f"the reference has no bank for timestep {timestep} (it has {sorted(series)[:10]}); write it with the same "
-            "scheduler and num_inference_steps."
-        )
-    return series[timestep]

@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field, fields, replace
 from functools import partial
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -159,7 +159,12 @@ class Condition:
 
     Args:
         name: What a pass may be blind to, and the key of what the call was given.
+
+    Attributes:
+        enters: What it is and where it enters the denoiser, in a few words.
     """
+
+    enters: ClassVar[str] = ""
 
     def __init__(self, name: str) -> None:
         self.name = name

@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from typing import Any
 
 import torch
-from diffusers import DDIMScheduler
+from diffusers import DDIMScheduler, SchedulerMixin
 
 LDM_SCHEDULE: Mapping[str, Any] = {
     "beta_start": 0.00085,
@@ -27,7 +27,7 @@ LDM_SCHEDULE: Mapping[str, Any] = {
 """Stable Diffusion 1's noise schedule, as latent-diffusion code samples it."""
 
 
-class LDMScheduler(DDIMScheduler):
+class LDMScheduler(DDIMScheduler, SchedulerMixin):  # diffusers loads a component whose file names SchedulerMixin
     """diffusers' DDIMScheduler, with `LDM_SCHEDULE` as its configuration, at latent-diffusion timesteps."""
 
     def set_timesteps(self, num_inference_steps: int, device: torch.device | str | None = None) -> None:  # pyright: ignore[reportIncompatibleMethodOverride]

@@ -8,29 +8,68 @@ N = 61, 103, 121 and 122, by rounding; here N steps are N.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
 from diffusers import ConfigMixin, SchedulerMixin
 from diffusers.configuration_utils import register_to_config
-from diffusers.schedulers.scheduling_ddim import DDIMSchedulerOutput
+from diffusers.schedulers.scheduling_ddim import DDIMSchedulerOutput, betas_for_alpha_bar
+from diffusers.schedulers.scheduling_utils import KarrasDiffusionSchedulers
 from torch import Tensor
+
+FIXED = {
+    "timestep_spacing": "trailing",
+    "clip_sample": False,
+    "set_alpha_to_one": True,
+    "steps_offset": 0,
+}
+"""What cannot be chosen; in the configuration for the schedulers of diffusers that take over."""
 
 
 class TrailingDDIMScheduler(SchedulerMixin, ConfigMixin):
-    """A diffusers scheduler for networks that predict noise.
+    """A diffusers scheduler. Others go on with its noise schedule: `DDIMScheduler.from_config(scheduler.config)`.
 
     Args:
         num_train_timesteps: Steps of training.
-        beta_start: First variance; the root is spaced evenly up to the last ("scaled linear").
+        beta_start: First variance.
         beta_end: Last variance.
+        beta_schedule: "scaled_linear", as published: roots are spaced evenly; "linear" or "squaredcos_cap_v2".
+        trained_betas: All variances, instead of the three.
+        prediction_type: What the network predicts: "epsilon", as published, "v_prediction" or "sample".
+        rescale_betas_zero_snr: Refused: levels are interpolated between training steps, and pure noise has none.
+
+    Raises:
+        ValueError: If the schedule or what is predicted is of another kind.
     """
 
+    _compatibles = [scheduler.name for scheduler in KarrasDiffusionSchedulers]
     order = 1
     init_noise_sigma = 1.0
 
     @register_to_config
-    def __init__(self, num_train_timesteps: int = 1000, beta_start: float = 0.00085, beta_end: float = 0.012) -> None:
-        roots = torch.linspace(beta_start**0.5, beta_end**0.5, num_train_timesteps, dtype=torch.float64)
-        self.train_sigmas = (1 - (1 - roots.square()).cumprod(0)).sqrt()  # (num_train_timesteps,)
+    def __init__(
+        self,
+        num_train_timesteps: int = 1000,
+        beta_start: float = 0.00085,
+        beta_end: float = 0.012,
+        beta_schedule: str = "scaled_linear",
+        trained_betas: Sequence[float] | None = None,
+        prediction_type: str = "epsilon",
+        rescale_betas_zero_snr: bool = False,
+    ) -> None:
+        if rescale_betas_zero_snr:
+            raise ValueError("this scheduler cannot begin at zero signal: give rescale_betas_zero_snr=False.")
+        if prediction_type not in ("epsilon", "v_prediction", "sample"):
+            raise ValueError(f"prediction_type is {prediction_type!r}; expected 'epsilon', 'v_prediction' or 'sample'.")
+        # others have other defaults, so they must not leave out what is a default here
+        self.register_to_config(**FIXED, _use_default_values=[])
+        betas = (
+            _betas(beta_schedule, beta_start, beta_end, num_train_timesteps)
+            if trained_betas is None
+            else torch.tensor(trained_betas, dtype=torch.float64)
+        )
+        self.alphas_cumprod = (1 - betas).cumprod(0)  # (num_train_timesteps,), float64
+        self.train_sigmas = (1 - self.alphas_cumprod).sqrt()
         self.set_timesteps(num_train_timesteps)
 
     def set_timesteps(self, num_inference_steps: int, device: torch.device | str | None = None) -> None:
@@ -58,18 +97,23 @@ class TrailingDDIMScheduler(SchedulerMixin, ConfigMixin):
         return sample
 
     def original_sample(self, model_output: Tensor, timestep: Tensor | int, sample: Tensor) -> Tensor:
-        """x0 that a prediction of noise means.
+        """x0 that a prediction means.
 
         Args:
-            model_output: Predicted noise, shaped like `sample`.
+            model_output: What the network predicted, shaped like `sample`.
             timestep: A training step.
             sample: Noisy latents (b, c, height, width).
 
         Returns:
             Shaped like `sample`.
         """
-        sigma = self.train_sigmas[int(timestep)]
-        return (sample - float(sigma) * model_output) / float((1 - sigma.square()).sqrt())
+        kind, sigma = self.config["prediction_type"], self.train_sigmas[int(timestep)]
+        alpha = float((1 - sigma.square()).sqrt())
+        if kind == "sample":
+            return model_output
+        if kind == "v_prediction":
+            return alpha * sample - float(sigma) * model_output
+        return (sample - float(sigma) * model_output) / alpha
 
     def step(
         self, model_output: Tensor, timestep: Tensor | int, sample: Tensor, return_dict: bool = True
@@ -77,7 +121,7 @@ class TrailingDDIMScheduler(SchedulerMixin, ConfigMixin):
         """One step toward the picture.
 
         Args:
-            model_output: Predicted noise, shaped like `sample`.
+            model_output: What the network predicted, shaped like `sample`.
             timestep: The network's timestep, one of `timesteps`.
             sample: Noisy latents (b, c, height, width).
             return_dict: Whether an object is returned instead of a tuple.
@@ -114,3 +158,14 @@ class TrailingDDIMScheduler(SchedulerMixin, ConfigMixin):
         logs = torch.log(self.train_sigmas / (1 - self.train_sigmas.square()).sqrt())
         low, high = times.floor().long(), times.ceil().long()
         return torch.sigmoid(2 * logs[low].lerp(logs[high], times - low)).sqrt()
+
+
+def _betas(schedule: str, start: float, end: float, steps: int) -> Tensor:
+    """Variances of all training steps, (steps,), float64."""
+    if schedule == "scaled_linear":
+        return torch.linspace(start**0.5, end**0.5, steps, dtype=torch.float64).square()
+    if schedule == "linear":
+        return torch.linspace(start, end, steps, dtype=torch.float64)
+    if schedule == "squaredcos_cap_v2":
+        return betas_for_alpha_bar(steps).double()
+    raise ValueError(f"beta_schedule is {schedule!r}; expected 'scaled_linear', 'linear' or 'squaredcos_cap_v2'.")

@@ -3,40 +3,45 @@
 Networks are those of FlashFacePipeline, filled through the key maps that released files are read with.
 """
 
-from collections.abc import Callable, Generator, Mapping
-from contextlib import ExitStack, contextmanager
+from collections.abc import Mapping
 from typing import Any
 
 import torch
 from diffusers import AutoencoderKL, UNet2DConditionModel
-from torch import Tensor, nn
+from torch import Tensor
 from transformers import CLIPTextConfig, CLIPTextModel
 
-from referencenet.checkpoints.flashface import (
+from referencenet.checkpoints.flashface import build_denoiser, build_reference_unet, unet_config
+from referencenet.checkpoints.keymap import KeyMap
+from referencenet.checkpoints.keys.flashface import (
     BLOCK,
     RESNET,
     STACK,
     TEXT_KEYS,
-    Renames,
     denoiser_keys,
     reference_keys,
-    unet_config,
     vae_keys,
 )
-from referencenet.checkpoints.keymap import KeyMap
+from referencenet.checkpoints.keys.ldm import Renames
 from referencenet.links.attach import attach
 from referencenet.links.bank import ReferenceBank
-from referencenet.methods.flashface import READER_LINK, Conditions, FlashFacePipeline, Guidance
+from referencenet.links.second import Second
+from referencenet.methods.flashface import FaceGuidance, FlashFacePipeline
 from referencenet.networks.additive_unet import AdditiveUNet
 from referencenet.networks.scrambled_attention import ScrambledAttnProcessor
 from referencenet.parity.cases import Case, CaseError
-from referencenet.parity.record import Produced, Runner
+from referencenet.parity.record import Produced, Runner, assemble, each_output
+from referencenet.pipelines.prediction import Call, predicting
+from referencenet.pipelines.spec import Canvas
 from referencenet.preprocess.faces import face_mask
 from referencenet.sampling.trailing_ddim import TrailingDDIMScheduler
 
 CONFIG_NAMES = ("dim", "dim_mult", "context_dim", "num_heads", "num_res_blocks", "attn_scales")
 FIXED_CONFIG = {"in_dim": 4, "out_dim": 4, "y_dim": None, "head_dim": None, "num_attn_blocks": 1, "dropout": 0.0}
 SECOND_LAYER = {r"self_attn\.self_attn_first\..*": "the second attention, which a writing pass leaves out"}
+
+GUIDANCE = ("lambda_feat", "lambda_before", "face_guidance", "text_guidance", "step_to_launch", "guide_rescale")
+FACTOR = 8  # pixels per latent
 
 NOTHING: Mapping[str, str] = {}
 
@@ -61,9 +66,9 @@ def run_attention_block(case: Case) -> Produced:
     case.load(blocks[0], "block", _inside("blocks.0.", BLOCK, ignored=SECOND_LAYER))
     case.load(blocks[1], "block", _inside("blocks.0.", BLOCK))
     kept: dict[str, Tensor] = {}
-    with _inputs({"write.cached": blocks[0].attn1}, kept):
+    with each_output(blocks[0], {"norm1": "write.cached"}, kept):
         kept["write.output"] = blocks[0](case.input("x_ref"), encoder_hidden_states=case.input("context_ref"))
-    with attach(reader, [READER_LINK]) as link:
+    with attach(reader, [Second()]) as link:
         bank = ReferenceBank(hidden={link.sites[0].name: case.input("cached_refs")}).joined()
 
         def read(inputs: str, strengths: list[float]) -> Tensor:
@@ -88,7 +93,7 @@ def run_norm_epsilon(case: Case) -> Produced:
     )
     resnet = unet.down_blocks[1].resnets[0].eval()
     case.load(resnet, "resblock", _inside("resnets.0.", RESNET))
-    with _outputs({"resblock.first_norm": resnet.norm1}, kept):
+    with each_output(resnet, {"norm1": "resblock.first_norm"}, kept):
         kept["resblock"] = resnet(scale * case.input("x_res"), case.input("time_embedding"))
     config = case.components["stack"]["config"]
     unet = UNet2DConditionModel(
@@ -145,35 +150,60 @@ def run_face_mask(case: Case) -> Produced:
 def run_step(case: Case) -> Produced:
     """One step: the faces are written, read by the denoiser, guided and rescaled."""
     pipe, timestep, latents = build_pipeline(case), case.scalar("timestep"), case.input("xt")
-    conditions, guidance = build_conditions(case, latents), build_guidance(case)
+    faces = told_faces(case)
+    canvas = Canvas(width=FACTOR * latents.shape[3], height=FACTOR * latents.shape[2], samples=len(latents))
+    shown = pipe.faces(None, **faces)(canvas)
     kept: dict[str, Tensor] = {}
-    bank_sites = {name: _site(name) for name in case.expected if name.startswith("cached.")}
-    watched = {
-        "raw_out": pipe.unet,
-        "reference.middle_attention_out": pipe.reference_unet.mid_block.attentions[0],
-        "denoiser.decoder_6.1": pipe.unet.up_blocks[2].attentions[0],
+    bank = pipe.bank_of(shown, timestep)
+    for name in case.expected:
+        if name.startswith("cached."):
+            kept[name] = bank.hidden[_site(name)].unflatten(1, (len(shown.latents), -1))[0]
+    given = {
+        "prompt": (case.input("prompt_text"), faces["negative_prompt_embeds"]),
+        "place": face_mask(face_box(case, canvas), width=canvas.width, height=canvas.height)[None, None],
     }
-    with _outputs(watched, kept), attach(pipe.unet, [READER_LINK]) as link:
-        bank = pipe.write_bank(conditions, timestep)
-        kept["eps_guided"] = pipe.predict_noise(link, latents, timestep, conditions, guidance, bank)
-    kept |= {name: bank.hidden[site] for name, site in bank_sites.items()}
+    guidance = {name: case.scalar(name) for name in GUIDANCE if name != "text_guidance"}
+    call = Call(canvas=canvas, given=given, guidance=FaceGuidance(**guidance), shown=shown)
+    watched = {"": "raw_out", "up_blocks.2.attentions.0": "denoiser.decoder_6.1"}
+    settings = pipe.settle({"guidance_scale": case.scalar("text_guidance")})
+    with (
+        each_output(pipe.reference_unet, {"mid_block.attentions.0": "reference.middle_attention_out"}, kept),
+        each_output(pipe.unet, watched, kept),
+        pipe.calling(settings),
+        predicting(pipe, call) as prediction,
+    ):
+        kept["eps_guided"] = prediction.begin(latents, timestep)(None)
+    kept |= {name: output[0] for name, output in kept.items() if isinstance(output, tuple)}
     kept["x0"] = pipe.scheduler.original_sample(kept["eps_guided"], timestep, latents)
     return Produced(kept, {})
 
 
-@torch.no_grad()
 def run_sample(case: Case) -> Produced:
-    """A whole sampling run from noise to latents."""
+    """A whole call, from noise to latents."""
     _expect(case, discretization="trailing")
-    pipe, latents, kept = build_pipeline(case), case.input("noise"), dict[str, Tensor]()
+    pipe, noise, kept = build_pipeline(case), case.input("noise"), dict[str, Tensor]()
 
-    def keep(pipe: Any, index: int, timestep: Any, values: dict[str, Any]) -> dict[str, Any]:  # noqa: ARG001 - a callback
+    def keep(_pipe: Any, index: int, _timestep: Any, values: dict[str, Any]) -> dict[str, Any]:
         kept[f"latents_step{index + 1}"] = values["latents"]
         return values
 
-    pipe.scheduler.set_timesteps(case.scalar("steps"))
-    conditions = build_conditions(case, latents)
-    kept["latents_final"] = pipe.denoise(latents, conditions, build_guidance(case), keep)
+    canvas = Canvas(width=FACTOR * noise.shape[3], height=FACTOR * noise.shape[2], samples=len(noise))
+    prompt = case.input("prompt_text")
+    if len(noise) % len(prompt):
+        raise CaseError(f"{case.id}: {len(prompt)} prompts cannot serve {len(noise)} samples; correct the inputs")
+    kept["latents_final"] = pipe(
+        **told_faces(case),
+        **{name: case.scalar(name) for name in GUIDANCE},
+        prompt_embeds=prompt,
+        face_box=face_box(case, canvas),
+        width=canvas.width,
+        height=canvas.height,
+        num_inference_steps=case.scalar("steps"),
+        num_images_per_prompt=len(noise) // len(prompt),
+        latents=noise,
+        output_type="latent",
+        callback_on_step_end=keep,
+    ).images
     return Produced(kept, {})
 
 
@@ -230,40 +260,31 @@ def build_pipeline(case: Case) -> FlashFacePipeline:
     for name, value in FIXED_CONFIG.items():
         if config.get(name, value) != value:
             raise CaseError(f"{case.id}: {name} is {config[name]!r}; FlashFace's networks have {value!r}")
-    settings = unet_config(**{name: config[name] for name in CONFIG_NAMES})
+    settings = {"unet": unet_config(**{name: config[name] for name in CONFIG_NAMES})}
     levels, blocks = len(config["dim_mult"]), config["num_res_blocks"]
-    unet = AdditiveUNet(in_channels=5, **settings).eval()
-    reference_unet = UNet2DConditionModel(**settings).eval()
+    unet, reference_unet = build_denoiser(settings).eval(), build_reference_unet(settings).eval()
     case.load(unet, "unet", denoiser_keys(levels, blocks))
     case.load(reference_unet, "unet", reference_keys(levels, blocks))
-    absent: dict[str, Any] = dict.fromkeys(("vae", "text_encoder", "tokenizer"))
-    pipe = FlashFacePipeline(unet=unet, reference_unet=reference_unet, scheduler=TrailingDDIMScheduler(), **absent)
-    pipe.set_progress_bar_config(disable=True)
-    return pipe
+    return assemble(FlashFacePipeline, unet=unet, reference_unet=reference_unet, scheduler=TrailingDDIMScheduler())
 
 
-def build_conditions(case: Case, latents: Tensor) -> Conditions:
-    """Faces, texts and mask of a step or a sampling run on latents (b, 4, height, width)."""
+def told_faces(case: Case) -> dict[str, Any]:
+    """The faces, each counting once, and the negative prompt that they are written with."""
     faces = case.input("ref_latents")
-    mask = torch.zeros(latents.shape[-2:])
-    rows, columns = case.scalar("mask_rows"), case.scalar("mask_cols")
-    mask[slice(*rows), slice(*columns)] = 1
-    prompt = case.input("prompt_text")
-    if len(latents) % len(prompt):
-        raise CaseError(f"{case.id}: {len(prompt)} prompts cannot serve {len(latents)} samples; correct the inputs")
-    return Conditions(
-        faces=faces,
-        face_weights=[1.0] * len(faces),
-        prompt=prompt.repeat_interleave(len(latents) // len(prompt), dim=0),
-        negative=case.input("negative_text"),
-        mask=mask,
-    )
+    return {
+        "face_latents": faces,
+        "face_weights": [1.0] * len(faces),
+        "negative_prompt_embeds": case.input("negative_text"),
+    }
 
 
-def build_guidance(case: Case) -> Guidance:
-    """The case's scales and strengths."""
-    names = ("lambda_feat", "lambda_before", "face_guidance", "text_guidance", "step_to_launch", "guide_rescale")
-    return Guidance(**{name: case.scalar(name) for name in names})
+def face_box(case: Case, canvas: Canvas) -> tuple[float, float, float, float]:
+    """The mask of a case as the box that makes it."""
+    (top, bottom), (left, right) = case.scalar("mask_rows"), case.scalar("mask_cols")
+    if bottom - top != right - left:
+        raise CaseError(f"{case.id}: the mask is {right - left} x {bottom - top}; FlashFace's are squares")
+    width, height = canvas.width / FACTOR, canvas.height / FACTOR
+    return left / width, top / height, right / width, bottom / height
 
 
 def _inside(place: str, renames: Renames, *, ignored: Mapping[str, str] = NOTHING) -> KeyMap:
@@ -297,41 +318,6 @@ def _expect(case: Case, **fixed: Any) -> None:
     for name, value in fixed.items():
         if case.scalars.get(name, value) != value:
             raise CaseError(f"{case.id}: {name} is {case.scalars[name]!r}; FlashFace has {value!r} only")
-
-
-@contextmanager
-def _watching(hooks: list[Callable[[], Any]]) -> Generator[None]:
-    """Hooks for the length of a context."""
-    with ExitStack() as undo:
-        for register in hooks:
-            undo.callback(register().remove)
-        yield
-
-
-def _outputs(modules: Mapping[str, nn.Module], kept: dict[str, Tensor]) -> Any:
-    """Inside, keep what modules give."""
-
-    def hook(name: str) -> Callable[..., None]:
-        def keep(module: nn.Module, args: Any, output: Any) -> None:  # noqa: ARG001 - a hook's signature
-            kept[name] = output if isinstance(output, Tensor) else output[0]
-
-        return keep
-
-    return _watching([lambda n=name, m=module: m.register_forward_hook(hook(n)) for name, module in modules.items()])
-
-
-def _inputs(modules: Mapping[str, nn.Module], kept: dict[str, Tensor]) -> Any:
-    """Inside, keep what modules are given."""
-
-    def hook(name: str) -> Callable[..., None]:
-        def keep(module: nn.Module, args: Any) -> None:  # noqa: ARG001 - a hook's signature
-            kept[name] = args[0]
-
-        return keep
-
-    return _watching(
-        [lambda n=name, m=module: m.register_forward_pre_hook(hook(n)) for name, module in modules.items()]
-    )
 
 
 RUNNERS: Mapping[str, Runner] = {

@@ -18,17 +18,13 @@ from torch import Tensor, nn
 from referencenet.checkpoints.idm_vton import PUBLISHED, RESAMPLER, TRYON_NET
 from referencenet.checkpoints.published import load_component
 from referencenet.links.attach import attach, write
-from referencenet.methods.idm_vton import (
-    LINK,
-    Garment,
-    IDMVTONPipeline,
-    mask_to_latent_size,
-    reading_plan,
-    training_loss,
-)
+from referencenet.methods.idm_vton import SPEC, IDMVTONPipeline, training_loss
 from referencenet.networks.image_prompt import with_image_prompt
 from referencenet.parity.cases import Case, CaseError
 from referencenet.parity.record import Produced, Runner
+from referencenet.pipelines.dressing import mask_to_latent_size
+from referencenet.pipelines.passes import reading_plan
+from referencenet.pipelines.spec import Shown
 from referencenet.preprocess.agnostic import ARM_WIDTHS, agnostic_mask
 
 FIRST = "down_blocks.1.attentions.0.transformer_blocks.0"
@@ -79,7 +75,7 @@ def tryon_parts(case: Case) -> tuple[Any, Any, Any]:
     return (
         component(case, "tryon_net", "unet", unet),
         component(case, "tryon_net", "image_projection", resampler_config(config["resampler"])),
-        component(case, "garment_net", "garment_unet", case.components["garment_net"]["config"]),
+        component(case, "garment_net", "reference_unet", case.components["garment_net"]["config"]),
     )
 
 
@@ -122,13 +118,13 @@ def run_resampler(case: Case) -> Produced:
 @torch.no_grad()
 def run_garmentnet(case: Case) -> Produced:
     """GarmentNet's bank, in the order in which it is written."""
-    net = component(case, "garment_net", "garment_unet", case.components["garment_net"]["config"])
+    net = component(case, "garment_net", "reference_unet", case.components["garment_net"]["config"])
     bank = write(
         net,
         case.input("cloth_latents"),
         timestep=case.scalar("timestep"),
         encoder_hidden_states=case.input("text_embeds_cloth"),
-        links=[LINK],
+        links=[SPEC.link],
     )
     if len(bank.hidden) != case.scalar("num_features"):
         raise CaseError(
@@ -166,8 +162,9 @@ def run_tryonnet(case: Case) -> Produced:
         states = [case.input(f"clip_hidden{'_uncond' if half else ''}") for half in halves]
         tokens = resampler(torch.cat(states))
         added = {"text_embeds": pooled, "time_ids": torch.tensor([case.scalar("time_ids")] * len(pooled))}
-        plan = reading_plan(persons=persons, garments=persons, guided=guided)
-        with attach(unet, [LINK]) as link, link.reading(bank, plan=plan), recorded(watched) as found:
+        passes = SPEC.guidance.passes(timestep, scale if guided else 1.0)
+        plan = reading_plan(passes, persons, bank.rows)
+        with attach(unet, [SPEC.link]) as link, link.reading(bank, plan=plan), recorded(watched) as found:
             noise = unet(
                 sample.repeat(len(halves), 1, 1, 1), timestep, with_image_prompt(text, tokens), added_cond_kwargs=added
             )
@@ -214,7 +211,7 @@ def run_sample(case: Case) -> Produced:
     scheduler = build_scheduler(case, GivenNoise)
     absent: dict[str, Any] = dict.fromkeys(("vae", "text_encoder", "text_encoder_2", "tokenizer", "tokenizer_2"))
     pipe = IDMVTONPipeline(
-        unet=unet, garment_unet=garment_net, image_projection=resampler, scheduler=scheduler, **absent
+        unet=unet, reference_unet=garment_net, image_projection=resampler, scheduler=scheduler, **absent
     )
     pipe.set_progress_bar_config(disable=True)
     steps, guidance = case.scalar("num_inference_steps"), case.scalar("guidance_scale")
@@ -271,7 +268,7 @@ def run_train(case: Case) -> Produced:
         noisy=noisy,
         noise=noise,
         timesteps=timesteps,
-        garment=Garment(case.input("cloth_latents"), case.input("text_embeds_cloth")),
+        garment=Shown(latents=case.input("cloth_latents"), context=case.input("text_embeds_cloth")),
         space=torch.cat([mask, case.input("masked_image_latents"), case.input("pose_latents")], dim=1),
         context=with_image_prompt(case.input("prompt_embeds"), resampler(case.input("clip_hidden"))),
         added={"text_embeds": pooled, "time_ids": torch.tensor([case.scalar("time_ids")] * len(pooled))},

@@ -1,0 +1,121 @@
+"""Pipelines as files: released ones, which are read strictly, and saved folders that say whose they are."""
+
+from __future__ import annotations
+
+import json
+import warnings
+from collections.abc import Iterable, Mapping
+from os import PathLike
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any, ClassVar
+
+import torch
+from diffusers import DiffusionPipeline
+
+from referencenet.checkpoints.published import PublishedSet, find_files, read_component
+from referencenet.pipelines.spec import Spec
+
+FINDS_CLASS = '''"""Whose folder this is: DiffusionPipeline.from_pretrained(folder, trust_remote_code=True) asks here.
+
+Needs the package referencenet.
+"""
+
+from {module} import {name} as {name}
+'''
+
+
+class FolderPipeline(DiffusionPipeline):
+    """A pipeline that reads and writes files."""
+
+    spec: ClassVar[Spec]
+    published: ClassVar[PublishedSet]
+    renamed: ClassVar[Mapping[str, str]] = {}
+    """Components of folders that earlier versions saved, to their names today."""
+
+    def save_config(self, save_directory: str | PathLike[str], push_to_hub: bool = False, **kwargs: Any) -> None:
+        """Write `model_index.json`, and a `pipeline.py` that it names: so diffusers finds the class.
+
+        `DiffusionPipeline.from_pretrained(folder, trust_remote_code=True)` and `referencenet.load(folder)` read such a
+        folder without being told whose it is.
+        """
+        kind, folder = type(self), Path(save_directory)
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / "pipeline.py").write_text(
+            FINDS_CLASS.format(module=kind.__module__, name=kind.__name__), encoding="utf-8"
+        )
+        super().save_config(save_directory, push_to_hub, **kwargs)
+
+    def to_json_string(self) -> str:
+        """The configuration as it is saved, with where its class is found."""
+        config = json.loads(super().to_json_string())
+        return json.dumps(config | {"_class_name": ["pipeline", type(self).__name__]}, indent=2, sort_keys=True) + "\n"
+
+    @classmethod
+    def load_config(cls, pretrained_model_name_or_path: Any, *args: Any, **kwargs: Any) -> Any:
+        """Read a folder's configuration; whose it is, the caller has said, so no code of the folder is asked."""
+        loaded = super().load_config(pretrained_model_name_or_path, *args, **kwargs)
+        config = loaded[0] if isinstance(loaded, tuple) else loaded
+        if isinstance(config.get("_class_name"), list):
+            config["_class_name"] = config["_class_name"][-1]
+        return loaded
+
+    @classmethod
+    def from_pretrained(cls, pretrained_model_name_or_path: Any, **options: Any) -> Any:
+        """Read a saved folder, also one whose components an earlier version called by other names.
+
+        Args:
+            pretrained_model_name_or_path: The folder, or a hub name.
+            options: As diffusers' pipelines take them.
+        """
+        index = Path(pretrained_model_name_or_path) / "model_index.json"
+        parts = json.loads(index.read_text(encoding="utf-8")) if index.is_file() else {}
+        if not parts.keys() & cls.renamed.keys():
+            return super().from_pretrained(pretrained_model_name_or_path, **options)
+        with TemporaryDirectory() as folder:
+            for place in index.parent.iterdir():
+                if place != index:
+                    (Path(folder) / cls.renamed.get(place.name, place.name)).symlink_to(place.resolve())
+            named = {cls.renamed.get(name, name): part for name, part in parts.items()}
+            (Path(folder) / index.name).write_text(json.dumps(named), encoding="utf-8")
+            return super().from_pretrained(folder, **options)
+
+    @classmethod
+    def from_published(
+        cls, files: str | Path | Iterable[str | Path], *, base: str | Path | None = None,
+        dtype: torch.dtype | None = None, torch_dtype: torch.dtype | None = None, **parts: Any,
+    ) -> Any:  # fmt: skip
+        """Read the released files, strictly.
+
+        Args:
+            files: The folder that holds them, or the files one by one.
+            base: A folder or hub name of the base model in diffusers' layout: its UNet's configuration, and the parts
+                that the release leaves out.
+            dtype: Of all networks; None: as in the files.
+            torch_dtype: The former name of `dtype`.
+            parts: Components, or their folders, in place of those that are found.
+
+        Raises:
+            FileNotFoundError: If a file is missing; says where to get it.
+            CheckpointError: If a file does not fit, or holds values that are not finite.
+        """
+        if torch_dtype is not None:
+            warnings.warn("torch_dtype is called dtype now.", FutureWarning, stacklevel=2)
+        published = cls.published
+        paths = find_files(published, files)
+        folder = Path(files) if isinstance(files, str | Path) else None
+        found: dict[str, Any] = {}
+        for name, part in published.further.items():  # before the large files: it is soon known whether all are there
+            if name in parts or not published.fills(name, paths):
+                found[name] = part.read(name, parts.pop(name, None), folder, base, published.name)
+        config = published.config_of(paths, base)
+        for name in published.components:
+            if name in parts:
+                found[name] = parts.pop(name)
+            elif name not in found:
+                found[name] = read_component(published, name, paths, config, base)
+        if "scheduler" not in {*found, *parts}:
+            found["scheduler"] = cls.spec.scheduler()
+        pipe = cls(**found, **parts)
+        dtype = dtype or torch_dtype
+        return pipe if dtype is None else pipe.to(dtype=dtype)

@@ -1,0 +1,417 @@
+"""The published systems lead the life of a diffusers pipeline: one set of claims, every system.
+
+Tiny networks with random weights; what a system computes is tested in its own file and against golden cases.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from diffusers import (
+    AsymmetricAutoencoderKL,
+    AutoencoderTiny,
+    DDIMScheduler,
+    DiffusionPipeline,
+    DPMSolverMultistepScheduler,
+    EulerAncestralDiscreteScheduler,
+    EulerDiscreteScheduler,
+    UniPCMultistepScheduler,
+)
+from diffusers.loaders import StableDiffusionLoraLoaderMixin, StableDiffusionXLLoraLoaderMixin
+from peft import LoraConfig
+from peft.utils import get_peft_model_state_dict
+from PIL import Image
+
+import referencenet
+from referencenet import BankSeries, ReferenceBank
+from referencenet.methods.tiny import filled
+from systems import SIZE, System, every_system
+from tiny import picture
+from tolerances import ROUNDING, relative_error
+from traces import pipeline_traces
+
+# --- results ----------------------------------------------------------------------------------------------------------
+
+
+@every_system
+def test_a_seed_decides_the_result_and_the_global_generator_stays_where_it_was(system: System) -> None:
+    state = torch.get_rng_state()
+    pipe = system.make()
+    first = system.call(pipe)
+    assert torch.equal(system.call(pipe), first)
+    assert torch.equal(system.call(system.make()), first)
+    assert not torch.equal(system.call(pipe, seed=1), first)
+    assert torch.equal(torch.get_rng_state(), state)
+
+
+@every_system
+def test_noise_of_the_scheduler_comes_from_the_generator(system: System) -> None:
+    state = torch.get_rng_state()
+    pipe = system.make()
+    pipe.scheduler = EulerAncestralDiscreteScheduler.from_config(pipe.scheduler.config, rescale_betas_zero_snr=False)
+    first = system.call(pipe)
+    assert torch.equal(system.call(pipe), first)
+    assert torch.equal(torch.get_rng_state(), state)
+
+
+@every_system
+def test_a_list_of_generators_makes_each_result_as_if_alone(system: System) -> None:
+    pipe = system.make()
+    generators = [torch.Generator().manual_seed(seed) for seed in (5, 6)]
+    reference = {system.reference: system.write(pipe)}  # what is drawn of the reference itself, one generator draws
+    both = system.call(pipe, generator=generators, **{system.several: 2}, **reference)
+    for row, seed in enumerate((5, 6)):
+        alone = system.call(pipe, seed=seed, **reference)
+        assert relative_error(both[row : row + 1], alone) < ROUNDING
+
+
+@every_system
+def test_a_list_of_generators_of_another_length_is_refused(system: System) -> None:
+    pipe = system.make()
+    with pytest.raises(ValueError, match="generators"):
+        system.call(pipe, generator=[torch.Generator()] * 3, **{system.several: 2})
+
+
+@every_system
+def test_several_results_of_a_call_differ_in_their_noise_only(system: System) -> None:
+    pipe = system.make()
+    results = system.call(pipe, **{system.several: 3})
+    assert results.shape[0] == 3
+    assert relative_error(results[1], results[0]) > 1e-2
+    assert relative_error(results[2], results[1]) > 1e-2
+
+
+@every_system
+def test_kinds_of_output_are_one_result(system: System) -> None:
+    pipe = system.make()
+    kinds = {kind: system.call(pipe, num_inference_steps=1, output_type=kind) for kind in ("pt", "np", "pil")}
+    tensor, array, pictures = kinds["pt"], kinds["np"], kinds["pil"]
+    if system.is_film:
+        tensor, array, pictures = tensor[0], array[0], pictures[0]
+    assert tensor.shape[-2:] == SIZE[::-1]
+    assert all(isinstance(image, Image.Image) for image in pictures)
+    assert np.array_equal(array, tensor.permute(0, 2, 3, 1).numpy())
+    assert np.abs(np.asarray(pictures[0]) / 255 - array[0]).max() <= 0.5 / 255 + 1e-6
+
+
+@every_system
+def test_the_outputs_object_holds_what_the_tuple_holds(system: System) -> None:
+    pipe = system.make()
+    options = {"width": SIZE[0], "height": SIZE[1], "num_inference_steps": 1, "output_type": "latent"}
+    output = pipe(**system.given | options, generator=torch.Generator().manual_seed(0))
+    results = output.frames if system.is_film else output.images
+    assert torch.equal(results, system.call(pipe, num_inference_steps=1))
+
+
+@every_system
+def test_the_progress_bar_counts_the_timesteps(system: System, capsys: pytest.CaptureFixture[str]) -> None:
+    pipe = system.make()
+    system.call(pipe, num_inference_steps=6)
+    assert not capsys.readouterr().err
+    pipe.set_progress_bar_config(disable=False)
+    system.call(pipe, num_inference_steps=6)
+    assert f"{pipe.num_timesteps}/{pipe.num_timesteps}" in capsys.readouterr().err
+    assert pipe.num_timesteps == len(pipe.scheduler.timesteps)
+
+
+@every_system
+@pytest.mark.parametrize("form", [[picture(1, SIZE)], np.asarray(picture(1, SIZE))[None] / 255], ids=["list", "array"])
+def test_one_picture_in_a_list_or_an_array_of_one_is_that_picture(system: System, form: Any) -> None:
+    if system.reference == "parts":
+        pytest.skip("parts are pictures with labels")
+    pipe = system.make()
+    plain = system.call(pipe, **{system.reference: picture(1, SIZE)})
+    assert relative_error(system.call(pipe, **{system.reference: form}), plain) < ROUNDING
+
+
+# --- schedulers -------------------------------------------------------------------------------------------------------
+
+
+@every_system
+@pytest.mark.parametrize("scheduler", [EulerAncestralDiscreteScheduler, UniPCMultistepScheduler])
+def test_schedulers_of_diffusers_serve(system: System, scheduler: Any) -> None:
+    pipe = system.make()
+    published = system.call(pipe, num_inference_steps=4)
+    pipe.scheduler = scheduler.from_config(pipe.scheduler.config, rescale_betas_zero_snr=False)
+    other = system.call(pipe, num_inference_steps=4)
+    assert other.dtype == published.dtype
+    assert 1e-6 < relative_error(other, published) < float("inf")
+
+
+@every_system
+@pytest.mark.parametrize("scheduler", [DDIMScheduler, EulerDiscreteScheduler, DPMSolverMultistepScheduler])
+def test_an_exchanged_scheduler_keeps_the_noise_schedule(system: System, scheduler: Any) -> None:
+    own = system.make().scheduler
+    other = scheduler.from_config(own.config)
+    noise, clean = torch.ones(3, 1, 1, 1), torch.zeros(3, 1, 1, 1)
+    timesteps = torch.tensor([100, 500, 900])
+    expected = own.add_noise(clean, noise, timesteps).flatten()  # the noise's share at each timestep
+    assert relative_error((1 - other.alphas_cumprod[timesteps]).sqrt().float(), expected) < 1e-5
+    assert other.config.prediction_type == own.config.prediction_type
+
+
+# --- while it runs ----------------------------------------------------------------------------------------------------
+
+
+@every_system
+def test_a_callback_sees_every_step_and_its_latents_are_taken(system: System) -> None:
+    pipe = system.make()
+    seen: list[int] = []
+
+    def halve_last(running: Any, step: int, _timestep: Any, tensors: dict[str, Any]) -> dict[str, Any]:
+        assert running is pipe
+        seen.append(step)
+        return {"latents": tensors["latents"] / 2} if step == running.num_timesteps - 1 else {}
+
+    changed = system.call(pipe, num_inference_steps=2, callback_on_step_end=halve_last)
+    assert seen == list(range(pipe.num_timesteps))
+    assert torch.equal(changed * 2, system.call(pipe, num_inference_steps=2))
+
+
+@every_system
+def test_an_interrupted_call_ends_early_and_the_next_is_whole(system: System) -> None:
+    pipe = system.make()
+    whole = system.call(pipe)
+    kept: list[torch.Tensor] = []
+
+    def interrupt(running: Any, _step: int, _timestep: Any, tensors: dict[str, Any]) -> dict[str, Any]:
+        kept.append(tensors["latents"])
+        running._interrupt = True
+        return {}
+
+    early = system.call(pipe, callback_on_step_end=interrupt)
+    assert len(kept) == 1
+    assert torch.equal(early, kept[0])
+    assert torch.equal(system.call(pipe), whole)
+
+
+@every_system
+def test_guidance_changed_by_a_callback_counts_from_the_next_step(system: System) -> None:
+    pipe = system.make()
+    assert pipe.guidance_scale == pipe.spec.scale
+    assert not pipe.interrupt
+    rows: list[int] = []
+    handle = pipe.unet.conv_out.register_forward_hook(lambda _module, args, _output: rows.append(len(args[0])))
+
+    def stop_guiding(running: Any, *_: Any) -> dict[str, Any]:
+        running._guidance_scale = 0.0
+        assert running.guidance_scale == 0
+        assert running.do_classifier_free_guidance == running.spec.guidance.is_guided(0.0)
+        return {}
+
+    unguided = system.call(pipe, callback_on_step_end=stop_guiding)
+    handle.remove()
+    assert rows[0] > rows[-1] or pipe.spec.guidance.is_guided(0.0)
+    assert not torch.equal(unguided, system.call(pipe))
+    assert pipe.guidance_scale == pipe.spec.scale
+
+
+@every_system
+def test_nothing_of_a_call_stays_on_the_networks_also_after_an_exception(system: System) -> None:
+    pipe = system.make()
+    system.call(pipe)
+    before = pipeline_traces(pipe)
+
+    def fail(*_: Any) -> dict[str, Any]:
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        system.call(pipe, callback_on_step_end=fail)
+    system.call(pipe)
+    assert pipeline_traces(pipe) == before
+
+
+# --- in what it computes ----------------------------------------------------------------------------------------------
+
+
+@every_system
+@pytest.mark.parametrize(("dtype", "tolerance"), [(torch.float16, 0.03), (torch.bfloat16, 0.2)], ids=str)
+def test_half_precision_gives_nearly_the_same(system: System, dtype: torch.dtype, tolerance: float) -> None:
+    """Also from noise in single precision, as everywhere in diffusers; guided steps amplify the rounding."""
+    pipe = system.make()
+    pipe.scheduler = DPMSolverMultistepScheduler.from_config(pipe.scheduler.config, rescale_betas_zero_snr=False)
+    full = system.call(pipe, latents=system.noise())
+    half = system.call(pipe.to(dtype), latents=system.noise())
+    assert half.dtype == torch.float32  # steps are in single precision
+    assert relative_error(half, full) < tolerance
+    assert bool(system.call(pipe, num_inference_steps=1, output_type="pt").isfinite().all())
+
+
+@every_system
+def test_the_autoencoder_may_be_of_another_precision(system: System) -> None:
+    pipe = system.make()
+    expected = system.call(pipe, num_inference_steps=1, output_type="pt", latents=system.noise())
+    pipe.vae.to(torch.bfloat16)
+    ours = system.call(pipe, num_inference_steps=1, output_type="pt", latents=system.noise())
+    assert relative_error(ours.float(), expected) < 0.2
+
+
+def _tiny_autoencoder() -> AutoencoderTiny:
+    return AutoencoderTiny(
+        encoder_block_out_channels=(4, 4, 4, 4),
+        decoder_block_out_channels=(4, 4, 4, 4),
+        num_encoder_blocks=(1, 1, 1, 1),
+        num_decoder_blocks=(1, 1, 1, 1),
+        act_fn="relu",
+    )
+
+
+def _asymmetric_autoencoder() -> AsymmetricAutoencoderKL:
+    return AsymmetricAutoencoderKL(
+        down_block_types=("DownEncoderBlock2D",) * 4,
+        down_block_out_channels=(4, 4, 8, 8),
+        layers_per_down_block=1,
+        up_block_types=("UpDecoderBlock2D",) * 4,
+        up_block_out_channels=(4, 4, 8, 8),
+        layers_per_up_block=1,
+        norm_num_groups=2,
+    )
+
+
+@every_system
+@pytest.mark.parametrize("make", [_tiny_autoencoder, _asymmetric_autoencoder], ids=["tiny", "asymmetric"])
+def test_other_autoencoders_of_diffusers_serve(system: System, make: Any) -> None:
+    with torch.random.fork_rng(devices=[]):
+        vae = make()
+    pipe = system.kind(**system.make().components | {"vae": filled(vae, 0)})
+    pipe.set_progress_bar_config(disable=True)
+    pixels = system.call(pipe, num_inference_steps=1, output_type="pt")
+    assert pixels.shape[-2:] == SIZE[::-1]
+    assert bool(pixels.isfinite().all())
+
+
+@every_system
+def test_a_sliced_or_tiled_autoencoder_serves(system: System) -> None:
+    pipe = system.make()
+    options = {"num_inference_steps": 1, "output_type": "pt"}
+    expected = system.call(pipe, **{system.several: 2}, **options)
+    pipe.enable_vae_slicing()
+    assert relative_error(system.call(pipe, **{system.several: 2}, **options), expected) < ROUNDING
+    whole = system.call(pipe, width=64, **options)
+    pipe.enable_vae_tiling()
+    pipe.vae.tile_sample_min_size, pipe.vae.tile_latent_min_size = 32, 4
+    tiled = system.call(pipe, width=64, **options)
+    assert 0 < relative_error(tiled, whole) < float("inf")
+
+
+@every_system
+def test_an_attention_backend_is_taken(system: System) -> None:
+    pipe = system.make()
+    expected = system.call(pipe)
+    pipe.unet.set_attention_backend("native")
+    assert relative_error(system.call(pipe), expected) < ROUNDING
+
+
+# --- references -------------------------------------------------------------------------------------------------------
+
+
+@every_system
+def test_what_write_wrote_is_saved_and_serves_as_the_reference(system: System, tmp_path: Path) -> None:
+    pipe = system.make()
+    written = system.write(pipe)
+    written.save(tmp_path / "reference.safetensors")
+    assert abs((tmp_path / "reference.safetensors").stat().st_size - written.nbytes) < 200_000  # names, at tiny size
+    read = (BankSeries if system.writes_each_step else ReferenceBank).load(tmp_path / "reference.safetensors")
+    without = system.kind(**pipe.components | {"reference_unet": None})
+    without.set_progress_bar_config(disable=True)
+    first = system.call(pipe, **{system.reference: written}, latents=system.noise())
+    assert torch.equal(system.call(without, **{system.reference: read}, latents=system.noise()), first)
+    with pytest.raises(ValueError, match="reference_unet"):
+        system.call(without)
+
+
+@every_system
+def test_a_bank_is_rounded_to_half_precision_where_that_is_asked(system: System) -> None:
+    pipe = system.make()
+    for given in ({}, {system.reference: system.write(pipe)}):
+        whole, half = (system.call(pipe, **given, half_precision_bank=rounds) for rounds in (False, True))
+        assert 0 < relative_error(half, whole) < 0.02
+
+
+@every_system
+def test_a_series_is_refused_where_steps_size_or_scheduler_are_others(system: System) -> None:
+    if not system.writes_each_step:
+        pytest.skip("its writer runs once")
+    pipe = system.make()
+    given = {system.reference: system.write(pipe)}
+    for changes, named in (({"num_inference_steps": 3}, "steps"), ({"width": 64}, "64 x 24")):
+        with pytest.raises(ValueError, match=named):
+            system.call(pipe, **given, **changes)
+    pipe.scheduler = EulerDiscreteScheduler.from_config(pipe.scheduler.config)
+    with pytest.raises(ValueError, match="EulerDiscreteScheduler"):
+        system.call(pipe, **given)
+
+
+@every_system
+def test_a_declaration_tells_of_itself(system: System) -> None:
+    text = str(system.make().spec)
+    for name in ("write", "link", "guidance", "conditions", "scheduler", "steps"):
+        assert f"\n{name}" in f"\n{text}"
+
+
+# --- LoRA, and saving -------------------------------------------------------------------------------------------------
+
+
+def lora_state(network: Any) -> dict[str, torch.Tensor]:
+    """A LoRA of a network, trained somewhere else."""
+    with torch.random.fork_rng(devices=[]):
+        network.add_adapter(LoraConfig(r=2, target_modules=["to_q", "to_k"], init_lora_weights=False))
+    state = {key: tensor.clone() for key, tensor in get_peft_model_state_dict(network).items()}
+    network.delete_adapters("default")
+    return state
+
+
+@every_system
+def test_a_lora_file_is_loaded_weighed_and_taken_away(system: System, tmp_path: Path) -> None:
+    pipe = system.make()
+    assert isinstance(pipe, StableDiffusionLoraLoaderMixin | StableDiffusionXLLoraLoaderMixin)
+    plain = system.call(pipe)
+    type(pipe).save_lora_weights(tmp_path, unet_lora_layers=lora_state(system.make().unet))
+    pipe.load_lora_weights(tmp_path, adapter_name="style")
+    styled = system.call(pipe)
+    assert relative_error(styled, plain) > 1e-4
+    pipe.set_adapters(["style"], [0.0])
+    assert relative_error(system.call(pipe), plain) < ROUNDING
+    pipe.set_adapters(["style"], [1.0])
+    assert torch.equal(system.call(pipe), styled)
+    pipe.unload_lora_weights()
+    assert torch.equal(system.call(pipe), plain)
+
+
+@every_system
+def test_a_textual_inversion_gives_a_word_a_meaning(system: System) -> None:
+    pipe = system.make()
+    if "tokenizer" not in pipe.components or "tokenizer_2" in pipe.components:
+        pytest.skip("it reads no text, or by two text models, where diffusers takes a pair of embeddings")
+    plain = system.call(pipe, prompt="a <hero>")
+    width = pipe.text_encoder.get_input_embeddings().weight.shape[1]
+    pipe.load_textual_inversion({"<hero>": torch.ones(2, width)}, token="<hero>")
+    assert relative_error(system.call(pipe, prompt="a <hero>"), plain) > 1e-6
+
+
+@every_system
+def test_a_saved_folder_is_read_by_its_class_by_load_and_by_diffusers(system: System, tmp_path: Path) -> None:
+    pipe = system.make()
+    expected = system.call(pipe, num_inference_steps=1)
+    pipe.save_pretrained(tmp_path)
+    ways = {
+        "class": system.kind.from_pretrained(tmp_path),
+        "load": referencenet.load(tmp_path),
+        "diffusers": DiffusionPipeline.from_pretrained(tmp_path, trust_remote_code=True),
+    }
+    for way, read in ways.items():
+        assert type(read) is system.kind, way
+        read.set_progress_bar_config(disable=True)
+        assert relative_error(system.call(read, num_inference_steps=1), expected) < ROUNDING, way
+    half = referencenet.load(tmp_path, dtype=torch.bfloat16)
+    assert half.dtype == torch.bfloat16
+
+
+def test_a_folder_of_another_pipeline_is_refused_by_name(tmp_path: Path) -> None:
+    (tmp_path / "model_index.json").write_text('{"_class_name": "StableDiffusionPipeline"}')
+    with pytest.raises(ValueError, match="StableDiffusionPipeline"):
+        referencenet.load(tmp_path)
