@@ -10,7 +10,7 @@ from PIL import Image
 from rich.progress import Progress
 from typer.testing import CliRunner, Result
 
-from films import picture, poses, write_interpolator
+from films import picture, poses, write_interpolator, write_released
 from referencenet.cli.animate import app
 from referencenet.cli.app import app as front
 from referencenet.media.films import Film, write_film
@@ -200,6 +200,16 @@ def test_a_converted_folder_keeps_its_settings_unless_they_are_typed(folder: Pat
         films.append(shown(folder))
     assert abs(films[0] - films[1]).max() <= 1  # rounding
     assert abs(films[0] - films[2]).max() > 1
+
+
+def test_released_files_are_read_with_a_base(folder: Path) -> None:
+    pipe = tiny_pipeline("magic_animate")
+    write_released(pipe, pipe.published, folder / "released")
+    given = ("-p", "{0}/densepose", "--device", "cpu", "--steps", "1", "--frames", "1", "--checkpoint", "{0}/released")
+    result = run(folder, "magic_animate", *given, "--base", "{0}/released/base")
+    assert result.exit_code == 0, result.output
+    result = run(folder, "magic_animate", *given, out="none")
+    assert (result.exit_code, (folder / "none").exists()) == (2, False)
 
 
 @pytest.mark.parametrize(
