@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from json import dumps
 from pathlib import Path
 from typing import Any
@@ -81,3 +82,17 @@ def write_released(pipe: Any, published: PublishedSet, folder: Path) -> Path:
         dumps({"_class_name": "UNet2DConditionModel", **published.tiny_config})
     )
     return folder
+
+
+class Between(torch.nn.Module):
+    """A straight line from a frame to another."""
+
+    def forward(self, a: torch.Tensor, b: torch.Tensor, t: torch.Tensor) -> torch.Tensor:
+        return a + (b - a) * t
+
+
+def write_interpolator(path: Path) -> None:
+    """Write a network that inserts frames, as FILM is released."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # torch advises another format
+        torch.jit.save(torch.jit.script(Between()), path)

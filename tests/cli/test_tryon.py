@@ -54,6 +54,59 @@ def test_without_a_checkpoint_it_says_which_files_to_get(files: dict[str, str]) 
     assert "CC BY-NC-SA 4.0" in output
 
 
+def test_stable_garment_dresses_and_its_options_act(files: dict[str, str]) -> None:
+    given = (f"--mask={files['mask']}", "--method=stable_garment", "--random-tiny", "--device=cpu")
+    options = ("--fusion-blocks=midup", "--style-fidelity=0.3", "--control-scale=0.2", "--control-end=0", "--agnostic",
+               "--prompt=knight", "--garment-prompt=shirt")  # fmt: skip
+    out = Path(files["person"]).with_name("out.png")
+    pictures = set()
+    for further in ((), *((option,) for option in options)):
+        status, output = typed(files, *given, *further)
+        assert status == 0, output
+        pictures.add(out.read_bytes())
+    assert len(pictures) == 1 + len(options)
+    settings = json.loads(out.with_name("out.png.json").read_text())
+    assert (settings["guidance_scale"], settings["garment_prompt"]) == (2.5, "shirt")
+    assert "description" not in settings
+
+
+@pytest.mark.parametrize("method", ["idm_vton", "stable_garment"])
+def test_several_pictures_are_numbered(files: dict[str, str], method: str) -> None:
+    status, output = typed(files, f"--mask={files['mask']}", f"--method={method}", "--random-tiny", "--count=2")
+    assert status == 0, output
+    assert all(Path(files["person"]).with_name(f"out-{i}.png").is_file() for i in (1, 2))
+
+
+def test_stable_garment_says_which_files_to_get(files: dict[str, str]) -> None:
+    status, output = typed(files, f"--mask={files['mask']}", "--method=stable_garment")
+    assert status == 2
+    assert all(word in output for word in ("loooooong/StableGarment_tryon", "controlnet/", "(or --base)", "licence"))
+
+
+@pytest.mark.parametrize(
+    ("further", "message"),
+    [
+        (("--description=x",), "--description is for idm_vton; stable_garment does not take it"),
+        (("--method=idm_vton", "--style-fidelity=0.5"), "--style-fidelity is for stable_garment; idm_vton does not"),
+        (("--size=30x48",), "multiples of 8"),
+        (("--category=dresses",), "--category and --arm-width are for masks that are made"),
+        (("--mask={garment}.none",), "There is no file"),
+        (("--mask={wide}",), "mask 0 is 48 x 48 pixels, its person 32 x 48"),
+    ],
+)
+def test_what_does_not_fit_is_told_before_loading(
+    files: dict[str, str], further: tuple[str, ...], message: str
+) -> None:
+    wide = Path(files["person"]).with_name("wide.png")
+    Image.new("L", (48, 48), 255).save(wide)
+    given = (f"--mask={files['mask']}", "--method=stable_garment", "--random-tiny")
+    status, output = typed(files, *given, *(word.format(wide=wide, **files) for word in further))
+    assert status == 2
+    assert message in " ".join(output.split())
+    assert "random weights" not in output
+    assert not wide.with_name("out.png").exists()
+
+
 @pytest.mark.parametrize(
     ("further", "message"),
     [((), "give either --mask, or --parsing and --keypoints"), (("--parsing=x.png",), "give both")],

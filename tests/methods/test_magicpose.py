@@ -5,6 +5,7 @@ from typing import Any
 
 import pytest
 import torch
+from PIL import Image
 
 from films import generator, picture, poses
 from referencenet.cli.manifests import run_manifests
@@ -27,6 +28,13 @@ def pipe() -> MagicPosePipeline:
 def draw(pipe: Any, films: Any, **options: Any) -> torch.Tensor:
     given = {"width": 32, "height": 24, "num_inference_steps": 2, "generator": generator(), "output_type": "latent"}
     return pipe(picture(0), films, **{**given, **options}).frames
+
+
+def test_densepose_is_refused(pipe: MagicPosePipeline) -> None:
+    drawing = Image.new("RGB", (48, 64), (68, 1, 84))
+    drawing.paste((253, 231, 37), (16, 8, 32, 56))
+    with pytest.raises(ValueError, match="look like DensePose"):
+        draw(pipe, drawing)
 
 
 def calls(module: torch.nn.Module, counted: list[int]) -> Any:

@@ -45,23 +45,52 @@ def test_film_has_the_poses_frames_and_counts_its_predictions(film: Path, tmp_pa
     seen: list[int] = []
     out = animate_film(quiet(), picture(0), [film], tmp_path / "out.mp4", SETTINGS, step_done=seen.append)
     assert pixels(out).shape == (9, 24, 32, 3)
-    assert seen == list(range(1, num_predictions(replace(SETTINGS, num_frames=9)) + 1))
+    assert seen == list(range(1, num_predictions(quiet(), replace(SETTINGS, num_frames=9)) + 1))
     assert not parts_of(out).exists()
 
 
-def _cut_short(film: Path, out: Path, settings: FilmSettings, monkeypatch: pytest.MonkeyPatch) -> None:
+def straight(a: torch.Tensor, b: torch.Tensor, t: torch.Tensor) -> torch.Tensor:
+    """A frame between two."""
+    return torch.lerp(a, b, t.item())
+
+
+def test_frames_are_inserted_also_between_pieces_and_on_resuming(
+    film: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    settings = replace(SETTINGS, every=2, window=2, overlap=0, num_frames=8)  # drawn: 0, 2, 4, 6
+    seen: list[int] = []
+    drawn = write_film([frame for i, frame in enumerate(poses(8)) if i % 2 == 0], tmp_path / "drawn-poses")
+    few = replace(settings, every=1, num_frames=4)
+    alone = pixels(animate_film(quiet(), picture(0), [drawn], tmp_path / "drawn", few)).astype(int)
+    out = animate_film(
+        quiet(), picture(0), [film], tmp_path / "out", settings, interpolator=straight, step_done=seen.append
+    )
+    frames = pixels(out).astype(int)
+    assert (len(frames), settings.num_written, seen[-1]) == (7, 7, num_predictions(quiet(), settings))
+    assert np.array_equal(frames[::2], alone)
+    assert abs(frames[1::2] - (frames[:-1:2] + frames[2::2]) / 2).max() <= 1
+    _cut_short(film, tmp_path / "cut", settings, monkeypatch, interpolator=straight, behind=3)
+    again = animate_film(quiet(), picture(0), [film], tmp_path / "cut", settings, resume=True, interpolator=straight)
+    assert np.array_equal(pixels(again), frames)
+    with pytest.raises(ValueError, match="every is 2, with no interpolator"):
+        animate_film(quiet(), picture(0), [film], tmp_path / "no", settings)
+
+
+def _cut_short(
+    film: Path, out: Path, settings: FilmSettings, monkeypatch: pytest.MonkeyPatch, behind: int = 5, **options: Any
+) -> None:
     """Begin a film whose disk is full behind some frames."""
     write = FilmWriter.add
 
     def full(writer: FilmWriter, frames: Any) -> None:
-        if writer.num_frames >= 5:
+        if writer.num_frames >= behind:
             raise OSError("No space left on device")
         write(writer, frames)
 
     with monkeypatch.context() as patch:
         patch.setattr(FilmWriter, "add", full)
         with pytest.raises(OSError, match="No space left"):
-            animate_film(quiet(), picture(0), [film], out, settings)
+            animate_film(quiet(), picture(0), [film], out, settings, **options)
     assert 0 < len(list(out.glob("*.png"))) < 9
 
 
@@ -178,7 +207,7 @@ def test_two_processes_give_the_film_of_one(film: Path, tmp_path: Path, monkeypa
         assert torch.equal(torch.load(tmp_path / f"{rank}.pt", weights_only=True), alone)
     seen = [torch.load(tmp_path / f"seen{rank}.pt", weights_only=True) for rank in range(2)]
     assert seen[0] == seen[1]
-    assert seen[0][-1] == num_predictions(replace(SETTINGS, num_frames=9))
+    assert seen[0][-1] == num_predictions(quiet(), replace(SETTINGS, num_frames=9))
     whole = animate_film(quiet(), picture(0), [film], tmp_path / "whole", SETTINGS)
     assert np.array_equal(pixels(tmp_path / "both"), pixels(whole))
     assert not parts_of(tmp_path / "both").exists()

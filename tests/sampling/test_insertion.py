@@ -1,11 +1,11 @@
 """Frames inserted between others."""
 
-import warnings
 from pathlib import Path
 
 import pytest
 import torch
 
+from films import write_interpolator
 from golden import GOLDENS, read_content
 from referencenet.sampling.insertion import insert_frames, insertion_calls, read_interpolator
 
@@ -24,15 +24,8 @@ def test_inserted_frames_lie_between_and_in_range() -> None:
     assert torch.allclose(film[4], torch.lerp(frames[1], frames[2], 1 / 3))
 
 
-class Middle(torch.nn.Module):
-    def forward(self, a: torch.Tensor, b: torch.Tensor, t: torch.Tensor) -> torch.Tensor:
-        return a + (b - a) * t
-
-
 def test_an_archive_is_read_and_others_are_refused(tmp_path: Path) -> None:
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # torch advises another format
-        torch.jit.save(torch.jit.script(Middle()), tmp_path / "film.pt")
+    write_interpolator(tmp_path / "film.pt")
     frames = torch.rand(2, 3, 4, 6)
     between = insert_frames(frames, 1, read_interpolator(tmp_path / "film.pt"))[1]
     assert torch.allclose(between, frames.mean(0), atol=1e-6)

@@ -1,17 +1,73 @@
-"""Options that several commands have in common."""
+"""Options that several commands have in common, and options that only some systems take.
+
+An option of one system stands in a panel of the help that names it, `panel=only("parts2whole")`; given for another
+system it is refused by its name.
+"""
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any, Literal
 
 import typer
 
 from referencenet.cli.settings import DtypeChoice
 
+ONLY = "Only for "
+
 Checkpoint = Annotated[
     Path | None, typer.Option(metavar="FOLDER", help="The released files, or what `refnet convert` made of them.")
+]
+Base = Annotated[
+    str | None, typer.Option(metavar="FOLDER|HUB_ID", help="The base model, for what the released files leave out.")
 ]
 RandomTiny = Annotated[
     bool, typer.Option("--random-tiny", help="Tiny random weights: tries the installation, draws nothing.")
 ]
+Size = Annotated[str | None, typer.Option(metavar="WIDTHxHEIGHT", show_default="the system's", help="In pixels.")]
+Steps = Annotated[int | None, typer.Option(min=1, show_default="the system's", help="Denoising steps.")]
+GuidanceScale = Annotated[
+    float | None, typer.Option(min=0, show_default="the system's", help="Guidance scale; 1 is none.")
+]
+Count = Annotated[int, typer.Option("--count", "-n", min=1, help="Pictures.")]
+Seed = Annotated[int, typer.Option(min=0, help="Of the first picture; the next ones count up.")]
 Device = Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1, mps.")]
 Dtype = Annotated[DtypeChoice, typer.Option(help="auto is half precision on CUDA.")]
+FusionChoice = Literal["full", "midup"]
+
+
+def only(*systems: str) -> str:
+    """The panel of options that only these systems take."""
+    return ONLY + ", ".join(systems)
+
+
+def refuse_others(ctx: typer.Context, method: str) -> None:
+    """Refuse options that were typed for another system.
+
+    Args:
+        ctx: Of the command.
+        method: The system, or a published set of it.
+
+    Raises:
+        ValueError: If there is one; names it, and whose it is.
+    """
+    for parameter in ctx.command.params:
+        if not _is_for(parameter, method) and is_typed(ctx, parameter.name or ""):
+            systems = parameter.rich_help_panel.removeprefix(ONLY).replace(", ", " and ")  # pyright: ignore
+            raise ValueError(f"{parameter.opts[0]} is for {systems}; {method} does not take it.")
+
+
+def settings_of(ctx: typer.Context, method: str) -> dict[str, Any]:
+    """All options as typed or by default, by name, but those of other systems."""
+    return {name: ctx.params[name] for parameter in ctx.command.params if (name := parameter.name) in ctx.params
+            and _is_for(parameter, method)}  # fmt: skip
+
+
+def is_typed(ctx: typer.Context, name: str) -> bool:
+    """Whether an option was given, and does not stand at its default."""
+    source = ctx.get_parameter_source(name)
+    return source is not None and source.name == "COMMANDLINE"
+
+
+def _is_for(parameter: Any, method: str) -> bool:
+    """Whether a system takes an option."""
+    panel = getattr(parameter, "rich_help_panel", None) or ""
+    return not panel.startswith(ONLY) or method.split(".")[0] in panel.removeprefix(ONLY).split(", ")

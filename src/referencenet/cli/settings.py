@@ -62,8 +62,13 @@ class Settings:
         return [*self.reference, *self.mask, *([self.result_mask] if self.result_mask else []), *pictures]
 
 
-def pairs(given: Sequence[str], option: str) -> dict[str, str]:
-    """Read KIND=VALUE options.
+def pairs(given: Sequence[str], option: str, example: str = "pose=skeleton.png") -> dict[str, str]:
+    """Read KIND=PATH options.
+
+    Args:
+        given: As typed.
+        option: What they are called, for errors.
+        example: One that is right.
 
     Raises:
         ValueError: One has another form, or a kind comes twice.
@@ -72,26 +77,33 @@ def pairs(given: Sequence[str], option: str) -> dict[str, str]:
     for text in given:
         kind, sign, value = text.partition("=")
         if not (kind and sign and value):
-            raise ValueError(f"{option} was {text!r}; it has the form KIND=PATH, as in pose=skeleton.png.")
+            raise ValueError(f"{option} was {text!r}; it has the form KIND=PATH, as in {example}.")
         if kind in found:
-            raise ValueError(f"{option} names the kind {kind!r} twice; give each kind once.")
+            raise ValueError(f"{option} names the kind {kind!r} twice; give each once.")
         found[kind] = value
     return found
 
 
-def parse_size(text: str) -> tuple[int, int]:
+def parse_size(text: str, multiple: int = 1) -> tuple[int, int]:
     """Read 512 or 512x768.
+
+    Args:
+        text: As typed.
+        multiple: Of what both must be multiples, in pixels.
 
     Returns:
         Width and height in pixels.
 
     Raises:
-        ValueError: The text is neither.
+        ValueError: The text is neither, or a side is no such multiple.
     """
     parts = text.lower().split("x")
     if not 1 <= len(parts) <= 2 or not all(part.isdecimal() and int(part) > 0 for part in parts):
         raise ValueError(f"--size was {text!r}; it is one number or WIDTHxHEIGHT in pixels, as in 512x768.")
-    return int(parts[0]), int(parts[-1])
+    width, height = int(parts[0]), int(parts[-1])
+    if width % multiple or height % multiple:
+        raise ValueError(f"--size is {width}x{height}; width and height must be multiples of {multiple}.")
+    return width, height
 
 
 def to_document(settings: Settings, made_with: Mapping[str, str], pictures: Sequence[Mapping[str, Any]]) -> str:

@@ -1,41 +1,54 @@
 """`refnet tryon`: the person of a picture in the garment of another."""
 
 import json
+from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import numpy as np
-import torch
 import typer
 from PIL import Image
-from rich.console import Console
 
-from referencenet.checkpoints.idm_vton import PUBLISHED
-from referencenet.cli.animate import files_needed
-from referencenet.cli.console import progress_bar, tell
-from referencenet.cli.models import choose_device, choose_dtype
-from referencenet.cli.options import Checkpoint, Device, Dtype, RandomTiny
-from referencenet.cli.settings import parse_size
-from referencenet.media.files import written_whole
-from referencenet.media.images import read_image
-from referencenet.media.sheets import write_image
-from referencenet.methods.idm_vton import IDMVTONPipeline
-from referencenet.methods.tiny import tiny_pipeline
+from referencenet.cli.options import (
+    Base,
+    Checkpoint,
+    Count,
+    Device,
+    Dtype,
+    FusionChoice,
+    GuidanceScale,
+    RandomTiny,
+    Seed,
+    Size,
+    Steps,
+    is_typed,
+    only,
+    refuse_others,
+    settings_of,
+)
+from referencenet.cli.run import drawing_options, generators, load, need_weights, steps_shown, write_pictures
+from referencenet.media.images import read_image, read_mask
+from referencenet.media.sheets import beside, check_picture_path
+from referencenet.methods.systems import pipelines
+from referencenet.pipelines.garments import check_persons
 from referencenet.preprocess.agnostic import ARM_WIDTHS, agnostic_mask
-from referencenet.version import __version__
 
-MethodChoice = Literal["idm_vton"]
+PIPELINES = pipelines("tryon")
+MethodChoice = StrEnum("MethodChoice", {name: name for name in PIPELINES})
+DEFAULT_METHOD = MethodChoice("idm_vton")
 CategoryChoice = Literal["upper_body", "lower_body", "dresses"]
+IDM, STABLE = only("idm_vton"), only("stable_garment")
 
 app = typer.Typer(add_completion=False)
 
 
 @app.command()
 def tryon(
+    ctx: typer.Context,
     person: Annotated[Path, typer.Option("--person", "-p", metavar="PICTURE", help="Who wears it.")],
     garment: Annotated[Path, typer.Option("--garment", "-g", metavar="PICTURE", help="What is worn, lying flat.")],
     densepose: Annotated[Path, typer.Option(metavar="PICTURE", help="The person's DensePose rendering, on black.")],
-    out: Annotated[Path, typer.Option("--out", "-o", help="Picture to write.")],
+    out: Annotated[Path, typer.Option("--out", "-o", help="picture.png; several become picture-1.png and so on.")],
     mask: Annotated[
         Path | None, typer.Option(metavar="PICTURE", help="White is repainted. Without it: --parsing and --keypoints.")
     ] = None,
@@ -49,14 +62,48 @@ def tryon(
     arm_width: Annotated[
         int, typer.Option(min=1, help="Of the made mask's arms at a height of 512; 45 for DressCode's weights.")
     ] = ARM_WIDTHS["hd"],
-    description: Annotated[str, typer.Option("--description", "-d", help="Of the garment.")] = "shirts",
-    method: Annotated[MethodChoice, typer.Option(help="Which released model.")] = "idm_vton",
+    negative_prompt: Annotated[
+        str | None, typer.Option(show_default="the system's", help="What the picture shall not show.")
+    ] = None,
+    description: Annotated[
+        str, typer.Option("--description", "-d", rich_help_panel=IDM, help="Of the garment.")
+    ] = "shirts",
+    prompt: Annotated[str, typer.Option(rich_help_panel=STABLE, help="What is drawn.")] = "a photo of a woman",
+    garment_prompt: Annotated[str, typer.Option(rich_help_panel=STABLE, help="What the garment is.")] = "",
+    style_fidelity: Annotated[
+        float, typer.Option(min=0, max=1, rich_help_panel=STABLE, help="Below 1 the garment counts less.")
+    ] = 1.0,
+    fusion_blocks: Annotated[
+        FusionChoice | None,
+        typer.Option(rich_help_panel=STABLE, show_default="full", help="Where the garment is read."),
+    ] = None,
+    agnostic: Annotated[
+        bool, typer.Option("--agnostic", rich_help_panel=STABLE, help="The person's garment is grey already.")
+    ] = False,
+    control_scale: Annotated[
+        float, typer.Option(min=0, rich_help_panel=STABLE, help="Of the ControlNet that sees the person.")
+    ] = 1.0,
+    control_start: Annotated[
+        float, typer.Option(min=0, max=1, rich_help_panel=STABLE, help="Share of the steps before it begins.")
+    ] = 0.0,
+    control_end: Annotated[
+        float, typer.Option(min=0, max=1, rich_help_panel=STABLE, help="Share of the steps behind which it ends.")
+    ] = 1.0,
+    guess_mode: Annotated[
+        bool, typer.Option("--guess-mode", rich_help_panel=STABLE, help="Only the guided half sees the person.")
+    ] = False,
+    method: Annotated[
+        MethodChoice,  # pyright: ignore[reportInvalidTypeForm] - the choices come from the registry
+        typer.Option(help="Which released model."),
+    ] = DEFAULT_METHOD,
     checkpoint: Checkpoint = None,
+    base: Base = None,
     random_tiny: RandomTiny = False,
-    size: Annotated[str, typer.Option(metavar="WIDTHxHEIGHT", help="In pixels.")] = "768x1024",
-    steps: Annotated[int, typer.Option(min=1, help="Denoising steps.")] = 30,
-    guidance: Annotated[float, typer.Option(min=0, help="Guidance scale; 1 is none.")] = 2.0,
-    seed: Annotated[int, typer.Option(min=0, help="Of the noise.")] = 42,
+    size: Size = None,
+    steps: Steps = None,
+    guidance: GuidanceScale = None,
+    count: Count = 1,
+    seed: Seed = 42,
     side_by_side: Annotated[bool, typer.Option("--side-by-side", help="Person, garment and result.")] = False,
     device: Device = "auto",
     dtype: Dtype = "auto",
@@ -65,40 +112,51 @@ def tryon(
 
     Try: `refnet tryon -p person.jpg -g shirt.jpg --densepose pose.png --mask mask.png --checkpoint IDM-VTON -o out.png`
     """
-    if checkpoint is None and not random_tiny:
-        tell(files_needed(PUBLISHED))
-        raise typer.Exit(2)
-    width, height = parse_size(size)
+    pipeline = PIPELINES[method]
+    need_weights(pipeline.published, checkpoint, base, random_tiny)
+    refuse_others(ctx, method)
+    check_picture_path(out)
+    options = drawing_options(pipeline.spec, size, steps, guidance)
+    if mask is not None and (is_typed(ctx, "category") or is_typed(ctx, "arm_width")):
+        raise ValueError("--category and --arm-width are for masks that are made; --mask is one already.")
     white = read_or_make_mask(mask, parsing, keypoints, category, arm_width)
-    target = choose_device(device)
-    pipe = load(checkpoint, target, choose_dtype(dtype, target))
     pictures = [read_image(path) for path in (person, garment, densepose)]
-    with progress_bar("dressing", steps) as (bar, task):
-
-        def advance(_pipe: Any, _step: int, _timestep: Any, tensors: dict[str, Any]) -> dict[str, Any]:
-            bar.advance(task)
-            return tensors
-
-        (image,) = pipe(
-            *(pictures[0], pictures[1], white, pictures[2], description), width=width, height=height,
-            num_inference_steps=steps, guidance_scale=guidance,
-            generator=torch.Generator().manual_seed(seed), callback_on_step_end=advance,
-        ).images  # fmt: skip
-    settings = {
-        "method": method, "person": str(person), "garment": str(garment), "densepose": str(densepose),
-        "mask": str(mask or parsing), "category": category, "arm_width": arm_width,
-        "description": description, "size": [width, height],
-        "num_inference_steps": steps, "guidance_scale": guidance, "seed": seed, "referencenet": __version__,
-    }  # fmt: skip
-    write_image(beside([*pictures[:2], image]) if side_by_side else image, out)
-    with written_whole(out.with_name(f"{out.name}.json")) as file:
-        file.write_text(json.dumps(settings, indent=1) + "\n", encoding="utf-8")
-    Console().print(f"{out}", soft_wrap=True)
+    given: dict[str, Any] = {} if negative_prompt is None else {"negative_prompt": negative_prompt}
+    if method.startswith("idm_vton"):
+        given["garment_description"] = description
+    else:
+        check_persons(pictures[0], white, pictures[2])
+        given |= {
+            "prompt": prompt,
+            "garment_prompt": garment_prompt,
+            "style_fidelity": style_fidelity,
+            "is_agnostic": agnostic,
+            "guess_mode": guess_mode,
+            "controlnet_conditioning_scale": control_scale,
+            "control_guidance_start": control_start,
+            "control_guidance_end": control_end,
+        }
+    own = {} if fusion_blocks is None else {"fusion_blocks": fusion_blocks}
+    pipe = load(pipeline, checkpoint, base, device, dtype, **own)
+    with steps_shown("dressing", options["num_inference_steps"]) as done:
+        results = pipe(
+            pictures[0],
+            pictures[1],
+            white,
+            pictures[2],
+            **given,
+            **options,
+            num_images_per_prompt=count,
+            generator=generators(seed, count),
+            callback_on_step_end=done,
+        ).images
+    shown = [beside([*pictures[:2], result]) for result in results] if side_by_side else results
+    write_pictures(shown, out, settings_of(ctx, method) | options)
 
 
 def read_or_make_mask(
     mask: Path | None, parsing: Path | None, keypoints: Path | None, category: Any, arm_width: int
-) -> Any:
+) -> Image.Image:
     """The mask that was given, or the agnostic mask of a parsing and body points.
 
     Raises:
@@ -107,7 +165,7 @@ def read_or_make_mask(
     if (mask is None) == (parsing is None and keypoints is None):
         raise ValueError("give either --mask, or --parsing and --keypoints from which it is made.")
     if mask is not None:
-        return mask
+        return read_mask(mask)
     if parsing is None or keypoints is None:
         raise ValueError("a mask is made from --parsing and --keypoints together; give both.")
     with Image.open(parsing) as picture:
@@ -117,28 +175,3 @@ def read_or_make_mask(
     except ValueError as error:
         raise ValueError(f"{keypoints} is no JSON ({error}); expected [[x, y], ...], 18 of them.") from error
     return agnostic_mask(labels, points, category=category, arm_width=arm_width)
-
-
-def load(checkpoint: Path | None, device: torch.device, dtype: torch.dtype) -> Any:
-    """The pipeline: of a converted folder, of released files, or tiny and random."""
-    if checkpoint is None:
-        tell("[yellow]note:[/] tiny random weights; the picture will show nothing.")
-        pipe = tiny_pipeline("idm_vton")
-    elif (checkpoint / "model_index.json").is_file() and not (checkpoint / "unet_encoder").is_dir():
-        pipe = IDMVTONPipeline.from_pretrained(checkpoint)
-    else:
-        pipe = IDMVTONPipeline.from_published(checkpoint)
-    pipe.set_progress_bar_config(disable=True)
-    return pipe.to(device=device, dtype=dtype)
-
-
-def beside(images: list[Image.Image]) -> Image.Image:
-    """Pictures next to each other, all as high as the last."""
-    height = images[-1].height
-    fitted = [image.resize((round(image.width * height / image.height), height)) for image in images]
-    sheet = Image.new("RGB", (sum(image.width for image in fitted), height))
-    left = 0
-    for image in fitted:
-        sheet.paste(image, (left, 0))
-        left += image.width
-    return sheet

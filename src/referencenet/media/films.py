@@ -253,7 +253,9 @@ class FilmWriter:
         return self
 
     def __exit__(self, *error: object) -> None:
-        """Leave what is finished where it is."""
+        """Leave what is finished where it is, and nothing where nothing is."""
+        if self.parts.is_dir() and not any(self.parts.iterdir()):
+            self.parts.rmdir()
 
     @property
     def pieces(self) -> list[Path]:

@@ -26,13 +26,36 @@ def write_image(image: Image.Image, path: str | os.PathLike[str]) -> Path:
         The path written to.
     """
     path = Path(path)
+    check_picture_path(path)
+    with written_whole(path) as temporary:
+        image.save(temporary)
+    return path
+
+
+def check_picture_path(path: Path) -> None:
+    """Make sure that a picture can be written there.
+
+    Raises:
+        ValueError: If it is a folder, or its ending names no format.
+    """
+    if path.is_dir():
+        raise ValueError(f"{path} is a folder; give the name of a picture in it, as in {path / 'picture.png'}.")
     if path.suffix.lower() not in Image.registered_extensions():
         raise ValueError(
             f"{path.name} ends with {path.suffix!r}, which names no picture format; use .png, .jpg or .webp."
         )
-    with written_whole(path) as temporary:
-        image.save(temporary)
-    return path
+
+
+def beside(pictures: Sequence[Image.Image]) -> Image.Image:
+    """Pictures next to each other, all as high as the last."""
+    height = pictures[-1].height
+    fitted = [picture.resize((round(picture.width * height / picture.height), height)) for picture in pictures]
+    row = Image.new("RGB", (sum(picture.width for picture in fitted), height))
+    left = 0
+    for picture in fitted:
+        row.paste(picture, (left, 0))
+        left += picture.width
+    return row
 
 
 def contact_sheet(

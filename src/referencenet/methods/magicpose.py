@@ -7,9 +7,8 @@ What it is:
     guidance the unconditional pass is plain Stable Diffusion: no reference, no ControlNet; the prompt stays in both
     pose     an OpenPose ControlNet, once per step and picture
     films    every pose by itself, all from one noise; the reference is written once a step for all of them
-The first training stage, without poses, is a model of its own. Published and not kept: the ControlNet's residuals
-computed for the unconditional pass and thrown away; a negative prompt that is ignored; crashes at guidance 1 and at
-steps whose stride divides 999. Not here: motion modules, of which neither a network nor weights were ever published.
+The first training stage, without poses, is a model of its own. Published and not kept: residuals that are thrown away;
+an ignored negative prompt; crashes at guidance 1 and where the stride divides 999. Not here: motion modules.
 """
 
 from __future__ import annotations
@@ -25,69 +24,25 @@ from PIL import Image, ImageOps
 from torch import Tensor
 from transformers import CLIPTextModel, CLIPTokenizer
 
-from referencenet.checkpoints.keymap import KeyMap
-from referencenet.checkpoints.keys import ldm
-from referencenet.checkpoints.published import Part, PublishedFile, PublishedSet
+from referencenet.checkpoints.magicpose import PUBLISHED, PUBLISHED_STAGE1
+from referencenet.checkpoints.magicpose import PUBLISHED_START as PUBLISHED_START
 from referencenet.links.bank import ReferenceBank
 from referencenet.links.series import BankSeries
 from referencenet.media.images import Picture, read_image
 from referencenet.networks.reference_unet import ReferenceUNet
-from referencenet.networks.stable_diffusion import (
-    SD15_PARTS,
-    TINY_PARTS,
-    build_controlnet,
-    build_reference_unet,
-    build_text_encoder,
-    build_unet,
-    build_vae,
-    parts_config,
-)
-from referencenet.pipelines.conditions import Residuals, Text
+from referencenet.pipelines.balance import BALANCE, Poses
+from referencenet.pipelines.conditions import Text
 from referencenet.pipelines.encoders import encode_pixels, generators_for, pixels_of, prompt_states
 from referencenet.pipelines.films import Drawings, FilmOutput, FilmPipeline, Read
 from referencenet.pipelines.options import FilmOptions, PictureOptions, Settings
 from referencenet.pipelines.passes import TwoWay
 from referencenet.pipelines.pictures import PicturePipeline
-from referencenet.pipelines.spec import Canvas, EachStep, Moment, Shown, Spec, UNetCall
+from referencenet.pipelines.spec import Canvas, EachStep, Shown, Spec, UNetCall
+from referencenet.preprocess.drawing_colours import check_skeleton
 from referencenet.sampling.ldm_ddim import LDM_SCHEDULE, LDMScheduler
 from referencenet.sampling.windows import Windows
 
 SIDE = 512  # pixels, as trained
-
-BALANCE = TwoWay(reads="blank", blind=("prompt", "poses"))
-"""Guidance by the prompt alone (published: control_mode "balance"); what is blank is the negative prompt's.
-
-Both passes see reference and pose, but writer and ControlNet are told the pass's own prompt: the bank's first row is
-the negative prompt's.
-"""
-
-
-class Poses(Residuals):
-    """The ControlNet's residuals; with `BALANCE` a blind pass has those of the negative prompt instead of zeros."""
-
-    def encode(self, pipe: Any, call: Any) -> tuple[Any, ...]:
-        """Pictures, the prompt's states, and with `BALANCE` the negative prompt's."""
-        negative = call.given[self.context][1] if call.guidance is BALANCE else None
-        return (*super().encode(pipe, call), negative)
-
-    def at_step(self, pipe: Any, value: Any, moment: Moment) -> Any:
-        """What gives the residuals, per prompt."""
-        pictures, prompt, negative = value
-        other = None if negative is None else super().at_step(pipe, (pictures, negative), moment)
-        return super().at_step(pipe, (pictures, prompt), moment), other
-
-    def at_window(self, pipe: Any, value: Any, frames: Sequence[int] | None) -> Any:
-        """The residuals of the frames, per prompt."""
-        return [None if each is None else super(Poses, self).at_window(pipe, each, frames) for each in value]
-
-    def seen(self, value: Any) -> list[Tensor]:
-        """The prompt's."""
-        return value[0]
-
-    def blank(self, value: Any) -> list[Tensor]:
-        """The negative prompt's, or zeros."""
-        return super().blank(value[0]) if value[1] is None else value[1]
-
 
 SPEC = Spec(
     write=EachStep(),
@@ -103,137 +58,26 @@ SPEC = Spec(
 
 SPEC_STAGE1 = replace(SPEC, guidance=TwoWay(), conditions=(Text("prompt"),), windows=None)
 
-OTHERS = {
-    r"model\.diffusion_model\..*": "the denoiser's",
-    r"pose_control_model\..*": "the pose ControlNet's",
-    r"(appearance_)?control_model\..*": "the reference UNet's",
-    r"first_stage_model\..*": "the autoencoder's",
-    r"cond_stage_model\..*": "the text model's",
-}
-HINTS = {r"(\w+_model\.)?input_hint_block\..*": "copied from a ControlNet, never run in a reference UNet"}
-
-
-def _beside(*prefixes: str) -> dict[str, str]:
-    """What a file holds beside the networks of some prefixes, and whose it is."""
-    patterns = [prefix.replace(".", r"\.") for prefix in prefixes]
-    return {key: why for key, why in OTHERS.items() if not any(key.startswith(pattern) for pattern in patterns)}
-
-
-def _appearance(prefix: str) -> KeyMap:
-    own = r"(appearance_)?control_model"
-    return ldm.unet_keys(prefix, {k: why for k, why in OTHERS.items() if not k.startswith(own)} | HINTS)
-
-
-def _files(path: str, manifest: str, appearance: str, *, has_pose: bool) -> tuple[PublishedFile, ...]:
-    """The networks of one joint file."""
-    keymaps = {
-        "unet": ldm.unet_keys("model.diffusion_model.", _beside("model.diffusion_model")),
-        "reference_unet": _appearance(appearance),
-        "controlnet": ldm.controlnet_keys("pose_control_model.", _beside("pose_control_model")),
-        "vae": ldm.vae_keys("first_stage_model.", _beside("first_stage_model")),
-        "text_encoder": ldm.text_keys("cond_stage_model.transformer.", _beside("cond_stage_model")),
-    }
-    return tuple(
-        PublishedFile(path=path, component=component, keymap=keymap, manifest=manifest)
-        for component, keymap in keymaps.items()
-        if has_pose or component != "controlnet"
-    )
-
-
-BUILD = {
-    "unet": build_unet,
-    "reference_unet": build_reference_unet,
-    "controlnet": build_controlnet,
-    "vae": build_vae,
-    "text_encoder": build_text_encoder,
-}
-
-PUBLISHED = PublishedSet(
-    name="magicpose.joint",
-    source="the links in github.com/Boese0601/MagicDance",
-    licence="none stated for the weights; code: USC research licence; contains Stable Diffusion 1.5 (OpenRAIL-M)",
-    paper="2311.12052",
-    files=_files("model_state-110000.th", "magicpose-joint", "appearance_control_model.", has_pose=True),
-    build=BUILD,
-    base_config=SD15_PARTS,
-    tiny_config=TINY_PARTS,
-    further={
-        "tokenizer": Part(
-            kind=CLIPTokenizer,
-            in_base=True,
-            source="a folder of Stable Diffusion 1.5, or openai/clip-vit-large-patch14",
-        )
-    },
-    configure=parts_config,
-)
-"""Appearance and pose: the model of the paper."""
-
-PUBLISHED_STAGE1 = replace(
-    PUBLISHED,
-    name="magicpose.stage1",
-    files=_files("model_state-10000.th", "magicpose-appearance-pretraining", "control_model.", has_pose=False),
-    build={name: build for name, build in BUILD.items() if name != "controlnet"},
-)
-"""The first stage: appearance without poses."""
-
-PUBLISHED_START = replace(
-    PUBLISHED,
-    name="magicpose.start",
-    source="huggingface.co/lllyasviel/ControlNet-v1-1, and control_sd15_ini.ckpt of its training tutorial",
-    licence="OpenRAIL",
-    files=(
-        PublishedFile(
-            path="control_v11p_sd15_openpose.pth",
-            component="controlnet",
-            keymap=ldm.controlnet_keys("control_model."),
-            manifest="magicpose-pose-controlnet",
-        ),
-        PublishedFile(
-            path="control_sd15_ini.ckpt",
-            component="reference_unet",
-            keymap=KeyMap(
-                renames=[*ldm.prefix_of("model.diffusion_model."), *ldm.unet_keys("control_model.").renames],
-                ignored={
-                    **ldm.IN_FILE,
-                    r"first_stage_model\..*": OTHERS[r"first_stage_model\..*"],
-                    r"cond_stage_model\..*": OTHERS[r"cond_stage_model\..*"],
-                    r"control_model\.(zero_convs|middle_block_out|input_hint_block)\..*": "a ControlNet's own layers",
-                    r"model\.diffusion_model\.(time_embed|input_blocks|middle_block|out)\..*": "the denoiser's",
-                },
-            ),  # encoder and middle of the ControlNet, decoder of the denoiser
-            manifest="magicpose-init",
-        ),
-        *(
-            replace(file, path="control_sd15_ini.ckpt", manifest="magicpose-init")
-            for file in PUBLISHED_STAGE1.files
-            if file.component != "reference_unet"
-        ),
-    ),
-)
-"""What training starts from."""
-
 
 def squared(picture: Picture, size: tuple[int, int]) -> Image.Image:
     """The largest centred part of the size's proportions, resized (bilinear): of 512 x 512 the published crop."""
     return ImageOps.fit(read_image(picture), size, Image.Resampling.BILINEAR)
 
 
-def show_reference(pipe: Any, reference: Picture, canvas: Canvas, prompt: Tensor, generator: Any = None) -> Shown:
-    """A draw from the autoencoder's posterior as published, (1, 4, h, w), a row for each prompt's states."""
-    rows = generators_for(generator, 1)
-    latents = encode_pixels(pipe, pixels_of([squared(reference, canvas.size)]), rows, sample=True)
-    return Shown(latents=latents.expand(len(prompt), -1, -1, -1), context=prompt)
+def shown_on(pipe: Any, reference: Any, states: Tensor, generator: Any = None) -> Any:
+    """A picture, and states (r, tokens, channels), as what makes a `Shown` of a canvas; banks as they are.
 
-
-def shown_on(pipe: Any, reference: Any, states: Tensor, generator: Any) -> Any:
-    """A picture, and states (r, tokens, channels), as what makes a `Shown` of a canvas; banks as they are."""
+    Shown is a draw from the autoencoder's posterior as published, (1, 4, h, w), a row for each prompt's states.
+    """
     if isinstance(reference, ReferenceBank | BankSeries | Shown):
         return reference
-    return partial(_show, pipe, reference, states, generator)
 
+    def show(canvas: Canvas) -> Shown:
+        pixels = pixels_of([squared(reference, canvas.size)])
+        latents = encode_pixels(pipe, pixels, generators_for(generator, 1), sample=True)
+        return Shown(latents=latents.expand(len(states), -1, -1, -1), context=states)
 
-def _show(pipe: Any, reference: Picture, states: Tensor, generator: Any, canvas: Canvas) -> Shown:
-    return show_reference(pipe, reference, canvas, states, generator)
+    return show
 
 
 class MagicPosePipeline(FilmPipeline):
@@ -270,11 +114,15 @@ class MagicPosePipeline(FilmPipeline):
 
     def show(self, reference: Picture, canvas: Canvas) -> Shown:
         """A draw from the reference's posterior (1, 4, h, w), with the empty prompt as context."""
-        return show_reference(self, reference, canvas, prompt_states(self, "", "")[0])
+        return shown_on(self, reference, prompt_states(self, "", "")[0])(canvas)
 
     def size_for(self, drawing: tuple[int, int], width: int | None, height: int | None) -> tuple[int, int]:  # noqa: ARG002
         """512 x 512 unless another size was asked for, whatever the drawings' size."""
         return width or SIDE, height or SIDE
+
+    def check_drawings(self, films: Sequence[Tensor]) -> None:
+        """Refuse DensePose; films (frames, 3, height, width)."""
+        check_skeleton(films[0][0])
 
     def denoise(self, run: UNetCall, timestep: Any) -> Tensor:
         """A pass over frames as pictures: (p b, 4, f, h, w)."""
@@ -329,10 +177,10 @@ class MagicPosePipeline(FilmPipeline):
             ValueError: If arguments do not fit together.
         """
         states = self._states(prompt, negative_prompt, prompt_embeds, negative_prompt_embeds, balance)
-        drawings = [poses] if isinstance(poses, Image.Image) else poses
         guidance, told_states, options = self._guided(balance, states, reference, options)
         told = shown_on(self, reference, told_states, options.get("generator"))
-        return self.film(told, "poses", drawings, options, guidance=guidance, prompt=states)
+        films = [poses] if isinstance(poses, Image.Image) else poses
+        return self.film(told, "poses", films, options, guidance=guidance, prompt=states)
 
     def stream(
         self,
@@ -363,8 +211,7 @@ class MagicPosePipeline(FilmPipeline):
         Yields:
             Frames (frames, 3, height, width) in [0, 1], and a function that gives the state behind them.
         """
-        with torch.no_grad():
-            states = self._states(prompt, negative_prompt, None, None, balance)
+        states = self._states(prompt, negative_prompt, None, None, balance)
         guidance, told_states, options = self._guided(balance, states, reference, options)
         told = shown_on(self, reference, told_states, torch.Generator().manual_seed(seed))
         yield from self.film_stream(
@@ -398,7 +245,7 @@ class MagicPosePipeline(FilmPipeline):
 
 
 class MagicPoseAppearancePipeline(PicturePipeline):
-    """Draws pictures like a reference, without poses: the model of MagicPose's first training stage.
+    """Draws pictures like a reference, without poses: the model of the first training stage.
 
     Args:
         vae: Stable Diffusion's.
@@ -445,10 +292,8 @@ class MagicPoseAppearancePipeline(PicturePipeline):
             options: See `PictureOptions`.
         """
         settings = self.settle(options)
-        width, height = settings.width or SIDE, settings.height or SIDE
-        self.check_size(width, height)
+        canvas = self.canvas_for(settings, references=1)
         states = prompt_states(self, prompt, prompt)[0] if prompt_embeds is None else prompt_embeds
-        canvas = Canvas(width=width, height=height, samples=settings.num_images_per_prompt)
         with self.calling(settings):
             told = shown_on(self, reference, states, settings.generator)
             return self.draw(told, {"prompt": (states, states)}, canvas, settings)

@@ -6,7 +6,7 @@ intention: "works" means that its golden cases pass through the public API, "pla
 """
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import Literal
 
@@ -30,6 +30,7 @@ class Method:
         link: How the denoiser uses the reference.
         task: The command that runs it: "generate", "animate", "tryon", "face" or "compose"; None while planned.
         entry: Where it is, "module:name" below `referencenet`; None while planned.
+        also: Further commands, each with what of the same module it runs.
         parity: File in `parity/systems` with its golden cases' runners; None while there is none.
     """
 
@@ -43,6 +44,7 @@ class Method:
     link: str
     task: Task | None = None
     entry: str | None = None
+    also: Mapping[Task, str] = field(default_factory=dict[Task, str])
     parity: str | None = None
 
     @property
@@ -207,6 +209,7 @@ METHODS = by_name(
             link="a second attention, added",
             task="tryon",
             entry="methods.stable_garment:StableGarmentTryOnPipeline",
+            also={"compose": "StableGarmentPipeline"},
             parity="stable_garment",
         ),
         Method(

@@ -32,12 +32,15 @@ def pipelines(task: Task | None = None) -> Mapping[str, Any]:
     """System, or published set of a system, to the pipeline that reads it; of one command, or of all."""
     found: dict[str, Any] = {}
     for row in METHODS.values():
-        if row.entry is None or not row.has_pipeline or task not in (None, row.task):
+        if row.entry is None or not row.has_pipeline or task not in (None, row.task, *row.also):
             continue
-        found[row.name] = entry_of(row)
-        for pipeline in vars(_module_of(row)).values():
+        module = _module_of(row)
+        own = row.also.get(task) if task else None
+        found[row.name] = getattr(module, own) if own else entry_of(row)
+        others = () if task is None else {row.public_name, *row.also.values()} - {found[row.name].__name__}
+        for name, pipeline in vars(module).items():
             published = getattr(pipeline, "published", None)
-            if isinstance(pipeline, type) and isinstance(published, PublishedSet) and pipeline.__module__ in row.home:
+            if isinstance(published, PublishedSet) and pipeline.__module__ in row.home and name not in others:
                 found.setdefault(published.name, pipeline)
     return MappingProxyType(dict(sorted(found.items())))
 

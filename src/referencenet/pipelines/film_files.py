@@ -7,8 +7,9 @@ or its user, goes on from there and gives the same film as one that was not.
 from __future__ import annotations
 
 import pickle
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from copy import deepcopy
+from dataclasses import dataclass, field
 from fractions import Fraction
 from itertools import islice
 from pathlib import Path
@@ -24,6 +25,7 @@ from referencenet.media.files import written_whole
 from referencenet.media.films import Film, FilmWriter, FrameSource, check_film_path, parts_of
 from referencenet.media.images import Picture, read_image, resize
 from referencenet.pipelines.films import FilmPipeline, drawing_tensor
+from referencenet.sampling.insertion import Interpolator, insert_frames
 from referencenet.sampling.processes import ALONE, Processes
 from referencenet.sampling.windows import OVERLAP, Windows
 
@@ -43,6 +45,8 @@ class FilmSettings:
         overlap: Frames that windows share; None: the system's, or ours where its windows wrap around.
         seed: Of the noise.
         side_by_side: Show reference, poses and result beside each other, as the published script does.
+        every: Draw only every so many frames, and insert those between: of n poses `num_written` frames come out.
+        told: Further arguments of the system's stream, such as a prompt.
     """
 
     width: int | None = None
@@ -55,6 +59,18 @@ class FilmSettings:
     overlap: int | None = None
     seed: int = 0
     side_by_side: bool = False
+    every: int = 1
+    told: Mapping[str, Any] = field(default_factory=dict[str, Any])
+
+    @property
+    def num_drawn(self) -> int:
+        """Frames that the denoiser draws, of settings that leave nothing open."""
+        return ((self.num_frames or 0) - 1) // self.every + 1
+
+    @property
+    def num_written(self) -> int:
+        """Frames of the film, of settings that leave nothing open."""
+        return (self.num_drawn - 1) * self.every + 1
 
 
 def animate_film(
@@ -66,6 +82,7 @@ def animate_film(
     *,
     resume: bool = False,
     across_processes: bool = False,
+    interpolator: Interpolator | None = None,
     step_done: Callable[[int], None] | None = None,
 ) -> Path:
     """Write a film of any length in bounded memory.
@@ -79,6 +96,7 @@ def animate_film(
         resume: Go on where the same call left off; without anything to go on from, begin.
         across_processes: Spread the work over the processes of `accelerate launch` or `torchrun`, which all call with
             the same arguments and see the same files. The main one writes; the film is the one that one would make.
+        interpolator: Inserts frames where `every` leaves some out.
         step_done: Called with the number of predictions so far, of `num_predictions`.
 
     Returns:
@@ -90,13 +108,19 @@ def animate_film(
     """
     out = Path(out)
     check_film_path(out)
+    if settings.every < 1 or (settings.every > 1) != (interpolator is not None):
+        raise ValueError(
+            f"every is {settings.every}, with {'no' if interpolator is None else 'an'} interpolator; frames are "
+            "inserted by one if, and only if, every is above 1."
+        )
     processes = Processes.started() if across_processes else ALONE
     films = open_films(pipe, poses, settings)
     settings = settled(pipe, films, settings)
-    width, height, num_frames = settings.width or 0, settings.height or 0, settings.num_frames or 0
-    saved = _read_state(out, settings) if resume else None
+    width, height = settings.width or 0, settings.height or 0
+    decisive = _decisive(pipe, settings)
+    saved = _read_state(out, decisive) if resume else None
     processes.wait()  # all have read the state before it changes
-    readers = [ForwardReader(film) for film in films]
+    readers = [ForwardReader(film, settings.every) for film in films]
     count = 0 if saved is None else saved["predictions"]
 
     def counted() -> None:
@@ -108,7 +132,7 @@ def animate_film(
     pieces = pipe.stream(
         reference,
         lambda start, stop: [drawing_tensor(reader(start, stop), width, height, fit=pipe.fit) for reader in readers],
-        num_frames=num_frames,
+        num_frames=settings.num_drawn,
         width=width,
         height=height,
         num_inference_steps=settings.num_inference_steps or pipe.spec.steps,
@@ -118,6 +142,7 @@ def animate_film(
         state=None if saved is None else saved["state"],
         across_processes=across_processes,
         step_done=counted,
+        **settings.told,
     )
     if not processes.is_main:
         for _ in pieces:
@@ -126,28 +151,37 @@ def animate_film(
         return out
     with FilmWriter(out, settings.rate or Fraction(25), keep_frames=0 if saved is None else saved["frames"]) as writer:
         beside = _beside(reference, films[0], settings, skip=writer.num_frames)
+        last = None if saved is None else saved["last"]
         for frames, state in pieces:
-            writer.add([_with(picture, beside) for picture in _pictures(frames)])
-            _write_state(
-                out,
-                {"settings": vars_of(settings), "frames": writer.num_frames, "predictions": count, "state": state()},
-            )
+            shown = frames
+            if interpolator is not None:
+                shown, last = _filled(last, frames, settings.every - 1, interpolator), frames[-1:].clone()
+            writer.add([_with(picture, beside) for picture in _pictures(shown)])
+            done = {"frames": writer.num_frames, "predictions": count, "last": last, "state": state()}
+            _write_state(out, {"settings": decisive, **done})
         writer.finish()
     processes.wait()
     return out
 
 
-def num_predictions(settings: FilmSettings) -> int:
-    """How often the denoiser runs for a film whose settings leave nothing open."""
-    return len(_windows(settings).of(settings.num_frames or 0)) * (settings.num_inference_steps or 0)
+def num_predictions(pipe: FilmPipeline, settings: FilmSettings) -> int:
+    """How often the denoiser runs for a film whose settings leave nothing open.
+
+    Raises:
+        ValueError: If the scheduler has no such steps.
+    """
+    scheduler = deepcopy(pipe.scheduler)
+    scheduler.set_timesteps(settings.num_inference_steps or pipe.spec.steps)  # may be others than were asked for
+    return len(_windows(settings).of(settings.num_drawn)) * len(scheduler.timesteps)
 
 
 def open_films(
-    pipe: FilmPipeline, poses: Sequence[str | Path | FrameSource], settings: FilmSettings
+    pipe: FilmPipeline | type[FilmPipeline], poses: Sequence[str | Path | FrameSource], settings: FilmSettings
 ) -> list[FrameSource]:
     """Open the pose films and check them against each other and the frames asked for."""
     if len(poses) != pipe.num_driving:
-        raise ValueError(f"{len(poses)} pose films were given, but {type(pipe).__name__} takes {pipe.num_driving}.")
+        kind = pipe if isinstance(pipe, type) else type(pipe)
+        raise ValueError(f"{len(poses)} pose films were given, but {kind.__name__} takes {pipe.num_driving}.")
     films: list[FrameSource] = [Film(film) if isinstance(film, str | Path) else film for film in poses]
     lengths = {len(film) for film in films}
     if len(lengths) > 1:
@@ -188,10 +222,15 @@ def vars_of(settings: FilmSettings) -> dict[str, Any]:
 
 
 class ForwardReader:
-    """Reads runs of a film's frames that follow each other; frames before the first run are passed over."""
+    """Reads runs of a film's frames that follow each other; frames before the first run are passed over.
 
-    def __init__(self, film: FrameSource) -> None:
-        self.frames: Iterator[Image.Image] = iter(film)
+    Args:
+        film: What is read.
+        every: Only every so many frames count, from the first.
+    """
+
+    def __init__(self, film: FrameSource, every: int = 1) -> None:
+        self.frames: Iterator[Image.Image] = islice(film, 0, None, every)
         self.position = 0
 
     def __call__(self, start: int, stop: int) -> list[Image.Image]:
@@ -199,6 +238,12 @@ class ForwardReader:
         frames = list(islice(self.frames, start - self.position, stop - self.position))
         self.position = stop
         return frames
+
+
+def _filled(last: Tensor | None, frames: Tensor, count: int, interpolator: Interpolator) -> Tensor:
+    """A piece (frames, 3, height, width) with so many frames in each gap, also behind the last frame before it."""
+    known = frames if last is None else torch.cat([last, frames])
+    return insert_frames(known, count, interpolator)[0 if last is None else 1 :]
 
 
 def _pictures(frames: Tensor) -> list[Image.Image]:
@@ -233,13 +278,19 @@ def _state_path(out: Path) -> Path:
     return parts_of(out) / "state.pt"
 
 
+def _decisive(pipe: FilmPipeline, settings: FilmSettings) -> dict[str, str]:
+    """What a film must have been begun with to go on with it: settings of the film and of the pipeline itself."""
+    config: Mapping[str, Any] = {k: v for k, v in pipe.config.items() if not k.startswith("_")}
+    own = {name: value for name, value in config.items() if isinstance(value, str | int | float)}
+    return {name: str(value) for name, value in (vars_of(settings) | own).items()}
+
+
 def _write_state(out: Path, state: dict[str, Any]) -> None:
-    settings = {name: str(value) for name, value in state["settings"].items()}
     with written_whole(_state_path(out)) as file:
-        torch.save(state | {"settings": settings}, file)
+        torch.save(state, file)
 
 
-def _read_state(out: Path, settings: FilmSettings) -> dict[str, Any] | None:
+def _read_state(out: Path, decisive: Mapping[str, str]) -> dict[str, Any] | None:
     """The state that an earlier run has left; None if there is none."""
     path = _state_path(out)
     if not path.exists():
@@ -250,8 +301,8 @@ def _read_state(out: Path, settings: FilmSettings) -> dict[str, Any] | None:
         raise ValueError(f"{path} cannot be read ({error}); take the folder away and begin anew.") from error
     differing = [
         f"{name} was {saved['settings'].get(name)}, now {value}"
-        for name, value in vars_of(settings).items()
-        if saved["settings"].get(name) != str(value)
+        for name, value in decisive.items()
+        if saved["settings"].get(name) != value
     ]
     if differing:
         raise ValueError(

@@ -59,6 +59,8 @@ class ClothesSegmenter:
             FileNotFoundError: If there is none.
             CheckpointError: If a tensor is missing or not finite.
         """
+        if not Path(folder).is_dir():
+            raise FileNotFoundError(f"there is no folder {folder}; give that of a SegFormer of the 18 labels of ATR.")
         model = read_library_part(SegformerForSemanticSegmentation, folder)
         return cls(model, read_library_part(SegformerImageProcessor, folder))
 

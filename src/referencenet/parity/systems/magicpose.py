@@ -14,18 +14,14 @@ from torch import Tensor, nn
 
 from referencenet.checkpoints.keymap import KeyMap
 from referencenet.checkpoints.keys.ldm import unet_config
+from referencenet.checkpoints.magicpose import PUBLISHED, PUBLISHED_STAGE1
 from referencenet.links.attach import attach, write
 from referencenet.links.sites import attention_sites
-from referencenet.methods.magicpose import (
-    BALANCE,
-    PUBLISHED,
-    PUBLISHED_STAGE1,
-    SPEC,
-    MagicPosePipeline,
-)
+from referencenet.methods.magicpose import SPEC, MagicPosePipeline
 from referencenet.networks.layout import SD15_UNET
 from referencenet.parity.cases import Case, CaseError
 from referencenet.parity.record import Produced, Runner, assemble, build_motion_module, component_config, each_output
+from referencenet.pipelines.balance import BALANCE
 from referencenet.pipelines.passes import reading_plan
 from referencenet.pipelines.spec import Shown
 from referencenet.sampling.ldm_ddim import LDMScheduler

@@ -1,0 +1,196 @@
+"""`refnet compose`: a person from pictures of parts, or in a garment of a picture, drawn after words."""
+
+import re
+from collections.abc import Sequence
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from PIL import Image
+
+from referencenet.cli.console import tell
+from referencenet.cli.options import (
+    Base,
+    Checkpoint,
+    Count,
+    Device,
+    Dtype,
+    FusionChoice,
+    GuidanceScale,
+    RandomTiny,
+    Seed,
+    Size,
+    Steps,
+    only,
+    refuse_others,
+    settings_of,
+)
+from referencenet.cli.run import drawing_options, generators, load, need_weights, steps_shown, write_pictures
+from referencenet.cli.settings import pairs
+from referencenet.media.images import read_image, read_layers
+from referencenet.media.sheets import beside, check_picture_path
+from referencenet.methods.systems import pipelines
+from referencenet.preprocess.clothes import ClothesSegmenter
+from referencenet.preprocess.parts import LABELS, PLACES, PersonPart, check_parts, mask_of, segmented
+
+PIPELINES = pipelines("compose")
+MethodChoice = StrEnum("MethodChoice", {name: name for name in PIPELINES})
+DEFAULT_METHOD = MethodChoice("parts2whole")
+PARTS, GARMENT = only("parts2whole"), only("stable_garment")
+TYPED = ", ".join(label.replace(" ", "-") for label in LABELS)
+
+app = typer.Typer(add_completion=False)
+
+
+@app.command()
+def compose(
+    ctx: typer.Context,
+    out: Annotated[Path, typer.Option("--out", "-o", help="picture.png; several become picture-1.png and so on.")],
+    prompt: Annotated[str, typer.Option("--prompt", "-p", help="What the picture shows.")] = "",
+    negative_prompt: Annotated[str, typer.Option(help="What the picture shall not show.")] = "",
+    part: Annotated[
+        list[str] | None,
+        typer.Option(metavar="LABEL=PICTURE", rich_help_panel=PARTS, help="A part of the person, one to six times: "
+                     f"{TYPED}. Words that tell it from the others are enough, as in upper=shirt.png."),
+    ] = None,
+    mask: Annotated[
+        list[str] | None,
+        typer.Option(metavar="LABEL=PICTURE", rich_help_panel=PARTS, help="White: here the part is. A picture with "
+                     "transparency needs none."),
+    ] = None,
+    segmenter: Annotated[
+        Path | None,
+        typer.Option(metavar="FOLDER", rich_help_panel=PARTS, help="Makes the masks that are missing: a SegFormer of "
+                     "ATR's 18 labels, such as mattmdjaga/segformer_b2_clothes."),
+    ] = None,
+    pose: Annotated[
+        Path | None, typer.Option(metavar="PICTURE", rich_help_panel=PARTS, help="A DensePose rendering, on black.")
+    ] = None,
+    first_label_everywhere: Annotated[
+        bool,
+        typer.Option("--first-label-everywhere", rich_help_panel=PARTS, help="As the released program: the first label "
+                     "in place of all others and of the prompt."),
+    ] = False,
+    garment: Annotated[
+        Path | None, typer.Option("--garment", "-g", metavar="PICTURE", rich_help_panel=GARMENT, help="What is worn.")
+    ] = None,
+    garment_prompt: Annotated[str, typer.Option(rich_help_panel=GARMENT, help="What the garment is.")] = "",
+    style_fidelity: Annotated[
+        float, typer.Option(min=0, max=1, rich_help_panel=GARMENT, help="Below 1 the garment counts less.")
+    ] = 1.0,
+    magnify: Annotated[
+        bool, typer.Option(rich_help_panel=GARMENT, help="Cut the garment's border off, as published.")
+    ] = True,
+    fusion_blocks: Annotated[
+        FusionChoice | None, typer.Option(rich_help_panel=GARMENT, show_default="midup", help="Where it is read.")
+    ] = None,
+    method: Annotated[
+        MethodChoice,  # pyright: ignore[reportInvalidTypeForm] - the choices come from the registry
+        typer.Option(help="Which released model."),
+    ] = DEFAULT_METHOD,
+    checkpoint: Checkpoint = None,
+    base: Base = None,
+    random_tiny: RandomTiny = False,
+    size: Size = None,
+    steps: Steps = None,
+    guidance: GuidanceScale = None,
+    count: Count = 1,
+    seed: Seed = 42,
+    side_by_side: Annotated[bool, typer.Option("--side-by-side", help="What was given, and the result.")] = False,
+    device: Device = "auto",
+    dtype: Dtype = "auto",
+) -> None:  # fmt: skip
+    """Draw a person from pictures of parts, a pose and words; or, from words, a person in a garment.
+
+    Try: `refnet compose --part face=face.png --part upper=shirt.png --pose densepose.png -p "a person in a park"
+    --checkpoint parts2whole -o person.png`
+    """
+    pipeline = PIPELINES[method]
+    need_weights(pipeline.published, checkpoint, base, random_tiny)
+    refuse_others(ctx, method)
+    check_picture_path(out)
+    options = drawing_options(pipeline.spec, size, steps, guidance)
+    shown: list[Image.Image]
+    if method.startswith("parts2whole"):
+        parts = read_parts(part or [], mask or [], segmenter, (options["width"], options["height"]))
+        shown = [*(read_image(each.picture) for each in parts), needed(pose, method, "--pose", "a DensePose rendering")]
+        given = {"parts": parts, "pose": shown[-1], "first_label_everywhere": first_label_everywhere}
+    else:
+        shown = [needed(garment, method, "--garment", "what is worn")]
+        given = {"garment": shown[0], "garment_prompt": garment_prompt}
+        given |= {"style_fidelity": style_fidelity, "magnify": magnify}
+    own = {} if fusion_blocks is None else {"fusion_blocks": fusion_blocks}
+    pipe = load(pipeline, checkpoint, base, device, dtype, **own)
+    with steps_shown("drawing", options["num_inference_steps"]) as done:
+        pictures = pipe(
+            **given,
+            prompt=prompt,
+            negative_prompt=negative_prompt,
+            **options,
+            num_images_per_prompt=count,
+            generator=generators(seed, count),
+            callback_on_step_end=done,
+        ).images
+    results = [beside([*shown, picture]) for picture in pictures] if side_by_side else pictures
+    write_pictures(results, out, settings_of(ctx, method) | options)
+
+
+def needed(path: Path | None, method: str, option: str, what: str) -> Image.Image:
+    """The picture of an option.
+
+    Raises:
+        ValueError: If it was not given.
+    """
+    if path is None:
+        raise ValueError(f"{method} needs {option} PICTURE, {what}.")
+    return read_image(path)
+
+
+def read_parts(
+    typed: Sequence[str], masks: Sequence[str], segmenter: Path | None, size: tuple[int, int]
+) -> list[PersonPart]:
+    """The parts of a person, each with its mask or with transparency.
+
+    Args:
+        typed: LABEL=PICTURE each.
+        masks: LABEL=PICTURE each.
+        segmenter: Folder of what makes masks that are missing.
+        size: Of the result in pixels.
+
+    Raises:
+        ValueError: If parts or masks cannot be read so, or a mask is missing.
+    """
+    if not 1 <= len(typed) <= PLACES:
+        raise ValueError(
+            f"{len(typed)} parts were given; parts2whole needs --part LABEL=PICTURE, 1 to {PLACES} times, of {TYPED}."
+        )
+    given = [(label_of(label), path) for label, path in pairs(typed, "--part", "face=face.png").items()]
+    own = {label_of(label): path for label, path in pairs(masks, "--mask", "face=mask.png").items()}
+    for label in own.keys() - {label for label, _ in given}:
+        raise ValueError(f"--mask {label}: there is no --part of this label.")
+    parts = check_parts([PersonPart(picture=path, label=label, mask=own.get(label)) for label, path in given])
+    opaque = [part for part in parts if part.mask is None and read_layers(part.picture)[1] is None]
+    if segmenter is not None and not opaque:
+        tell("[yellow]note:[/] every part has a mask; --segmenter is not used.")
+    if segmenter is not None and opaque:
+        find = ClothesSegmenter.load(segmenter)
+        parts = [segmented(part, find) for part in parts]
+    for part in parts:
+        mask_of(part, size)  # a missing or wrong one is told before a model is loaded
+    return parts
+
+
+def label_of(text: str) -> str:
+    """A part's label from what was typed: parted by spaces, - or _, or some of its words.
+
+    Raises:
+        ValueError: If it is none, or could be several.
+    """
+    words = re.split(r"[-_\s]+", text.strip().lower())
+    found = [label for label in LABELS if " ".join(words) == label]
+    found = found or [label for label in LABELS if set(words) <= set(label.split())]
+    if len(found) != 1:
+        several = f"could be {' or '.join(found)}" if found else "is no part of a person"
+        raise ValueError(f"{text!r} {several}; expected one of {TYPED}.")
+    return found[0]

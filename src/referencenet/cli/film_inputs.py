@@ -1,0 +1,104 @@
+"""What `refnet animate` reads: the person, and drawings, as they are or made of key points or landmarks."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from referencenet.links.bank import ReferenceBank
+from referencenet.media.films import DEFAULT_RATE, FrameSource
+from referencenet.media.images import read_image
+from referencenet.pipelines.film_files import FilmSettings
+from referencenet.preprocess.body import SkeletonFilm, read_key_points
+from referencenet.preprocess.face_mesh import CANVAS, read_landmarks
+from referencenet.preprocess.face_track import crop_portrait
+from referencenet.preprocess.proportions import fit_bodies
+
+
+def read_reference(reference: str, landmarks: Path | None = None) -> Any:
+    """A picture, or a saved bank.
+
+    Args:
+        reference: Its path.
+        landmarks: Of the portrait's face, around which it is cut.
+
+    Raises:
+        ValueError: If a bank is to be cut, or there are landmarks of several pictures.
+    """
+    if reference.endswith(".safetensors"):
+        if landmarks is not None:
+            raise ValueError(f"--fit cuts a portrait, but {reference} is a bank; give the picture.")
+        return ReferenceBank.load(reference)
+    picture = read_image(reference)
+    if landmarks is None:
+        return picture
+    face = read_landmarks(landmarks).landmarks
+    if len(face) != 1:
+        raise ValueError(f"{landmarks} has landmarks of {len(face)} pictures; expected those of the portrait alone.")
+    return crop_portrait(picture, face[0])
+
+
+def driving_films(
+    poses: Sequence[Path],
+    keypoints: Path | None,
+    landmarks: Path | None,
+    fit_to: Path | None,
+    subject: Any,
+    settings: FilmSettings,
+) -> list[Path | FrameSource]:
+    """The films of drawings: as they are given, or drawn.
+
+    Args:
+        poses: Drawings.
+        keypoints: Key points of a body to draw instead.
+        landmarks: Landmarks of a face to draw instead.
+        fit_to: Key points of the person, whose proportions the drawn skeletons get.
+        subject: The reference, a picture or a bank.
+        settings: Say the film's size if the key points do not.
+
+    Raises:
+        ValueError: If not exactly one kind is given.
+    """
+    given = [name for name, it in (("--poses", poses), ("--keypoints", keypoints), ("--landmarks", landmarks)) if it]
+    if len(given) != 1:
+        raise ValueError(
+            f"{' and '.join(given) or 'no film'} was given; give one of --poses, drawings, --keypoints and "
+            "--landmarks, from which they are drawn."
+        )
+    if keypoints is not None:
+        return [skeletons(keypoints, fit_to, subject, settings)]
+    if fit_to is not None:
+        raise ValueError("--fit-to needs --keypoints: drawn skeletons cannot be fitted, their key points can.")
+    if landmarks is not None:
+        return [read_landmarks(landmarks, width=settings.width or CANVAS, height=settings.height or CANVAS)]
+    return list(poses)
+
+
+def skeletons(keypoints: Path, fit_to: Path | None, subject: Any, settings: FilmSettings) -> SkeletonFilm:
+    """Skeletons drawn from key points.
+
+    Args:
+        keypoints: Of each frame.
+        fit_to: Of the person, whose proportions they get.
+        subject: The reference, a picture or a bank.
+        settings: Say the film's size if the key points do not.
+
+    Raises:
+        ValueError: If a size is missing, or `fit_to` has not one frame.
+    """
+    frames, canvas = read_key_points(keypoints)
+    given = (settings.width, settings.height) if settings.width and settings.height else None
+    size = given or canvas
+    if size is None:
+        raise ValueError(f"{keypoints} does not say how large its pictures are; give --size WIDTHxHEIGHT.")
+    if canvas is not None:
+        frames = [frame.scaled(size[0] / canvas[0], size[1] / canvas[1]) for frame in frames]
+    if fit_to is not None:
+        persons, own = read_key_points(fit_to)
+        own = own or getattr(subject, "size", None)
+        if own is None or len(persons) != 1:
+            raise ValueError(
+                f"{fit_to} has {len(persons)} frames; expected one, of the reference picture, with canvas_width and "
+                "canvas_height if the reference is a saved bank."
+            )
+        frames = fit_bodies(frames, persons[0].scaled(size[0] / own[0], size[1] / own[1]))
+    return SkeletonFilm(frames, size, settings.rate or DEFAULT_RATE)
