@@ -85,7 +85,8 @@ class System:
     def write(self, pipe: Any, num_inference_steps: int = 2) -> Any:
         """What `write` makes of the reference, for the calls of `call`."""
         steps = {"num_inference_steps": num_inference_steps} if self.writes_each_step else {}
-        return pipe.write(self.given[self.reference], width=SIZE[0], height=SIZE[1], **steps)
+        generator = torch.Generator().manual_seed(0)
+        return pipe.write(self.given[self.reference], width=SIZE[0], height=SIZE[1], generator=generator, **steps)
 
     def noise(self, results: int = 1, seed: int = 3) -> torch.Tensor:
         """A first noise for a call."""

@@ -312,7 +312,9 @@ def test_an_attention_backend_is_taken(system: System) -> None:
 @every_system
 def test_what_write_wrote_is_saved_and_serves_as_the_reference(system: System, tmp_path: Path) -> None:
     pipe = system.make()
+    state = torch.get_rng_state()
     written = system.write(pipe)
+    assert torch.equal(torch.get_rng_state(), state)
     written.save(tmp_path / "reference.safetensors")
     assert abs((tmp_path / "reference.safetensors").stat().st_size - written.nbytes) < 200_000  # names, at tiny size
     read = (BankSeries if system.writes_each_step else ReferenceBank).load(tmp_path / "reference.safetensors")

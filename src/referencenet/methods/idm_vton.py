@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from functools import partial
 from typing import Any, Unpack
 
@@ -52,7 +53,7 @@ from referencenet.pipelines.dressing import (
     show_garment,
     texts_of,
 )
-from referencenet.pipelines.encoders import Generators, num_texts
+from referencenet.pipelines.encoders import num_texts
 from referencenet.pipelines.options import PictureOptions
 from referencenet.pipelines.passes import TwoWay
 from referencenet.pipelines.pictures import PicturePipeline
@@ -143,7 +144,6 @@ class IDMVTONPipeline(PicturePipeline, SDXLText):
         garment_prompt_embeds: Tensor | None = None,
         image_states: Tensor | None = None,
         negative_image_states: Tensor | None = None,
-        generator: Generators = None,
     ) -> Callable[[Canvas], Shown]:
         """Garments with their words, for `write` and calls; arguments are those of a call.
 
@@ -155,12 +155,11 @@ class IDMVTONPipeline(PicturePipeline, SDXLText):
             garment_prompt_embeds: Instead of `garment_prompt`, (garments, tokens, channels).
             image_states: Instead of `garment` for the image prompt, (garments, tokens, channels).
             negative_image_states: Those of a blank picture, (1, tokens, channels).
-            generator: For the autoencoder's samples.
         """
         prompts = texts_of(garment_prompt, GARMENT_PROMPT, garment_description)
         return partial(
             show_garment, self, garment, prompts, latents=garment_latents, prompt_embeds=garment_prompt_embeds,
-            image_states=image_states, blank_image_states=negative_image_states, generator=generator,
+            image_states=image_states, blank_image_states=negative_image_states,
         )  # fmt: skip
 
     @torch.no_grad()
@@ -253,8 +252,8 @@ class IDMVTONPipeline(PicturePipeline, SDXLText):
                 reference: Any = self.garment(
                     pictures, words, garment_prompt=garment_prompt, garment_latents=garment_latents,
                     garment_prompt_embeds=garment_prompt_embeds, image_states=image_states,
-                    negative_image_states=negative_image_states, generator=settings.generator,
-                )(canvas)  # fmt: skip
+                    negative_image_states=negative_image_states,
+                )(replace(canvas, generator=settings.generator))  # fmt: skip
             else:
                 reference = written
                 tokens = image_prompt(self, fitted(pictures, canvas), image_states, negative_image_states)
@@ -267,8 +266,9 @@ class IDMVTONPipeline(PicturePipeline, SDXLText):
     ) -> BankSeries:  # fmt: skip
         """The former name of `write`."""
         warnings.warn("write_garment_banks is write(pipe.garment(...), ...) now.", FutureWarning, stacklevel=2)
+        place: dict[str, Any] = {"width": width, "height": height, "generator": given.pop("generator", None)}
         reference = self.garment(garment, garment_description, **given)
-        return self.write(reference, width=width, height=height, num_inference_steps=num_inference_steps)  # pyright: ignore
+        return self.write(reference, num_inference_steps=num_inference_steps, **place)  # pyright: ignore
 
 
 def training_loss(

@@ -30,9 +30,10 @@ from referencenet.links.bank import ReferenceBank
 from referencenet.links.series import BankSeries
 from referencenet.media.images import Picture, read_image
 from referencenet.networks.reference_unet import ReferenceUNet
+from referencenet.pipelines.adapters import TextAdapters
 from referencenet.pipelines.balance import BALANCE, Poses
 from referencenet.pipelines.conditions import Text
-from referencenet.pipelines.encoders import encode_pixels, generators_for, pixels_of, prompt_states
+from referencenet.pipelines.encoders import encode_pixels, generators_for, pixels_of, prompt_states, read_one
 from referencenet.pipelines.films import Drawings, FilmOutput, FilmPipeline, Read
 from referencenet.pipelines.options import FilmOptions, PictureOptions, Settings
 from referencenet.pipelines.passes import TwoWay
@@ -64,7 +65,7 @@ def squared(picture: Picture, size: tuple[int, int]) -> Image.Image:
     return ImageOps.fit(read_image(picture), size, Image.Resampling.BILINEAR)
 
 
-def shown_on(pipe: Any, reference: Any, states: Tensor, generator: Any = None) -> Any:
+def shown_on(pipe: Any, reference: Any, states: Tensor) -> Any:
     """A picture, and states (r, tokens, channels), as what makes a `Shown` of a canvas; banks as they are.
 
     Shown is a draw from the autoencoder's posterior as published, (1, 4, h, w), a row for each prompt's states.
@@ -73,14 +74,14 @@ def shown_on(pipe: Any, reference: Any, states: Tensor, generator: Any = None) -
         return reference
 
     def show(canvas: Canvas) -> Shown:
-        pixels = pixels_of([squared(reference, canvas.size)])
-        latents = encode_pixels(pipe, pixels, generators_for(generator, 1), sample=True)
+        pixels = pixels_of([squared(read_one(reference), canvas.size)])
+        latents = encode_pixels(pipe, pixels, generators_for(canvas.generator, 1), sample=True)
         return Shown(latents=latents.expand(len(states), -1, -1, -1), context=states)
 
     return show
 
 
-class MagicPosePipeline(FilmPipeline):
+class MagicPosePipeline(FilmPipeline, TextAdapters):
     """Draws the person of a picture in given poses: pictures of one person, or a film, pose by pose.
 
     Args:
@@ -178,7 +179,7 @@ class MagicPosePipeline(FilmPipeline):
         """
         states = self._states(prompt, negative_prompt, prompt_embeds, negative_prompt_embeds, balance)
         guidance, told_states, options = self._guided(balance, states, reference, options)
-        told = shown_on(self, reference, told_states, options.get("generator"))
+        told = shown_on(self, reference, told_states)
         films = [poses] if isinstance(poses, Image.Image) else poses
         return self.film(told, "poses", films, options, guidance=guidance, prompt=states)
 
@@ -244,7 +245,7 @@ class MagicPosePipeline(FilmPipeline):
         return BALANCE, torch.cat([states[1], states[0]]), options
 
 
-class MagicPoseAppearancePipeline(PicturePipeline):
+class MagicPoseAppearancePipeline(PicturePipeline, TextAdapters):
     """Draws pictures like a reference, without poses: the model of the first training stage.
 
     Args:
@@ -295,5 +296,5 @@ class MagicPoseAppearancePipeline(PicturePipeline):
         canvas = self.canvas_for(settings, references=1)
         states = prompt_states(self, prompt, prompt)[0] if prompt_embeds is None else prompt_embeds
         with self.calling(settings):
-            told = shown_on(self, reference, states, settings.generator)
+            told = shown_on(self, reference, states)
             return self.draw(told, {"prompt": (states, states)}, canvas, settings)

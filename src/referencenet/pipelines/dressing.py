@@ -103,7 +103,6 @@ def show_garment(
     prompt_embeds: Tensor | None,
     image_states: Tensor | None,
     blank_image_states: Tensor | None,
-    generator: Generators,
 ) -> Shown:
     """Draws from the posteriors of garments (r, 4, h, w), their words, and their image prompts.
 
@@ -111,12 +110,11 @@ def show_garment(
         pipe: IDM-VTON's.
         garments: Pictures.
         prompts: What GarmentNet is told, one for all or one each.
-        canvas: Its size is theirs.
+        canvas: Its size is theirs; with a generator for each result, each has a draw of its own.
         latents: Instead of pictures for GarmentNet, (r, 4, h, w) of any size.
         prompt_embeds: Instead of `prompts`, (1 or r, tokens, c).
         image_states: As `image_prompt` takes them.
         blank_image_states: As `image_prompt` takes them.
-        generator: One; or one for each result, so that each has a draw of its own.
 
     Raises:
         ValueError: If there is no garment, or counts do not fit.
@@ -128,7 +126,7 @@ def show_garment(
     tokens = image_prompt(pipe, pictures, image_states, blank_image_states)
     states = sdxl_states(pipe, prompts) if prompt_embeds is None else prompt_embeds
     if latents is None:
-        latents = encode_pixels(pipe, pixels_of(pictures), generator, sample=True)
+        latents = encode_pixels(pipe, pixels_of(pictures), canvas.generator, sample=True)
     kept = {} if tokens is None else {"image": tokens[0], "blank_image": tokens[1]}
     return Shown(latents=latents, context=each_for(states, len(latents)), kept=kept)
 

@@ -11,6 +11,7 @@ import copy
 import inspect
 from collections.abc import Callable, Generator, Mapping
 from contextlib import contextmanager
+from dataclasses import replace
 from typing import Any, ClassVar
 
 import torch
@@ -101,7 +102,13 @@ class ReferencePipeline(FolderPipeline):
 
     @torch.no_grad()
     def write(
-        self, reference: Any, *, width: int, height: int, num_inference_steps: int | None = None
+        self,
+        reference: Any,
+        *,
+        width: int,
+        height: int,
+        num_inference_steps: int | None = None,
+        generator: torch.Generator | None = None,
     ) -> ReferenceBank | BankSeries:
         """Write a reference: everything that is needed of it, which serves any number of calls without the writer.
 
@@ -110,6 +117,7 @@ class ReferencePipeline(FolderPipeline):
             width: Of the results, in pixels.
             height: Likewise.
             num_inference_steps: Of a writer that runs at every step: of the calls; None: the system's default.
+            generator: For systems that draw the reference's latents from the autoencoder's posterior.
 
         Returns:
             A bank or, of a writer that runs at every step, a series of banks. Both can be given as the reference, and
@@ -121,20 +129,31 @@ class ReferencePipeline(FolderPipeline):
         """
         self.check_size(width, height)
         self.check_writer(encoded=_is_encoded(reference))
-        shown = self._shown_on(Canvas(width=width, height=height), reference)
-        if not isinstance(self.spec.write, EachStep):
-            return self.bank_of(shown, 0)
+        canvas = Canvas(width=width, height=height, generator=generator)
+        try:
+            shown = self._shown_on(canvas, reference)
+            return (
+                self._series_of(shown, canvas, num_inference_steps) if self.writes_each_step else self.bank_of(shown, 0)
+            )
+        finally:
+            self.maybe_free_model_hooks()
+
+    @property
+    def writes_each_step(self) -> bool:
+        """Whether the writer runs at every step, so that a written reference is a series."""
+        return isinstance(self.spec.write, EachStep)
+
+    def _series_of(self, shown: Shown, canvas: Canvas, num_inference_steps: int | None) -> BankSeries:
+        """The bank of every step of a schedule."""
         scheduler = self.scheduled(num_inference_steps or self.spec.steps)
-        schedule = Schedule.of(scheduler, width=width, height=height)
+        schedule = Schedule.of(scheduler, width=canvas.width, height=canvas.height)
         steps = {float(t): t for t in scheduler.timesteps}  # two-stage schedulers come to a timestep twice
         if len({int(t) for t in steps}) < len(steps):
             raise ValueError(
                 f"{schedule.scheduler} has steps less than one timestep apart, which a series cannot tell apart; use "
                 "fewer steps or another scheduler, or give the pictures to the call."
             )
-        banks = {int(t): self.bank_of(shown, t) for t in steps.values()}
-        self.maybe_free_model_hooks()
-        return BankSeries(banks, schedule)
+        return BankSeries({int(t): self.bank_of(shown, t) for t in steps.values()}, schedule)
 
     def scheduled(self, num_inference_steps: int) -> Any:
         """A scheduler as the pipeline's, set to so many steps; that of the pipeline stays as it is."""
@@ -197,8 +216,8 @@ class ReferencePipeline(FolderPipeline):
             return {"series": reference, **rounding}
         else:
             self.check_writer(encoded=_is_encoded(reference))
-            shown = self._shown_on(canvas, reference)
-            if isinstance(self.spec.write, EachStep):
+            shown = self._shown_on(replace(canvas, generator=settings.generator), reference)
+            if self.writes_each_step:
                 return {"shown": shown, "write_every": settings.write_every, **rounding}
             bank = self.bank_of(shown, 0)
         bank = self.placed(bank)

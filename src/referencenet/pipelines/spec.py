@@ -31,12 +31,14 @@ class Canvas:
         height: In pixels.
         samples: b, pictures or films.
         frames: f; None: pictures.
+        generator: One, or one per sample: for what is drawn at random of a reference.
     """
 
     width: int
     height: int
     samples: int = 1
     frames: int | None = None
+    generator: torch.Generator | list[torch.Generator] | None = None
 
     @property
     def size(self) -> tuple[int, int]:
