@@ -6,7 +6,7 @@ without. Letters: r rows, b samples, c channels, f frames, (h, w) latents, (H, W
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -215,7 +215,27 @@ def start_noise(pipe: Any, shape: tuple[int, ...], generator: Generators, latent
         return randn_tensor(shape, generator=generator, device=device, dtype=torch.float32)
     if tuple(latents.shape) != shape:
         raise ValueError(f"latents have shape {tuple(latents.shape)}; expected {shape}: one per result, at its size.")
+    check_finite_input("latents", latents)
     return latents.to(device, torch.float32)
+
+
+def check_finite_input(name: str, value: Any) -> None:
+    """Refuse tensors, also inside lists and mappings, that are no numbers.
+
+    Args:
+        name: What the caller gave it as.
+        value: Tensors of any shapes; other values are not looked at.
+
+    Raises:
+        ValueError: If one holds NaN or an infinite value.
+    """
+    if isinstance(value, Mapping):
+        value = list(value.values())
+    if isinstance(value, list | tuple):
+        for part in value:
+            check_finite_input(name, part)
+    elif isinstance(value, Tensor) and value.is_floating_point() and not bool(torch.isfinite(value).all()):
+        raise ValueError(f"{name} of shape {tuple(value.shape)} holds values that are not finite; give numbers.")
 
 
 def check_generators(generator: Generators, samples: int) -> None:

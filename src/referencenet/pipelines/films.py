@@ -22,7 +22,7 @@ from torch import Tensor
 
 from referencenet.media.films import FrameSource, frames_of
 from referencenet.media.images import Picture, read_image, to_tensor
-from referencenet.pipelines.encoders import decode_latents, stretched
+from referencenet.pipelines.encoders import check_finite_input, decode_latents, stretched
 from referencenet.pipelines.lifecycle import ReferencePipeline
 from referencenet.pipelines.options import FilmOptions, Settings
 from referencenet.pipelines.passes import Guidance
@@ -311,5 +311,6 @@ def drawing_tensor(
     A float tensor of that size is taken as it is.
     """
     if isinstance(film, Tensor) and film.is_floating_point() and tuple(film.shape[1:]) == (3, height, width):
+        check_finite_input("a film of drawings", film[:limit])
         return film[:limit].float()
     return torch.stack([to_tensor(fit(frame, (width, height))) for frame in frames_of(film, limit)])

@@ -20,7 +20,7 @@ from torch import Tensor
 
 from referencenet.links.bank import ReferenceBank
 from referencenet.links.series import BankSeries, Schedule
-from referencenet.pipelines.encoders import Generators, check_generators, start_noise
+from referencenet.pipelines.encoders import Generators, check_finite_input, check_generators, start_noise
 from referencenet.pipelines.folders import FolderPipeline
 from referencenet.pipelines.options import Options, Settings, settle
 from referencenet.pipelines.prediction import rounded
@@ -33,12 +33,13 @@ class ReferencePipeline(FolderPipeline):
     options: ClassVar[Any] = Options
 
     _callback_tensor_inputs = ["latents"]
-    _interrupt = False
-    _guidance_scale: float | None = None
-    _num_timesteps = 0
+    _interrupt: bool
+    _guidance_scale: float | None
+    _num_timesteps: int
 
     def register(self, arguments: Mapping[str, Any], *settings: str) -> None:
         """Take a constructor's `locals()` as components, and those named as settings into the configuration."""
+        self._interrupt, self._guidance_scale, self._num_timesteps = False, None, 0
         beside = ("self", "__class__", *settings)
         self.register_modules(**{name: part for name, part in arguments.items() if name not in beside})
         self.register_to_config(**{name: arguments[name] for name in settings})
@@ -226,8 +227,11 @@ class ReferencePipeline(FolderPipeline):
     def _shown_on(self, canvas: Canvas, reference: Any) -> Shown:
         """What the writer is shown: as given, from what makes it of a canvas, or from pictures."""
         if isinstance(reference, Shown):
-            return reference
-        return reference(canvas) if callable(reference) else self.show(reference, canvas)
+            shown = reference
+        else:
+            shown = reference(canvas) if callable(reference) else self.show(reference, canvas)
+        check_finite_input("what the reference UNet is shown", (shown.latents, shown.context))
+        return shown
 
     # --- options ------------------------------------------------------------------------------------------------------
 

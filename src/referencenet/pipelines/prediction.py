@@ -24,6 +24,7 @@ from referencenet.links.link import Link
 from referencenet.links.rows import RowPlan
 from referencenet.links.series import BankSeries
 from referencenet.pipelines.conditions import FrameStore
+from referencenet.pipelines.encoders import check_finite_input
 from referencenet.pipelines.passes import Guidance, Pass, reading_plan
 from referencenet.pipelines.spec import Canvas, Moment, Seat, Shown, UNetCall
 
@@ -62,6 +63,11 @@ class Call:
     half_precision_bank: bool = False
     keeps_banks: bool = False
     unet_kwargs: Mapping[str, Any] = field(default_factory=dict[str, Any])
+
+    def __post_init__(self) -> None:
+        """Raises ValueError if a condition holds values that are not finite."""
+        for name, value in self.given.items():
+            check_finite_input(name, value)
 
     @property
     def kept(self) -> Mapping[str, Tensor]:
