@@ -214,7 +214,7 @@ class MagicPosePipeline(FilmPipeline, TextAdapters):
         """
         states = self._states(prompt, negative_prompt, None, None, balance)
         guidance, told_states, options = self._guided(balance, states, reference, options)
-        told = shown_on(self, reference, told_states, torch.Generator().manual_seed(seed))
+        told = shown_on(self, reference, told_states)
         yield from self.film_stream(
             told, "poses", poses, options, seed=seed, state=state, step_done=step_done, guidance=guidance,
             prompt=states,

@@ -129,7 +129,7 @@ class FilmPipeline(ReferencePipeline):
         Yields:
             Frames (frames, 3, height, width) in [0, 1], and a function that gives the state behind them.
         """
-        settings = self.settle(options)
+        settings = replace(self.settle(options), generator=torch.Generator().manual_seed(seed))
         width, height, num_frames = settings.width, settings.height, settings.num_frames
         if width is None or height is None or num_frames is None:
             raise ValueError("a stream needs width, height and num_frames: its drawings come piece by piece.")
