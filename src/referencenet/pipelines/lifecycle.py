@@ -92,8 +92,8 @@ class ReferencePipeline(FolderPipeline):
 
     def device_of(self, module: Any) -> torch.device:
         """Where a module computes: it may rest elsewhere under offloading."""
-        device = self._execution_device
-        return device if hasattr(module, "_hf_hook") or module.device.type == "meta" else module.device
+        rests_elsewhere = hasattr(module, "_hf_hook") or module.device.type == "meta"
+        return self._execution_device if rests_elsewhere else module.device  # the first takes milliseconds to find
 
     # --- references ---------------------------------------------------------------------------------------------------
 
