@@ -1,0 +1,121 @@
+"""What every row of `trained_links` is made of: two ways of a step, where they compute, and counts of their parts."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from contextlib import ExitStack
+from dataclasses import dataclass
+from typing import Any
+
+import measuring
+import torch
+from published_parts import blocks, ended, hooked, stop
+from torch import Tensor, nn
+
+from referencenet.parity.seeded import fill, seeded_input
+from referencenet.pipelines.prediction import Call, Prediction, predicting
+
+TIMESTEP = 613  # of FlashFace's steps one behind the launch, where three branches run
+
+
+@dataclass(frozen=True)
+class Paths:
+    """A system's step, both ways, and the FLOPs that no way can avoid.
+
+    Attributes:
+        published: The published way.
+        ours: Ours.
+        ideal_flops: Counts what is unavoidable.
+        whole: Ours with what is made once per call and kept, for the memory; None: `ours` makes all that it needs.
+    """
+
+    published: Callable[[], Tensor]
+    ours: Callable[[], Tensor]
+    ideal_flops: Callable[[], int]
+    whole: Callable[[], Tensor] | None = None
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where and at which size networks and inputs are made.
+
+    Attributes:
+        device: Where they compute.
+        dtype: Of weights and inputs.
+        full: At the published size, with shapes only.
+    """
+
+    device: torch.device
+    dtype: torch.dtype
+    full: bool = False
+
+    def network(self, case: str, name: str, module: nn.Module) -> Any:
+        """A network with the golden rule's weights."""
+        module.eval().requires_grad_(False)
+        if self.full:
+            return module
+        fill(module, f"benchmark-{case}", name)
+        return module.to(self.device, self.dtype)
+
+    def draw(self, case: str, name: str, *shape: int) -> Tensor:
+        """An input of the golden rule."""
+        if self.full:
+            return torch.empty(shape, device=self.device, dtype=self.dtype)
+        return seeded_input(f"benchmark-{case}", name, shape).to(self.device, self.dtype)
+
+
+def written(unet: nn.Module, latents: Tensor, timestep: int, context: Tensor) -> int:
+    """FLOPs of a pass up to its last norm1: latents (r, 4, h, w), context (r, tokens, c)."""
+    *_, (_, last) = blocks(unet)
+    with hooked(last.attn1.register_forward_pre_hook(stop)):
+        return measuring.flops(lambda: ended(lambda: unet(latents, timestep, encoder_hidden_states=context)))
+
+
+def projection_flops(feature: Tensor) -> int:
+    """FLOPs of keys and values of (r, t, c)."""
+    return 2 * 2 * feature.numel() * feature.shape[2]
+
+
+def product_flops(own: Tensor, feature: Tensor) -> int:
+    """FLOPs of q k^T and its product with the values, one row (1, n, c) reading one row (1, t, c)."""
+    return 2 * 2 * own.shape[1] * feature.shape[1] * own.shape[2]
+
+
+class Standing:
+    """A call of ours between two steps: what is made once per call is there, and its UNet stays linked.
+
+    Args:
+        pipe: Of the system; its UNet is nobody else's.
+        call: Of it.
+        frames: Of a film, all in one window; None: a picture.
+    """
+
+    def __init__(self, pipe: Any, call: Call, frames: int | None = None) -> None:
+        self.pipe, self.call, self.frames = pipe, call, frames
+        self.stack = ExitStack()
+        self.opened: Prediction | None = None
+
+    @torch.no_grad()
+    def step(self, latents: Tensor, timestep: Any) -> Tensor:
+        """The guided prediction like `latents`, (1, 4, h, w) or (1, 4, f, h, w)."""
+        if self.opened is None:
+            self.opened = self._open(self.stack)
+            self._predict(self.opened, latents, timestep)  # what windows and steps share is made by the first of them
+        return self._predict(self.opened, latents, timestep)
+
+    @torch.no_grad()
+    def whole(self, latents: Tensor, timestep: Any) -> Tensor:
+        """The same by a call that makes everything anew; the one that stood ends."""
+        self.opened = None
+        self.stack.close()
+        with ExitStack() as stack:
+            return self._predict(self._open(stack), latents, timestep)
+
+    def _open(self, stack: ExitStack) -> Prediction:
+        prediction = stack.enter_context(predicting(self.pipe, self.call))
+        if self.frames is not None:
+            prediction.admit(0, self.frames)
+        return prediction
+
+    def _predict(self, prediction: Prediction, latents: Tensor, timestep: Any) -> Tensor:
+        return prediction.begin(latents, timestep)(None if self.frames is None else range(self.frames))
