@@ -135,7 +135,7 @@ def magicpose(place: Place) -> Paths:
         guidance=pipe.spec.guidance,
         shown=Shown(latents=given["reference"], context=context),
     )
-    standing = Standing(pipe, call, frames)
+    standing = Standing(pipe, call, frames, window=1)
     standing.step(latents, TIMESTEP)
 
     def ideal() -> int:

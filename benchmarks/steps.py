@@ -87,11 +87,12 @@ class Standing:
     Args:
         pipe: Of the system; its UNet is nobody else's.
         call: Of it.
-        frames: Of a film, all in one window; None: a picture.
+        frames: Of a film; None: a picture.
+        window: Frames at a time; None: all.
     """
 
-    def __init__(self, pipe: Any, call: Call, frames: int | None = None) -> None:
-        self.pipe, self.call, self.frames = pipe, call, frames
+    def __init__(self, pipe: Any, call: Call, frames: int | None = None, window: int | None = None) -> None:
+        self.pipe, self.call, self.frames, self.window = pipe, call, frames, window
         self.stack = ExitStack()
         self.opened: Prediction | None = None
 
@@ -118,4 +119,8 @@ class Standing:
         return prediction
 
     def _predict(self, prediction: Prediction, latents: Tensor, timestep: Any) -> Tensor:
-        return prediction.begin(latents, timestep)(None if self.frames is None else range(self.frames))
+        predict = prediction.begin(latents, timestep)
+        if self.frames is None:
+            return predict(None)
+        film, window = range(self.frames), self.window or self.frames
+        return torch.cat([predict(film[first : first + window]) for first in film[::window]], dim=2)
