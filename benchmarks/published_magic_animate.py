@@ -1,9 +1,9 @@
 """A denoising step of MagicAnimate the published way, written plainly: what ours is measured against.
 
-As the specification of magic-research/magic-animate (commit d2bc3bc) counts it: the appearance encoder runs on two rows,
-of which one is read, and to its end; the ControlNet runs once per frame and embeds the drawings at every step; both
-halves run from the first layer on, though they are equal down to the middle block; reading is Animate Anyone's, in the
-middle and up blocks. Left out: the bank's rounding. Letters: f frames, (h, w) latents, (H, W) pixels.
+As the specification of magic-research/magic-animate (commit d2bc3bc) counts it: the appearance encoder runs on two
+rows, of which one is read, and to its end; the ControlNet runs once per frame and embeds the drawings at every step;
+both halves run from the first layer on, though they are equal down to the middle block; reading is Animate Anyone's, in
+the middle and up blocks. Left out: the bank's rounding. Letters: f frames, (h, w) latents, (H, W) pixels.
 """
 
 from __future__ import annotations

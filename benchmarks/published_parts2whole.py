@@ -3,7 +3,8 @@
 As the specification of huanngzh/Parts2Whole (commit e217655) counts it: tokens of the own picture and of all parts are
 queries, keys and values together, and the parts' results are cut off; both halves do so, then the unconditional one
 attends to itself alone and overwrites the first result. Parts are written before, on two rows each, of which one is
-read. Left out: masks, which cost nothing; the bank's rounding. Letters: n own tokens, t tokens of all parts, c channels.
+read. Left out: masks, which cost nothing; the bank's rounding. Letters: n own tokens, t tokens of all parts, p parts, c
+channels.
 """
 
 from __future__ import annotations

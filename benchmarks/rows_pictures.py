@@ -1,7 +1,7 @@
 """Rows of `trained_links` for Parts2Whole and StableGarment: a step behind a call's first one.
 
-What is made once per call is there before, ours by a call that stands between two steps. Letters: (h, w) latents, (H, W)
-pixels, p parts, c channels.
+What is made once per call is there before, ours by a call that stands between two steps. Letters: (h, w) latents, c
+channels.
 """
 
 from __future__ import annotations
