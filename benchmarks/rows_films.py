@@ -96,7 +96,6 @@ def aniportrait(place: Place) -> Paths:
         published=lambda: published_aniportrait.step(unet, guider, published_bank, given, pipe.spec.scale),
         ours=lambda: standing.step(latents, TIMESTEP),
         ideal_flops=ideal,
-        whole=lambda: standing.whole(latents, TIMESTEP),
     )
 
 
@@ -154,7 +153,6 @@ def magicpose(place: Place) -> Paths:
         published=lambda: published_magicpose.step(unet, reference_unet, controlnet, given, pipe.spec.scale),
         ours=lambda: standing.step(latents, TIMESTEP),
         ideal_flops=ideal,
-        whole=lambda: standing.whole(latents, TIMESTEP),
     )
 
 
@@ -216,5 +214,4 @@ def magic_animate(place: Place) -> Paths:
         published=lambda: published_magic_animate.step(unet, reference_unet, controlnet, given, pipe.spec.scale),
         ours=lambda: standing.step(latents, TIMESTEP),
         ideal_flops=ideal,
-        whole=lambda: standing.whole(latents, TIMESTEP),
     )

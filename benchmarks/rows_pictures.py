@@ -78,7 +78,6 @@ def parts2whole(place: Place, parts: int) -> Paths:
         published=lambda: published_parts2whole.step(unet, published_bank, given, pipe.spec.scale),
         ours=lambda: standing.step(latents, TIMESTEP),
         ideal_flops=ideal,
-        whole=lambda: standing.whole(latents, TIMESTEP),
     )
 
 
@@ -164,5 +163,4 @@ def stable_garment(place: Place) -> Paths:
         ),
         ours=lambda: standing.step(latents, TIMESTEP),
         ideal_flops=ideal,
-        whole=lambda: standing.whole(latents, TIMESTEP),
     )

@@ -20,19 +20,11 @@ TIMESTEP = 613  # of FlashFace's steps one behind the launch, where three branch
 
 @dataclass(frozen=True)
 class Paths:
-    """A system's step, both ways, and the FLOPs that no way can avoid.
-
-    Attributes:
-        published: The published way.
-        ours: Ours.
-        ideal_flops: Counts what is unavoidable.
-        whole: Ours with what is made once per call and kept, for the memory; None: `ours` makes all that it needs.
-    """
+    """A system's step, both ways, and the FLOPs that no way can avoid."""
 
     published: Callable[[], Tensor]
     ours: Callable[[], Tensor]
     ideal_flops: Callable[[], int]
-    whole: Callable[[], Tensor] | None = None
 
 
 @dataclass(frozen=True)
@@ -100,23 +92,11 @@ class Standing:
     def step(self, latents: Tensor, timestep: Any) -> Tensor:
         """The guided prediction like `latents`, (1, 4, h, w) or (1, 4, f, h, w)."""
         if self.opened is None:
-            self.opened = self._open(self.stack)
+            self.opened = self.stack.enter_context(predicting(self.pipe, self.call))
+            if self.frames is not None:
+                self.opened.admit(0, self.frames)
             self._predict(self.opened, latents, timestep)  # what windows and steps share is made by the first of them
         return self._predict(self.opened, latents, timestep)
-
-    @torch.no_grad()
-    def whole(self, latents: Tensor, timestep: Any) -> Tensor:
-        """The same by a call that makes everything anew; the one that stood ends."""
-        self.opened = None
-        self.stack.close()
-        with ExitStack() as stack:
-            return self._predict(self._open(stack), latents, timestep)
-
-    def _open(self, stack: ExitStack) -> Prediction:
-        prediction = stack.enter_context(predicting(self.pipe, self.call))
-        if self.frames is not None:
-            prediction.admit(0, self.frames)
-        return prediction
 
     def _predict(self, prediction: Prediction, latents: Tensor, timestep: Any) -> Tensor:
         predict = prediction.begin(latents, timestep)

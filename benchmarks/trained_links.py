@@ -309,10 +309,7 @@ def measure(
     actions = {"ours": paths.ours, "published": paths.published}
     result, results = counts(paths)
     ours, theirs = (results[name].double() for name in actions)
-    memory = {
-        name: measuring.peak_bytes(action, device)
-        for name, action in {**actions, "ours": paths.whole or paths.ours}.items()
-    }
+    memory = {name: measuring.peak_bytes(action, device) for name, action in actions.items()}
     seconds = measuring.interleaved_seconds(actions, warm_up=warm_up, repeats=repeats, device=device, clock=clock)
     return {
         **result,
