@@ -1,6 +1,6 @@
 """Trained systems: one denoising step the published way against ours, on the same weights and inputs, in one run.
 
-    python benchmarks/trained_links.py [--system SYSTEM] [--json FILE] [--clock process]
+    python benchmarks/trained_links.py [--system SYSTEM ...] [--json FILE] [--clock process]
     python benchmarks/trained_links.py --device cuda --dtype bfloat16
     python benchmarks/trained_links.py --count
 
@@ -335,7 +335,7 @@ def table(results: Mapping[str, Mapping[str, Any]]) -> Table:
 def main() -> None:
     """Measure, print a table, write JSON."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--system", choices=SYSTEMS, help="only this one")
+    parser.add_argument("--system", choices=SYSTEMS, nargs="+", help="only these")
     parser.add_argument("--json", type=Path, metavar="FILE", help="also write everything there")
     parser.add_argument("--count", action="store_true", help="only count FLOPs, at the published widths and sizes")
     parser.add_argument("--device", default="cpu")
@@ -346,7 +346,7 @@ def main() -> None:
     options = parser.parse_args()
     place = Place(torch.device(options.device), getattr(torch, options.dtype))
     results: dict[str, dict[str, Any]] = {}
-    for name in [options.system] if options.system else SYSTEMS:
+    for name in options.system or SYSTEMS:
         results[name] = count(name) if options.count else measure(
             SYSTEMS[name](place), place.device, warm_up=options.warm_up, repeats=options.repeats,
             clock=CLOCKS[options.clock],
