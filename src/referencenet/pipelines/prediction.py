@@ -26,6 +26,7 @@ from referencenet.links.series import BankSeries
 from referencenet.pipelines.conditions import FrameStore
 from referencenet.pipelines.encoders import check_finite_input
 from referencenet.pipelines.passes import Guidance, Pass, reading_plan
+from referencenet.pipelines.pieces import in_pieces
 from referencenet.pipelines.spec import Canvas, Moment, Seat, Shown, UNetCall
 
 Predict = Callable[[Sequence[int] | None], Tensor]
@@ -208,6 +209,7 @@ def predicting(pipe: Any, call: Call) -> Generator[Prediction]:
     seats = {c.name: Seat() for c in pipe.spec.conditions}
     with ExitStack() as stack:
         link = stack.enter_context(attach(pipe.unet, [call.link or pipe.link]))
+        stack.enter_context(in_pieces(pipe.unet))
         for c in pipe.spec.conditions:
             stack.enter_context(c.hooks(pipe.unet, seats[c.name]))
         yield Prediction(pipe, call, link, seats, stack)
