@@ -1,8 +1,7 @@
 """MagicPose, also MagicDance (Chang et al., ICML 2024, arXiv 2311.12052; Boese0601/MagicDance a515a1f).
 
 What it is:
-    writer   a UNet of its own, at every step, on the clean reference latent at the current timestep; its context is
-             the prompt's
+    writer   a UNet of its own, at every step, on the clean latent at the current timestep, told the prompt
     link     keys and values of the denoiser and of the reference together, in all 16 self-attentions
     guidance the unconditional pass is plain Stable Diffusion: no reference, no ControlNet; the prompt stays in both
     pose     an OpenPose ControlNet, once per step and picture
