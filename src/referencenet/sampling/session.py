@@ -26,7 +26,7 @@ from referencenet.media.images import Resize, resize, to_tensor
 from referencenet.sampling.caller import Caller, find_caller
 from referencenet.sampling.following import surround
 from referencenet.sampling.guidance import check_halves, half_weights, is_guided
-from referencenet.sampling.latents import in_safe_precision, scaled
+from referencenet.sampling.latents import posterior_samples
 from referencenet.sampling.levels import at_level
 from referencenet.sampling.references import Reference
 from referencenet.sampling.rewriting import Rewriting
@@ -291,15 +291,10 @@ class Session:
         vae, like, scale = call.pipe.vae, now.unet.sample, call.pipe.vae_scale_factor
         size = (now.unet.size[1] * scale, now.unet.size[0] * scale)
         image = resize(image, size, how=self.settings.resize, multiple=scale)
-        with in_safe_precision(vae) as dtype:
-            encoded = vae.encode(to_tensor(image)[None].to(like.device, dtype) * 2 - 1)
-        if hasattr(encoded, "latents"):  # an autoencoder without a posterior
-            return scaled(encoded.latents, vae.config).to(like.dtype)
         count = 1 if self.settings.noise == "fixed" else now.pictures
         generator = _generator_for(call.generator, count)
         generators = generator if isinstance(generator, list) else [generator]
-        samples = torch.cat([encoded.latent_dist.sample(each) for each in generators])
-        return scaled(samples, vae.config).to(like.dtype)
+        return posterior_samples(vae, to_tensor(image)[None].to(like.device), generators).to(like.dtype)
 
 
 def halves_of(caller: Caller, given: UNetCall, call: Call, guided: bool | None, style_fidelity: float) -> list[float]:
