@@ -1,4 +1,7 @@
-"""What runners of golden cases share: what a run produced, what modules give, schedulers, pipelines of some parts."""
+"""What runs of golden cases give: outputs by name, what modules give inside, the shapes that cases store.
+
+Letters: b films, c channels, f frames, (h, w) latents.
+"""
 
 from __future__ import annotations
 
@@ -24,6 +27,59 @@ class Produced(NamedTuple):
 
 
 Runner = Callable[[Case], Produced]
+
+
+def fold(clip: Tensor) -> Tensor:
+    """(b, c, f, h, w) to (b f, c, h, w)."""
+    return clip.transpose(1, 2).flatten(0, 1)
+
+
+def unfold(frames: Tensor, num_frames: int) -> Tensor:
+    """(b f, c, h, w) to (b, c, f, h, w)."""
+    return frames.unflatten(0, (-1, num_frames)).transpose(1, 2)
+
+
+def cut(case: Case, outputs: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Outputs of which the case may store less than all: the first entries along every axis."""
+
+    def first(name: str, value: Tensor) -> Tensor:
+        expected = case.expected.get(name)
+        if expected is None or expected.ndim != value.ndim:
+            return value
+        return value[tuple(slice(size) for size in expected.shape)]
+
+    return {name: first(name, value) for name, value in outputs.items()}
+
+
+@contextmanager
+def each_output(network: nn.Module, names: Mapping[str, str], kept: dict[str, Tensor]) -> Generator[None]:
+    """Keep what the named modules last gave, under the names given for them; of several results the first."""
+
+    def keep(name: str) -> Callable[..., None]:
+        def hook(_module: nn.Module, _args: Any, output: Any) -> None:
+            kept[name] = output[0] if isinstance(output, tuple) else output
+
+        return hook
+
+    handles = [network.get_submodule(path).register_forward_hook(keep(name)) for path, name in names.items()]
+    try:
+        yield
+    finally:
+        for handle in handles:
+            handle.remove()
+
+
+def observed(
+    network: nn.Module, names: Mapping[str, str], *inputs: Any, **options: Any
+) -> tuple[Any, dict[str, Tensor]]:
+    """What a network gives for its inputs, and what the named modules in it gave, as `each_output` keeps it."""
+    kept: dict[str, Tensor] = {}
+    with each_output(network, names, kept):
+        result = network(*inputs, **options)
+    return result, kept
+
+
+# --- for systems that are not yet told by a table; goes with the last of them ---
 
 
 def component_config(case: Case, name: str) -> Mapping[str, Any]:
@@ -67,34 +123,6 @@ def assemble(kind: type[Any], **parts: Any) -> Any:
     return pipe
 
 
-def fold(clip: Tensor) -> Tensor:
-    """(b, c, f, h, w) to (b f, c, h, w)."""
-    return clip.transpose(1, 2).flatten(0, 1)
-
-
-def unfold(frames: Tensor, num_frames: int) -> Tensor:
-    """(b f, c, h, w) to (b, c, f, h, w)."""
-    return frames.unflatten(0, (-1, num_frames)).transpose(1, 2)
-
-
 def by_frame(tokens: Tensor, batch: int, positions: int) -> Tensor:
     """(b h w, f, c) to (b f, h w, c)."""
     return tokens.unflatten(0, (batch, positions)).transpose(1, 2).flatten(0, 1)
-
-
-@contextmanager
-def each_output(network: nn.Module, names: Mapping[str, str], kept: dict[str, Tensor]) -> Generator[None]:
-    """Keep what the named modules give, under the names given for them."""
-
-    def keep(name: str) -> Callable[..., None]:
-        def hook(_module: nn.Module, _args: Any, output: Any) -> None:
-            kept[name] = output
-
-        return hook
-
-    handles = [network.get_submodule(path).register_forward_hook(keep(name)) for path, name in names.items()]
-    try:
-        yield
-    finally:
-        for handle in handles:
-            handle.remove()
