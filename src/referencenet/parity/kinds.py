@@ -183,8 +183,8 @@ def predict(
     kept: Outputs = {}
     with (
         pipe.calling(settings),
+        each_output(pipe.unet, {"": raw, **watched}, kept),  # before what conditions add behind modules
         predicting(pipe, call) as prediction,
-        each_output(pipe.unet, {"": raw, **watched}, kept),
     ):
         if frames is not None:
             prediction.admit(0, len(frames))
@@ -246,7 +246,10 @@ def sample(
     def keep(_pipe: Any, step: int, _timestep: Any, tensors: dict[str, Tensor]) -> None:
         kept[name.format(step + first)] = kept[final] = tensors["latents"]
 
-    hook = pipe.unet.register_forward_hook(lambda _module, _inputs, output: kept.setdefault(raw, output[0]) and None)
+    def keep_raw(_module: Any, _inputs: Any, output: Any) -> None:
+        kept.setdefault(raw, output[0])
+
+    hook = pipe.unet.register_forward_hook(keep_raw)
     try:
         call(**{
             "width": noise.shape[-1] * FACTOR,
