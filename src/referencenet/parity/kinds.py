@@ -6,7 +6,7 @@ Letters: b samples, r reference rows, n tokens, c channels, f frames, (h, w) lat
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from types import MappingProxyType
 from typing import Any
@@ -69,18 +69,6 @@ def writes(system: System, shown: Callable[[Case], Shown], name: Naming, **setti
 # --- module -----------------------------------------------------------------------------------------------------------
 
 
-def module(system: System, name: str, inputs: Sequence[str], output: str, watched: Mapping[str, str]) -> Runner:
-    """A network on the case's inputs, and what its watched modules give."""
-
-    @torch.no_grad()
-    def run(case: Case) -> Produced:
-        network = system.network(case, name)
-        result, kept = observed(network, watched, *(case.input(each) for each in inputs))
-        return Produced(cut(case, {**kept, output: result}), {})
-
-    return run
-
-
 def controlled(network: Any, down: str, middle: str, *inputs: Any, **options: Any) -> Outputs:
     """A ControlNet's residuals for latents, timestep, context and condition; the down blocks' by number."""
     levels, last = network(*inputs, **options, return_dict=False)
@@ -135,13 +123,6 @@ class Passes(Guidance):
         return any(each.reads == "blank" for each in self.given)
 
 
-def canvas_of(latents: Tensor) -> Canvas:
-    """The picture or film behind latents (b, c, h, w) or (b, c, f, h, w)."""
-    height, width = (side * FACTOR for side in latents.shape[-2:])
-    frames = latents.shape[2] if latents.ndim == 5 else None
-    return Canvas(width=width, height=height, samples=len(latents), frames=frames)
-
-
 @torch.no_grad()
 def predict(
     pipe: Any,
@@ -174,9 +155,8 @@ def predict(
         link: None: the pipeline's.
         half_precision_bank: Whether the bank is rounded.
     """
-    height, width = (side * FACTOR for side in latents.shape[-2:])
-    frames = range(latents.shape[2]) if latents.ndim == 5 else None
-    canvas = Canvas(width=width, height=height, samples=len(latents), frames=frames and len(frames))
+    canvas = canvas_of(latents)
+    frames = None if canvas.frames is None else range(canvas.frames)
     settings = pipe.settle({"guidance_scale": scale, "half_precision_bank": half_precision_bank})
     written = pipe.written(shown, canvas, settings)
     call = Call(canvas=canvas, given=given, guidance=guidance or pipe.spec.guidance, link=link, **written)
@@ -192,6 +172,13 @@ def predict(
     if frames is not None:
         kept = {name: unfold(value, len(frames)) if value.ndim == 4 else value for name, value in kept.items()}
     return {**kept, guided: result}
+
+
+def canvas_of(latents: Tensor) -> Canvas:
+    """The pictures behind latents (b, c, h, w), or films behind (b, c, f, h, w)."""
+    height, width = (side * FACTOR for side in latents.shape[-2:])
+    frames = latents.shape[2] if latents.ndim == 5 else None
+    return Canvas(width=width, height=height, samples=len(latents), frames=frames)
 
 
 def drawn(*films: Tensor) -> Callable[[int, int], list[Tensor]]:
@@ -264,9 +251,7 @@ def sample(
         })  # fmt: skip
     finally:
         hook.remove()
-    timesteps = pipe.scheduler.timesteps
-    alphas = pipe.scheduler.alphas_cumprod[timesteps.long()]
-    return {**kept, "timesteps": timesteps.float(), "alphas_cumprod_at_timesteps": alphas}
+    return {**kept, "timesteps": pipe.scheduler.timesteps.float()}
 
 
 def film_windows(case: Case, numbers: Mapping[str, Any], spec: Spec) -> Windows:

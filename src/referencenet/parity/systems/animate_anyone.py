@@ -107,17 +107,12 @@ def run_reenact(case: Case) -> Produced:
 
 def sampled(case: Case, pipe: Any, poses: Any, **options: Any) -> dict[str, Tensor]:
     """A film through the pipeline's call, with the published windows."""
-    return sample(
-        case,
-        pipe,
-        partial(pipe, shown(case), poses),
-        "latents_after_step_{}",
-        raw="unet_call_0",
-        steps="steps",
-        num_films=case.inputs["latents"].shape[0],
-        windows=film_windows(case, case.scalars, SPEC),
-        **options,
-    )
+    call = partial(pipe, shown(case), poses, num_films=case.inputs["latents"].shape[0])
+    windows = film_windows(case, case.scalars, SPEC)
+    names = {"raw": "unet_call_0", "steps": "steps"}
+    outputs = sample(case, pipe, call, "latents_after_step_{}", windows=windows, **names, **options)
+    alphas = pipe.scheduler.alphas_cumprod[pipe.scheduler.timesteps]
+    return outputs | {"alphas_cumprod_at_timesteps": alphas}
 
 
 def context(case: Case) -> dict[str, Any]:
