@@ -230,8 +230,9 @@ def sample(
         raise CaseError(f"{case.id}: eta is {scalars['eta']}; expected 0, as a case has no noise of steps")
     kept: Outputs = {}
 
-    def keep(_pipe: Any, step: int, _timestep: Any, tensors: dict[str, Tensor]) -> None:
+    def keep(_pipe: Any, step: int, _timestep: Any, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
         kept[name.format(step + first)] = kept[final] = tensors["latents"]
+        return tensors
 
     def keep_raw(_module: Any, _inputs: Any, output: Any) -> None:
         kept.setdefault(raw, output[0])
