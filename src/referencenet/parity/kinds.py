@@ -7,7 +7,7 @@ Letters: b samples, r reference rows, n tokens, c channels, f frames, (h, w) lat
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from types import MappingProxyType
 from typing import Any
 
@@ -34,6 +34,40 @@ Naming = str | Callable[[str], str]
 WRITER_NOTE = "plain pass: our own write pass stops after its last site"
 
 
+def runner(make: Callable[[Case], Mapping[str, Any]], *, in_part: bool = False, **notes: str) -> Runner:
+    """A runner of what a function makes of a case, without gradients, as float tensors.
+
+    Args:
+        make: From the case to its outputs.
+        in_part: Whether the case may store less than all of an output: the first entries along every axis.
+        notes: Of outputs.
+    """
+
+    @torch.no_grad()
+    def run(case: Case) -> Produced:
+        outputs = {name: torch.as_tensor(value).detach().float() for name, value in make(case).items()}
+        return Produced(cut(case, outputs) if in_part else outputs, notes)
+
+    return run
+
+
+@dataclass(frozen=True)
+class Shows:
+    """What a writer is shown of a case: inputs with clean latents and with the context.
+
+    Attributes:
+        latents: Input (r, 4, h, w).
+        context: Input (r, n, c).
+    """
+
+    latents: str
+    context: str
+
+    def __call__(self, case: Case) -> Shown:
+        """Both."""
+        return Shown(latents=case.input(self.latents), context=case.input(self.context))
+
+
 # --- write ------------------------------------------------------------------------------------------------------------
 
 
@@ -58,12 +92,11 @@ def named(name: Naming, site: str, index: int) -> str:
 def writes(system: System, shown: Callable[[Case], Shown], name: Naming, **settings: Any) -> Runner:
     """The bank of the case's timestep."""
 
-    @torch.no_grad()
-    def run(case: Case) -> Produced:
+    def make(case: Case) -> Outputs:
         pipe = system.pipe(case, "reference_unet", **settings)
-        return Produced(cut(case, banked(pipe, shown(case), case.scalar("timestep"), name)), {})
+        return banked(pipe, shown(case), case.scalar("timestep"), name)
 
-    return run
+    return runner(make, in_part=True)
 
 
 # --- module -----------------------------------------------------------------------------------------------------------
@@ -85,8 +118,7 @@ def motion(inputs: str, output: str, watched: Mapping[str, str], table: str = "p
         table: Name of the position table.
     """
 
-    @torch.no_grad()
-    def run(case: Case) -> Produced:
+    def make(case: Case) -> Outputs:
         network, clip = motion_module(case), case.input(inputs)
         frames = clip.shape[2] if clip.ndim == 5 else case.scalar("frames")
         names = {path if path == "norm" else f"transformer_blocks.0.{path}": name for path, name in watched.items()}
@@ -98,10 +130,9 @@ def motion(inputs: str, output: str, watched: Mapping[str, str], table: str = "p
             for name, value in kept.items()
         }  # (b f, c, h, w) and (b f, h w, c)
         block: Any = network.get_submodule("transformer_blocks.0")
-        outputs |= {output: unfold(result, frames) if clip.ndim == 5 else result, table: block.pos_embed.pe}
-        return Produced(cut(case, outputs), {})
+        return outputs | {output: unfold(result, frames) if clip.ndim == 5 else result, table: block.pos_embed.pe}
 
-    return run
+    return runner(make, in_part=True)
 
 
 # --- step -------------------------------------------------------------------------------------------------------------
@@ -121,6 +152,10 @@ class Passes(Guidance):
     def reads_blank(self) -> bool:
         """Whether one reads the first half of the bank's rows."""
         return any(each.reads == "blank" for each in self.given)
+
+
+UNREAD = Passes(Pass(factor=1.0, reads=None))
+"""One pass that reads nothing."""
 
 
 @torch.no_grad()
@@ -252,7 +287,10 @@ def sample(
         })  # fmt: skip
     finally:
         hook.remove()
-    return {**kept, "timesteps": pipe.scheduler.timesteps.float()}
+    timesteps, alphas = pipe.scheduler.timesteps, getattr(pipe.scheduler, "alphas_cumprod", None)
+    if alphas is not None:
+        kept["alphas_cumprod_at_timesteps"] = alphas[timesteps.long()]
+    return {**kept, "timesteps": timesteps}
 
 
 def film_windows(case: Case, numbers: Mapping[str, Any], spec: Spec) -> Windows:
@@ -287,16 +325,3 @@ def velocity(case: Case, offset: str) -> tuple[VelocityLoss, Tensor, Outputs]:
         "weights": loss.weights(timesteps),
     }
     return loss, timesteps, outputs
-
-
-# --- values -----------------------------------------------------------------------------------------------------------
-
-
-def values(make: Callable[[Case], Mapping[str, Any]]) -> Runner:
-    """What functions without networks give, as float tensors of what they give."""
-
-    @torch.no_grad()
-    def run(case: Case) -> Produced:
-        return Produced({name: torch.as_tensor(value).float() for name, value in make(case).items()}, {})
-
-    return run

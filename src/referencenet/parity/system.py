@@ -9,7 +9,7 @@ from __future__ import annotations
 import inspect
 from collections.abc import Callable, Generator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 import diffusers
@@ -42,21 +42,19 @@ class Network:
     keymap: Callable[[Case], KeyMap] | None = None
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True)
 class System:
     """A system.
 
     Attributes:
         pipeline: Its class.
-        networks: Our component to what it is in the cases.
         published: The set whose rows build and fill networks.
-        settings: Of the pipeline.
+        networks: Our component to what it is in the cases.
     """
 
     pipeline: type[Any]
-    networks: Mapping[str, Network]
     published: PublishedSet
-    settings: Mapping[str, Any] = field(default_factory=dict[str, Any])
+    networks: Mapping[str, Network]
 
     def network(self, case: Case, name: str) -> Any:
         """One of our networks with its weights.
@@ -84,7 +82,7 @@ class System:
         """
         parts = {name: self.network(case, name) for name in names or self.networks}
         parts["scheduler"] = scheduler or self.pipeline.spec.scheduler()
-        given = {**parts, **self.settings, **settings}
+        given = {**parts, **settings}
         known = inspect.signature(self.pipeline).parameters
         absent = {name: None for name, p in known.items() if p.default is p.empty and name not in given}
         pipe = self.pipeline(**absent, **given)

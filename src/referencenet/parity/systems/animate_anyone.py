@@ -17,102 +17,101 @@ from referencenet.methods.animate_anyone import (
     AnimateAnyonePipeline,
     FaceReenactmentPipeline,
 )
+from referencenet.parity import kinds
 from referencenet.parity.cases import Case, CaseError
-from referencenet.parity.kinds import (
-    WRITER_NOTE,
-    Passes,
-    banked,
-    drawn,
-    film_windows,
-    motion,
-    predict,
-    sample,
-    values,
-    velocity,
-)
-from referencenet.parity.record import Produced, Runner, cut, fold, observed, unfold
+from referencenet.parity.kinds import Outputs
+from referencenet.parity.record import Runner, fold, observed, unfold
 from referencenet.parity.system import PORTRAIT_FILM, System, guider, scheduler_of
 from referencenet.pipelines.encoders import IMAGE_TOKEN
-from referencenet.pipelines.passes import Pass
 from referencenet.pipelines.spec import Shown
 from referencenet.sampling.between import interpolate_frames
 from referencenet.sampling.windows import ordered_halving, published_windows
 
-FIRST_CHANNELS = re.compile(r"(.*)_first(\d+)")
 MOTION_OUTPUT = re.compile(r"mm_(?:(down|up)(\d+)|mid)_(\d+)")
 
-
-SYSTEM = System(
-    pipeline=AnimateAnyonePipeline,
-    published=PUBLISHED,
-    networks={**PORTRAIT_FILM, "pose_guider": guider("pose_guider")},
-)
-REENACT = System(
-    pipeline=FaceReenactmentPipeline,
-    published=PUBLISHED_REENACT,
-    networks={**PORTRAIT_FILM, "pose_guider1": guider("pose_guider1"), "pose_guider2": guider("pose_guider2")},
-)
+SYSTEM = System(AnimateAnyonePipeline, PUBLISHED, {**PORTRAIT_FILM, "pose_guider": guider("pose_guider")})
+GUIDERS = {name: guider(name) for name in ("pose_guider1", "pose_guider2")}
+REENACT = System(FaceReenactmentPipeline, PUBLISHED_REENACT, {**PORTRAIT_FILM, **GUIDERS})
 
 
-@torch.no_grad()
-def run_pose(case: Case) -> Produced:
+def shown(case: Case) -> Shown:
+    """What the writer is shown."""
+    token = case.input("clip_embeds")
+    return Shown(latents=case.input("ref_latents"), context=token, kept={IMAGE_TOKEN: token})
+
+
+def one_film(case: Case, name: str) -> Tensor:
+    """Pose pictures of one film: (1, 3, f, height, width) to (f, 3, height, width)."""
+    pictures = case.input(name)
+    if pictures.shape[0] != 1:
+        raise CaseError(f"{case.id}: {name} holds {pictures.shape[0]} films; the kind {case.kind!r} has one")
+    return pictures[0].transpose(0, 1)
+
+
+def pose(case: Case) -> Outputs:
     """The pose guider on frames (b, 3, f, height, width), and its layers behind their activations."""
     network, pictures = SYSTEM.network(case, "pose_guider"), case.input("pose_images")
     watched = {f"blocks.{i}": f"after_block_{i}" for i in range(len(network.blocks))}
     features, kept = observed(network, watched, fold(pictures))
     layers = {name: F.silu(value) for name, value in kept.items()} | {"pose_fea": features}
-    return Produced(cut(case, {name: unfold(value, pictures.shape[2]) for name, value in layers.items()}), {})
+    return {name: unfold(value, pictures.shape[2]) for name, value in layers.items()}
 
 
-@torch.no_grad()
-def run_step(case: Case) -> Produced:
+def step(case: Case) -> Outputs:
     """The reference pass, and one prediction without the reference, with it, and with guidance."""
     pipe, told, film = SYSTEM.pipe(case), shown(case), one_film(case, "pose_images")
-    written = case.scalar("reference_timestep")
+    t_written, features = case.scalar("reference_timestep"), pipe.pose_guider(film).transpose(0, 1).unsqueeze(0)
+    outputs = {name: features for name in case.expected if name.startswith("pose_fea")}
+    outputs["reference_unet_output"] = pipe.reference_unet(told.latents, t_written, told.context).sample
     doubled = replace(told.with_blank(), latents=torch.cat([told.latents, told.latents]))
-    outputs = banked(pipe, told, written, "bank.{place}") | banked(pipe, doubled, written, "bank_cfg.{place}")
-    outputs["reference_unet_output"] = pipe.reference_unet(told.latents, written, told.context).sample[:, :4]
-    outputs["pose_fea"] = pipe.pose_guider(film).transpose(0, 1).unsqueeze(0)
-    step = partial(predict, pipe, case.input("latents"), case.scalar("timestep"), told, {"poses": drawn(film)})
-    outputs |= step(raw="pred_noref", guidance=Passes(Pass(factor=1.0, reads=None)))
+    outputs |= kinds.banked(pipe, told, t_written, "bank.{place}")
+    outputs |= kinds.banked(pipe, doubled, t_written, "bank_cfg.{place}")
+    given = {"poses": kinds.drawn(film)}
+    predict = partial(kinds.predict, pipe, case.input("latents"), case.scalar("timestep"), told, given)
+    outputs |= predict(raw="pred_noref", guidance=kinds.UNREAD)
     for bits in (16, 32):
         rounding = {"half_precision_bank": bits == 16}
-        outputs |= step(raw=f"pred_nocfg_bank{bits}", watched=motion_outputs(case), **rounding)
-        outputs |= step(raw=f"pred_cfg_bank{bits}", scale=2.0, **rounding)
-    for name in case.expected:
-        part = FIRST_CHANNELS.fullmatch(name)
-        if part is not None and part[1] in outputs:
-            outputs[name] = outputs[part[1]][:, : int(part[2])]
-    return Produced(outputs, {"reference_unet_output": WRITER_NOTE})
+        outputs |= predict(raw=f"pred_nocfg_bank{bits}", watched=motion_outputs(case), **rounding)
+        outputs |= predict(raw=f"pred_cfg_bank{bits}", scale=2.0, **rounding)
+    return outputs
 
 
-def run_sample(case: Case) -> Produced:
+def motion_outputs(case: Case) -> dict[str, str]:
+    """Motion modules whose outputs the case expects, as in mm_down0_0, and their names there."""
+    found = {name: MOTION_OUTPUT.match(name) for name in case.expected}
+    place = {name: f"{m[1]}_blocks.{m[2]}" if m[1] else "mid_block" for name, m in found.items() if m}
+    return {f"{place[name]}.motion_modules.{m[3]}": name for name, m in found.items() if m}
+
+
+def sample(case: Case) -> Outputs:
     """A film with the bank rounded to half precision, and not."""
     pipe, film = SYSTEM.pipe(case, scheduler=scheduler_of(case)), one_film(case, "pose_images")
     outputs = sampled(case, pipe, film, half_precision_bank=True)
     exact = sampled(case, pipe, film) if any(name.endswith("_bank32") for name in case.expected) else {}
-    return Produced(outputs | {f"{name}_bank32": value for name, value in exact.items()}, {})
+    return outputs | {f"{name}_bank32": value for name, value in exact.items()}
 
 
-@torch.no_grad()
-def run_reenact(case: Case) -> Produced:
+def reenact(case: Case) -> Outputs:
     """A film of the face re-enactment model."""
-    pipe = REENACT.pipe(case, scheduler=scheduler_of(case))
+    pipe, both = REENACT.pipe(case, scheduler=scheduler_of(case)), shown(case).with_blank()
     outputs = sampled(case, pipe, (one_film(case, "pose_up_images"), one_film(case, "pose_down_images")))
-    both = shown(case).with_blank()
     outputs["reference_output"] = pipe.reference_unet(both.latents, 0, both.context).sample.unsqueeze(2)
-    outputs |= banked(pipe, shown(case), 0, module_name)
-    return Produced(outputs, {"reference_output": WRITER_NOTE})
+    return outputs | kinds.banked(pipe, shown(case), 0, module_name)
 
 
-def sampled(case: Case, pipe: Any, poses: Any, **options: Any) -> dict[str, Tensor]:
+def module_name(site: str) -> str:
+    """A site as the re-enactment code names it."""
+    place, number, _, layer, *_ = site.replace("mid_block", "mid_block.0").split(".")
+    stage = {"down_blocks": "CrossAttnDown", "mid_block": "Mid", "up_blocks": "CrossAttnUp"}[place]
+    block = layer if stage == "Mid" else f"{number}__{layer}"
+    return f"bank.{stage}Block_{block}_TransformerModel_0_TransformerBlock"
+
+
+def sampled(case: Case, pipe: Any, poses: Any, **options: Any) -> Outputs:
     """A film through the pipeline's call, with the published windows."""
     call = partial(pipe, shown(case), poses, num_films=case.inputs["latents"].shape[0])
-    windows = film_windows(case, case.scalars, SPEC)
-    names = {"raw": "unet_call_0", "steps": "steps"}
-    outputs = sample(case, pipe, call, "latents_after_step_{}", windows=windows, **names, **options)
-    alphas = pipe.scheduler.alphas_cumprod[pipe.scheduler.timesteps]
-    return outputs | {"alphas_cumprod_at_timesteps": alphas}
+    options |= {"windows": kinds.film_windows(case, case.scalars, SPEC), "raw": "unet_call_0", "steps": "steps"}
+    return kinds.sample(case, pipe, call, "latents_after_step_{}", **options)
 
 
 def context(case: Case) -> dict[str, Any]:
@@ -130,9 +129,9 @@ def context(case: Case) -> dict[str, Any]:
     return outputs
 
 
-def train(case: Case) -> dict[str, Tensor]:
+def train(case: Case) -> Outputs:
     """The training loss of a prediction that the case gives."""
-    loss, timesteps, outputs = velocity(case, "offset_noise")
+    loss, timesteps, outputs = kinds.velocity(case, "offset_noise")
     prediction, target = case.input("model_pred"), outputs["target"]
     return outputs | {
         "per_sample_mse": loss.errors(prediction, target),
@@ -141,44 +140,14 @@ def train(case: Case) -> dict[str, Tensor]:
     }
 
 
-def shown(case: Case) -> Shown:
-    """What the writer is shown."""
-    token = case.input("clip_embeds")
-    return Shown(latents=case.input("ref_latents"), context=token, kept={IMAGE_TOKEN: token})
-
-
-def one_film(case: Case, name: str) -> Tensor:
-    """Pose pictures of one film: (1, 3, f, height, width) to (f, 3, height, width)."""
-    pictures = case.input(name)
-    if pictures.shape[0] != 1:
-        raise CaseError(f"{case.id}: {name} holds {pictures.shape[0]} films; the kind {case.kind!r} has one")
-    return pictures[0].transpose(0, 1)
-
-
-def motion_outputs(case: Case) -> dict[str, str]:
-    """Motion modules whose outputs the case expects, as in mm_down0_0, and their names there."""
-    found = filter(None, map(MOTION_OUTPUT.match, case.expected))
-    return {f"{f'{m[1]}_blocks.{m[2]}' if m[1] else 'mid_block'}.motion_modules.{m[3]}": m[0] for m in found}
-
-
-def module_name(site: str) -> str:
-    """A site as the re-enactment code names it."""
-    place, number, _, layer, *_ = site.replace("mid_block", "mid_block.0").split(".")
-    stage = {"down_blocks": "CrossAttnDown", "mid_block": "Mid", "up_blocks": "CrossAttnUp"}[place]
-    block = layer if stage == "Mid" else f"{number}__{layer}"
-    return f"bank.{stage}Block_{block}_TransformerModel_0_TransformerBlock"
-
+MOTION = {"norm": "after_norm", "attn1": "attention_0", "attn2": "attention_1", "ff": "feed_forward"}
 
 RUNNERS: Mapping[str, Runner] = {
-    "pose": run_pose,
-    "motion": motion(
-        "hidden_states",
-        "output",
-        {"norm": "after_norm", "attn1": "attention_0", "attn2": "attention_1", "ff": "feed_forward"},
-    ),
-    "step": run_step,
-    "sample": run_sample,
-    "reenact": run_reenact,
-    "context": values(context),
-    "train": values(train),
+    "pose": kinds.runner(pose, in_part=True),
+    "motion": kinds.motion("hidden_states", "output", MOTION),
+    "step": kinds.runner(step, in_part=True, reference_unet_output=kinds.WRITER_NOTE),
+    "sample": kinds.runner(sample),
+    "reenact": kinds.runner(reenact, reference_output=kinds.WRITER_NOTE),
+    "context": kinds.runner(context),
+    "train": kinds.runner(train),
 }

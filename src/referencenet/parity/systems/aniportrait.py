@@ -14,19 +14,10 @@ from referencenet.links.attach import attach
 from referencenet.methods.aniportrait import PUBLISHED, SPEC, AniPortraitPipeline
 from referencenet.networks.landmark_guider import LandmarkGuider
 from referencenet.networks.layout import picture_config
+from referencenet.parity import kinds
 from referencenet.parity.cases import Case, CaseError
-from referencenet.parity.kinds import (
-    WRITER_NOTE,
-    Passes,
-    banked,
-    drawn,
-    film_windows,
-    predict,
-    sample,
-    values,
-    velocity,
-)
-from referencenet.parity.record import Produced, Runner, cut, fold, observed, unfold
+from referencenet.parity.kinds import Outputs
+from referencenet.parity.record import Runner, fold, observed, unfold
 from referencenet.parity.system import PORTRAIT_FILM, Network, System, scheduler_of
 from referencenet.pipelines.conditions import AfterBlocks
 from referencenet.pipelines.encoders import IMAGE_TOKEN
@@ -44,30 +35,27 @@ def guider_width(case: Case, config: Mapping[str, Any]) -> int:
     return config["noise_latent_channels"]
 
 
-class Portraits(System):
-    """AniPortrait, whose cases may set the pose guider's scale."""
-
-    def network(self, case: Case, name: str) -> Any:
-        """One of our networks with its weights."""
-        network = super().network(case, name)
-        if "scale" in case.components[self.networks[name].component].get("overrides", {}):
-            network.scale.data.fill_(2.0)  # "set to 2.0 after filling", in every case
-        return network
-
-
-SYSTEM = Portraits(
-    pipeline=AniPortraitPipeline,
-    published=PUBLISHED,
-    networks={**PORTRAIT_FILM, "pose_guider": Network("pose_guider", guider_width, LandmarkGuider)},
+SYSTEM = System(
+    AniPortraitPipeline,
+    PUBLISHED,
+    {**PORTRAIT_FILM, "pose_guider": Network("pose_guider", guider_width, LandmarkGuider)},
 )
-PICTURES = replace(
-    SYSTEM,
-    networks={
+PICTURES = System(
+    AniPortraitPipeline,
+    PUBLISHED,
+    {
         "reference_unet": PORTRAIT_FILM["reference_unet"],
         "unet": Network("denoising_unet", build=lambda config: UNet2DConditionModel(**picture_config(config))),
     },
 )
 """The first stage of training, on single frames."""
+
+
+def scaled(case: Case, guider: Any) -> Any:
+    """The pose guider with the scale that the case sets, if it does."""
+    if "scale" in case.components["pose_guider"].get("overrides", {}):
+        guider.scale.data.fill_(2.0)  # "set to 2.0 after filling", in every case
+    return guider
 
 
 def shown(case: Case, latents: Tensor) -> Shown:
@@ -112,10 +100,9 @@ def landmarks(case: Case) -> dict[str, np.ndarray]:
     return found
 
 
-@torch.no_grad()
-def run_pose_guider(case: Case) -> Produced:
+def pose_guider(case: Case) -> Outputs:
     """The five features: by running statistics, by the frames' own, and of the range of the published scripts."""
-    guider, drawings = SYSTEM.network(case, "pose_guider"), pictures(case, "pose_image")
+    guider, drawings = scaled(case, SYSTEM.network(case, "pose_guider")), pictures(case, "pose_image")
     unit, raw = drawings / 255 * 2 - 1, drawings * 2 - 1
     stages: dict[str, Any] = {path: guider.get_submodule(path) for path in ("conv_layers", "conv_layers_1")}
     watched = {f"{path}.{len(stage) - 1}": f"running_{path}" for path, stage in stages.items()}
@@ -123,55 +110,54 @@ def run_pose_guider(case: Case) -> Produced:
     outputs |= {"input_unit": unit, "input_raw255": raw, "running_cross_attn1": running[1]}
     for name, levels in (("running", running), ("batch", guider(unit)), ("batch_raw255", guider(raw))):
         outputs |= {f"{name}_{i}": level for i, level in enumerate(levels)}
-    framed = {name: value for name, value in case.expected.items() if value.ndim == 5}
-    outputs |= {name: unfold(outputs[name], len(drawings)) for name in framed if name in outputs}
-    return Produced(cut(case, outputs), {})
+    framed = [name for name in outputs if name in case.expected and case.expected[name].ndim == 5]
+    return outputs | {name: unfold(outputs[name], len(drawings)) for name in framed}
 
 
-@torch.no_grad()
-def run_step(case: Case) -> Produced:
+def step(case: Case) -> Outputs:
     """The reference pass and one prediction, with guidance if the case has it, with and without drawings."""
-    pipe, latents, told = (
-        SYSTEM.pipe(case, *PORTRAIT_FILM),
-        case.input("latents"),
+    pipe, latents = SYSTEM.pipe(case, *PORTRAIT_FILM), case.input("latents")
+    t_written, told, t = (
+        case.scalar("reference_timestep"),
         shown(case, case.input("ref_latents")),
+        case.scalar("timestep"),
     )
-    written, scale = case.scalar("reference_timestep"), case.scalars.get("guidance_scale") or 1.0  # None: no guidance
-    passes = SPEC.guidance.passes(case.scalar("timestep"), scale)
-    rows = told
+    scale = case.scalars.get("guidance_scale") or 1.0  # None: without guidance
+    passes, rows = SPEC.guidance.passes(t, scale), told
     if len(passes) > 1:  # the published writer has a row for each half, of one picture
         rows = replace(told.with_blank(), latents=torch.cat([told.latents, told.latents]))
-    outputs = banked(pipe, rows, written, "bank_{place}")
-    outputs["reference_output"] = pipe.reference_unet(rows.latents, written, rows.context).sample
-    pipe.guide = lambda _drawings: features(case)
-    blank = torch.zeros(latents.shape[2], 3, *(8 * side for side in latents.shape[-2:]))
-    step = partial(predict, pipe, latents, case.scalar("timestep"), told, {"poses": drawn(blank)}, scale=scale)
-    unseen = Passes(*(replace(each, blind=each.blind | {"poses"}) for each in passes))
-    outputs |= step(raw="model_output_without_pose", guidance=unseen, guided="unseen")
-    outputs |= step(raw="model_output", watched=module_names(case, pipe.unet))
-    return Produced(cut(case, outputs), {"reference_output": WRITER_NOTE})
+    outputs = kinds.banked(pipe, rows, t_written, "bank_{place}")
+    outputs["reference_output"] = pipe.reference_unet(rows.latents, t_written, rows.context).sample
+    pipe.guide = lambda _drawings: features(case)  # a case has features in the place of drawings
+    blank = torch.zeros(latents.shape[2], 3, 1, 1)
+    predict = partial(kinds.predict, pipe, latents, t, told, {"poses": kinds.drawn(blank)}, scale=scale)
+    unseen = kinds.Passes(*(replace(each, blind=each.blind | {"poses"}) for each in passes))
+    outputs |= predict(raw="model_output_without_pose", guidance=unseen)
+    return outputs | predict(raw="model_output", watched=module_names(case, pipe.unet))
 
 
-def run_sample(case: Case) -> Produced:
+def sample(case: Case) -> Outputs:
     """A film with the published windows and range, in the three published forms."""
     pipe = SYSTEM.pipe(case, scheduler=scheduler_of(case), pose_range="official")
-    told, drawings = shown(case, case.input("vae_mean") * SCALING), pictures(case, "pose_images") / 255
-    call, windows = partial(pipe, told, drawings), film_windows(case, case.scalars, SPEC)
-    film = partial(sample, case, pipe, call, "latents_{}", first=1, steps="steps", windows=windows)
+    scaled(case, pipe.pose_guider)
+    call = partial(pipe, shown(case, case.input("vae_mean") * SCALING), pictures(case, "pose_images") / 255)
+    options = {"first": 1, "steps": "steps", "windows": kinds.film_windows(case, case.scalars, SPEC)}
+    film = partial(kinds.sample, case, pipe, call, "latents_{}", **options)
     outputs = film()
     if "final_bank_float16" in case.expected:
         outputs["final_bank_float16"] = film(half_precision_bank=True)["latents_final"]
     if "final_running_stats" in case.expected:
         pipe.register_to_config(published_norm=False)
         outputs["final_running_stats"] = film()["latents_final"]
-    return Produced(outputs, {})
+    return outputs
 
 
-def run_train(case: Case) -> Produced:
+@torch.enable_grad()
+def train(case: Case) -> Outputs:
     """The loss of the first stage and its gradients, and the pass whose reference is dropped."""
     networks = nn.ModuleDict({row.component: PICTURES.network(case, name) for name, row in PICTURES.networks.items()})
     denoiser, told = networks["denoising_unet"], shown(case, case.input("ref_latents"))
-    loss, timesteps, outputs = velocity(case, "noise_offset")
+    loss, timesteps, outputs = kinds.velocity(case, "noise_offset")
     condition, seat, noisy = AfterBlocks("poses"), Seat(), fold(outputs["noisy"])
     bank = Once().bank(networks["reference_unet"], told, 0, SPEC.link)
     with condition.hooks(denoiser, seat):
@@ -182,13 +168,12 @@ def run_train(case: Case) -> Produced:
     losses = [loss(each, outputs["target"], timesteps) for each in (predicted, unread)]
     losses[0].backward()
     gradients = [networks.get_parameter(name).grad for name in case.scalar("gradnorm_parameters")]
-    outputs |= {
+    return outputs | {
         "model_pred": predicted,
         "model_pred_uncond": unread,
         "loss": torch.stack(losses),
         "gradnorms": torch.stack([torch.zeros(()) if each is None else each.norm() for each in gradients]),
     }
-    return Produced({name: value.detach() for name, value in outputs.items()}, {})
 
 
 def module_names(case: Case, denoiser: nn.Module) -> dict[str, str]:
@@ -207,11 +192,13 @@ def module_names(case: Case, denoiser: nn.Module) -> dict[str, str]:
     return {path: name for path, name in names.items() if name in case.expected}
 
 
+STEP = kinds.runner(step, in_part=True, reference_output=kinds.WRITER_NOTE)
+
 RUNNERS: Mapping[str, Runner] = {
-    "landmarks": values(landmarks),
-    "pose-guider": run_pose_guider,
-    "step": run_step,
-    "step-cfg": run_step,
-    "sample": run_sample,
-    "train": run_train,
+    "landmarks": kinds.runner(landmarks),
+    "pose-guider": kinds.runner(pose_guider, in_part=True),
+    "step": STEP,
+    "step-cfg": STEP,
+    "sample": kinds.runner(sample),
+    "train": kinds.runner(train),
 }

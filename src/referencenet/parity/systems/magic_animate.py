@@ -11,20 +11,10 @@ from torch import Tensor
 from referencenet.methods.magic_animate import PUBLISHED, SPEC, MagicAnimatePipeline
 from referencenet.networks.layout import SD15_UNET
 from referencenet.networks.stable_diffusion import HINT_WIDTHS
+from referencenet.parity import kinds
 from referencenet.parity.cases import Case, CaseError
-from referencenet.parity.kinds import (
-    Passes,
-    banked,
-    controlled,
-    drawn,
-    film_windows,
-    motion,
-    predict,
-    sample,
-    values,
-    writes,
-)
-from referencenet.parity.record import Produced, Runner, each_output
+from referencenet.parity.kinds import Outputs
+from referencenet.parity.record import Runner, each_output
 from referencenet.parity.system import Network, System, motion_settings, scheduler_of
 from referencenet.pipelines.passes import Pass
 from referencenet.pipelines.spec import Shown
@@ -57,9 +47,9 @@ def hints(case: Case, config: Mapping[str, Any]) -> dict[str, Any]:
 
 
 SYSTEM = System(
-    pipeline=MagicAnimatePipeline,
-    published=PUBLISHED,
-    networks={
+    MagicAnimatePipeline,
+    PUBLISHED,
+    {
         "unet": Network("unet", film),
         "reference_unet": Network("appearance_encoder", sd15),
         "controlnet": Network("controlnet", hints),
@@ -67,59 +57,52 @@ SYSTEM = System(
 )
 
 
-def reference(case: Case) -> Shown:
-    """What the appearance encoder is shown."""
-    return Shown(latents=case.input("ref"), context=case.input("text"))
-
-
-@torch.no_grad()
-def run_controlnet(case: Case) -> Produced:
+def controlnet(case: Case) -> Outputs:
     """The ControlNet on frames, its embedding, and once more at timestep 1 with 0.7 of its residuals."""
-    network, frames, outputs = SYSTEM.network(case, "controlnet"), case.input("sample"), dict[str, Tensor]()
+    network, frames, outputs = SYSTEM.network(case, "controlnet"), case.input("sample"), Outputs()
     told = case.input("text").expand(len(frames), -1, -1), case.input("cond")
     with each_output(network, {"controlnet_cond_embedding": "cond_embedding"}, outputs):
         for prefix, t, scale in (("", case.scalar("timestep"), case.scalar("conditioning_scale")), ("scaled.", 1, 0.7)):
             names = f"{prefix}down.{{}}", f"{prefix}mid"
-            outputs |= controlled(network, *names, frames, t, *told, conditioning_scale=scale)
-    return Produced(outputs, {})
+            outputs |= kinds.controlled(network, *names, frames, t, *told, conditioning_scale=scale)
+    return outputs
 
 
-@torch.no_grad()
-def run_step(case: Case) -> Produced:
+def step(case: Case) -> Outputs:
     """One step: plain, with the ControlNet, reading in all rows, and guided; and what layers give."""
     pipe, text, t = SYSTEM.pipe(case), case.input("text"), case.scalar("timestep")
     told = Shown(latents=case.input("ref"), context=text[1:])
     both = Shown(latents=told.latents.expand(2, -1, -1, -1), context=text)  # the published one writes both rows
-    given = {"prompt": (text[1:], text[:1]), "poses": drawn(case.input("cond")), "poses_scale": 1.0}
-    step = partial(predict, pipe, case.input("latents"), t, given=given)
+    given = {"prompt": (text[1:], text[:1]), "poses": kinds.drawn(case.input("cond")), "poses_scale": 1.0}
+    predict = partial(kinds.predict, pipe, case.input("latents"), t, given=given)
 
-    def two(reads: Any, own: Any, *blind: str) -> Passes:
+    def two(reads: Any, own: Any, *blind: str) -> kinds.Passes:
         first = Pass(factor=0.0, reads=reads, blind=frozenset({"prompt", *blind}))
-        return Passes(first, Pass(factor=1.0, reads=own, blind=frozenset(blind)))
+        return kinds.Passes(first, Pass(factor=1.0, reads=own, blind=frozenset(blind)))
 
     def watched(way: str) -> dict[str, str]:
         return {name.removeprefix(way): name for name in case.expected if name.startswith(way)}
 
-    outputs = step(told, raw="plain", guidance=two(None, None, "poses"), watched=watched("plain."))
-    outputs |= step(told, raw="control", guidance=two(None, None))
-    outputs |= step(both, raw="read_all", guidance=two("blank", "reference", "poses"))
-    outputs |= step(told, raw="read_cfg", scale=case.scalar("guidance_scale"), watched=watched("read_cfg."))
-    return Produced(banked(pipe, both, t, "bank.{place}") | outputs, {})
+    outputs = predict(told, raw="plain", guidance=two(None, None, "poses"), watched=watched("plain."))
+    outputs |= predict(told, raw="control", guidance=two(None, None))
+    outputs |= predict(both, raw="read_all", guidance=two("blank", "reference", "poses"))
+    outputs |= predict(told, raw="read_cfg", scale=case.scalar("guidance_scale"), watched=watched("read_cfg."))
+    return outputs | kinds.banked(pipe, both, t, "bank.{place}")
 
 
-def run_sample(case: Case) -> Produced:
+def sample(case: Case) -> Outputs:
     """Films with the published windows: one per `run_...` of the case."""
-    pipe, outputs = SYSTEM.pipe(case, scheduler=scheduler_of(case)), dict[str, Tensor]()
+    pipe, outputs = SYSTEM.pipe(case, scheduler=scheduler_of(case)), Outputs()
     for name in sorted(name for name in case.content if name.startswith("run_")):
         suffix = name.removeprefix("run_")
         prefix, ending = ("", "") if suffix == "a" else (f"{suffix}.", f"_{suffix}")
         outputs |= {f"{prefix}{key}": value for key, value in sampled(case, pipe, case.content[name], ending).items()}
-    return Produced(outputs, {})
+    return outputs
 
 
-def sampled(case: Case, pipe: Any, run: Mapping[str, Any], ending: str) -> dict[str, Tensor]:
+def sampled(case: Case, pipe: Any, run: Mapping[str, Any], ending: str) -> Outputs:
     """One film: the guided noise of the first step, and latents behind steps and at the end."""
-    text = case.input("text")
+    text, windows = case.input("text"), kinds.film_windows(case, run, SPEC)
     noise = case.input(f"noise{ending}" if f"noise{ending}" in case.inputs else "latents")
     latents = noise.repeat(1, 1, -(-run["frames"] // noise.shape[2]), 1, 1)[:, :, : run["frames"]]
     drawings = torch.floor(256 * case.input(f"cond{ending}")).clamp(max=255) / 255
@@ -129,12 +112,10 @@ def sampled(case: Case, pipe: Any, run: Mapping[str, Any], ending: str) -> dict[
     def call(**options: Any) -> None:
         pipe.film(shown, "poses", drawings, options, **given)
 
+    names = {"final": "latents", "steps": "steps"}
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", UserWarning)  # a case's drawings are noise
-        kept = sample(
-            case, pipe, call, "latents.step{}", final="latents", steps="steps", latents=latents, numbers=run,
-            windows=film_windows(case, run, SPEC),
-        )  # fmt: skip
+        kept = kinds.sample(case, pipe, call, "latents.step{}", latents=latents, numbers=run, windows=windows, **names)
     timesteps = pipe.scheduler.timesteps.tolist()
     if timesteps != run["timesteps"]:
         raise ValueError(f"the timesteps are {timesteps}, expected {run['timesteps']}.")
@@ -151,12 +132,11 @@ def noise_of(scheduler: Any, t: int, before: Tensor, after: Tensor) -> Tensor:
     return ((after.double() - ratio * before.double()) / slope).float()
 
 
-def windows(case: Case) -> dict[str, Tensor]:
+def windows(case: Case) -> Outputs:
     """The published windows, which must be those of the case, and how many hold each frame, be it once or twice."""
-    outputs: dict[str, Tensor] = {}
+    outputs: Outputs = {}
     for query in case.content["windows"]:
-        numbers = [query[name] for name in ("frames", "size", "stride", "overlap")]
-        frames, size, stride, overlap = numbers
+        frames, size, stride, overlap = numbers = [query[name] for name in ("frames", "size", "stride", "overlap")]
         found = published_windows(frames, size, stride=stride, overlap=overlap)
         if found != query["windows"]:
             raise ValueError(f"the windows of {query} are {found} here.")
@@ -165,19 +145,19 @@ def windows(case: Case) -> dict[str, Tensor]:
     return outputs
 
 
-def run_inversion(case: Case) -> Produced:
+def inversion(case: Case) -> Outputs:
     """DDIM's inversion of clean latents."""
     pipe = SYSTEM.pipe(case, "unet", scheduler=scheduler_of(case))
     steps = pipe.inverting(case.input("latents"), case.input("text")[1:], case.scalar("steps"))
-    return Produced({f"latents.{i}": latents for i, latents in enumerate(steps, start=1)}, {})
+    return {f"latents.{i}": latents for i, latents in enumerate(steps, start=1)}
 
 
 RUNNERS: Mapping[str, Runner] = {
-    "appearance": writes(SYSTEM, reference, "bank.{block}"),
-    "controlnet": run_controlnet,
-    "motion": motion("x", "out", {"norm": "norm", "attn1": "attn0", "attn2": "attn1"}, table="pe"),
-    "step": run_step,
-    "sample": run_sample,
-    "windows": values(windows),
-    "inversion": run_inversion,
+    "appearance": kinds.writes(SYSTEM, kinds.Shows("ref", "text"), "bank.{block}"),
+    "controlnet": kinds.runner(controlnet),
+    "motion": kinds.motion("x", "out", {"norm": "norm", "attn1": "attn0", "attn2": "attn1"}, table="pe"),
+    "step": kinds.runner(step),
+    "sample": kinds.runner(sample),
+    "windows": kinds.runner(windows),
+    "inversion": kinds.runner(inversion),
 }

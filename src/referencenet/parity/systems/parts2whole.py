@@ -11,8 +11,9 @@ from torch import Tensor
 from referencenet.checkpoints.keymap import KeyMap
 from referencenet.links.masks import token_mask
 from referencenet.methods.parts2whole import PUBLISHED, Parts2WholePipeline, six_places, with_first_label
+from referencenet.parity import kinds
 from referencenet.parity.cases import Case, CaseError
-from referencenet.parity.kinds import banked, canvas_of, predict, sample
+from referencenet.parity.kinds import Outputs
 from referencenet.parity.record import Produced, Runner, observed
 from referencenet.parity.system import Network, System, guider, scheduler_of
 from referencenet.pipelines.spec import Shown
@@ -23,12 +24,12 @@ DETOUR = "the unconditional row is written for the comparison only: ours is neit
 BOTH_FILES = KeyMap(renames=[rename for file in PUBLISHED.files_of("unet") for rename in file.keymap.renames])
 
 SYSTEM = System(
-    pipeline=Parts2WholePipeline,
-    published=PUBLISHED,
-    networks={
+    Parts2WholePipeline,
+    PUBLISHED,
+    {
         "unet": Network("unet", keymap=lambda _case: BOTH_FILES),
         "reference_unet": Network("reference_unet"),
-        "pose_guider": guider(),
+        "pose_guider": guider("pose_guider"),
     },
 )
 
@@ -66,53 +67,52 @@ def given(case: Case) -> dict[str, Any]:
     return {"prompt": (prompt, negative), "pose": [case.input("pose")]}
 
 
-@torch.no_grad()
-def run_pose_guider(case: Case) -> Produced:
+def pose_guider(case: Case) -> Outputs:
     """The pose guider, with what its convolutions give."""
     watched = {name.replace("blocks_", "blocks."): name for name in case.expected if name != "pose_features"}
     features, kept = observed(SYSTEM.network(case, "pose_guider"), watched, case.input("pose"))
-    return Produced({**kept, "pose_features": features}, {})
+    return {**kept, "pose_features": features}
 
 
-@torch.no_grad()
-def run_write(case: Case) -> Produced:
+def write(case: Case) -> Outputs:
     """The masked bank, the masks of tokens, and norms that are not masked."""
     check_fusion(case)
     pipe, masks, t = SYSTEM.pipe(case, "reference_unet"), pixel_masks(case.input("mask_cells")), case.scalar("timestep")
-    parts = Shown(latents=case.input("ref_latents"), context=case.input("part_text"), masks=masks)
-    outputs = banked(pipe, parts, t, "bank.{block}") | banked(pipe, replace(parts, masks=None), t, "norm1.{block}")
-    for name in case.expected:
-        if level := LEVEL.fullmatch(name):
-            outputs[name] = token_mask(masks, int(level[1]) * int(level[2])).squeeze(-1)
-    return Produced(outputs, {})
+    parts = Shown(latents=case.input("ref_latents"), context=case.input("part_text"))
+    outputs = kinds.banked(pipe, parts, t, "norm1.{block}")
+    outputs |= kinds.banked(pipe, replace(parts, masks=masks), t, "bank.{block}")
+    levels = {name: LEVEL.fullmatch(name) for name in case.expected}
+    sizes = {name: int(level[1]) * int(level[2]) for name, level in levels.items() if level}
+    return outputs | {name: token_mask(masks, size).squeeze(-1) for name, size in sizes.items()}
 
 
-@torch.no_grad()
-def run_read(case: Case) -> Produced:
-    """One step of the denoiser that reads several parts, without or with guidance."""
-    pipe, parts = SYSTEM.pipe(case), shown_parts(case, "cells")
+def read(case: Case) -> Outputs:
+    """One prediction of the denoiser that reads several parts, without or with guidance."""
+    pipe, parts, t = SYSTEM.pipe(case), shown_parts(case, "cells"), case.scalar("timestep")
     guided = case.scalar("do_classifier_free_guidance")
-    watched: dict[str, str] = {}
-    for name in case.expected:
-        kind, _, place = name.partition(".")
-        if kind in ("attn_out", "attn2_out"):
-            watched[f"{place}.attn2" if kind == "attn2_out" else place] = name
-    outputs = predict(
-        pipe, case.input("latents"), case.scalar("timestep"), parts, given(case), raw="noise_pred",
-        guided="noise_guided" if guided else "guided", watched=watched,
-        scale=case.scalar("guidance_scale") if guided else 1.0,
-    )  # fmt: skip
+    scale = case.scalar("guidance_scale") if guided else 1.0
+    places = [name.partition(".") for name in case.expected]
+    watched = {place: f"attn_out.{place}" for kind, _, place in places if kind == "attn_out"}
+    watched |= {f"{place}.attn2": f"attn2_out.{place}" for kind, _, place in places if kind == "attn2_out"}
+    names = {"raw": "noise_pred", "guided": "noise_guided"}
+    outputs = kinds.predict(pipe, case.input("latents"), t, parts, given(case), watched=watched, scale=scale, **names)
     outputs["pose_features"] = pipe.pose_guider(case.input("pose"))
     negative = [case.input("negative_text")] if guided else []  # of a published row that nobody reads
     assert parts.masks is not None  # all cases have them
     for i, (latents, text, mask) in enumerate(zip(parts.latents, parts.context, parts.masks, strict=True)):
         rows = torch.cat([*negative, text[None]])
         part = Shown(latents=latents.expand(len(rows), -1, -1, -1), context=rows, masks=mask[None])
-        outputs |= banked(pipe, part, 0, f"bank.{{block}}.{i}")
-    return Produced(outputs, {name: DETOUR for name in outputs if guided and name.startswith("bank.")})
+        outputs |= kinds.banked(pipe, part, 0, f"bank.{{block}}.{i}")
+    return outputs
 
 
-def run_sample(case: Case) -> Produced:
+def run_guided(case: Case) -> Produced:
+    """The same with guidance, where the published writer has a row more."""
+    produced = kinds.runner(read)(case)
+    return Produced(produced.outputs, {name: DETOUR for name in produced.outputs if name.startswith("bank.")})
+
+
+def sample(case: Case) -> Outputs:
     """Pictures through the pipeline: as intended, and with the released program's texts and rounding."""
     pipe, parts, values = SYSTEM.pipe(case, scheduler=scheduler_of(case)), shown_parts(case, "mask_cells"), given(case)
     outputs = sampled(case, pipe, parts, values)
@@ -120,25 +120,24 @@ def run_sample(case: Case) -> Produced:
         texts = {**values, "prompt": (parts.context[:1], values["prompt"][1])}
         found = sampled(case, pipe, with_first_label(parts), texts, half_precision_bank=True)
         outputs |= {f"{name}_as_released": value for name, value in found.items()}
-    return Produced(outputs, {})
+    return outputs
 
 
-def sampled(case: Case, pipe: Any, parts: Shown, values: Mapping[str, Any], **options: Any) -> dict[str, Tensor]:
+def sampled(case: Case, pipe: Any, parts: Shown, values: Mapping[str, Any], **options: Any) -> Outputs:
     """Latents (1, 4, h, w) after each step, and in the end."""
 
-    @torch.no_grad()
     def call(**options: Any) -> None:
         settings = pipe.settle(options)
         with pipe.calling(settings):
-            pipe.draw(parts, values, canvas_of(settings.latents), settings)
+            pipe.draw(parts, values, kinds.canvas_of(settings.latents), settings)
 
-    return sample(case, pipe, call, "latents_step{}", first=1, **options)
+    return kinds.sample(case, pipe, call, "latents_step{}", first=1, **options)
 
 
 RUNNERS: Mapping[str, Runner] = {
-    "pose-guider": run_pose_guider,
-    "reference-write": run_write,
-    "read-nocfg": run_read,
-    "read-cfg": run_read,
-    "sample": run_sample,
+    "pose-guider": kinds.runner(pose_guider),
+    "reference-write": kinds.runner(write),
+    "read-nocfg": kinds.runner(read),
+    "read-cfg": run_guided,
+    "sample": kinds.runner(sample),
 }
