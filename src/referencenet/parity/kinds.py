@@ -40,13 +40,14 @@ def runner(make: Callable[[Case], Mapping[str, Any]], *, in_part: bool = False, 
     Args:
         make: From the case to its outputs.
         in_part: Whether the case may store less than all of an output: the first entries along every axis.
-        notes: Of outputs.
+        notes: Of outputs whose names begin so.
     """
 
     @torch.no_grad()
     def run(case: Case) -> Produced:
         outputs = {name: torch.as_tensor(value).detach().float() for name, value in make(case).items()}
-        return Produced(cut(case, outputs) if in_part else outputs, notes)
+        told = {name: note for name in outputs for start, note in notes.items() if name.startswith(start)}
+        return Produced(cut(case, outputs) if in_part else outputs, told)
 
     return run
 

@@ -18,9 +18,10 @@ from referencenet.links.second import Second
 from referencenet.methods.flashface import FaceGuidance, FlashFacePipeline
 from referencenet.networks.additive_unet import AdditiveUNet
 from referencenet.networks.scrambled_attention import ScrambledAttnProcessor
+from referencenet.parity import kinds
 from referencenet.parity.cases import Case, CaseError
-from referencenet.parity.kinds import banked, canvas_of, predict, sample, values
-from referencenet.parity.record import Produced, Runner, each_output
+from referencenet.parity.kinds import Outputs
+from referencenet.parity.record import Runner, each_output, observed
 from referencenet.parity.system import Network, System, config_of
 from referencenet.preprocess.faces import face_mask
 from referencenet.sampling.trailing_ddim import TrailingDDIMScheduler
@@ -43,7 +44,7 @@ def unets(case: Case, config: Mapping[str, Any]) -> dict[str, Any]:
 def autoencoder(_case: Case, config: Mapping[str, Any]) -> dict[str, Any]:
     """The autoencoder's."""
     levels = len(config["dim_mult"])
-    own = {
+    own: dict[str, Any] = {
         "block_out_channels": tuple(config["dim"] * factor for factor in config["dim_mult"]),
         "down_block_types": ("DownEncoderBlock2D",) * levels,
         "up_block_types": ("UpDecoderBlock2D",) * levels,
@@ -80,20 +81,16 @@ def sized(component: str, keys: Callable[[int, int], KeyMap]) -> Callable[[Case]
 
 
 SYSTEM = System(
-    pipeline=FlashFacePipeline,
-    published=PUBLISHED,
-    networks={
+    FlashFacePipeline,
+    PUBLISHED,
+    {
         "unet": Network("unet", unets, keymap=sized("unet", denoiser_keys)),
         "reference_unet": Network("unet", unets, keymap=sized("unet", reference_keys)),
         "vae": Network("vae", autoencoder, keymap=sized("vae", vae_keys)),
         "text_encoder": Network("textual", text_model),
     },
 )
-
-
-def build_pipeline(case: Case) -> Any:
-    """The pipeline without autoencoder and text encoder."""
-    return SYSTEM.pipe(case, "unet", "reference_unet")
+UNETS = ("unet", "reference_unet")
 
 
 def told_faces(case: Case) -> dict[str, Any]:
@@ -122,65 +119,68 @@ def expect(case: Case, **fixed: Any) -> None:
             raise CaseError(f"{case.id}: {name} is {case.scalars[name]!r}; FlashFace has {value!r} only")
 
 
-@torch.no_grad()
-def run_attention_block(case: Case) -> Produced:
+def attention_block(case: Case) -> Outputs:
     """One transformer block: writing without its second attention, reading with it."""
     config = config_of(case, "block")
-    settings: dict[str, Any] = {
-        "block_out_channels": (config["dim"],),
-        "down_block_types": ("DownBlock2D",),
-        "up_block_types": ("UpBlock2D",),
-        "cross_attention_dim": config["context_dim"],
-        "attention_head_dim": config["num_heads"],
-        "norm_num_groups": 1,  # of layers that a block does not have
-    }
+    settings = levels(config, config["dim"]) | {"norm_num_groups": 1}  # of layers that a block does not have
     writer, reader = UNet2DConditionModel(**settings).eval(), AdditiveUNet(**settings).eval()
-    blocks = [unet.mid_block.attentions[0].transformer_blocks[0] for unet in (writer, reader)]
-    case.load(blocks[0], "block", inside("blocks.0.", BLOCK, ignored=SECOND_LAYER))
-    case.load(blocks[1], "block", inside("blocks.0.", BLOCK))
-    kept: dict[str, Tensor] = {}
-    with each_output(blocks[0], {"norm1": "write.cached"}, kept):
-        kept["write.output"] = blocks[0](case.input("x_ref"), encoder_hidden_states=case.input("context_ref"))
+    writing, block = (unet.mid_block.attentions[0].transformer_blocks[0] for unet in (writer, reader))
+    case.load(writing, "block", inside("blocks.0.", BLOCK, ignored=SECOND_LAYER))
+    case.load(block, "block", inside("blocks.0.", BLOCK))
+    told = case.input("x_ref"), None, case.input("context_ref")
+    written, kept = observed(writing, {"norm1": "write.cached"}, *told)
     with attach(reader, [Second()]) as link:
         bank = ReferenceBank(hidden={link.sites[0].name: case.input("cached_refs")}).joined()
 
-        def read(inputs: str, strengths: list[float]) -> Tensor:
+        def read(inputs: str, *strengths: float) -> Tensor:
             hidden, context = case.input(f"x_{inputs}"), case.input(f"context_{inputs}")
             weights = [s for s in strengths for _ in range(len(hidden) // len(strengths))]
             with link.reading(bank, weights=weights):
-                return blocks[1](hidden, encoder_hidden_states=context)
+                return block(hidden, encoder_hidden_states=context)
 
-        kept["read2.output"] = read("two", [case.scalar("lambda_read2")])
-        kept["read3.output"] = read("three", [case.scalar("lambda_read3"), 0.0, 0.0])
-        kept["read2_lambda0.output"] = read("two", [0.0])
-    return Produced(kept, {})
+        return {
+            **kept,
+            "write.output": written,
+            "read2.output": read("two", case.scalar("lambda_read2")),
+            "read3.output": read("three", case.scalar("lambda_read3"), 0.0, 0.0),
+            "read2_lambda0.output": read("two", 0.0),
+        }
 
 
-@torch.no_grad()
-def run_norm_epsilon(case: Case) -> Produced:
+def norm_epsilon(case: Case) -> Outputs:
     """A residual block and an attention stack on small numbers, where the norms' epsilon shows."""
-    scale, kept = case.scalar("input_scale"), dict[str, Tensor]()
-    config = config_of(case, "resblock")
+    scale, config = case.scalar("input_scale"), config_of(case, "resblock")
     unet = UNet2DConditionModel(
-        **levels((config["in_dim"], config["out_dim"]), attends=False), time_embedding_dim=config["embed_dim"]
+        **levels({}, config["in_dim"], config["out_dim"]), time_embedding_dim=config["embed_dim"]
     )
     resnet = unet.down_blocks[1].resnets[0].eval()
     case.load(resnet, "resblock", inside("resnets.0.", RESNET))
-    with each_output(resnet, {"norm1": "resblock.first_norm"}, kept):
-        kept["resblock"] = resnet(scale * case.input("x_res"), case.input("time_embedding"))
+    norms, inputs = {"norm1": "resblock.first_norm"}, (scale * case.input("x_res"), case.input("time_embedding"))
+    result, outputs = observed(resnet, norms, *inputs)
     config = config_of(case, "stack")
-    unet = UNet2DConditionModel(
-        **levels((config["dim"],), attends=True),
-        cross_attention_dim=config["context_dim"],
-        attention_head_dim=config["num_heads"],
-        transformer_layers_per_block=config["num_blocks"],
-    )
-    stack = unet.down_blocks[0].attentions[0].eval()
+    unet = UNet2DConditionModel(**levels(config, config["dim"]), transformer_layers_per_block=config["num_blocks"])
+    stack = unet.mid_block.attentions[0].eval()
     case.load(stack, "stack", inside("attentions.0.", STACK))
-    kept["stack"] = stack(
-        scale * case.input("x_stack"), encoder_hidden_states=case.input("context"), return_dict=False
-    )[0]
-    return Produced(kept, {})
+    attended = stack(scale * case.input("x_stack"), case.input("context"), return_dict=False)[0]
+    return outputs | {"resblock": result, "stack": attended}
+
+
+def inside(place: str, renames: Renames, *, ignored: Mapping[str, str] = NOTHING) -> KeyMap:
+    """A key map of a part by itself: the renames want to see where it stands."""
+    return KeyMap(renames=[("^", place), *renames, (rf"^{place}".replace(".", r"\."), "")], ignored=ignored)
+
+
+def levels(config: Mapping[str, Any], *widths: int) -> dict[str, Any]:
+    """Configuration of a UNet of one residual block per level and attention in the middle, with FlashFace's epsilon."""
+    return {
+        "block_out_channels": widths,
+        "down_block_types": ("DownBlock2D",) * len(widths),
+        "up_block_types": ("UpBlock2D",) * len(widths),
+        "layers_per_block": 1,
+        "norm_eps": 1e-6,
+        "cross_attention_dim": config.get("context_dim", 8),
+        "attention_head_dim": config.get("num_heads", 8),
+    }
 
 
 def schedule(case: Case) -> dict[str, Tensor]:
@@ -218,69 +218,53 @@ def face_masks(case: Case) -> dict[str, Any]:
     return {"extents": extents, "ones": ones}
 
 
-@torch.no_grad()
-def run_step(case: Case) -> Produced:
+def step(case: Case) -> Outputs:
     """One step: the faces are written, read by the denoiser, guided and rescaled."""
-    pipe, t, latents, faces = build_pipeline(case), case.scalar("timestep"), case.input("xt"), told_faces(case)
-    canvas = canvas_of(latents)
+    pipe, t, latents, faces = SYSTEM.pipe(case, *UNETS), case.scalar("timestep"), case.input("xt"), told_faces(case)
+    canvas = kinds.canvas_of(latents)
     shown = pipe.faces(None, **faces)(canvas)
-    place = face_mask(face_box(case, latents), width=canvas.width, height=canvas.height)
-    guidance = {name: case.scalar(name) for name in (*GUIDANCE, "guide_rescale")}
-    outputs = banked(pipe, shown, t, published_place)
+    place = face_mask(face_box(case, latents), width=canvas.width, height=canvas.height)[None, None]
+    given = {"prompt": (case.input("prompt_text"), faces["negative_prompt_embeds"]), "place": place}
+    guidance = FaceGuidance(**{name: case.scalar(name) for name in (*GUIDANCE, "guide_rescale")})
+    names = {"raw": "raw_out", "guided": "eps_guided", "watched": {"up_blocks.2.attentions.0": "denoiser.decoder_6.1"}}
+    outputs = kinds.banked(pipe, shown, t, published_place)
     with each_output(pipe.reference_unet, {"mid_block.attentions.0": "reference.middle_attention_out"}, outputs):
-        outputs |= predict(
-            pipe,
-            latents,
-            t,
-            shown,
-            {"prompt": (case.input("prompt_text"), faces["negative_prompt_embeds"]), "place": place[None, None]},
-            raw="raw_out",
-            guided="eps_guided",
-            watched={"up_blocks.2.attentions.0": "denoiser.decoder_6.1"},
-            guidance=FaceGuidance(**guidance),
-            scale=case.scalar("text_guidance"),
-        )
-    return Produced({**outputs, "x0": pipe.scheduler.original_sample(outputs["eps_guided"], t, latents)}, {})
+        scale = case.scalar("text_guidance")
+        outputs |= kinds.predict(pipe, latents, t, shown, given, guidance=guidance, scale=scale, **names)
+    return outputs | {"x0": pipe.scheduler.original_sample(outputs["eps_guided"], t, latents)}
 
 
 def published_place(site: str) -> str:
     """The output of a site, such as `cached.decoder_3.1.blocks.0`."""
-    stage, number, *_, attention = site.split(".")[:4]
+    stage, number, _, attention, *_ = site.split(".")
     place = "middle_1" if stage == "mid_block" else f"decoder_{3 * int(number) + int(attention)}.1"
     return f"cached.{place}.blocks.0"
 
 
-def run_sample(case: Case) -> Produced:
+def sample(case: Case) -> Outputs:
     """A whole call, from noise to latents."""
     expect(case, discretization="trailing")
-    pipe, noise, prompt = build_pipeline(case), case.input("noise"), case.input("prompt_text")
+    pipe, noise, prompt = SYSTEM.pipe(case, *UNETS), case.input("noise"), case.input("prompt_text")
     if len(noise) % len(prompt):
         raise CaseError(f"{case.id}: {len(prompt)} prompts cannot serve {len(noise)} samples; correct the inputs")
-    call = partial(
-        pipe,
-        **told_faces(case),
-        **{name: case.scalar(name) for name in GUIDANCE},
-        prompt_embeds=prompt,
-        face_box=face_box(case, noise),
-        num_images_per_prompt=len(noise) // len(prompt),
-    )
+    told = {name: case.scalar(name) for name in GUIDANCE} | told_faces(case)
+    told |= {"face_box": face_box(case, noise), "num_images_per_prompt": len(noise) // len(prompt)}
     names = {"guidance_scale": "text_guidance", "guidance_rescale": "guide_rescale", "steps": "steps"}
     numbers = {ours: case.scalar(theirs) for ours, theirs in names.items()}
-    kept = sample(case, pipe, call, "latents_step{}", first=1, steps="steps", latents=noise, numbers=numbers)
-    return Produced(kept, {})
+    call, options = partial(pipe, prompt_embeds=prompt, **told), {"first": 1, "steps": "steps", "latents": noise}
+    return kinds.sample(case, pipe, call, "latents_step{}", numbers=numbers, **options)
 
 
-@torch.no_grad()
-def run_vae(case: Case) -> Produced:
+def vae(case: Case) -> Outputs:
     """The autoencoder as Stable Diffusion has it, and with the released program's attention."""
-    vae, kept = SYSTEM.network(case, "vae"), dict[str, Tensor]()
+    network, outputs = SYSTEM.network(case, "vae"), Outputs()
     for ending in ("", "_as_released"):
         if ending:
-            vae.set_attn_processor(ScrambledAttnProcessor())
-        latents = vae.encode(case.input("image")).latent_dist
-        kept |= {f"encode_mean{ending}": latents.mean, f"encode_logvar{ending}": latents.logvar}
-        kept[f"decode{ending}"] = vae.decode(case.input("latents")).sample
-    return Produced(kept, {})
+            network.set_attn_processor(ScrambledAttnProcessor())
+        found = network.encode(case.input("image")).latent_dist
+        outputs |= {f"encode_mean{ending}": found.mean, f"encode_logvar{ending}": found.logvar}
+        outputs[f"decode{ending}"] = network.decode(case.input("latents")).sample
+    return outputs
 
 
 def text_states(case: Case) -> dict[str, Tensor]:
@@ -289,31 +273,16 @@ def text_states(case: Case) -> dict[str, Tensor]:
     return {"context": model(torch.tensor(case.scalar("token_ids"))).last_hidden_state}
 
 
-def inside(place: str, renames: Renames, *, ignored: Mapping[str, str] = NOTHING) -> KeyMap:
-    """A key map of a part by itself: the renames want to see where it stands."""
-    return KeyMap(renames=[("^", place), *renames, (rf"^{place}".replace(".", r"\."), "")], ignored=ignored)
-
-
-def levels(widths: tuple[int, ...], *, attends: bool) -> dict[str, Any]:
-    """Configuration of a UNet of one residual block per level, with FlashFace's epsilon."""
-    down, up = ("CrossAttnDownBlock2D", "CrossAttnUpBlock2D") if attends else ("DownBlock2D", "UpBlock2D")
-    return {
-        "block_out_channels": widths,
-        "down_block_types": (down,) * len(widths),
-        "up_block_types": (up,) * len(widths),
-        "layers_per_block": 1,
-        "norm_eps": 1e-6,
-    }
-
+STEP = kinds.runner(step)
 
 RUNNERS: Mapping[str, Runner] = {
-    "attention-block": run_attention_block,
-    "norm-epsilon": run_norm_epsilon,
-    "schedule": values(schedule),
-    "face-mask": values(face_masks),
-    "step-two-way": run_step,
-    "step-three-way": run_step,
-    "sample": run_sample,
-    "vae": run_vae,
-    "clip-text": values(text_states),
+    "attention-block": kinds.runner(attention_block),
+    "norm-epsilon": kinds.runner(norm_epsilon),
+    "schedule": kinds.runner(schedule),
+    "face-mask": kinds.runner(face_masks),
+    "step-two-way": STEP,
+    "step-three-way": STEP,
+    "sample": kinds.runner(sample),
+    "vae": kinds.runner(vae),
+    "clip-text": kinds.runner(text_states),
 }

@@ -89,18 +89,9 @@ def step(case: Case) -> Outputs:
     return joined([step_of(case, pipe, t, *inputs) for inputs in samples])
 
 
-def step_of(
-    case: Case,
-    pipe: Any,
-    t: int,
-    x: Tensor,
-    pose: Tensor,
-    clean: Tensor,
-    context: Tensor,
-    void: Tensor,
-    negative: Tensor,
-) -> Outputs:
+def step_of(case: Case, pipe: Any, t: int, *inputs: Tensor) -> Outputs:
     """The outputs of a sample."""
+    x, pose, clean, context, void, negative = inputs
     scale = case.scalar("guidance_scale")
 
     def predict(told: Tensor, prompts: tuple[Tensor, Tensor], **options: Any) -> Outputs:

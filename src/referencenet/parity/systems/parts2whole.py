@@ -14,7 +14,7 @@ from referencenet.methods.parts2whole import PUBLISHED, Parts2WholePipeline, six
 from referencenet.parity import kinds
 from referencenet.parity.cases import Case, CaseError
 from referencenet.parity.kinds import Outputs
-from referencenet.parity.record import Produced, Runner, observed
+from referencenet.parity.record import Runner, observed
 from referencenet.parity.system import Network, System, guider, scheduler_of
 from referencenet.pipelines.spec import Shown
 
@@ -106,12 +106,6 @@ def read(case: Case) -> Outputs:
     return outputs
 
 
-def run_guided(case: Case) -> Produced:
-    """The same with guidance, where the published writer has a row more."""
-    produced = kinds.runner(read)(case)
-    return Produced(produced.outputs, {name: DETOUR for name in produced.outputs if name.startswith("bank.")})
-
-
 def sample(case: Case) -> Outputs:
     """Pictures through the pipeline: as intended, and with the released program's texts and rounding."""
     pipe, parts, values = SYSTEM.pipe(case, scheduler=scheduler_of(case)), shown_parts(case, "mask_cells"), given(case)
@@ -138,6 +132,6 @@ RUNNERS: Mapping[str, Runner] = {
     "pose-guider": kinds.runner(pose_guider),
     "reference-write": kinds.runner(write),
     "read-nocfg": kinds.runner(read),
-    "read-cfg": run_guided,
+    "read-cfg": kinds.runner(read, bank=DETOUR),
     "sample": kinds.runner(sample),
 }
