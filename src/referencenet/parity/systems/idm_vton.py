@@ -14,16 +14,25 @@ from torch import Tensor, nn
 from referencenet.checkpoints.idm_vton import PUBLISHED, RESAMPLER, TRYON_NET
 from referencenet.methods.idm_vton import IDMVTONPipeline, training_loss
 from referencenet.networks.image_prompt import with_image_prompt
+from referencenet.parity import kinds
 from referencenet.parity.cases import Case, CaseError
-from referencenet.parity.kinds import banked, predict, sample, values
-from referencenet.parity.record import Produced, Runner, cut, observed
+from referencenet.parity.kinds import Outputs
+from referencenet.parity.record import Runner, observed
 from referencenet.parity.system import Network, System, scheduler_of
-from referencenet.pipelines.dressing import mask_to_latent_size
-from referencenet.pipelines.spec import Shown
 from referencenet.preprocess.agnostic import ARM_WIDTHS, agnostic_mask
 
-FIRST = "down_blocks.1.attentions.0.transformer_blocks.0"
-LAST = "up_blocks.1.attentions.2.transformer_blocks.1"
+PLACES = {
+    "first": "down_blocks.1.attentions.0.transformer_blocks.0",
+    "last": "up_blocks.1.attentions.2.transformer_blocks.1",
+}
+
+CALL_INPUTS = {
+    "densepose_latents": "pose_latents",
+    "garment_latents": "cloth_latents",
+    "garment_prompt_embeds": "text_embeds_cloth",
+    "image_states": "clip_hidden",
+}
+"""Arguments of the call to the cases' inputs, where they differ."""
 
 QUERIES_NOTE = "the garment's tokens as queries are computed for the comparison only: our reading does not make them"
 
@@ -48,17 +57,16 @@ def resampler(_case: Case, config: Mapping[str, Any]) -> dict[str, Any]:
 
 
 SYSTEM = System(
-    pipeline=IDMVTONPipeline,
-    published=PUBLISHED,
-    networks={
+    IDMVTONPipeline,
+    PUBLISHED,
+    {
         "unet": Network("tryon_net", tryon_net),
         "image_projection": Network("tryon_net", resampler),
         "reference_unet": Network("garment_net", lambda _case, config: {"reference_unet": config}),
     },
 )
-ALONE = System(
-    pipeline=IDMVTONPipeline, published=PUBLISHED, networks={"image_projection": Network("resampler", resampler)}
-)
+ALONE = System(IDMVTONPipeline, PUBLISHED, {"image_projection": Network("resampler", resampler)})
+GARMENT = kinds.Shows("cloth_latents", "text_embeds_cloth")
 
 
 class GivenNoise(DDPMScheduler):
@@ -77,25 +85,19 @@ class GivenNoise(DDPMScheduler):
         return (mean + super()._get_variance(timestep) ** 0.5 * self.noise.pop(0),)
 
 
-def garment(case: Case) -> Shown:
-    """What GarmentNet is shown."""
-    return Shown(latents=case.input("cloth_latents"), context=case.input("text_embeds_cloth"))
-
-
 def space(case: Case) -> Tensor:
     """Mask, masked persons and DensePose, (persons, 9, h, w)."""
-    mask = mask_to_latent_size(case.input("mask"), case.inputs["mask"].shape[2:])  # pyright: ignore[reportArgumentType]
+    mask = (case.input("mask") >= 0.5).float()
     return torch.cat([mask, case.input("masked_image_latents"), case.input("pose_latents")], dim=1)
 
 
-def added(case: Case, half: str = "") -> dict[str, Tensor]:
+def added(case: Case, half: str = "") -> Outputs:
     """Pooled words and sizes."""
     pooled = case.input(f"{half}pooled_prompt_embeds")
     return {"text_embeds": pooled, "time_ids": torch.tensor([case.scalar("time_ids")] * len(pooled))}
 
 
-@torch.no_grad()
-def run_resampler(case: Case) -> Produced:
+def resampled(case: Case) -> Outputs:
     """The resampler, layer by layer."""
     network = ALONE.network(case, "image_projection")
     watched = {"proj_in": "proj_in"}
@@ -106,22 +108,19 @@ def run_resampler(case: Case) -> Produced:
     for i in range(len(network.layers)):
         outputs[f"layer{i}_attn"] = before + outputs[f"layer{i}_attn"]
         before = outputs[f"layer{i}_ff"]
-    return Produced({**outputs, "tokens": tokens}, {})
+    return outputs | {"tokens": tokens}
 
 
-def run_garmentnet(case: Case) -> Produced:
+def garment_net(case: Case) -> Outputs:
     """GarmentNet's bank, in the order in which it is written."""
-    pipe = SYSTEM.pipe(case, "reference_unet")
-    outputs = banked(pipe, garment(case), case.scalar("timestep"), "feature_{index:02}")
-    if len(outputs) != case.scalar("num_features"):
-        raise CaseError(
-            f"{case.id}: num_features is {case.scalar('num_features')}, but its network has {len(outputs)} sites"
-        )
-    return Produced(outputs, {})
+    pipe, count = SYSTEM.pipe(case, "reference_unet"), case.scalar("num_features")
+    outputs = kinds.banked(pipe, GARMENT(case), case.scalar("timestep"), "feature_{index:02}")
+    if len(outputs) != count:
+        raise CaseError(f"{case.id}: num_features is {count}, but its network has {len(outputs)} sites")
+    return outputs
 
 
-@torch.no_grad()
-def run_tryonnet(case: Case) -> Produced:
+def tryon(case: Case) -> Outputs:
     """One prediction of TryonNet, without and with guidance."""
     pipe, t, latents = SYSTEM.pipe(case), case.scalar("timestep"), case.input("latents")
     tokens = pipe.image_projection(case.input("clip_hidden"))
@@ -131,104 +130,75 @@ def run_tryonnet(case: Case) -> Produced:
         "added": (added(case), added(case, "negative_")),
         "space": space(case),
     }
-    watched = {f"{FIRST}.attn2": "first_attn2", "add_embedding": "add_embedding"}
-    for name, block in (("first", FIRST), ("last", LAST)):
-        watched |= {block: f"{name}_block", f"{block}.attn1": f"{name}_attn1", f"{block}.norm1": f"{name}_own"}
-    step = partial(predict, pipe, latents, t, garment(case), given)
-    outputs = step(raw="noise_pred", guided="alone", watched=watched)
-    bank = banked(pipe, garment(case), t, "{block}")
-    for name, block in (("first", FIRST), ("last", LAST)):
+    attn1, watched = f"{PLACES['first']}.attn1", {"add_embedding": "add_embedding"}
+    for name, block in PLACES.items():
+        watched |= {f"{block}.{part}": f"{name}_{part}" for part in ("norm1", "attn1", "attn2")}
+        watched[block] = f"{name}_block"
+    predict = partial(kinds.predict, pipe, latents, t, GARMENT(case), given)
+    outputs, bank = predict(raw="noise_pred", watched=watched), kinds.banked(pipe, GARMENT(case), t, "{site}")
+    for name, block in PLACES.items():
         # behind our reading of the own tokens what the garment's tokens would get as queries: (b, n + t, c)
-        attn, own = pipe.unet.get_submodule(f"{block}.attn1"), outputs[f"{name}_own"]
-        queried = attn(torch.cat([own, bank[block]], dim=1))[:, own.shape[1] :]
-        outputs[f"{name}_attn1"] = torch.cat([outputs[f"{name}_attn1"], queried], dim=1)
-    guided = {f"{FIRST}.attn1": "first_attn1_cfg"}
-    outputs |= step(raw="noise_pred_cfg", watched=guided, scale=case.scalar("guidance_scale"))
-    outputs["first_attn1_cfg"] = outputs["first_attn1_cfg"][[0, len(latents)]]
-    return Produced(
-        cut(case, outputs | {"ip_tokens": tokens}), {"first_attn1": QUERIES_NOTE, "last_attn1": QUERIES_NOTE}
-    )
+        attn, own, read = pipe.unet.get_submodule(f"{block}.attn1"), outputs[f"{name}_norm1"], outputs[f"{name}_attn1"]
+        queried = attn(torch.cat([own, bank[f"{block}.attn1"]], dim=1))[:, own.shape[1] :]
+        outputs[f"{name}_attn1"] = torch.cat([read, queried], dim=1)
+    guided = predict(raw="noise_pred_cfg", watched={attn1: "both"}, scale=case.scalar("guidance_scale"))
+    return outputs | guided | {"ip_tokens": tokens, "first_attn1_cfg": guided["both"][[0, len(latents)]]}
 
 
-def run_sample(case: Case) -> Produced:
+def sample(case: Case) -> Outputs:
     """The pipeline's call from ready latents."""
     pipe = SYSTEM.pipe(case, scheduler=scheduler_of(case, GivenNoise))
     pipe.scheduler.noise = [case.input(f"variance_noise_{i}") for i in range(case.scalar("num_inference_steps"))]
     is_guided, names = case.scalar("guidance_scale") > 1, ["prompt_embeds", "pooled_prompt_embeds"]
     names += [f"negative_{name}" for name in names] if is_guided else []
-    call = partial(
-        pipe,
-        **{name: case.input(name) for name in [*names, "mask_image", "masked_image_latents"]},
-        densepose_latents=case.input("pose_latents"),
-        garment_latents=case.input("cloth_latents"),
-        garment_prompt_embeds=case.input("text_embeds_cloth"),
-        image_states=case.input("clip_hidden"),
-        negative_image_states=case.input("clip_hidden_uncond") if is_guided else None,
-    )
-    told: dict[str, Tensor] = {}
+    told = {name: name for name in (*names, "mask_image", "masked_image_latents")} | CALL_INPUTS
+    told |= {"negative_image_states": "clip_hidden_uncond"} if is_guided else {}
+    call = partial(pipe, **{ours: case.input(theirs) for ours, theirs in told.items()})
+    seen: Outputs = {}
 
-    def keep_conditions(_module: nn.Module, args: Any, kwargs: Any) -> None:
-        told["mask_latent"] = args[0][: case.inputs["latents"].shape[0], 4:5]
-        told["time_ids"] = kwargs["added_cond_kwargs"]["time_ids"]
+    def look(_module: nn.Module, args: Any, kwargs: Any) -> None:
+        seen["mask_latent"] = args[0][: case.inputs["latents"].shape[0], 4:5]
+        seen["time_ids"] = kwargs["added_cond_kwargs"]["time_ids"]
 
-    handle = pipe.unet.register_forward_pre_hook(keep_conditions, with_kwargs=True)
+    handle = pipe.unet.register_forward_pre_hook(look, with_kwargs=True)
     try:
-        outputs = sample(case, pipe, call, "latents_{}")
+        return {**kinds.sample(case, pipe, call, "latents_{}"), **seen}
     finally:
         handle.remove()
-    alphas = pipe.scheduler.alphas_cumprod[pipe.scheduler.timesteps]
-    return Produced({**outputs, **told, "alphas_cumprod_at_timesteps": alphas}, {})
 
 
-def run_train(case: Case) -> Produced:
+@torch.enable_grad()
+def train(case: Case) -> Outputs:
     """One training step: loss and gradients of TryonNet and the resampler."""
-    pipe = SYSTEM.pipe(case)
-    for net in (pipe.unet, pipe.image_projection):
-        net.train().requires_grad_(True)
-    timesteps, noise = torch.tensor(case.scalar("timesteps")), case.input("noise")
+    pipe, timesteps, noise = SYSTEM.pipe(case), torch.tensor(case.scalar("timesteps")), case.input("noise")
+    trained = {"encoder_hid_proj.": (pipe.image_projection, RESAMPLER), "": (pipe.unet, TRYON_NET)}
+    for network, _ in trained.values():
+        network.train().requires_grad_(True)
     noisy = scheduler_of(case, DDPMScheduler).add_noise(case.input("image_latents"), noise, timesteps)
-    loss, predicted = training_loss(
-        pipe.unet,
-        pipe.reference_unet,
-        noisy=noisy,
-        noise=noise,
-        timesteps=timesteps,
-        garment=garment(case),
-        space=space(case),
-        context=with_image_prompt(case.input("prompt_embeds"), pipe.image_projection(case.input("clip_hidden"))),
-        added=added(case),
-    )
+    context = with_image_prompt(case.input("prompt_embeds"), pipe.image_projection(case.input("clip_hidden")))
+    inputs = {"garment": GARMENT(case), "space": space(case), "context": context, "added": added(case)}
+    given = {"noisy": noisy, "noise": noise, "timesteps": timesteps, **inputs}
+    loss, predicted = training_loss(pipe.unet, pipe.reference_unet, **given)
     loss.backward()
-    trained = [*pipe.unet.parameters(), *pipe.image_projection.parameters()]
-    gradients = [parameter.grad.norm() for parameter in trained if parameter.grad is not None]
-    outputs = {
-        "loss": loss.detach().reshape(1),
-        "noise_pred": predicted.detach(),
-        "noisy_latents": noisy,
-        "grad_norm": torch.stack(gradients).norm().reshape(1),
-    }
+    gradients = [p.grad.norm() for network, _ in trained.values() for p in network.parameters() if p.grad is not None]
+    outputs = {"loss": loss.reshape(1), "noise_pred": predicted, "noisy_latents": noisy}
+    outputs["grad_norm"] = torch.stack(gradients).norm().reshape(1)
     for name in case.expected:
         if name.startswith("grad/"):
-            outputs[name] = gradient(pipe, name.removeprefix("grad/"))
-    return Produced(outputs, {})
+            key = name.removeprefix("grad/")
+            network, keymap = next(found for start, found in trained.items() if key.startswith(start))
+            outputs[name] = network.get_parameter(keymap.name(key)).grad
+            if outputs[name] is None:
+                raise CaseError(f"{key} gets no gradient; correct the case's outputs")
+    return outputs
 
 
-def gradient(pipe: Any, key: str) -> Tensor:
-    """The gradient of a parameter under its published name."""
-    is_prompt = key.startswith("encoder_hid_proj.")
-    net, keymap = (pipe.image_projection, RESAMPLER) if is_prompt else (pipe.unet, TRYON_NET)
-    found = net.get_parameter(keymap.name(key)).grad
-    if found is None:
-        raise CaseError(f"{key} gets no gradient; correct the case's outputs")
-    return found
-
-
-def masks(case: Case) -> dict[str, Tensor]:
+def masks(case: Case) -> Outputs:
     """The clothes-agnostic mask of every variant: counts by row and column, and every eighth pixel."""
     parsing = np.zeros(case.scalar("parse_size_hw"), dtype=np.uint8)
     for label, x0, y0, x1, y1 in case.scalar("rectangles_label_x0_y0_x1_y1"):
         parsing[y0:y1, x0:x1] = label
-    outputs: dict[str, Tensor] = {}
+    outputs: Outputs = {}
     for name, variant in case.scalar("variants").items():
         labels, points = parsing.copy(), np.array(case.scalar("keypoints_xy"), dtype=np.float64)
         if name.endswith("_dress"):
@@ -243,10 +213,10 @@ def masks(case: Case) -> dict[str, Tensor]:
 
 
 RUNNERS: Mapping[str, Runner] = {
-    "resampler": run_resampler,
-    "garmentnet": run_garmentnet,
-    "tryonnet": run_tryonnet,
-    "sample": run_sample,
-    "mask": values(masks),
-    "train": run_train,
+    "resampler": kinds.runner(resampled),
+    "garmentnet": kinds.runner(garment_net),
+    "tryonnet": kinds.runner(tryon, in_part=True, first_attn1=QUERIES_NOTE, last_attn1=QUERIES_NOTE),
+    "sample": kinds.runner(sample),
+    "mask": kinds.runner(masks),
+    "train": kinds.runner(train),
 }
