@@ -90,14 +90,16 @@ def named(name: Naming, site: str, index: int) -> str:
     return name.format(site=site, block=block, place=block.removesuffix(".transformer_blocks.0"), index=index)
 
 
-def writes(system: System, shown: Callable[[Case], Shown], name: Naming, **settings: Any) -> Runner:
-    """The bank of the case's timestep."""
+def writes(
+    system: System, shown: Callable[[Case], Shown], name: Naming, *, in_part: bool = False, **settings: Any
+) -> Runner:
+    """The bank of the case's timestep; `in_part` as for `runner`, settings as for `System.pipe`."""
 
     def make(case: Case) -> Outputs:
         pipe = system.pipe(case, "reference_unet", **settings)
         return banked(pipe, shown(case), case.scalar("timestep"), name)
 
-    return runner(make, in_part=True)
+    return runner(make, in_part=in_part)
 
 
 # --- module -----------------------------------------------------------------------------------------------------------

@@ -63,9 +63,9 @@ class System:
             CaseError: If the case lacks it, or its configuration, keys or shapes do not fit.
         """
         row = self.networks[name]
-        config = row.config(case, config_of(case, row.component))
+        config = config_of(case, row.component)
         with refused(case, row.component):
-            network: Any = (row.build or self.published.build[name])(config).eval()
+            network: Any = (row.build or self.published.build[name])(row.config(case, config)).eval()
         files = self.published.files_of(name)
         keymap = row.keymap(case) if row.keymap else files[0].keymap if files else KeyMap()
         case.load(network, row.component, keymap)
@@ -104,6 +104,8 @@ def refused(case: Case, what: str) -> Generator[None]:
     """Inside, what a class refuses of the case's configuration is a CaseError."""
     try:
         yield
+    except CaseError:
+        raise
     except (TypeError, ValueError, NotImplementedError, KeyError) as error:
         raise CaseError(f"{case.id}: {what} refuses the configuration in case.json: {error}") from error
 

@@ -137,7 +137,7 @@ def sample(case: Case) -> Outputs:
     pipe, context, count = SYSTEM.pipe(case), case.input("context"), case.scalar("poses")
     pipe.register_modules(scheduler=Watched.from_config(pipe.scheduler.config))
     poses, noise = torch.cat([case.input(f"pose.{i}") for i in range(count)]), case.input("noise").unsqueeze(2)
-    call = partial(pipe, SHOWN(case), poses, prompt_embeds=context, eta=case.scalar("eta"))
+    call = partial(pipe, SHOWN(case), poses, prompt_embeds=context)
     kept = kinds.sample(case, pipe, call, "{}", steps="ddim_steps", latents=noise)
     unconditional, conditional = kept["raw"].chunk(2)
     outputs = {f"latent.{i}": kept["latents_final"][:, :, i] for i in range(count)}

@@ -100,7 +100,7 @@ def sampled(case: Case, system: System, **given: Any) -> Outputs:
 
 
 RUNNERS: Mapping[str, Runner] = {
-    "garment-encoder": kinds.writes(SYSTEM, SHOWN, "bank/{place}", fusion_blocks="full"),
+    "garment-encoder": kinds.writes(SYSTEM, SHOWN, "bank/{place}", in_part=True, fusion_blocks="full"),
     "controlnet": kinds.runner(controlnet, in_part=True),
     "read": kinds.runner(read, in_part=True),
     "t2i-sample": kinds.runner(text_to_image),
