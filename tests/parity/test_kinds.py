@@ -81,7 +81,11 @@ def test_each_scalar_of_the_case_is_read(name: str, change: dict[str, Any], tmp_
             lambda c: c["scalars"]["scheduler"].update({"class": "Clock"}),
             r"'Clock' is no sched",
         ),
-        ("idm_vton-sample", lambda c: c["scalars"]["scheduler"].update({"class": "DDIMScheduler"}), r"has another"),
+        (
+            "idm_vton-sample",
+            lambda c: c["scalars"]["scheduler"].update({"class": "DDIMScheduler"}),
+            r"takes DDPMScheduler",
+        ),
         ("stable_garment-t2i-sample", lambda c: c["scalars"].pop("guidance_scale"), r"has no guidance_scale; add it"),
         ("stable_garment-t2i-sample", lambda c: c["scalars"].update(eta=0.5), r"eta is 0.5; expected 0"),
         ("animate_anyone-loop", lambda c: c["scalars"].update(context_batch_size=2), r"context_batch_size must be 1"),

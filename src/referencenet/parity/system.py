@@ -18,7 +18,6 @@ from diffusers.models.unets.unet_motion_model import AnimateDiffTransformer3D
 
 from referencenet.checkpoints.keymap import KeyMap
 from referencenet.checkpoints.motion_keys import MOTION_KEYS
-from referencenet.checkpoints.published import PublishedSet
 from referencenet.networks.layout import film_config
 from referencenet.networks.motion import SpatioTemporalUNet, normalise_frames
 from referencenet.networks.pose_guider import PoseGuider
@@ -47,13 +46,11 @@ class System:
     """A system.
 
     Attributes:
-        pipeline: Its class.
-        published: The set whose rows build and fill networks.
+        pipeline: Its class, whose published set builds and fills networks.
         networks: Our component to what it is in the cases.
     """
 
     pipeline: type[Any]
-    published: PublishedSet
     networks: Mapping[str, Network]
 
     def network(self, case: Case, name: str) -> Any:
@@ -62,11 +59,11 @@ class System:
         Raises:
             CaseError: If the case lacks it, or its configuration, keys or shapes do not fit.
         """
-        row = self.networks[name]
+        row, published = self.networks[name], self.pipeline.published
         config = config_of(case, row.component)
         with refused(case, row.component):
-            network: Any = (row.build or self.published.build[name])(row.config(case, config)).eval()
-        files = self.published.files_of(name)
+            network: Any = (row.build or published.build[name])(row.config(case, config)).eval()
+        files = published.files_of(name)
         keymap = row.keymap(case) if row.keymap else files[0].keymap if files else KeyMap()
         case.load(network, row.component, keymap)
         return network
@@ -127,7 +124,8 @@ def scheduler_of(case: Case, kind: Any = None) -> Any:
     if not (isinstance(found, type) and issubclass(found, SchedulerMixin)):
         raise CaseError(f"{case.id}: {entry['class']!r} is no scheduler of diffusers {diffusers.__version__}")
     if kind is not None and not issubclass(kind, found):
-        raise CaseError(f"{case.id}: the scheduler is {entry['class']!r}; the kind {case.kind!r} has another")
+        known = " or ".join(each.__name__ for each in kind.__mro__ if hasattr(diffusers, each.__name__))
+        raise CaseError(f"{case.id}: the scheduler is {entry['class']!r}; the kind {case.kind!r} takes {known}")
     config = entry.get("config", {name: value for name, value in entry.items() if name not in ("class", "eta")})
     with refused(case, entry["class"]):
         return (kind or found)(**config)
@@ -162,7 +160,7 @@ PORTRAIT_FILM: Mapping[str, Network] = {
 """The UNets of Animate Anyone and AniPortrait."""
 
 
-def guider(component: str = "pose_guider") -> Network:
+def guider(component: str) -> Network:
     """A pose guider, of any widths."""
 
     def build(config: Mapping[str, Any]) -> PoseGuider:

@@ -11,9 +11,6 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from referencenet.methods.animate_anyone import (
-    PUBLISHED,
-    PUBLISHED_REENACT,
-    SPEC,
     AnimateAnyonePipeline,
     FaceReenactmentPipeline,
 )
@@ -29,9 +26,9 @@ from referencenet.sampling.windows import ordered_halving, published_windows
 
 MOTION_OUTPUT = re.compile(r"mm_(?:(down|up)(\d+)|mid)_(\d+)")
 
-SYSTEM = System(AnimateAnyonePipeline, PUBLISHED, {**PORTRAIT_FILM, "pose_guider": guider("pose_guider")})
+SYSTEM = System(AnimateAnyonePipeline, {**PORTRAIT_FILM, "pose_guider": guider("pose_guider")})
 GUIDERS = {name: guider(name) for name in ("pose_guider1", "pose_guider2")}
-REENACT = System(FaceReenactmentPipeline, PUBLISHED_REENACT, {**PORTRAIT_FILM, **GUIDERS})
+REENACT = System(FaceReenactmentPipeline, {**PORTRAIT_FILM, **GUIDERS})
 
 
 def shown(case: Case) -> Shown:
@@ -110,7 +107,7 @@ def module_name(site: str) -> str:
 def sampled(case: Case, pipe: Any, poses: Any, **options: Any) -> Outputs:
     """A film through the pipeline's call, with the published windows."""
     call = partial(pipe, shown(case), poses, num_films=case.inputs["latents"].shape[0])
-    options |= {"windows": kinds.film_windows(case, case.scalars, SPEC), "raw": "unet_call_0", "steps": "steps"}
+    options |= {"windows": kinds.film_windows(case, case.scalars, pipe.spec), "raw": "unet_call_0", "steps": "steps"}
     return kinds.sample(case, pipe, call, "latents_after_step_{}", **options)
 
 

@@ -11,7 +11,7 @@ from diffusers import UNet2DConditionModel
 from torch import Tensor, nn
 
 from referencenet.links.attach import attach
-from referencenet.methods.aniportrait import PUBLISHED, SPEC, AniPortraitPipeline
+from referencenet.methods.aniportrait import SPEC, AniPortraitPipeline
 from referencenet.networks.landmark_guider import LandmarkGuider
 from referencenet.networks.layout import picture_config
 from referencenet.parity import kinds
@@ -37,12 +37,10 @@ def guider_width(case: Case, config: Mapping[str, Any]) -> int:
 
 SYSTEM = System(
     AniPortraitPipeline,
-    PUBLISHED,
     {**PORTRAIT_FILM, "pose_guider": Network("pose_guider", guider_width, LandmarkGuider)},
 )
 PICTURES = System(
     AniPortraitPipeline,
-    PUBLISHED,
     {
         "reference_unet": PORTRAIT_FILM["reference_unet"],
         "unet": Network("denoising_unet", build=lambda config: UNet2DConditionModel(**picture_config(config))),
@@ -141,7 +139,7 @@ def sample(case: Case) -> Outputs:
     pipe = SYSTEM.pipe(case, scheduler=scheduler_of(case), pose_range="official")
     scaled(case, pipe.pose_guider)
     call = partial(pipe, shown(case, case.input("vae_mean") * SCALING), pictures(case, "pose_images") / 255)
-    options = {"first": 1, "steps": "steps", "windows": kinds.film_windows(case, case.scalars, SPEC)}
+    options = {"first": 1, "steps": "steps", "windows": kinds.film_windows(case, case.scalars, pipe.spec)}
     film = partial(kinds.sample, case, pipe, call, "latents_{}", **options)
     outputs = film()
     if "final_bank_float16" in case.expected:

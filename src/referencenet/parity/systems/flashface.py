@@ -8,7 +8,7 @@ import torch
 from diffusers import UNet2DConditionModel
 from torch import Tensor
 
-from referencenet.checkpoints.flashface import PUBLISHED, unet_config
+from referencenet.checkpoints.flashface import unet_config
 from referencenet.checkpoints.keymap import KeyMap
 from referencenet.checkpoints.keys.flashface import BLOCK, RESNET, STACK, denoiser_keys, reference_keys, vae_keys
 from referencenet.checkpoints.keys.ldm import Renames
@@ -82,7 +82,6 @@ def sized(component: str, keys: Callable[[int, int], KeyMap]) -> Callable[[Case]
 
 SYSTEM = System(
     FlashFacePipeline,
-    PUBLISHED,
     {
         "unet": Network("unet", unets, keymap=sized("unet", denoiser_keys)),
         "reference_unet": Network("unet", unets, keymap=sized("unet", reference_keys)),

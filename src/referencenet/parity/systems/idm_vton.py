@@ -11,7 +11,7 @@ import torch
 from diffusers import DDPMScheduler
 from torch import Tensor, nn
 
-from referencenet.checkpoints.idm_vton import PUBLISHED, RESAMPLER, TRYON_NET
+from referencenet.checkpoints.idm_vton import RESAMPLER, TRYON_NET
 from referencenet.methods.idm_vton import IDMVTONPipeline, training_loss
 from referencenet.networks.image_prompt import with_image_prompt
 from referencenet.parity import kinds
@@ -58,14 +58,13 @@ def resampler(_case: Case, config: Mapping[str, Any]) -> dict[str, Any]:
 
 SYSTEM = System(
     IDMVTONPipeline,
-    PUBLISHED,
     {
         "unet": Network("tryon_net", tryon_net),
         "image_projection": Network("tryon_net", resampler),
         "reference_unet": Network("garment_net", lambda _case, config: {"reference_unet": config}),
     },
 )
-ALONE = System(IDMVTONPipeline, PUBLISHED, {"image_projection": Network("resampler", resampler)})
+ALONE = System(IDMVTONPipeline, {"image_projection": Network("resampler", resampler)})
 GARMENT = kinds.Shows("cloth_latents", "text_embeds_cloth")
 
 

@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from referencenet.methods.magic_animate import PUBLISHED, SPEC, MagicAnimatePipeline
+from referencenet.methods.magic_animate import MagicAnimatePipeline
 from referencenet.networks.layout import SD15_UNET
 from referencenet.networks.stable_diffusion import HINT_WIDTHS
 from referencenet.parity import kinds
@@ -48,7 +48,6 @@ def hints(case: Case, config: Mapping[str, Any]) -> dict[str, Any]:
 
 SYSTEM = System(
     MagicAnimatePipeline,
-    PUBLISHED,
     {
         "unet": Network("unet", film),
         "reference_unet": Network("appearance_encoder", sd15),
@@ -102,7 +101,7 @@ def sample(case: Case) -> Outputs:
 
 def sampled(case: Case, pipe: Any, run: Mapping[str, Any], ending: str) -> Outputs:
     """One film: the guided noise of the first step, and latents behind steps and at the end."""
-    text, windows = case.input("text"), kinds.film_windows(case, run, SPEC)
+    text, windows = case.input("text"), kinds.film_windows(case, run, pipe.spec)
     noise = case.input(f"noise{ending}" if f"noise{ending}" in case.inputs else "latents")
     latents = noise.repeat(1, 1, -(-run["frames"] // noise.shape[2]), 1, 1)[:, :, : run["frames"]]
     drawings = torch.floor(256 * case.input(f"cond{ending}")).clamp(max=255) / 255

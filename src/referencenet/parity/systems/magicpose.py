@@ -47,10 +47,8 @@ def ldm(_case: Case, config: Mapping[str, Any]) -> dict[str, Any]:
 
 
 NETWORKS = {ours: Network(theirs, config=ldm, keymap=partial(keymap_of, ours)) for ours, theirs in COMPONENTS.items()}
-SYSTEM = System(MagicPosePipeline, PUBLISHED, NETWORKS)
-STAGE1 = System(
-    MagicPoseAppearancePipeline, PUBLISHED_STAGE1, {name: NETWORKS[name] for name in ("unet", "reference_unet")}
-)
+SYSTEM = System(MagicPosePipeline, NETWORKS)
+STAGE1 = System(MagicPoseAppearancePipeline, {name: NETWORKS[name] for name in ("unet", "reference_unet")})
 SHOWN = kinds.Shows("reference_latent", "context")
 
 

@@ -25,7 +25,6 @@ BOTH_FILES = KeyMap(renames=[rename for file in PUBLISHED.files_of("unet") for r
 
 SYSTEM = System(
     Parts2WholePipeline,
-    PUBLISHED,
     {
         "unet": Network("unet", keymap=lambda _case: BOTH_FILES),
         "reference_unet": Network("reference_unet"),

@@ -13,8 +13,6 @@ from torch import Tensor
 
 from referencenet.methods.stable_garment import (
     LINKS,
-    PUBLISHED,
-    PUBLISHED_TRYON,
     StableGarmentPipeline,
     StableGarmentTryOnPipeline,
 )
@@ -29,9 +27,9 @@ STEP = re.compile(r"(midup|full)(_cfg)?(?:_fidelity(\d+))?(?:_repeat(\d+))?")
 CONTROL = ("controlnet_conditioning_scale", "control_guidance_start", "control_guidance_end", "guess_mode")
 
 NETWORKS = {"unet": Network("unet"), "reference_unet": Network("garment_encoder")}
-SYSTEM = System(StableGarmentPipeline, PUBLISHED, NETWORKS)
+SYSTEM = System(StableGarmentPipeline, NETWORKS)
 TRYON_NETWORKS = {**NETWORKS, "controlnet": Network("controlnet"), "guider": Network("controlnet")}
-TRYON = System(StableGarmentTryOnPipeline, PUBLISHED_TRYON, TRYON_NETWORKS)
+TRYON = System(StableGarmentTryOnPipeline, TRYON_NETWORKS)
 SHOWN = kinds.Shows("garment_latents", "garment_text_embeds")
 
 
