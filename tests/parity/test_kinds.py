@@ -22,6 +22,8 @@ def wider(*names: str) -> Change:
     def change(content: dict[str, Any]) -> None:
         for name in names:
             content["inputs"][name]["shape"][-1] *= 2
+        if "width" in content.get("scalars", {}):
+            content["scalars"]["width"] *= 2
 
     return change
 
@@ -88,6 +90,7 @@ def test_each_scalar_of_the_case_is_read(name: str, change: dict[str, Any], tmp_
         ),
         ("stable_garment-t2i-sample", lambda c: c["scalars"].pop("guidance_scale"), r"has no guidance_scale; add it"),
         ("stable_garment-t2i-sample", lambda c: c["scalars"].update(eta=0.5), r"eta is 0.5; expected 0"),
+        ("stable_garment-t2i-sample", lambda c: c["scalars"].update(width=72), r"latents are of {'width': 64"),
         ("animate_anyone-loop", lambda c: c["scalars"].update(context_batch_size=2), r"context_batch_size must be 1"),
     ],
 )

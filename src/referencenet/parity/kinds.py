@@ -266,6 +266,9 @@ def sample(
         raise CaseError(f"{case.id} has no {' and no '.join(missing)}; add it to case.json")
     if scalars.get("eta", 0.0) != 0.0:
         raise CaseError(f"{case.id}: eta is {scalars['eta']}; expected 0, as a case has no noise of steps")
+    size = {"width": noise.shape[-1] * FACTOR, "height": noise.shape[-2] * FACTOR}
+    if any(scalars.get(side, pixels) != pixels for side, pixels in size.items()):
+        raise CaseError(f"{case.id}: the latents are of {size}; correct width and height, or the inputs' shapes")
     kept: Outputs = {}
 
     def keep(_pipe: Any, step: int, _timestep: Any, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
@@ -278,8 +281,7 @@ def sample(
     hook = pipe.unet.register_forward_hook(keep_raw)
     try:
         call(**{
-            "width": noise.shape[-1] * FACTOR,
-            "height": noise.shape[-2] * FACTOR,
+            **size,
             "num_inference_steps": scalars[steps],
             "guidance_scale": scalars["guidance_scale"],
             "guidance_rescale": scalars.get("guidance_rescale", 0.0),
