@@ -25,8 +25,8 @@ def files(tmp_path: Path) -> dict[str, str]:
     return {path.stem: str(path) for path in tmp_path.iterdir()}
 
 
-def typed(files: dict[str, str], *further: str) -> tuple[int, str]:
-    given = [f"--{name}={files[name]}" for name in ("person", "garment", "densepose")]
+def typed(files: dict[str, str], *further: str, without: tuple[str, ...] = ()) -> tuple[int, str]:
+    given = [f"--{name}={files[name]}" for name in ("person", "garment", "densepose") if name not in without]
     out = str(Path(files["person"]).with_name("out.png"))
     result = CliRunner().invoke(app, ["tryon", *given, f"--out={out}", "--size=32x48", "--steps=1", *further])
     return result.exit_code, result.output
@@ -105,6 +105,15 @@ def test_what_does_not_fit_is_told_before_loading(
     assert message in " ".join(output.split())
     assert "random weights" not in output
     assert not wide.with_name("out.png").exists()
+
+
+@pytest.mark.parametrize("method", ["idm_vton", "stable_garment"])
+def test_a_missing_densepose_is_told_before_loading(files: dict[str, str], method: str) -> None:
+    words = (f"--mask={files['mask']}", f"--method={method}", "--random-tiny")
+    status, output = typed(files, *words, without=("densepose",))
+    assert status == 2
+    assert f"{method} needs --densepose" in output
+    assert "random weights" not in output
 
 
 @pytest.mark.parametrize(
