@@ -70,9 +70,10 @@ def test_stable_garment_dresses_and_its_options_act(files: dict[str, str]) -> No
     assert "description" not in settings
 
 
-@pytest.mark.parametrize("method", ["idm_vton", "stable_garment"])
+@pytest.mark.parametrize("method", ["idm_vton", "stable_garment", "catvton"])
 def test_several_pictures_are_numbered(files: dict[str, str], method: str) -> None:
-    status, output = typed(files, f"--mask={files['mask']}", f"--method={method}", "--random-tiny", "--count=2")
+    words = (f"--mask={files['mask']}", f"--method={method}", "--random-tiny", "--count=2")
+    status, output = typed(files, *words, without=("densepose",) if method == "catvton" else ())
     assert status == 0, output
     assert all(Path(files["person"]).with_name(f"out-{i}.png").is_file() for i in (1, 2))
 
@@ -114,6 +115,20 @@ def test_a_missing_densepose_is_told_before_loading(files: dict[str, str], metho
     assert status == 2
     assert f"{method} needs --densepose" in output
     assert "random weights" not in output
+
+
+def test_catvton_says_which_files_to_get(files: dict[str, str]) -> None:
+    status, output = typed(files, f"--mask={files['mask']}", "--method=catvton", without=("densepose",))
+    assert status == 2
+    assert all(word in output for word in ("zhengchong/CatVTON", "attention/model.safetensors", "CC BY-NC-SA 4.0"))
+
+
+@pytest.mark.parametrize("option", ["--densepose=x.png", "--negative-prompt=x", "--description=x", "--guess-mode"])
+def test_what_catvton_does_not_take_is_refused(files: dict[str, str], option: str) -> None:
+    words = (f"--mask={files['mask']}", "--method=catvton", "--random-tiny", option)
+    status, output = typed(files, *words, without=("densepose",))
+    assert status == 2
+    assert "catvton does not take it" in " ".join(output.split())
 
 
 @pytest.mark.parametrize(

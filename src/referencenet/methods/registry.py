@@ -253,6 +253,19 @@ METHODS = by_name(
             base=SD15,
             link="keys and values joined",
         ),
+        Method(
+            name="catvton",
+            title="CatVTON",
+            paper="2407.15886",
+            source="Zheng-Chong/CatVTON",
+            code_licence="CC BY-NC-SA 4.0",
+            weights_licence="CC BY-NC-SA 4.0",
+            base=f"{SD15} inpainting, 9 channels",
+            link="none: one picture holds both",
+            task="tryon",
+            entry="methods.catvton:CatVTONPipeline",
+            beside=True,
+        ),
     ]
 )
 
