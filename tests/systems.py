@@ -11,7 +11,7 @@ import torch
 
 from referencenet.methods.systems import pipelines
 from referencenet.pipelines.films import FilmPipeline
-from referencenet.pipelines.spec import EachStep
+from referencenet.pipelines.spec import Canvas, EachStep
 from referencenet.preprocess.parts import LABELS, PersonPart
 from tiny import half_mask, picture, tiny_pipeline
 
@@ -46,6 +46,16 @@ class System:
     def is_film(self) -> bool:
         """Whether it makes films."""
         return issubclass(self.kind, FilmPipeline)
+
+    @property
+    def writes(self) -> bool:
+        """Whether a reference UNet writes a bank; else the reference is given to the denoiser itself."""
+        return self.kind.spec.link is not None
+
+    @property
+    def unets(self) -> tuple[str, ...]:
+        """The denoiser and, where there is one, the writer, by their names."""
+        return ("unet", "reference_unet") if self.writes else ("unet",)
 
     @property
     def writes_each_step(self) -> bool:
@@ -90,8 +100,8 @@ class System:
 
     def noise(self, results: int = 1, seed: int = 3) -> torch.Tensor:
         """A first noise for a call."""
-        frames = (2,) if self.is_film else ()
-        shape = (results, 4, *frames, SIZE[1] // 8, SIZE[0] // 8)
+        canvas = Canvas(width=SIZE[0], height=SIZE[1], samples=results, frames=2 if self.is_film else None)
+        shape = tiny_pipeline(self.name).latent_shape(canvas)
         return torch.randn(shape, generator=torch.Generator().manual_seed(seed))
 
 

@@ -3,6 +3,7 @@
 The command `refnet methods`, the table in README.md and the tests are made from these rows. Licences are those of the
 published code and weights, as their own repositories state them; this package holds neither. A state is a fact, not an
 intention: "works" means that its golden cases pass through the public API, "planned" that nothing of it can be run yet.
+Beside the thirteen stand systems that run and of which nothing was recorded; tests hold them to their description.
 """
 
 from collections.abc import Iterable, Mapping
@@ -32,6 +33,7 @@ class Method:
         entry: Where it is, "module:name" below `referencenet`; None while planned.
         also: Further commands, each with what of the same module it runs.
         parity: File in `parity/systems` with its golden cases' runners; None while there is none.
+        beside: Whether it stands beside the thirteen, without golden cases.
     """
 
     name: str
@@ -46,11 +48,14 @@ class Method:
     entry: str | None = None
     also: Mapping[Task, str] = field(default_factory=dict[Task, str])
     parity: str | None = None
+    beside: bool = False
 
     @property
-    def state(self) -> Literal["works", "planned"]:
+    def state(self) -> Literal["works", "planned", "beside them"]:
         """A fact, not an intention."""
-        return "planned" if self.entry is None else "works"
+        if self.entry is None:
+            return "planned"
+        return "beside them" if self.beside else "works"
 
     @property
     def public_name(self) -> str | None:
@@ -248,6 +253,19 @@ METHODS = by_name(
             base=SD15,
             link="keys and values joined",
         ),
+        Method(
+            name="catvton",
+            title="CatVTON",
+            paper="2407.15886",
+            source="Zheng-Chong/CatVTON",
+            code_licence="CC BY-NC-SA 4.0",
+            weights_licence="CC BY-NC-SA 4.0",
+            base=f"{SD15} inpainting, 9 channels",
+            link="none: one picture holds both",
+            task="tryon",
+            entry="methods.catvton:CatVTONPipeline",
+            beside=True,
+        ),
     ]
 )
 
@@ -268,6 +286,6 @@ def markdown_table(rows: Iterable[Method]) -> str:
     lines = ["| system | state | base | link | code | weights |", "|---|---|---|---|---|---|"]
     for row in rows:
         title = f"[{row.title}](https://arxiv.org/abs/{row.paper})" if row.paper else row.title
-        state = f"**works**: `{row.public_name}`" if row.state == "works" else row.state
+        state = f"**{row.state}**: `{row.public_name}`" if row.entry is not None else row.state
         lines.append(f"| {title} | {state} | {row.base} | {row.link} | {row.code_licence} | {row.weights_licence} |")
     return "\n".join(lines)
