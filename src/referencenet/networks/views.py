@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import torch
+from diffusers import ModelMixin
 from diffusers.models.downsampling import Downsample2D
 from diffusers.models.unets.unet_motion_model import AnimateDiffTransformer3D, UNetMotionOutput
 from diffusers.models.upsampling import Upsample2D
@@ -124,7 +125,7 @@ class ViewUpsample(Upsample2D):
         return hidden_states
 
 
-class ViewUNet(SpatioTemporalUNet):
+class ViewUNet(SpatioTemporalUNet, ModelMixin):  # diffusers loads a component whose file names ModelMixin
     """SpatioTemporalUNet with DiffPortrait3D's view modules in place of AnimateDiff's.
 
     Args:
