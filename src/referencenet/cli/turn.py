@@ -118,7 +118,7 @@ def turn(
         typed = [f"--{'fov' if name == 'field_of_view' else name}" for name in ANGLES if is_typed(ctx, name)]
         if typed or start == "head":
             raise ValueError(
-                f"{' and '.join(typed) or '--start head'} is for drawn cameras; with --cameras the pictures say where "
+                f"for drawn cameras only: {', '.join(typed) or '--start head'}; with --cameras the pictures say where "
                 "they are."
             )
         angles, seen = [], read_views(cameras, "--cameras", sides, views)

@@ -56,7 +56,7 @@ class GroupResiduals(StepResiduals):
 class MiddleViews(Condition):
     """Whether the middle view module runs: in blind passes, which do not read. Given as whether it runs in all."""
 
-    enters = "nothing: where it is seen, the view module in the middle block does not run"
+    enters = "keeps the view module of the middle block from running"
 
     def encode(self, pipe: Any, call: Any) -> tuple[bool, bool]:  # noqa: ARG002
         """Whether it runs in passes that see this, and in blind ones."""
