@@ -14,6 +14,7 @@ from referencenet.pipelines import prediction
 from referencenet.pipelines.prediction import Call, predicting
 from referencenet.pipelines.spec import Canvas, Shown
 from referencenet.sampling.stream import denoise_step
+from tiny import picture, tiny_pipeline
 
 PUBLISHED_FLOPS = 34.7e12  # of 8 views at 512 x 512, counted on the official classes
 NETWORKS = ("unet", "reference_unet", "controlnet")
@@ -51,3 +52,20 @@ def test_a_step_costs_at_most_078_of_the_published_and_a_second_group_less(monke
     one, two = step_flops(8), step_flops(16)
     assert one <= 0.78 * PUBLISHED_FLOPS
     assert two - one <= one - 0.75e12  # the reference was written for both
+
+
+@pytest.mark.slow
+def test_memory_grows_with_the_views_by_their_pictures_alone() -> None:
+    pipe, side = tiny_pipeline("diffportrait3d"), 128
+    pipe.set_progress_bar_config(disable=True)
+    options: Any = {"width": side, "height": side, "num_inference_steps": 2, "output_type": "latent"}
+
+    def peak(views: int) -> int:
+        def draw() -> None:
+            given = [picture(i, (side, side)) for i in range(views)]
+            pipe(given[0], given, proxies=given, generator=torch.Generator().manual_seed(0), **options)
+
+        return measuring.peak_bytes(draw, torch.device("cpu"))
+
+    cameras_and_proxies = 2 * 3 * side * side * 4
+    assert peak(32) - peak(8) <= 24 * cameras_and_proxies * 1.1

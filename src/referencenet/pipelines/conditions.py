@@ -227,15 +227,11 @@ class Residuals(Condition):
         super().__init__(name)
         self.network, self.context = network, context
 
-    def encode(self, pipe: Any, call: Any) -> tuple[Any, Tensor]:
+    def encode(self, pipe: Any, call: Any) -> tuple[Any, Tensor]:  # noqa: ARG002
         """Pictures and context."""
         pictures = call.given[self.name]
-        store = FrameStore(pictures, lambda films: self.hints(pipe, films[0])) if callable(pictures) else pictures
+        store = FrameStore(pictures, lambda films: films[0]) if callable(pictures) else pictures
         return store, call.given[self.context][0]
-
-    def hints(self, pipe: Any, frames: Tensor) -> Tensor:  # noqa: ARG002
-        """What the network is given for a film's drawings (frames, 3, H, W) in [0, 1]; a system's own."""
-        return frames
 
     def at_step(self, pipe: Any, value: tuple[Any, Tensor], moment: Moment) -> StepResiduals:
         """What gives the residuals of this step, frame by frame where there are frames."""

@@ -29,9 +29,9 @@ class Cameras(Poses):
 
     enters = "residuals of a ControlNet on pictures of somebody else from the target camera, added to the skips"
 
-    def hints(self, pipe: Any, frames: Tensor) -> Tensor:  # noqa: ARG002
-        """(views, 3, H, W) in [0, 1] to [-1, 1]: as published, unlike of other ControlNets."""
-        return frames * 2 - 1
+    def run(self, pipe: Any, latents: Tensor, timestep: Any, pictures: Tensor, context: Tensor) -> list[Tensor]:
+        """Residuals of latents (n, 4, h, w) and pictures (n, 3, H, W) in [0, 1], which other ControlNets see as such."""
+        return super().run(pipe, latents, timestep, pictures * 2 - 1, context)
 
     def at_step(self, pipe: Any, value: Any, moment: Moment) -> Any:
         """What gives the residuals, per prompt."""

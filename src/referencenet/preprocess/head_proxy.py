@@ -15,7 +15,7 @@ from fractions import Fraction
 from functools import cached_property
 
 import numpy as np
-from PIL import Image
+from PIL import Image, ImageOps
 
 from referencenet.media.images import Picture, read_image
 
@@ -78,8 +78,8 @@ class HeadColours:
 
     @classmethod
     def of(cls, portrait: Picture) -> HeadColours:
-        """Those of a portrait framed as the drawn head is: medians of where its parts are."""
-        pixels = np.asarray(read_image(portrait).resize((64, 64)))
+        """Those of a portrait framed as the drawn head is, or of its middle: medians of where its parts are."""
+        pixels = np.asarray(ImageOps.fit(read_image(portrait), (64, 64)))
         places = {
             "skin": pixels[32:44, 24:40],
             "hair": pixels[6:11, 26:38],

@@ -107,10 +107,11 @@ def run_sample(case: Case) -> Produced:
     outputs: dict[str, Tensor] = {}
 
     class GivenNoise(LDMScheduler):
-        def step(self, model_output: Tensor, timestep: Any, sample: Tensor, eta: float = 0.0, **kwargs: Any) -> Any:
+        def step(self, *args: Any, eta: float = 0.0, **kwargs: Any) -> Any:
+            sample: Tensor = args[2]
             noise = case.input(f"step_noise_{len(clean)}").transpose(0, 1)[None]
             outputs.setdefault("x_T", sample[0].transpose(0, 1)[ENDS])
-            result: Any = super().step(model_output, timestep, sample, eta, **kwargs | {"variance_noise": noise})
+            result: Any = super().step(*args, eta=eta, **kwargs | {"variance_noise": noise})
             outputs[f"x_after_{len(clean)}"] = result[0][0].transpose(0, 1)[ENDS]
             clean.append(result[1])
             return result
@@ -195,7 +196,7 @@ def predicted(
         guidance=guidance,
         shown=shown,
     )
-    pipe._guidance_scale = case.scalar("guidance_scale")
+    pipe._guidance_scale = case.scalar("guidance_scale")  # pyright: ignore[reportPrivateUsage] - as callbacks do
     halves: list[Tensor] = []
     hook = pipe.unet.register_forward_hook(lambda _module, _args, output: halves.extend(output[0].transpose(1, 2)))
     with predicting(pipe, call) as prediction:
