@@ -17,6 +17,7 @@ from referencenet.parity.verify import verify
 from referencenet.pipelines.conditions import StepResiduals
 from referencenet.pipelines.spec import Canvas, Shown
 from referencenet.pipelines.views import CLEAN, GroupResiduals
+from referencenet.preprocess.head_proxy import HeadFilm, swing
 from referencenet.sampling.windows import Windows
 from tiny import tiny_pipeline
 from tolerances import ROUNDING, relative_error
@@ -245,6 +246,11 @@ def test_the_controlnet_sees_cameras_from_minus_one_to_one(pipe: DiffPortrait3DP
     draw(pipe, np.stack([np.zeros((24, 32, 3), np.uint8), np.full((24, 32, 3), 255, np.uint8)]))
     handle.remove()
     assert [float(view.unique()) for view in seen[0]] == [-1.0, 1.0]
+
+
+def test_drawn_heads_are_cameras(pipe: DiffPortrait3DPipeline) -> None:
+    heads = HeadFilm(swing(2, yaw=(-30, 30)), (32, 24))
+    assert relative_error(draw(pipe, heads, proxies=heads), draw(pipe, list(heads), proxies=list(heads))) == 0
 
 
 def test_one_picture_is_one_camera(pipe: DiffPortrait3DPipeline) -> None:

@@ -30,7 +30,7 @@ class Cameras(Poses):
     enters = "residuals of a ControlNet on pictures of somebody else from the target camera, added to the skips"
 
     def run(self, pipe: Any, latents: Tensor, timestep: Any, pictures: Tensor, context: Tensor) -> list[Tensor]:
-        """Residuals of latents (n, 4, h, w) and pictures (n, 3, H, W) in [0, 1], which other ControlNets see as such."""
+        """Residuals of latents (n, 4, h, w) and pictures (n, 3, H, W) in [0, 1], as other ControlNets see them."""
         return super().run(pipe, latents, timestep, pictures * 2 - 1, context)
 
     def at_step(self, pipe: Any, value: Any, moment: Moment) -> Any:
