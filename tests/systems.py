@@ -27,6 +27,7 @@ GIVEN: dict[str, Any] = {
     "densepose": picture(3, SIZE),
     "pose": picture(3, SIZE),
     "poses": [picture(100, SIZE), picture(101, SIZE)],
+    "cameras": [picture(100, SIZE), picture(101, SIZE)],
     "prompt": "a knight",
 }
 """What a call is given, by parameter."""

@@ -23,6 +23,7 @@ COMMANDS = {
     "tryon": "Dress the person of a picture in a garment.",
     "face": "Draw the person of some face photographs.",
     "compose": "Draw a person from pictures of parts, or in a garment.",
+    "turn": "Show the person of a portrait from other cameras.",
     "convert": "Turn released weight files into a pipeline folder.",
     "methods": "List the published systems and their state here.",
     "verify": "Compare our outputs with those of the published implementations.",

@@ -27,7 +27,8 @@ def drawing(spec: Spec) -> str:
         f"guidance {spec.scale:g}{f', eta {spec.eta:g}' if spec.eta else ''}",
     ]
     if spec.windows is not None:
-        lines.append(f"windows    of {spec.windows.size} frames, averaged where they overlap")
+        how = "the last one filled up" if spec.windows.filled else "averaged where they overlap"
+        lines.append(f"windows    of {spec.windows.size} frames, {how}")
     return "\n".join(lines)
 
 

@@ -4,17 +4,22 @@ from referencenet.preprocess.agnostic import agnostic_mask
 from referencenet.preprocess.body import BodyPoints, SkeletonFilm, draw_body, only_person, read_key_points
 from referencenet.preprocess.estimators import DWPose, YuNet, film_points
 from referencenet.preprocess.faces import Face, crop_face, face_mask, find_face, square_face
+from referencenet.preprocess.head_proxy import HeadCamera, HeadColours, HeadFilm, draw_head, swing
 from referencenet.preprocess.proportions import fit_bodies
 
 __all__ = [
     "BodyPoints",
     "DWPose",
     "Face",
+    "HeadCamera",
+    "HeadColours",
+    "HeadFilm",
     "SkeletonFilm",
     "YuNet",
     "agnostic_mask",
     "crop_face",
     "draw_body",
+    "draw_head",
     "face_mask",
     "film_points",
     "find_face",
@@ -22,4 +27,5 @@ __all__ = [
     "only_person",
     "read_key_points",
     "square_face",
+    "swing",
 ]
