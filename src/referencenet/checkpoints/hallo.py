@@ -90,7 +90,7 @@ def build_audio_projection(config: Mapping[str, Any]) -> AudioProjection:
 PUBLISHED = PublishedSet(
     name="hallo.hub",
     source="huggingface.co/fudan-generative-ai/hallo",
-    licence="unverified; derived from Stable Diffusion 1.5, CreativeML OpenRAIL-M, and made with research-only InsightFace",
+    licence="unverified; derived from Stable Diffusion 1.5, CreativeML OpenRAIL-M, InsightFace is for research",
     paper="2406.08801",
     files=tuple(_row(component) for component in PREFIXES),
     build={

@@ -102,8 +102,8 @@ class AudioTransformer(nn.Module):
         masks = heard.masks.get(tokens.shape[1])
         if masks is None:
             raise ValueError(
-                f"there are masks of {sorted(heard.masks)} tokens, but features of {size[0]} x {size[1]}; give one mask "
-                "for every level of the latents."
+                f"there are masks of {sorted(heard.masks)} tokens, but features of {size[0]} x {size[1]}; give one "
+                "mask for every level of the latents."
             )
         masks = masks.to(tokens)
         tokens = tokens + self.attn1(self.norm1(tokens))

@@ -98,7 +98,7 @@ class NoMotion(nn.Module):
         return hidden_states
 
 
-class AudioUNet(SpatioTemporalUNet):
+class AudioUNet(SpatioTemporalUNet, ModelMixin):  # diffusers loads a component whose file names ModelMixin
     """The denoiser.
 
     Args:
@@ -125,7 +125,7 @@ class AudioUNet(SpatioTemporalUNet):
     @staticmethod
     def _get_init_keys(input_class: type) -> set[str]:
         """The configuration's keys: ours and those of the class above."""
-        return {*SpatioTemporalUNet._get_init_keys(SpatioTemporalUNet), "audio_cross_attention_dim"}
+        return SpatioTemporalUNet._get_init_keys(SpatioTemporalUNet) | SpatioTemporalUNet._get_init_keys(input_class)
 
     def _give_layers(self, block: Any, name: str, inner: Sequence[int]) -> None:
         """Put our layers in the places of a block's motion modules; a block without attention gets none."""

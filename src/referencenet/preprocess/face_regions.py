@@ -73,8 +73,7 @@ class FaceRegions:
         """
         points = read_landmarks(landmarks)
         boxes = [
-            expanded(bounds(points, which), size, by)
-            for which, by in ((OUTLINE, face_expand), (LIPS, lip_expand))
+            expanded(bounds(points, which), size, by) for which, by in ((OUTLINE, face_expand), (LIPS, lip_expand))
         ]
         return cls.of_boxes(boxes[0], boxes[1], size)
 
@@ -113,7 +112,9 @@ class FaceRegions:
     @classmethod
     def of_pictures(cls, place: Picture, pose: Picture, face: Picture, lip: Picture) -> FaceRegions:
         """Regions that are drawn already, each in any form that a mask may have; white marks what is meant."""
-        soft = [np.asarray(read_mask(each).resize((SIDE, SIDE), Image.Resampling.BILINEAR)) for each in (pose, face, lip)]
+        soft = [
+            np.asarray(read_mask(each).resize((SIDE, SIDE), Image.Resampling.BILINEAR)) for each in (pose, face, lip)
+        ]
         return cls(place=np.asarray(read_mask(place)), pose=soft[0], face=soft[1], lip=soft[2])
 
     def located(self, size: tuple[int, int]) -> Tensor:
