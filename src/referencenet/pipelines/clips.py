@@ -140,6 +140,11 @@ class ClipPipeline(FilmPipeline):
         """
         self._check_film(cuts, canvas, settings)
         done, motion = self._resumed(state, cuts, settings)
+        if self.reference_unet is None and (motion is not None or len(cuts) > 1):
+            raise ValueError(
+                f"{cuts[-1][1]} frames are {len(cuts)} clips, and each but the first is written by the reference_unet, "
+                "which this pipeline lacks; load it with all its parts, or ask for fewer frames."
+            )
         with self.calling(settings):
             bank = self.written(reference, canvas, settings)["bank"]
             for number in range(done, len(cuts)):
