@@ -24,6 +24,7 @@ if TYPE_CHECKING:  # a line for each public name; everybody else goes by `__geta
     from referencenet.methods.catvton import CatVTONPipeline as CatVTONPipeline
     from referencenet.methods.diffportrait3d import DiffPortrait3DPipeline as DiffPortrait3DPipeline
     from referencenet.methods.flashface import FlashFacePipeline as FlashFacePipeline
+    from referencenet.methods.hallo import HalloPipeline as HalloPipeline
     from referencenet.methods.idm_vton import IDMVTONPipeline as IDMVTONPipeline
     from referencenet.methods.magic_animate import MagicAnimatePipeline as MagicAnimatePipeline
     from referencenet.methods.magicpose import MagicPosePipeline as MagicPosePipeline
