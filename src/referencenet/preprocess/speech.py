@@ -81,8 +81,7 @@ class SpeechFeatures:
         self.num_frames = self.num_sounding + added
         self.num_samples = len(self.samples) + round(added * SAMPLE_RATE / rate)
         self.num_steps = (self.num_samples - field) // hop + 1
-        mean, variance = _moments(self.samples)
-        self.mean, self.deviation = mean, (variance + VARIANCE_FLOOR) ** 0.5
+        self.mean, self.deviation = moments(self.samples)
         length = self.num_frames if self.num_samples <= WHOLE * SAMPLE_RATE else round(PIECE * rate)
         self.pieces = [(i, min(i + length, self.num_frames)) for i in range(0, self.num_frames, length)]
         self.statistics = first_statistics(model, self._wave, self.num_samples) if len(self.pieces) > 1 else None
@@ -148,9 +147,9 @@ class SpeechFeatures:
         return wave.to(self.model.device, self.model.dtype)
 
 
-def _moments(samples: np.ndarray, block: int = 2**22) -> tuple[float, float]:
-    """Mean and variance, without a copy of all samples in higher precision."""
+def moments(samples: np.ndarray, block: int = 2**22) -> tuple[float, float]:
+    """Mean and standard deviation by which wav2vec 2.0 takes a sound, without a copy of it in higher precision."""
     parts = [samples[i : i + block] for i in range(0, len(samples), block)]
     mean = sum(float(part.sum(dtype=np.float64)) for part in parts) / len(samples)
     squares = sum(float(np.square(part, dtype=np.float64).sum()) for part in parts) / len(samples)
-    return mean, max(squares - mean**2, 0.0)
+    return mean, (max(squares - mean**2, 0.0) + VARIANCE_FLOOR) ** 0.5

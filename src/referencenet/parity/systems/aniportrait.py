@@ -28,6 +28,7 @@ from referencenet.parity.record import (
     fold,
     unfold,
 )
+from referencenet.parity.systems.aniportrait_speech import SPEECH_RUNNERS
 from referencenet.pipelines.conditions import AfterBlocks
 from referencenet.pipelines.encoders import IMAGE_TOKEN
 from referencenet.pipelines.passes import reading_plan
@@ -302,4 +303,5 @@ RUNNERS: Mapping[str, Runner] = {
     "step-cfg": run_step,
     "sample": run_sample,
     "train": run_train,
+    **SPEECH_RUNNERS,
 }
