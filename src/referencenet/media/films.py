@@ -199,7 +199,7 @@ def join_pieces(
                 if stream is None:
                     stream = container.add_stream_from_template(source)
                     if sound is not None:
-                        track = Track(container, sound, TRACK_CODECS[path.suffix.lower()], num_frames / rate)
+                        track = Track(container, sound, path.suffix.lower(), num_frames / rate)
                 count = 0
                 for packet in part.demux(source):
                     if packet.dts is None or not packet.size:

@@ -18,8 +18,8 @@ from torch import Tensor
 
 SAMPLE_RATE = 16000  # hertz
 TRACK_RATE = 48000  # hertz, of tracks that are written: both codecs take it
-TRACK_CODECS = {".mp4": "aac", ".webm": "libopus"}
-"""Ending of a film to the codec of its track."""
+TRACK_CODECS = {".mp4": ("aac", 192_000), ".webm": ("libopus", 128_000)}
+"""Ending of a film to the codec of its track and its bits a second: with fewer, AAC rings where a tone breaks off."""
 
 MAX_PEAK = 8.0  # beyond full scale; what is louder is no sound in [-1, 1] but numbers of another range
 CENTRE = 2**-0.5  # share of a middle channel on either side
@@ -177,15 +177,17 @@ class Track:
     Args:
         container: The film; nothing has been written to it yet.
         source: Whose sound.
-        codec: One of `TRACK_CODECS`.
+        ending: Of the film, one of `TRACK_CODECS`.
         seconds: The film's length: the sound is cut there.
     """
 
-    def __init__(self, container: Any, source: Path, codec: str, seconds: Fraction) -> None:
+    def __init__(self, container: Any, source: Path, ending: str, seconds: Fraction) -> None:
         with _opened(source) as opened:
             self.wide = opened.streams.audio[0].channels > 1
         self.container, self.source, self.seconds = container, source, seconds
+        codec, bits = TRACK_CODECS[ending]
         self.stream: Any = container.add_stream(codec, rate=TRACK_RATE, layout="stereo" if self.wide else "mono")
+        self.stream.bit_rate = bits
         self.packets = self._encoded()
         self.waiting: Any = None
 

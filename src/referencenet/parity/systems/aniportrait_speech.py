@@ -17,7 +17,7 @@ from referencenet.parity.record import Produced, Runner, component_config
 @torch.no_grad()
 def run_audio2mesh(case: Case) -> Produced:
     """Offsets of the mesh, and what the encoder gives on the way to them."""
-    network, states = built(case, "audio2mesh"), states_of(case, "audio2mesh")
+    network, states = heard(case, "audio2mesh")
     features = network.audio_encoder.feature_extractor(case.input("audio"))
     resampled = functional.interpolate(features, size=states[0].shape[1], mode="linear", align_corners=True)
     outputs = {
@@ -34,23 +34,21 @@ def run_audio2mesh(case: Case) -> Produced:
 @torch.no_grad()
 def run_audio2pose(case: Case) -> Produced:
     """Poses of the head."""
-    network, states = built(case, "audio2pose"), states_of(case, "audio2pose")
+    network, states = heard(case, "audio2pose")
     poses = network(states[-1], case.scalar("id_seed")[0])
     return Produced({"last_hidden_state": states[-1], "memory": network.in_fn(states[-1]), "poses": poses}, {})
 
 
-def built(case: Case, component: str) -> Any:
-    """A network with the case's weights, through the key map that released files are read with."""
+def heard(case: Case, component: str) -> tuple[Any, list[Tensor]]:
+    """A network with the case's weights, and its encoder's states of the sound, which is given as the encoder takes it.
+
+    Weights go through the key map that released files are read with.
+    """
     network = AUDIO2LMK.build[component](component_config(case, component)).eval()
     case.load(network, component, AUDIO2LMK_KEYS)
-    return network
-
-
-def states_of(case: Case, component: str) -> list[Tensor]:
-    """The encoder's states of the case's sound, which is given as the encoder takes it."""
     audio = case.input("audio")
     frames = case.scalars.get("seq_len") or ceil(audio.shape[-1] / case.scalar("sampling_rate") * case.scalar("fps"))
-    return speech_states(built(case, component).audio_encoder, audio, frames)
+    return network, speech_states(network.audio_encoder, audio, frames)
 
 
 SPEECH_RUNNERS: Mapping[str, Runner] = {"audio2mesh": run_audio2mesh, "audio2pose": run_audio2pose}
