@@ -22,12 +22,12 @@ def tone(seconds: float, rate: int, hertz: float = 440.0) -> np.ndarray:
     return (0.5 * np.sin(2 * np.pi * hertz * np.arange(round(seconds * rate)) / rate)).astype(np.float32)
 
 
-def write_sound(path: Path, samples: np.ndarray, rate: int, layout: str = "mono") -> Path:
-    """Write (samples,) or (channels, samples)."""
+def write_sound(path: Path, samples: np.ndarray, rate: int, layout: str = "mono", start: int = 0) -> Path:
+    """Write (samples,) or (channels, samples); the file's first `start` samples are missing, not silent."""
     with av.open(str(path), "w") as container:
         stream: Any = container.add_stream(CODECS[path.suffix], rate=rate, layout=layout)
         frame = av.AudioFrame.from_ndarray(np.ascontiguousarray(np.atleast_2d(samples)), format="fltp", layout=layout)
-        frame.sample_rate, frame.time_base, frame.pts = rate, Fraction(1, rate), 0
+        frame.sample_rate, frame.time_base, frame.pts = rate, Fraction(1, rate), start
         if samples.shape[-1]:
             container.mux(stream.encode(frame))
         container.mux(stream.encode(None))

@@ -169,6 +169,25 @@ def test_a_films_own_track_stays_with_the_film(tmp_path: Path) -> None:
     check_clicks(film, Fraction(25), marked, 4)
 
 
+def test_a_track_that_begins_later_keeps_its_place(tmp_path: Path) -> None:
+    pictures = write_film([Image.new("RGB", (16, 16))] * 50, tmp_path / "silent.mp4", 25)
+    with av.open(str(pictures)) as given, av.open(str(tmp_path / "film.mp4"), "w") as film:
+        video = film.add_stream_from_template(given.streams.video[0])
+        audio = film.add_stream("aac", rate=16000, layout="mono")
+        frame = av.AudioFrame.from_ndarray(tone(1.0, 16000)[None], format="fltp", layout="mono")
+        frame.sample_rate, frame.time_base, frame.pts = 16000, Fraction(1, 16000), 8000
+        for packet in given.demux(video=0):
+            if packet.size:
+                packet.stream = video
+                film.mux(packet)
+        film.mux(audio.encode(frame))
+        film.mux(audio.encode(None))
+    found = read_sound(tmp_path / "film.mp4")
+    assert not found[:6500].any()  # AAC begins up to a block of 1024 samples earlier
+    assert np.abs(found[8000:9000]).max() > 0.4
+    assert likeness(found[8000:], tone(1.0, 16000)) > 0.99
+
+
 def test_a_film_that_cannot_have_the_sound_is_not_begun(tmp_path: Path) -> None:
     sound = write_sound(tmp_path / "s.wav", tone(0.1, 16000), 16000)
     for name in ("film.gif", "frames"):
