@@ -34,6 +34,13 @@ CODECS: dict[str, tuple[str, str, dict[str, str]]] = {
 MAX_GIF_FRAMES = 600  # GIF's frames are held in memory while it is written
 
 
+def frame_rate(number: float) -> Fraction:
+    """A rate as it was typed, exactly: 29.97 is 30000/1001, as are the other rates that television divides by 1.001."""
+    whole = round(number * 1.001)
+    divided = Fraction(1000 * whole, 1001)
+    return divided if whole >= 10 and abs(number - float(divided)) < 0.005 else Fraction(number).limit_denominator(1001)
+
+
 class FrameSource(Protocol):
     """A film whose frames can be read anew from the start: one on the disk, or drawings made when they are needed."""
 

@@ -12,7 +12,7 @@ from typing import Literal
 
 SD15 = "Stable Diffusion 1.5"
 
-Task = Literal["generate", "animate", "tryon", "face", "compose"]
+Task = Literal["generate", "animate", "talk", "tryon", "face", "compose"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -28,7 +28,7 @@ class Method:
         weights_licence: Of the published weights.
         base: The model that it starts from.
         link: How the denoiser uses the reference.
-        task: The command that runs it: "generate", "animate", "tryon", "face" or "compose"; None while planned.
+        task: The command that runs it: "generate", "animate", "talk", "tryon", "face" or "compose"; None while planned.
         entry: Where it is, "module:name" below `referencenet`; None while planned.
         also: Further commands, each with what of the same module it runs.
         parity: File in `parity/systems` with its golden cases' runners; None while there is none.
@@ -160,6 +160,7 @@ METHODS = by_name(
             link="keys and values joined",
             task="animate",
             entry="methods.aniportrait:AniPortraitPipeline",
+            also={"talk": "AniPortraitPipeline"},
             parity="aniportrait",
         ),
         Method(
