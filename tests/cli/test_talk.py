@@ -130,7 +130,9 @@ def test_what_does_not_fit_is_told_before_anything_is_drawn(given: list[str], tm
     assert "identity is 100, of 9 frames; expected 0 to 99" in told(*tiny, "--identity", "100")
     assert "there is no sound" in told(*tiny, "-a", str(tmp_path / "none.wav"))
     assert "portrait.png has no sound" in told(*tiny, "-a", str(tmp_path / "portrait.png"))
-    assert "expected at least 400" in told(*tiny, "-a", str(write_sound(tmp_path / "s.wav", np.zeros(99), 16000)))
+    assert "expected at least 400" in told(
+        *tiny, "-a", str(write_sound(tmp_path / "s.wav", np.zeros(99, dtype=np.float32), 16000))
+    )
     assert "leave away either it or --speech" in told(*tiny, "--speech", str(tmp_path))
     assert "10 frames were asked for, but the pose film has 9" in told(*tiny, "--frames", "10")
     assert not (tmp_path / "film.mp4").exists()

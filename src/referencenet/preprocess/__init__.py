@@ -1,16 +1,20 @@
-"""Pictures to conditions."""
+"""Pictures and sound to conditions."""
 
 from referencenet.preprocess.agnostic import agnostic_mask
 from referencenet.preprocess.body import BodyPoints, SkeletonFilm, draw_body, only_person, read_key_points
 from referencenet.preprocess.estimators import DWPose, YuNet, film_points
 from referencenet.preprocess.faces import Face, crop_face, face_mask, find_face, square_face
 from referencenet.preprocess.proportions import fit_bodies
+from referencenet.preprocess.speech import SpeechFeatures, read_speech_model
+from referencenet.preprocess.talking_face import TalkingFace, read_head_poses
 
 __all__ = [
     "BodyPoints",
     "DWPose",
     "Face",
     "SkeletonFilm",
+    "SpeechFeatures",
+    "TalkingFace",
     "YuNet",
     "agnostic_mask",
     "crop_face",
@@ -20,6 +24,8 @@ __all__ = [
     "find_face",
     "fit_bodies",
     "only_person",
+    "read_head_poses",
     "read_key_points",
+    "read_speech_model",
     "square_face",
 ]

@@ -40,6 +40,21 @@ def read_speech_model(folder: str | Path) -> Wav2Vec2Model:
     return read_library_part(Wav2Vec2Model, folder, **unmasked).eval().requires_grad_(False)
 
 
+def read_speech(sound: Sound, model: Wav2Vec2Model) -> np.ndarray:
+    """Samples (samples,) at 16 kHz, enough of them for a model.
+
+    Raises:
+        ValueError: If the sound cannot be read, or is shorter than one step of the model.
+    """
+    samples, field = read_sound(sound), field_of(model)
+    if len(samples) < field:
+        raise ValueError(
+            f"the sound has {len(samples)} samples ({len(samples) / SAMPLE_RATE:.3f} s); expected at least {field} "
+            f"({field / SAMPLE_RATE:.3f} s), one step of the model."
+        )
+    return samples
+
+
 def num_frames_of(num_samples: int, rate: Fraction | int) -> int:
     """Frames of a film as long as so many samples at 16 kHz."""
     return ceil(Fraction(num_samples, SAMPLE_RATE) * Fraction(rate))
@@ -69,13 +84,8 @@ class SpeechFeatures:
         if rate <= 0 or multiple < 1:
             raise ValueError(f"rate is {rate} and multiple {multiple}; expected more than 0, and at least 1.")
         self.model, self.rate = model, rate
-        self.samples = read_sound(sound)
+        self.samples = read_speech(sound, model)
         field, hop = field_of(model), hop_of(model)
-        if len(self.samples) < field:
-            raise ValueError(
-                f"the sound has {len(self.samples)} samples ({len(self.samples) / SAMPLE_RATE:.3f} s); expected at "
-                f"least {field} ({field / SAMPLE_RATE:.3f} s), one step of the model."
-            )
         self.num_sounding = num_frames_of(len(self.samples), rate)
         added = -self.num_sounding % multiple
         self.num_frames = self.num_sounding + added

@@ -18,13 +18,13 @@ import torch
 
 from referencenet.checkpoints.audio2lmk import AUDIO2LMK
 from referencenet.checkpoints.published import find_files, read_component
-from referencenet.media.sound import SAMPLE_RATE, Sound, read_sound
+from referencenet.media.sound import SAMPLE_RATE, Sound
 from referencenet.networks.audio2face import POSE, MeshFromSpeech, PoseFromSpeech
 from referencenet.networks.wav2vec import speech_states
 from referencenet.preprocess.face_geometry import pose_matrices, poses_of, projected, smoothed
 from referencenet.preprocess.face_mesh import FaceMeshFilm
 from referencenet.preprocess.face_track import FaceTrack, read_track
-from referencenet.preprocess.speech import SpeechFeatures, moments, num_frames_of
+from referencenet.preprocess.speech import SpeechFeatures, moments, num_frames_of, read_speech
 
 TRAINED_RATE = Fraction(30)  # frames per second
 CHUNK = 5  # seconds, of which poses are decoded anew; the last one takes what is left
@@ -92,7 +92,7 @@ class TalkingFace:
             ValueError: If there is no such identity, or the sound cannot be read.
         """
         encoder = self.audio2pose.audio_encoder
-        samples = read_sound(sound)
+        samples = read_speech(sound, encoder)
         mean, deviation = moments(samples)
         chunk = CHUNK * SAMPLE_RATE
         starts = [
@@ -138,7 +138,7 @@ class TalkingFace:
         """
         if head_poses is not None and identity is not None:
             raise ValueError("head poses and an identity were given; the head moves by one of them.")
-        samples = read_sound(sound)
+        samples = read_speech(sound, self.audio2mesh.audio_encoder)
         if head_poses is None:
             poses = self.poses(samples, self.identity_of(seed) if identity is None else identity)
         else:
