@@ -16,7 +16,7 @@ from torch import Tensor
 from torch.nn import functional
 from transformers import Wav2Vec2Model
 
-BLOCK = 2**17  # convolution steps, while statistics are taken
+BLOCK = 2**13  # steps of the first convolution, while statistics are taken
 
 
 def hop_of(model: Wav2Vec2Model) -> int:

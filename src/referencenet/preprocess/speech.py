@@ -25,6 +25,7 @@ from referencenet.networks.wav2vec import convolved, encoded, field_of, first_st
 RATE = Fraction(25)  # frames a second, of most systems
 WHOLE = 60  # seconds up to which the model runs on the whole sound
 PIECE, CONTEXT = 30, 5  # seconds
+STRETCH = 500  # steps of the convolutions that are made together, ten seconds: exact, and small
 VARIANCE_FLOOR = 1e-7  # as published, in wav2vec 2.0's own preparation of sounds
 KEPT = 2  # pieces: windows of a film lie in at most so many
 
@@ -140,14 +141,20 @@ class SpeechFeatures:
         first, last = max(0, start - context), min(stop + context, self.num_frames)
         places = np.arange(first, last) * ((self.num_steps - 1) / (self.num_frames - 1))  # in steps of convolutions
         low, high = int(places[0]), min(int(places[-1]) + 2, self.num_steps)
-        wave = self._wave(low * hop_of(self.model), (high - 1) * hop_of(self.model) + field_of(self.model))
-        steps = convolved(self.model, wave[None], self.statistics)  # (1, high - low, channels)
+        stretches = [self._convolved(i, min(i + STRETCH, high)) for i in range(low, high, STRETCH)]
+        steps = torch.cat(stretches, dim=1)  # (1, high - low, channels)
         places = torch.from_numpy(places - low)
         before = places.floor().long().clamp(max=high - low - 1)
         share = (places - before).to(steps)[:, None]
         after = (before + 1).clamp(max=high - low - 1)
         features = steps[:, before] * (1 - share) + steps[:, after] * share
         return [state[:, start - first : stop - first] for state in encoded(self.model, features)]
+
+    def _convolved(self, start: int, stop: int) -> Tensor:
+        """Steps [start, stop) of the convolutions, (1, steps, channels)."""
+        hop = hop_of(self.model)
+        wave = self._wave(start * hop, (stop - 1) * hop + field_of(self.model))
+        return convolved(self.model, wave[None], self.statistics)
 
     def _wave(self, start: int, stop: int) -> Tensor:
         """Samples [start, stop) as the model takes them: normalised, behind the sound's end zeros."""
