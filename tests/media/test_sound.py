@@ -188,6 +188,22 @@ def test_a_track_that_begins_later_keeps_its_place(tmp_path: Path) -> None:
     assert likeness(found[8000:], tone(1.0, 16000)) > 0.99
 
 
+def test_gaps_in_a_track_are_silent(tmp_path: Path) -> None:
+    with av.open(str(tmp_path / "s.mkv"), "w") as container:
+        stream = container.add_stream("pcm_s16le", rate=16000, layout="mono")
+        for start in (0, 24000):  # half a second is missing
+            frame = av.AudioFrame.from_ndarray(
+                (tone(1.0, 16000)[None] * 32767).astype(np.int16), format="s16", layout="mono"
+            )
+            frame.sample_rate, frame.time_base, frame.pts = 16000, Fraction(1, 16000), start
+            container.mux(stream.encode(frame))
+        container.mux(stream.encode(None))
+    found = read_sound(tmp_path / "s.mkv")
+    assert abs(len(found) - 40000) < 20
+    assert not found[16020:23980].any()
+    assert likeness(found[24000:], tone(1.0, 16000)) > 0.99
+
+
 def test_a_film_that_cannot_have_the_sound_is_not_begun(tmp_path: Path) -> None:
     sound = write_sound(tmp_path / "s.wav", tone(0.1, 16000), 16000)
     for name in ("film.gif", "frames"):

@@ -27,12 +27,13 @@ from referencenet.cli.options import (
 from referencenet.cli.run import need_weights, write_settings
 from referencenet.cli.settings import parse_size
 from referencenet.media.films import check_film_path, frame_rate
-from referencenet.media.sound import TRACK_CODECS, check_sound, read_sound
+from referencenet.media.sound import SAMPLE_RATE, TRACK_CODECS, check_sound, read_sound
 from referencenet.methods.systems import pipelines
 from referencenet.methods.tiny import tiny_talking_face
 from referencenet.pipelines.film_files import FilmSettings, open_films, vars_of
 from referencenet.preprocess.face_mesh import CANVAS
 from referencenet.preprocess.face_track import FaceTrack, read_track
+from referencenet.preprocess.speech import WHOLE
 from referencenet.preprocess.talking_face import TRAINED_RATE, TalkingFace, read_head_poses
 
 PIPELINES = {name: pipeline for name, pipeline in pipelines("talk").items() if hasattr(pipeline, "speech")}
@@ -137,10 +138,12 @@ def talk(
     if chosen == {"identity": None}:
         chosen["identity"] = speaker.identity_of(seed)
     drawings = speaker(samples, portrait, rate=settings.rate or TRAINED_RATE, width=width, height=height, **chosen)
-    del speaker, samples
     films = open_films(pipeline, [drawings], settings)
+    if len(samples) > WHOLE * SAMPLE_RATE:
+        tell(f"[yellow]note:[/] beyond {WHOLE} s features of sound are an approximation: it is heard in pieces.")
     if sound is None:
         tell(f"[yellow]note:[/] {out.name} cannot hold sound; .mp4 and .webm can.")
+    del speaker, samples
     weights = Weights(
         pipeline=pipeline, checkpoint=checkpoint, base=base, device=device, dtype=dtype, own={"pose_range": pose_range}
     )

@@ -22,6 +22,7 @@ TRACK_CODECS = {".mp4": ("aac", 192_000), ".webm": ("libopus", 128_000)}
 """Ending of a film to the codec of its track and its bits a second: with fewer, AAC rings where a tone breaks off."""
 
 MAX_PEAK = 8.0  # beyond full scale; what is louder is no sound in [-1, 1] but numbers of another range
+SHORTEST_GAP, LONGEST_GAP = 0.05, 3600.0  # seconds: gaps in a track are silent, but for what clocks are off by
 CENTRE = 2**-0.5  # share of a middle channel on either side
 
 Sound = str | Path | np.ndarray | Tensor
@@ -145,16 +146,20 @@ def _blocks(path: Path, wide: bool = False) -> Generator[tuple[np.ndarray, int]]
     with _opened(path) as container:
         stream = container.streams.audio[0]
         unpack = av.AudioResampler(format="fltp")
-        begins: float | None = None
+        begin = (container.start_time or 0) / av.time_base  # of the film, whose sound may begin later
+        position = 0  # in samples
         try:
             for frame in container.decode(stream):
                 rate = frame.sample_rate
-                if begins is None:
-                    begins = (frame.time or 0.0) - (container.start_time or 0) / av.time_base
-                    if begins > 0:  # a track that begins after its film
-                        yield np.zeros((1 + wide, round(begins * rate)), dtype=np.float32), rate
+                missing = 0 if frame.time is None else round((frame.time - begin) * rate) - position
+                if missing > LONGEST_GAP * rate:
+                    raise ValueError(f"a gap of {missing / rate:.0f} s")
+                if missing > (SHORTEST_GAP * rate if position else 0):
+                    yield np.zeros((1 + wide, missing), dtype=np.float32), rate
+                    position += missing
                 for plain in unpack.resample(frame):
                     yield _mix([channel.name for channel in plain.layout.channels], wide) @ plain.to_ndarray(), rate
+                    position += plain.samples
         except (av.error.FFmpegError, ValueError) as error:
             raise ValueError(f"{path} is damaged ({error}); export it again.") from error
 
