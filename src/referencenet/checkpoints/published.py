@@ -205,20 +205,21 @@ def load_component(
     return network.eval()
 
 
-def read_library_part(kind: Any, place: str | Path, *, subfolder: str | None = None) -> Any:
+def read_library_part(kind: Any, place: str | Path, *, subfolder: str | None = None, **settings: Any) -> Any:
     """Read a part by its library's own loader, strictly: loaders put random numbers where a file lacks a tensor.
 
     Args:
         kind: A class of diffusers or transformers: a network, tokenizer, processor or scheduler.
         place: Its folder, or a hub name.
         subfolder: Below it.
+        settings: In place of the configuration's.
 
     Raises:
         FileNotFoundError: If the folder has no such part.
         CheckpointError: If a tensor is missing, of another shape, or not finite.
     """
     where = f"{place}/{subfolder}" if subfolder else str(place)
-    options: dict[str, Any] = {} if subfolder is None else {"subfolder": subfolder}
+    options: dict[str, Any] = settings if subfolder is None else {"subfolder": subfolder, **settings}
     is_network = issubclass(kind, nn.Module)
     try:
         found = kind.from_pretrained(str(place), **options, **({"output_loading_info": True} if is_network else {}))

@@ -1,22 +1,14 @@
 """`refnet animate`: the person of a picture in a film of drawings."""
 
-import os
-from collections.abc import Generator
-from contextlib import contextmanager
 from enum import StrEnum
-from fractions import Fraction
-from functools import partial
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import typer
-from accelerate import PartialState
 from rich.console import Console
-from rich.progress import Progress, TaskID
 
-from referencenet.cli.console import progress_bar
 from referencenet.cli.film_inputs import driving_films, read_reference
-from referencenet.cli.models import choose_device
+from referencenet.cli.film_run import Weights, run_film
 from referencenet.cli.options import (
     Base,
     Checkpoint,
@@ -30,14 +22,12 @@ from referencenet.cli.options import (
     refuse_others,
     settings_of,
 )
-from referencenet.cli.run import load, need_weights, write_settings
+from referencenet.cli.run import need_weights, write_settings
 from referencenet.cli.settings import parse_size
 from referencenet.links.bank import ReferenceBank
-from referencenet.media.films import check_film_path
+from referencenet.media.films import check_film_path, frame_rate
 from referencenet.methods.systems import pipelines
-from referencenet.pipelines.film_files import FilmSettings, animate_film, num_predictions, open_films, settled, vars_of
-from referencenet.sampling.insertion import read_interpolator
-from referencenet.sampling.processes import ALONE, Processes
+from referencenet.pipelines.film_files import FilmSettings, open_films, vars_of
 
 PIPELINES = {name: pipeline for name, pipeline in pipelines("animate").items() if hasattr(pipeline, "stream")}
 MethodChoice = StrEnum("MethodChoice", {name: name for name in PIPELINES})
@@ -137,7 +127,7 @@ def animate(
         width=width,
         height=height,
         num_frames=frames,
-        rate=None if fps is None else Fraction(fps).limit_denominator(1001),
+        rate=None if fps is None else frame_rate(fps),
         num_inference_steps=steps,
         guidance_scale=guidance,
         seed=seed,
@@ -152,22 +142,11 @@ def animate(
     if (every > 1) != (interpolator is not None):
         raise ValueError("--every above 1 and --interpolator FILE belong together: it inserts the frames between.")
     own = {"pose_range": pose_range, "fusion_blocks": fusion_blocks}
-    with launched(device) as processes:
-        place = PartialState().device if processes.count > 1 else device
-        between = None if interpolator is None else read_interpolator(interpolator, choose_device(str(place)))
-        pipe = load(pipeline, checkpoint, base, place, dtype, **{k: v for k, v in own.items() if v is not None})
-        settings = settled(pipe, films, settings)
-        run = partial(
-            animate_film, pipe, subject, films, out, settings, resume=resume, interpolator=between,
-            across_processes=processes.count > 1,
-        )  # fmt: skip
-        if not processes.is_main:
-            run()
-            return
-        with progress_bar("animating", num_predictions(pipe, settings)) as (bar, task):
-            run(step_done=partial(_show, bar, task))
-    write_settings(out, settings_of(ctx, method) | vars_of(settings))
-    Console().print(f"{settings.num_written} frames in {out}", soft_wrap=True)
+    weights = Weights(pipeline=pipeline, checkpoint=checkpoint, base=base, device=device, dtype=dtype, own=own)
+    done = run_film(weights, subject, films, out, settings, resume=resume, interpolator=interpolator)
+    if done is not None:
+        write_settings(out, settings_of(ctx, method) | vars_of(done))
+        Console().print(f"{done.num_written} frames in {out}", soft_wrap=True)
 
 
 def told(method: str, prompt: str, negative_prompt: str, balance: bool, control_scale: float) -> dict[str, Any]:
@@ -188,25 +167,3 @@ def told(method: str, prompt: str, negative_prompt: str, balance: bool, control_
         words = {"prompt": prompt, "negative_prompt": negative_prompt}
         return words | {"controlnet_conditioning_scale": control_scale}
     return {}
-
-
-def _show(bar: Progress, task: TaskID, done: int) -> None:
-    """Move the progress bar."""
-    bar.update(task, completed=done)
-
-
-@contextmanager
-def launched(device: str) -> Generator[Processes]:
-    """The processes that `accelerate launch` or `torchrun` has started together; without them this one alone.
-
-    Args:
-        device: As the option says it; "cpu" keeps all of them on the CPU.
-    """
-    if int(os.environ.get("WORLD_SIZE", "1")) == 1:
-        yield ALONE
-        return
-    state = PartialState(cpu=device == "cpu")
-    try:
-        yield Processes.started()
-    finally:
-        state.destroy_process_group()

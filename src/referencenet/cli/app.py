@@ -20,6 +20,7 @@ COMMANDS = {
     "demo": "See it work: four characters, with and without reference, with scores.",
     "generate": "Draw pictures that refer to pictures.",
     "animate": "Animate the person of a picture after a film of poses.",
+    "talk": "Let the person of a portrait say what is in a sound.",
     "tryon": "Dress the person of a picture in a garment.",
     "face": "Draw the person of some face photographs.",
     "compose": "Draw a person from pictures of parts, or in a garment.",

@@ -165,6 +165,7 @@ METHODS = by_name(
             link="keys and values joined",
             task="animate",
             entry="methods.aniportrait:AniPortraitPipeline",
+            also={"talk": "AniPortraitPipeline"},
             parity="aniportrait",
         ),
         Method(

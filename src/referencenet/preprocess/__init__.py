@@ -1,4 +1,4 @@
-"""Pictures to conditions."""
+"""Pictures and sound to conditions."""
 
 from referencenet.preprocess.agnostic import agnostic_mask
 from referencenet.preprocess.body import BodyPoints, SkeletonFilm, draw_body, only_person, read_key_points
@@ -8,6 +8,8 @@ from referencenet.preprocess.faces import Face, crop_face, face_mask, find_face,
 from referencenet.preprocess.head_proxy import HeadCamera, HeadColours, HeadFilm, draw_head, swing
 from referencenet.preprocess.portrait import Portrait
 from referencenet.preprocess.proportions import fit_bodies
+from referencenet.preprocess.speech import SpeechFeatures, read_speech_model
+from referencenet.preprocess.talking_face import TalkingFace, read_head_poses
 
 __all__ = [
     "BodyPoints",
@@ -19,6 +21,8 @@ __all__ = [
     "FaceRegions",
     "Portrait",
     "SkeletonFilm",
+    "SpeechFeatures",
+    "TalkingFace",
     "YuNet",
     "agnostic_mask",
     "crop_face",
@@ -29,7 +33,9 @@ __all__ = [
     "find_face",
     "fit_bodies",
     "only_person",
+    "read_head_poses",
     "read_key_points",
+    "read_speech_model",
     "square_face",
     "swing",
 ]

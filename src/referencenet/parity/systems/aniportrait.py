@@ -19,6 +19,7 @@ from referencenet.parity.cases import Case, CaseError
 from referencenet.parity.kinds import Outputs
 from referencenet.parity.record import Runner, fold, observed, unfold
 from referencenet.parity.system import PORTRAIT_FILM, Network, System, scheduler_of
+from referencenet.parity.systems.aniportrait_speech import SPEECH_RUNNERS
 from referencenet.pipelines.conditions import AfterBlocks
 from referencenet.pipelines.encoders import IMAGE_TOKEN
 from referencenet.pipelines.spec import Once, Seat, Shown
@@ -199,4 +200,5 @@ RUNNERS: Mapping[str, Runner] = {
     "step-cfg": STEP,
     "sample": kinds.runner(sample),
     "train": kinds.runner(train),
+    **SPEECH_RUNNERS,
 }
