@@ -12,7 +12,7 @@ from typing import Literal
 
 SD15 = "Stable Diffusion 1.5"
 
-Task = Literal["generate", "animate", "tryon", "face", "compose"]
+Task = Literal["generate", "animate", "talk", "tryon", "face", "compose"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -28,7 +28,8 @@ class Method:
         weights_licence: Of the published weights.
         base: The model that it starts from.
         link: How the denoiser uses the reference.
-        task: The command that runs it: "generate", "animate", "tryon", "face" or "compose"; None while planned.
+        task: The command that runs it: "generate", "animate", "talk", "tryon", "face" or "compose"; None while
+            planned. That of "talk" is to come.
         entry: Where it is, "module:name" below `referencenet`; None while planned.
         also: Further commands, each with what of the same module it runs.
         parity: File in `parity/systems` with its golden cases' runners; None while there is none.
@@ -184,6 +185,9 @@ METHODS = by_name(
             weights_licence="unverified",
             base=SD15,
             link="keys and values joined, and motion frames",
+            task="talk",
+            entry="methods.hallo:HalloPipeline",
+            parity="hallo",
         ),
         Method(
             name="idm_vton",

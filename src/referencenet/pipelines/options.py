@@ -82,9 +82,21 @@ class FilmOptions(Options, total=False):
     across_processes: bool
 
 
+class ClipOptions(Options, total=False):
+    """Arguments of every system that makes films clip by clip.
+
+    Attributes:
+        num_frames: Cut the film to so many frames; by default it is as long as what drives it.
+        num_films: Films of the same portrait and audio, each from its own noise.
+    """
+
+    num_frames: int | None
+    num_films: int
+
+
 @dataclass(frozen=True, kw_only=True)
 class Settings:
-    """The options of a call, settled; names as in `Options`, `PictureOptions` and `FilmOptions`."""
+    """The options of a call, settled; names as in `Options`, `PictureOptions`, `FilmOptions` and `ClipOptions`."""
 
     width: int | None = None
     height: int | None = None
