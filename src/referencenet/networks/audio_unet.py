@@ -46,7 +46,7 @@ class ClipLayer(AnimateDiffTransformer3D):
     """What follows a spatial transformer: the audio layer, then attention along time, each frame normalised by itself.
 
     Args:
-        audio: The audio layer.
+        audio: The audio layer; None: there is none.
         told: What the UNet says.
         site: Name of the self-attention of the same layer.
         channels: Of the features.
@@ -55,7 +55,7 @@ class ClipLayer(AnimateDiffTransformer3D):
     """
 
     def __init__(
-        self, audio: AudioTransformer, told: Told, site: str, *, channels: int, heads: int = 8, positions: int = 32
+        self, audio: AudioTransformer | None, told: Told, site: str, *, channels: int, heads: int = 8, positions: int = 32
     ) -> None:
         super().__init__(
             num_attention_heads=heads,
@@ -69,7 +69,7 @@ class ClipLayer(AnimateDiffTransformer3D):
 
     def forward(self, hidden_states: Tensor, *_: Any, num_frames: int = 1, **__: Any) -> Tensor:  # pyright: ignore[reportIncompatibleMethodOverride]
         """Features (p b f, c, h, w) to the same shape."""
-        if self.told.heard is not None:
+        if self.audio is not None and self.told.heard is not None:
             hidden_states = self.audio(hidden_states, self.told.heard)
         clip = hidden_states.unflatten(0, (-1, num_frames))  # (p b, f, c, h, w)
         if self.told.motion:
