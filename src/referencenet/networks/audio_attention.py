@@ -56,7 +56,7 @@ class Heard:
 
     Attributes:
         tokens: For each pass of guidance the audio, (1 or b, f, t, c) with its first two axes folded; None: silence.
-        masks: Number of tokens n to what the three attentions act on, (3, n).
+        masks: Number of tokens n to what the three attentions act on, (3, 1 or f or b f, n).
         weights: How much each attention counts.
     """
 
@@ -110,7 +110,7 @@ class AudioTransformer(nn.Module):
         passes = tokens.chunk(len(heard.tokens))
         tokens = torch.cat(
             [
-                part + (self._silence(masks, heard) if audio is None else self._hear(part, audio, masks, heard))
+                part + (self._silence(part, masks, heard) if audio is None else self._hear(part, audio, masks, heard))
                 for part, audio in zip(passes, heard.tokens, strict=True)
             ]
         )
@@ -123,18 +123,18 @@ class AudioTransformer(nn.Module):
         for attn, zero, mask, weight in zip(self.attn2, self.zero, masks, heard.weights, strict=True):
             key, value = (_spread(x, part.shape[0]) for x in audio.of(attn, part))  # pyright: ignore[reportArgumentType]
             read = F.scaled_dot_product_attention(split_heads(attn, attn.to_q(normed)), key, value)  # pyright: ignore
-            total = total + weight * zero(finish(attn, read) * mask.unsqueeze(1))  # pyright: ignore[reportArgumentType]
+            total = total + weight * zero(finish(attn, read) * _each(mask, part))  # pyright: ignore[reportArgumentType]
         return total
 
-    def _silence(self, masks: Tensor, heard: Heard) -> Tensor:
-        """What a pass without audio adds: of keys and values of zero the output's bias is left, (1, n, inner)."""
+    def _silence(self, part: Tensor, masks: Tensor, heard: Heard) -> Tensor:
+        """What a pass without audio adds: its attention gives the output's bias, (1 or b f, n, inner)."""
         total = masks.new_zeros(())
         for attn, zero, mask, weight in zip(self.attn2, self.zero, masks, heard.weights, strict=True):
             nothing = masks.new_zeros(1, attn.heads, 1, attn.inner_dim // attn.heads)  # pyright: ignore
             bias = finish(attn, nothing)  # pyright: ignore[reportArgumentType] - (1, 1, inner)
             within, outside = zero(torch.cat([bias, torch.zeros_like(bias)], dim=1)).unbind(1)
-            total = total + weight * (mask.unsqueeze(1) * (within - outside) + outside)
-        return total.unsqueeze(0)
+            total = total + weight * (_each(mask, part) * (within - outside) + outside)
+        return total
 
 
 class HeldProcessor(AttnProcessor2_0):
@@ -161,3 +161,8 @@ class HeldProcessor(AttnProcessor2_0):
 def _spread(frames: Tensor, rows: int) -> Tensor:
     """Keys or values of the frames of one sample, or of all, for all rows of a pass: (b f, ...)."""
     return frames if frames.shape[0] == rows else frames.repeat(rows // frames.shape[0], *[1] * (frames.ndim - 1))
+
+
+def _each(mask: Tensor, part: Tensor) -> Tensor:
+    """A mask (1 or f or b f, n) for the rows of a pass: (1 or b f, n, 1)."""
+    return (mask if mask.shape[0] == 1 else _spread(mask, part.shape[0])).unsqueeze(2)

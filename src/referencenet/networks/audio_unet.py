@@ -67,7 +67,15 @@ class ClipLayer(AnimateDiffTransformer3D):
         )
         self.audio, self.told, self.site = audio, told, site
 
-    def forward(self, hidden_states: Tensor, *_: Any, num_frames: int = 1, **__: Any) -> Tensor:  # pyright: ignore[reportIncompatibleMethodOverride]
+    def forward(  # pyright: ignore[reportIncompatibleMethodOverride]
+        self,
+        hidden_states: Tensor,
+        encoder_hidden_states: None = None,  # noqa: ARG002 - never given
+        timestep: None = None,  # noqa: ARG002 - never given
+        class_labels: None = None,  # noqa: ARG002 - never given
+        num_frames: int = 1,
+        cross_attention_kwargs: None = None,  # noqa: ARG002 - never given
+    ) -> Tensor:
         """Features (p b f, c, h, w) to the same shape."""
         if self.audio is not None and self.told.heard is not None:
             hidden_states = self.audio(hidden_states, self.told.heard)
@@ -162,7 +170,7 @@ class AudioUNet(SpatioTemporalUNet, ModelMixin):  # diffusers loads a component 
             The prediction (p b, c, f, h, w), in an output object or, with return_dict=False, a tuple.
         """
         each = sample.shape[0] // len(face)
-        readers = {} if rests_in_groups(self) else self._readers()
+        readers = {} if torch.is_grad_enabled() or rests_in_groups(self) else self._readers()
         context = torch.cat([spread(held.tokens.to(sample), each) for held in face])
         try:
             self.told.heard, self.told.motion = heard, motion
@@ -176,6 +184,11 @@ class AudioUNet(SpatioTemporalUNet, ModelMixin):  # diffusers loads a component 
             self.told.heard, self.told.motion = None, ()
             for processor in readers.values():
                 processor.slot = None
+
+    def enable_gradient_checkpointing(self, *args: Any, **kwargs: Any) -> None:
+        """As in diffusers, but for the middle block: its layers would be recomputed when they are told nothing."""
+        super().enable_gradient_checkpointing(*args, **kwargs)
+        self.mid_block.gradient_checkpointing = False
 
     def _readers(self) -> dict[Attention, HeldProcessor]:
         """Attentions to the face, and their processors; some may have been replaced."""

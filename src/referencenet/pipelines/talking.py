@@ -71,7 +71,7 @@ class Speech:
 
     Attributes:
         tokens: Of a clip, (f, t, c); None: silence.
-        masks: Number of the picture's tokens to the masks of pose, face and lip, (3, h w).
+        masks: Number of the picture's tokens to the masks of pose, face and lip, (3, 1, h w).
         weights: How much each of them counts.
     """
 
@@ -92,7 +92,7 @@ class Audio(Condition):
         size = (canvas.height // factor, canvas.width // factor)
         levels = level_sizes(size, len(pipe.unet.config.block_out_channels))
         parts = call.kept[MASKS].split([height * width for height, width in levels], dim=1)
-        return Speech(tokens=Held(tokens), masks={part.shape[1]: part for part in parts}, weights=weights)
+        return Speech(tokens=Held(tokens), masks={part.shape[1]: part.unsqueeze(1) for part in parts}, weights=weights)
 
     def blank(self, value: Speech) -> Speech:
         """Silence."""

@@ -69,3 +69,13 @@ class VelocityLoss:
     def __call__(self, prediction: Tensor, target: Tensor, timesteps: Tensor) -> Tensor:
         """The loss, a scalar."""
         return (self.weights(timesteps) * self.errors(prediction, target)).mean()
+
+    def reduced_first(self, prediction: Tensor, target: Tensor, timesteps: Tensor) -> Tensor:
+        """The loss of Hallo's published second stage: weights are averaged apart from errors, which was no intention.
+
+        Args:
+            prediction: (b, c, f, h, w).
+            target: Likewise.
+            timesteps: (b,).
+        """
+        return self.weights(timesteps).mean() * self.errors(prediction, target).mean()

@@ -1,0 +1,429 @@
+"""Runs the golden cases of Hallo: small networks, masks, blocks, one step, clips through the pipeline, and losses.
+
+All networks are built by the functions that published files are read with, and filled through the same key maps.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import torch
+from diffusers import DDIMScheduler
+from diffusers.configuration_utils import FrozenDict
+from diffusers.models.unets.unet_motion_model import CrossAttnDownBlockMotion, DownBlockMotion
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from referencenet.checkpoints.hallo import DENOISER_KEYS
+from referencenet.checkpoints.keymap import KeyMap
+from referencenet.links.attach import attach, write
+from referencenet.links.bank import ReferenceBank
+from referencenet.methods.hallo import SPEC, HalloPipeline
+from referencenet.networks.audio_attention import AudioTransformer, Heard, Held
+from referencenet.networks.audio_unet import AudioUNet, ClipLayer, Told, give_layers
+from referencenet.networks.layout import film_config, picture_config
+from referencenet.networks.pose_guider import PoseGuider
+from referencenet.networks.projected_tokens import AudioProjection, FaceProjection, windows_of
+from referencenet.networks.reference_unet import ReferenceUNet
+from referencenet.parity.cases import Case
+from referencenet.parity.record import (
+    Produced,
+    Runner,
+    assemble,
+    build_scheduler,
+    component_config,
+    each_output,
+    fold,
+    unfold,
+)
+from referencenet.pipelines.passes import Pass, reading_plan
+from referencenet.pipelines.spec import Seat, Shown
+from referencenet.pipelines.talking import FACE, LOCATED, MASKS, NO_FACE, Located, contexts_of
+from referencenet.preprocess.face_regions import LIPS, OUTLINE, FaceRegions, bounds, expanded
+from referencenet.training.velocity_loss import TRAINING_SCHEDULER, VelocityLoss
+
+REGIONS = ("full", "face", "lip")
+"""Pose, face and lip, as the cases call them."""
+
+AUDIO = "mid_block.audio_modules.0"
+"""The middle's audio layer, as the cases call it."""
+
+SOUND_NOTE = "wav2vec2 is not Hallo's own: what it gives is taken from the case"
+
+
+# --- small networks, masks, losses ------------------------------------------------------------------------------------
+
+
+@torch.no_grad()
+def run_modules(case: Case) -> Produced:
+    """Locator, projections, windows, schedules and losses."""
+    projection = build_projection(case)
+    features = case.expected["audio.embedding"]
+    windows = windows_of(features, 0, len(features), 5)
+    outputs: dict[str, Tensor] = {
+        "face_locator": unfold(build_locator(case)(fold(case.input("face_mask_image"))), 2),
+        "imageproj.tokens": projection(case.input("face_emb")),
+        "imageproj.tokens_zero": projection(torch.zeros(1, case.input("face_emb").shape[1])),
+        "audio.windows": windows,
+        "audioproj.tokens": build_audio_projection(case)(windows).unsqueeze(0),
+    }
+    scheduler, training = SPEC.scheduler(), DDIMScheduler(**TRAINING_SCHEDULER)
+    scheduler.set_timesteps(40)
+    outputs |= {
+        "scheduler.timesteps40": scheduler.timesteps.float(),
+        "scheduler.alphas_cumprod_linear": scheduler.alphas_cumprod,
+        "scheduler.alphas_cumprod_scaled_linear": training.alphas_cumprod,
+    }
+    loss = VelocityLoss(
+        scheduler=training, noise_offset=case.scalar("noise_offset"), snr_gamma=case.scalar("snr_gamma")
+    )
+    timesteps, latents = torch.tensor(case.scalar("train_timesteps")), case.input("train.latents")
+    noise = loss.offset(case.input("train.noise"), case.input("train.offset"))
+    target, predicted = loss.target(latents, noise, timesteps), case.input("train.prediction")
+    outputs |= {
+        "train.noisy": loss.noisy(latents, noise, timesteps),
+        "train.target": target,
+        "train.snr_plus_one": loss.snr(timesteps) + 1,
+        "train.weights": loss.weights(timesteps),
+        "train.losses": torch.stack([
+            loss(predicted, target, timesteps), loss.reduced_first(predicted, target, timesteps)
+        ]),
+    }  # fmt: skip
+    left = {name: SOUND_NOTE for name in case.expected if name.startswith("audio.") and name not in outputs}
+    return Produced(outputs, left)
+
+
+def run_masks(case: Case) -> Produced:
+    """Rectangles, masks and their pyramid; and those of a film, as in training."""
+    size = width, height = case.scalar("width"), case.scalar("height")
+    given = case.input("landmarks").double().numpy()
+    points = np.array([width, height]) * (np.array([0.30, 0.22]) + np.array([0.42, 0.55]) * given)
+    lips = list(LIPS)
+    points[lips] = np.array([width, height]) * (np.array([0.42, 0.58]) + np.array([0.17, 0.09]) * given[lips])
+    ratios = (case.scalar("face_expand_ratio"), case.scalar("lip_expand_ratio"))
+    face, lip = (expanded(bounds(points, which), size, by) for which, by in zip((OUTLINE, LIPS), ratios, strict=True))
+    regions = FaceRegions.of(points, size, face_expand=ratios[0], lip_expand=ratios[1])
+    film = [points + np.array(shift) for shift in ((0, 0), (6.4, -3.2), (-4.7, 5.5))]
+    trained = FaceRegions.of_film(film, size)
+    sides = (64, 32, 16, 8)
+    levels = regions.pyramid([(side, side) for side in sides]).split([side**2 for side in sides], dim=1)
+    outputs = {
+        "face_rect": torch.tensor(face),
+        "lip_rect": torch.tensor(lip),
+        "sep_lip": torch.from_numpy(regions.lip),
+        "sep_face": torch.from_numpy(regions.face),
+        "sep_background": torch.from_numpy(regions.pose),
+        "train.face_rect": bounds_of(trained.place),
+        "train.sep_face": torch.from_numpy(trained.face),
+    }
+    for level, (side, masks) in enumerate(zip(sides, levels, strict=True)):
+        outputs |= {f"pyramid.{name}.{level}": masks[i].view(side, side) for i, name in enumerate(REGIONS)}
+    left = {
+        "face_mask_blur": "seen in sep_face and sep_lip, which are made of it",
+        "train.lip_rect": "seen in train.sep_face, which is made of it",
+    }
+    return Produced({name: value.float() for name, value in outputs.items()}, left)
+
+
+# --- blocks and a step ------------------------------------------------------------------------------------------------
+
+
+@torch.no_grad()
+def run_blocks(case: Case) -> Produced:
+    """The audio transformer, the motion module, and down blocks with and without attention."""
+    return Produced({**audio_layer(case), **motion_layer(case), **attention_block(case), **plain_block(case)}, {})
+
+
+@torch.no_grad()
+def run_step(case: Case) -> Produced:
+    """The write pass and a denoising pass, without guidance and with it, as published."""
+    reference_unet, unet, t = build_reference(case), build_denoiser(case), case.scalar("timestep")
+    nobody, face, latents = (case.input(name) for name in ("face_tokens_uncond", "face_tokens", "latents"))
+    features = build_locator(case)(case.input("face_mask_image"))
+    audio, images = Held(case.input("audio_tokens").flatten(0, 1)), case.input("ref_latents")
+    layer = unet.get_submodule("mid_block.motion_modules.0")
+    modules = {"mid_block.attentions.0": "mid_block.attentions.0", "mid_block.motion_modules.0.audio": AUDIO}
+    outputs: dict[str, Tensor] = {}
+    for name, scale in (("nocfg", 1.0), ("cfg", 3.5)):
+        passes = SPEC.guidance.passes(t, scale)
+        count = len(passes)
+        contexts = contexts_of(case.scalar("motion_frames"), guided=count > 1, tiled=True)
+        bank = write(
+            reference_unet, torch.cat([images] * count), timestep=case.scalar("reference_timestep"),
+            encoder_hidden_states=torch.cat([(nobody, face)[i] for each in contexts for i in each]),
+        )  # fmt: skip
+        motion, locator, seat, kept = motion_by_pass(bank, count), Located("locator"), Seat(), dict[str, Tensor]()
+        seat.value = torch.cat([torch.zeros_like(features), features][-count:])
+        with (
+            attach(unet, [SPEC.link]) as link,
+            link.reading(portraits(bank, count), plan=plan_of(passes)),
+            locator.hooks(unet, seat),
+            each_output(unet, modules, kept),
+        ):
+            for ending, weights in (("noise_pred", "motion_scale"), ("noise_pred_scaled", "motion_scale_b"))[
+                : 3 - count
+            ]:
+                heard = Heard(tokens=[None, audio][-count:], masks=masks_of(case), weights=case.scalar(weights))
+                told = {"face": [Held(nobody), Held(face)][-count:], "heard": heard, "motion": motion}
+                outputs[f"{name}.{ending}"] = unet(torch.cat([latents] * count), t, **told).sample
+        frames = latents.shape[2]
+        heard_frames = unfold(kept[AUDIO], frames)
+        before = [by_site[layer.site].transpose(2, 3).unflatten(3, heard_frames.shape[3:]) for by_site in motion]  # pyright: ignore
+        clip = torch.cat([torch.cat(before).transpose(1, 2), heard_frames], dim=2)
+        outputs[f"{name}.mid_block.attentions.0"] = unfold(kept["mid_block.attentions.0"][0], frames)
+        outputs[f"{name}.{AUDIO}"] = heard_frames
+        outputs[f"{name}.mid_block.motion_modules.0"] = unfold(
+            layer(fold(clip), num_frames=clip.shape[2]), clip.shape[2]
+        )
+        banked = {f"{name}.bank.{site.removesuffix('.attn1')}": hidden for site, hidden in bank.hidden.items()}
+        outputs |= banked
+    return Produced({name: outputs[name] for name in case.expected}, {})
+
+
+def audio_layer(case: Case) -> dict[str, Tensor]:
+    """The audio transformer alone, with and without weights of its masks."""
+    config = component_config(case, "audio")
+    heads = config["num_attention_heads"]
+    audio = AudioTransformer(
+        config["in_channels"], heads * config["attention_head_dim"], heads=heads,
+        audio_channels=config["cross_attention_dim"], groups=config["norm_num_groups"],
+    ).eval()  # fmt: skip
+    case.load(layers_of(nn.ModuleDict({"audio": audio})), "audio", within("down_blocks.0.audio_modules.0."))
+    hidden, tokens = case.input("audio.hidden"), case.input("audio.tokens")
+    outputs: dict[str, Tensor] = {}
+    for name, weights, rows in (("out", (1.0,) * 3, 2), ("out_scaled", case.scalar("motion_scale"), 1)):
+        heard = Heard(tokens=[Held(tokens[:rows].flatten(0, 1))], masks=masks_of(case), weights=weights)
+        outputs[f"audio.{name}"] = unfold(audio(fold(hidden[:rows]), heard), hidden.shape[2])
+    return outputs
+
+
+def motion_layer(case: Case) -> dict[str, Tensor]:
+    """The motion module alone."""
+    hidden = case.input("motion.hidden")
+    layer = ClipLayer(nn.Identity(), Told(), "", channels=hidden.shape[1]).eval()  # pyright: ignore[reportArgumentType]
+    case.load(layers_of(layer), "motion", within("down_blocks.0.motion_modules.0."))
+    return {"motion.out": unfold(layer(fold(hidden), num_frames=hidden.shape[2]), hidden.shape[2])}
+
+
+def attention_block(case: Case) -> dict[str, Tensor]:
+    """A down block of two layers under guidance, with portrait, audio and motion frames."""
+    config, told = component_config(case, "block"), Told()
+    heads = config["attn_num_head_channels"]
+    block: Any = CrossAttnDownBlockMotion(
+        config["in_channels"], config["out_channels"], config["temb_channels"], num_layers=config["num_layers"],
+        resnet_eps=config["resnet_eps"], resnet_act_fn=config["resnet_act_fn"], resnet_groups=config["resnet_groups"],
+        num_attention_heads=heads, cross_attention_dim=config["cross_attention_dim"], temporal_num_attention_heads=8,
+    )  # fmt: skip
+    inner = [config["in_channels"], config["out_channels"]]
+    give_layers(
+        block, "down_blocks.0", inner, told, heads=heads, groups=config["resnet_groups"],
+        audio_channels=config["audio_attention_dim"], motion_heads=8, positions=32,
+    )  # fmt: skip
+    case.load(block, "block", within("down_blocks.0."))
+    network = nn.Module()
+    network.down_blocks = nn.ModuleList([block])
+    network.eval()
+    sites = [layer.site for layer in block.motion_modules]
+    banked = ReferenceBank(hidden={site: case.input(f"block.bank_{i}") for i, site in enumerate(sites)})
+    hidden, audio = case.input("block.hidden"), case.input("block.audio")
+    passes, frames = SPEC.guidance.passes(0, 3.5), hidden.shape[2]
+    told.motion = motion_by_pass(banked, len(passes))
+    told.heard = Heard(
+        tokens=[Held(each) for each in audio], masks=masks_of(case), weights=case.scalar("block_motion_scale")
+    )
+    with attach(network, [SPEC.link]) as link, link.reading(portraits(banked, len(passes)), plan=plan_of(passes)):
+        given = (case.input(f"block.{name}").repeat_interleave(frames, dim=0) for name in ("temb", "context"))
+        out, skips = block(fold(hidden), *given, num_frames=frames)
+    return {"block.out": unfold(out, frames), "block.res_0": unfold(skips[0], frames)[:, :, :1]}
+
+
+def plain_block(case: Case) -> dict[str, Tensor]:
+    """A down block without attention, whose motion module is not run."""
+    config = component_config(case, "plain")
+    block: Any = DownBlockMotion(
+        config["in_channels"], config["out_channels"], config["temb_channels"], num_layers=config["num_layers"],
+        resnet_eps=config["resnet_eps"], resnet_act_fn=config["resnet_act_fn"], resnet_groups=config["resnet_groups"],
+        add_downsample=config["add_downsample"],
+    )  # fmt: skip
+    give_layers(block, "down_blocks.3", [], Told(), heads=1, groups=1, audio_channels=1, motion_heads=1, positions=1)
+    case.load(block.eval(), "plain", within("down_blocks.3."))
+    hidden = case.input("plain.hidden")
+    temb = case.input("block.temb").repeat_interleave(hidden.shape[2], dim=0)
+    return {"plain.out": unfold(block(fold(hidden), temb, hidden.shape[2])[0], hidden.shape[2])}
+
+
+# --- clips ------------------------------------------------------------------------------------------------------------
+
+
+class ToyAutoencoder(nn.Module):
+    """The cases' autoencoder: means of 8 x 8 pixels, and a tenth of the latents eight times as large."""
+
+    dtype, device = torch.float32, torch.device("cpu")
+    config = FrozenDict(scaling_factor=0.18215, block_out_channels=(1,) * 4)
+
+    def encode(self, pixels: Tensor) -> Any:
+        """(r, 3, H, W) to (r, 4, h, w)."""
+        pooled = F.avg_pool2d(pixels, 8)
+        return SimpleNamespace(latents=torch.cat([pooled, pooled.mean(dim=1, keepdim=True)], dim=1))
+
+    def decode(self, latents: Tensor, return_dict: bool = False) -> tuple[Tensor]:  # noqa: ARG002 - as diffusers calls it
+        """(r, 4, h, w) to (r, 3, H, W)."""
+        return (0.1 * F.interpolate(latents[:, :3], scale_factor=8),)
+
+
+@torch.no_grad()
+def run_sample(case: Case) -> Produced:
+    """Two clips through the pipeline's stream; and with a bank rounded to half precision."""
+    pipe = assemble(
+        HalloPipeline, vae=ToyAutoencoder(), reference_unet=build_reference(case), unet=build_denoiser(case),
+        face_locator=build_locator(case), face_projection=build_projection(case),
+        audio_projection=build_audio_projection(case), scheduler=build_scheduler(case),
+        motion_frames=case.scalar("motion_frames"), clip_frames=case.scalar("frames_per_clip"), tiled=True,
+    )  # fmt: skip
+    outputs = film(case, pipe)
+    # rounding enlarges differences of 1e-7 to its own size, so the second clip begins from the case's first one
+    first = case.expected["clip0.latents_final_half_bank"]
+    behind = {
+        "clips": 1,
+        "motion": pipe.decode(first[:, :, -case.scalar("motion_frames") :], "pt"),
+        "generators": [torch.Generator().get_state()],
+    }
+    rounded = film(case, pipe, half_precision_bank=True) | film(case, pipe, half_precision_bank=True, state=behind)
+    outputs |= {f"{name}_half_bank": value for name, value in rounded.items() if name.endswith("latents_final")}
+    size, features = case.scalar("frames_per_clip"), case.input("audio_embedding")
+    for k in range(case.scalar("clips")):
+        tokens = pipe.audio_projection(windows_of(features, k * size, (k + 1) * size, 5))
+        outputs[f"clip{k}.audio_tokens"] = tokens[None, :1]
+    return Produced(outputs, {})
+
+
+def film(case: Case, pipe: HalloPipeline, **options: Any) -> dict[str, Tensor]:
+    """Stream the clips of a case; keep latents and pooled pictures."""
+    face = case.input("face_emb")
+    tokens, none = pipe.face_projection(torch.cat([face, torch.zeros_like(face)])).split(1)
+    latents = 0.18215 * pipe.vae.encode(case.input("source_image")[None] * 2 - 1).latents
+    masks = torch.cat(
+        [torch.cat([each for each in level[:, 0]]).view(3, -1) for level in masks_of(case).values()], dim=1
+    )
+    kept = {FACE: tokens, NO_FACE: none, LOCATED: pipe.face_locator(case.input("face_mask_image")), MASKS: masks}
+    steps, clips, pixels = case.scalar("num_inference_steps"), case.scalar("clips"), case.scalar("pixels")
+    clips_done = options.get("state", {}).get("clips", 0)
+    seen: list[Tensor] = []
+    stream = pipe.stream(
+        Shown(latents=latents, context=tokens, kept=kept),
+        case.input("audio_embedding"),
+        width=pixels,
+        height=pixels,
+        num_inference_steps=steps,
+        guidance_scale=case.scalar("guidance_scale"),
+        latents=torch.cat([case.input(f"latents_{k}") for k in range(clips)], dim=2),
+        callback_on_step_end=lambda _pipe, _step, _t, tensors: seen.append(tensors["latents"]),
+        **options,
+    )
+    found: dict[str, Tensor] = {}
+    for k, (frames, _) in enumerate(stream, start=clips_done):
+        found[f"clip{k}.video_pooled"] = F.avg_pool2d(frames, 8).transpose(0, 1).unsqueeze(0)
+        found[f"clip{k}.latents_step0"], found[f"clip{k}.latents_final"] = seen[-steps], seen[-1]
+    return found
+
+
+# --- parts ------------------------------------------------------------------------------------------------------------
+
+
+def build_reference(case: Case) -> ReferenceUNet:
+    """The reference net with its weights."""
+    unet = ReferenceUNet(**picture_config(component_config(case, "reference_unet"))).eval()
+    case.load(unet, "reference_unet")
+    return unet
+
+
+def build_denoiser(case: Case) -> AudioUNet:
+    """The denoiser with its weights."""
+    config = component_config(case, "denoising_unet")
+    unet = AudioUNet(audio_cross_attention_dim=config["audio_attention_dim"], **film_config(config)).eval()
+    case.load(unet, "denoising_unet", DENOISER_KEYS)
+    return unet
+
+
+def build_locator(case: Case) -> PoseGuider:
+    """The face locator with its weights."""
+    locator = PoseGuider(**component_config(case, "face_locator")).eval()
+    case.load(locator, "face_locator")
+    return locator
+
+
+def build_projection(case: Case) -> FaceProjection:
+    """The projection of a face's embedding, with its weights."""
+    config = component_config(case, "imageproj")
+    projection = FaceProjection(
+        config["clip_embeddings_dim"], config["cross_attention_dim"], config["clip_extra_context_tokens"]
+    ).eval()
+    case.load(projection, "imageproj")
+    return projection
+
+
+def build_audio_projection(case: Case) -> AudioProjection:
+    """The projection of speech features, with its weights."""
+    names = ("seq_len", "blocks", "channels", "intermediate_dim", "output_dim", "context_tokens")
+    config = component_config(case, "audioproj")
+    projection = AudioProjection(*(config[name] for name in names)).eval()
+    case.load(projection, "audioproj")
+    return projection
+
+
+def within(prefix: str) -> KeyMap:
+    """The denoiser's key map for a part of it: names go on without the block's."""
+    block = prefix.split(".motion_modules")[0].split(".audio_modules")[0].rstrip(".").replace(".", r"\.")
+    return KeyMap(
+        renames=((r"^", prefix), *DENOISER_KEYS.renames, (rf"^{block}\.", "")),
+        squeezed=DENOISER_KEYS.squeezed,
+        ignored={r"motion_modules\..*": "never run", **DENOISER_KEYS.ignored}
+        if block.endswith("3")
+        else DENOISER_KEYS.ignored,
+    )
+
+
+def layers_of(layer: nn.Module) -> nn.Module:
+    """A layer where a block has it."""
+    return nn.ModuleDict({"motion_modules": nn.ModuleList([layer])})
+
+
+def masks_of(case: Case) -> dict[int, Tensor]:
+    """Number of tokens to the masks of pose, face and lip, (3, frames, n)."""
+    levels = [torch.stack([case.input(f"{name}_mask_{i}") for name in REGIONS]) for i in range(4)]
+    return {level.shape[-1]: level for level in levels}
+
+
+def portraits(bank: ReferenceBank, passes: int) -> ReferenceBank:
+    """The portrait of each pass, of a bank of its portrait and motion frames."""
+    return bank.map(lambda hidden: hidden[:: len(hidden) // passes])
+
+
+def motion_by_pass(bank: ReferenceBank, passes: int) -> list[dict[str, Tensor]]:
+    """The motion frames of each pass, of the same."""
+    return [
+        {site: hidden.chunk(passes)[k][1:].unsqueeze(0) for site, hidden in bank.hidden.items()} for k in range(passes)
+    ]
+
+
+def plan_of(passes: Sequence[Pass]) -> Any:
+    """Who reads the portraits."""
+    return reading_plan(passes, 1, len(passes), has_blank=True)
+
+
+def bounds_of(mask: np.ndarray) -> Tensor:
+    """Left, right, top and bottom of what is white."""
+    rows, columns = np.nonzero(mask)
+    return torch.tensor([columns.min(), columns.max() + 1, rows.min(), rows.max() + 1])
+
+
+RUNNERS: Mapping[str, Runner] = {
+    "modules": run_modules,
+    "masks": run_masks,
+    "blocks": run_blocks,
+    "step": run_step,
+    "sample": run_sample,
+}
