@@ -2,7 +2,8 @@
 
 The command `refnet methods`, the table in README.md and the tests are made from these rows. Licences are those of the
 published code and weights, as their own repositories state them; this package holds neither. A state is a fact, not an
-intention: "works" means that its golden cases pass through the public API, "planned" that nothing of it can be run yet.
+intention: "works" means that its golden cases pass through the public API, "works, from the paper" that there is nothing
+published to compare with and its properties are tested, "planned" that nothing of it can be run yet.
 """
 
 from collections.abc import Iterable, Mapping
@@ -33,6 +34,8 @@ class Method:
         entry: Where it is, "module:name" below `referencenet`; None while planned.
         also: Further commands, each with what of the same module it runs.
         parity: File in `parity/systems` with its golden cases' runners; None while there is none.
+        from_paper: Nothing was published, so it is ours from the paper: without weights, and with tests of its
+            properties in the place of golden cases.
     """
 
     name: str
@@ -47,11 +50,14 @@ class Method:
     entry: str | None = None
     also: Mapping[Task, str] = field(default_factory=dict[Task, str])
     parity: str | None = None
+    from_paper: bool = False
 
     @property
-    def state(self) -> Literal["works", "planned"]:
+    def state(self) -> Literal["works", "works, from the paper", "planned"]:
         """A fact, not an intention."""
-        return "planned" if self.entry is None else "works"
+        if self.entry is None:
+            return "planned"
+        return "works, from the paper" if self.from_paper else "works"
 
     @property
     def public_name(self) -> str | None:
@@ -149,6 +155,9 @@ METHODS = by_name(
             weights_licence="no weights",
             base=SD15,
             link="in place of the text attention",
+            task="talk",
+            entry="methods.emo:EMOPipeline",
+            from_paper=True,
         ),
         Method(
             name="aniportrait",
@@ -272,6 +281,6 @@ def markdown_table(rows: Iterable[Method]) -> str:
     lines = ["| system | state | base | link | code | weights |", "|---|---|---|---|---|---|"]
     for row in rows:
         title = f"[{row.title}](https://arxiv.org/abs/{row.paper})" if row.paper else row.title
-        state = f"**works**: `{row.public_name}`" if row.state == "works" else row.state
+        state = row.state if row.entry is None else f"**{row.state}**: `{row.public_name}`"
         lines.append(f"| {title} | {state} | {row.base} | {row.link} | {row.code_licence} | {row.weights_licence} |")
     return "\n".join(lines)
