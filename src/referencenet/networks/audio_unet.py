@@ -55,7 +55,14 @@ class ClipLayer(AnimateDiffTransformer3D):
     """
 
     def __init__(
-        self, audio: AudioTransformer | None, told: Told, site: str, *, channels: int, heads: int = 8, positions: int = 32
+        self,
+        audio: AudioTransformer | None,
+        told: Told,
+        site: str,
+        *,
+        channels: int,
+        heads: int = 8,
+        positions: int = 32,
     ) -> None:
         super().__init__(
             num_attention_heads=heads,

@@ -195,5 +195,3 @@ class PortraitUNet(SpatioTemporalUNet, ModelMixin):  # diffusers loads a compone
             place: nothing.expand(1, motion_frames, sizes[level][0] * sizes[level][1], width)
             for place, (level, width) in self.places.items()
         }
-
-
