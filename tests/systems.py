@@ -10,12 +10,33 @@ import pytest
 import torch
 
 from referencenet.methods.systems import pipelines
+from referencenet.pipelines.clips import ClipPipeline
 from referencenet.pipelines.films import FilmPipeline
 from referencenet.pipelines.spec import EachStep
 from referencenet.preprocess.parts import LABELS, PersonPart
+from referencenet.preprocess.portrait import Portrait
 from tiny import half_mask, picture, tiny_pipeline
 
 SIZE = (32, 24)  # width, height: latents of 4 x 3
+
+
+def landmarks(size: tuple[int, int]) -> torch.Tensor:
+    """Points all over the middle of a picture, as many as a face mesh has."""
+    middle = torch.rand(468, 2, generator=torch.Generator().manual_seed(0)) / 2 + 0.25
+    return middle * torch.tensor(size)
+
+
+def embedding(seed: int = 0) -> torch.Tensor:
+    """Numbers of a face."""
+    return torch.randn(512, generator=torch.Generator().manual_seed(seed))
+
+
+def speech(frames: int, seed: int = 0) -> torch.Tensor:
+    """Features of a tiny speech model."""
+    return torch.randn(frames, 2, 4, generator=torch.Generator().manual_seed(seed))
+
+
+SQUARE = (32, 32)
 
 GIVEN: dict[str, Any] = {
     "reference": picture(1, SIZE),
@@ -27,11 +48,13 @@ GIVEN: dict[str, Any] = {
     "densepose": picture(3, SIZE),
     "pose": picture(3, SIZE),
     "poses": [picture(100, SIZE), picture(101, SIZE)],
+    "portrait": Portrait(picture=picture(1, SQUARE), landmarks=landmarks(SQUARE), face=embedding()),
+    "audio": speech(2),
     "prompt": "a knight",
 }
 """What a call is given, by parameter."""
 
-REFERENCES = ("reference", "faces", "parts", "garment")
+REFERENCES = ("reference", "faces", "parts", "garment", "portrait")
 """Names of the parameter that takes what `write` wrote."""
 
 
@@ -46,6 +69,11 @@ class System:
     def is_film(self) -> bool:
         """Whether it makes films."""
         return issubclass(self.kind, FilmPipeline)
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """Width and height of its results in tests."""
+        return SQUARE if issubclass(self.kind, ClipPipeline) else SIZE
 
     @property
     def writes_each_step(self) -> bool:
@@ -80,18 +108,23 @@ class System:
     def call(self, pipe: Any, *, seed: int = 0, **changes: Any) -> Any:
         """The results of two steps, as latents unless told otherwise."""
         common = {"num_inference_steps": 2, "output_type": "latent", "generator": torch.Generator().manual_seed(seed)}
-        return pipe(**self.given | common | {"width": SIZE[0], "height": SIZE[1], "return_dict": False} | changes)[0]
+        size = {"width": self.size[0], "height": self.size[1]}
+        if self.size == SQUARE and "width" in changes:
+            changes = {"height": changes["width"], **changes}
+        return pipe(**self.given | common | size | {"return_dict": False} | changes)[0]
 
     def write(self, pipe: Any, num_inference_steps: int = 2) -> Any:
         """What `write` makes of the reference, for the calls of `call`."""
         steps = {"num_inference_steps": num_inference_steps} if self.writes_each_step else {}
         generator = torch.Generator().manual_seed(0)
-        return pipe.write(self.given[self.reference], width=SIZE[0], height=SIZE[1], generator=generator, **steps)
+        return pipe.write(
+            self.given[self.reference], width=self.size[0], height=self.size[1], generator=generator, **steps
+        )
 
     def noise(self, results: int = 1, seed: int = 3) -> torch.Tensor:
         """A first noise for a call."""
         frames = (2,) if self.is_film else ()
-        shape = (results, 4, *frames, SIZE[1] // 8, SIZE[0] // 8)
+        shape = (results, 4, *frames, self.size[1] // 8, self.size[0] // 8)
         return torch.randn(shape, generator=torch.Generator().manual_seed(seed))
 
 

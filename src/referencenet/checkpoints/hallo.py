@@ -103,7 +103,7 @@ PUBLISHED = PublishedSet(
     base_config=SD15_UNET,
     tiny_config=TINY_SD15
     | {
-        "block_out_channels": (8, 16, 32, 32),
+        "block_out_channels": (8, 16, 24, 24),
         "down_block_types": SD15_UNET["down_block_types"],
         "up_block_types": SD15_UNET["up_block_types"],
     },

@@ -23,7 +23,7 @@ from referencenet.networks.audio_attention import AudioTransformer, Heard, Held,
 from referencenet.networks.motion import SpatioTemporalUNet
 
 NORM_GROUPS = 32
-"""Of the published motion modules' GroupNorm, whatever the UNet's."""
+"""Of the published motion modules' GroupNorm, whatever the UNet's; narrower features have the UNet's."""
 
 Motion = Sequence[Mapping[str, Tensor]]
 """For each pass of guidance, site name to features of the motion frames (1 or b, n, h w, c)."""
@@ -68,7 +68,7 @@ class ClipLayer(AnimateDiffTransformer3D):
             num_attention_heads=heads,
             attention_head_dim=channels // heads,
             in_channels=channels,
-            norm_num_groups=min(NORM_GROUPS, channels),
+            norm_num_groups=NORM_GROUPS if channels >= NORM_GROUPS else audio.norm.num_groups,
             positional_embeddings="sinusoidal",
             num_positional_embeddings=positions,
         )
