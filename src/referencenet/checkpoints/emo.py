@@ -8,7 +8,7 @@ self-attention of the same block: these are made for image tokens of this width.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence, Set
 from pathlib import Path
 from typing import Any
 
@@ -160,17 +160,38 @@ def read_start(
     check_finite(motion, str(path))
     config = UNet2DConditionModel.load_config(str(base), subfolder="unet")
     spatial = read_library_part(UNet2DConditionModel, base, subfolder="unet").state_dict()
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
+    with torch.random.fork_rng(devices=[]):  # what constructors draw before the seed decides
         unet, reference = build_denoiser(config), build_reference(config)
         found: dict[str, nn.Module] = {
             "face_locator": build_locator(config, face_locator_target),
             "audio_projection": build_audio(config),
             "speed_projection": build_speed(config, centres, radii),
         }
-    start_denoiser(unet, spatial, motion)
+    new = start_denoiser(unet, spatial, motion)
     start_reference(reference, spatial)
+    generator = torch.Generator().manual_seed(seed)
+    for network, keys in ((unet, new), *((part, set(part.state_dict())) for part in found.values())):
+        draw(network, keys, generator)
     return {name: part.eval() for name, part in {"unet": unet, "reference_unet": reference, **found}.items()}
+
+
+def draw(network: nn.Module, keys: Set[str], generator: torch.Generator) -> None:
+    """Draw new layers as PyTorch does, from a generator; those that begin at zero stay so.
+
+    Args:
+        network: Whose layers.
+        keys: Of what is new in it.
+        generator: Decides the numbers.
+    """
+    for name, module in network.named_modules():
+        if isinstance(module, NeighbourTokens):
+            nn.init.normal_(module.offset, std=0.02, generator=generator)
+        if not isinstance(module, nn.Linear | nn.Conv2d) or f"{name}.weight" not in keys or not module.weight.any():
+            continue
+        nn.init.kaiming_uniform_(module.weight, a=5**0.5, generator=generator)
+        if module.bias is not None:
+            bound = module.weight[0].numel() ** -0.5
+            nn.init.uniform_(module.bias, -bound, bound, generator=generator)
 
 
 def _filled(network: nn.Module, state: Mapping[str, Tensor], new: str) -> set[str]:

@@ -52,6 +52,7 @@ class Instead(Kind):
     """
 
     rule: ClassVar[str] = "attention over reference alone"
+    kept: ClassVar[str] = "outputs of self-attention"
 
     feature: Feature = "attn1_output"
 

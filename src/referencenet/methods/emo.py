@@ -189,7 +189,7 @@ class EMOPipeline(ClipPipeline, UNetAdapters):
 
     def clip_given(
         self, bank: ReferenceBank, given: Mapping[str, Any], cut: tuple[int, int], motion: Tensor | None,
-        settings: Settings,
+        settings: Settings,  # noqa: ARG002 - others look at it
     ) -> dict[str, Any]:  # fmt: skip
         """The clip's sound (f, t, c), speed features (f, c), and maps of its motion frames, or zeros."""
         return {

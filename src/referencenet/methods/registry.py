@@ -2,8 +2,8 @@
 
 The command `refnet methods`, the table in README.md and the tests are made from these rows. Licences are those of the
 published code and weights, as their own repositories state them; this package holds neither. A state is a fact, not an
-intention: "works" means that its golden cases pass through the public API, "works, from the paper" that there is nothing
-published to compare with and its properties are tested, "planned" that nothing of it can be run yet.
+intention: "works" means that its golden cases pass through the public API, "works, from the paper" that there is
+nothing published to compare with and its properties are tested, "planned" that nothing of it can be run yet.
 """
 
 from collections.abc import Iterable, Mapping

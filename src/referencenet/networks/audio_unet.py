@@ -68,7 +68,7 @@ class ClipLayer(AnimateDiffTransformer3D):
             num_attention_heads=heads,
             attention_head_dim=channels // heads,
             in_channels=channels,
-            norm_num_groups=NORM_GROUPS if channels >= NORM_GROUPS else audio.norm.num_groups,
+            norm_num_groups=NORM_GROUPS if channels >= NORM_GROUPS else audio.norm.num_groups if audio else channels,
             positional_embeddings="sinusoidal",
             num_positional_embeddings=positions,
         )
