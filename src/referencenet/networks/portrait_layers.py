@@ -30,11 +30,13 @@ class PortraitTold(Told):
     Attributes:
         audio: For each pass its sound, (f or b f, t, c); None: silence; empty: there are no audio layers yet.
         speed: Head speed with positions, (1 or b, f, c), the same in all passes; None: the speed layers are left out.
+        temporal: Whether there are temporal layers; not while single frames are learned.
         rows: Samples of all passes, p b.
     """
 
     audio: Sequence[Held | None] = ()
     speed: Held | None = None
+    temporal: bool = True
     rows: int = 1
 
 
@@ -138,11 +140,17 @@ class TemporalLayer(ClipLayer):
         speed_channels: Of the speed's features.
     """
 
+    told: PortraitTold  # pyright: ignore[reportIncompatibleVariableOverride] - it is set once
+
     def __init__(
         self, told: PortraitTold, site: str, *, channels: int, heads: int, positions: int, speed_channels: int
     ) -> None:
         super().__init__(None, told, site, channels=channels, heads=heads, positions=positions)
         self.transformer_blocks = nn.ModuleList([SpeedBlock(channels, heads, positions, speed_channels, told)])
+
+    def forward(self, hidden_states: Tensor, *given: Any, **named: Any) -> Tensor:  # pyright: ignore[reportIncompatibleMethodOverride]
+        """Features (p b f, c, h, w) to the same shape."""
+        return super().forward(hidden_states, *given, **named) if self.told.temporal else hidden_states
 
 
 def silent_at_first(attn: Attention) -> Attention:

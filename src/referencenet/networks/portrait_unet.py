@@ -134,6 +134,7 @@ class PortraitUNet(SpatioTemporalUNet, ModelMixin):  # diffusers loads a compone
         audio: Sequence[Held | None] = (),
         motion: Motion = (),
         speed: Held | None = None,
+        temporal: bool = True,
         condition: Tensor | None = None,
         **unet_kwargs: Any,
     ) -> UNetMotionOutput | tuple[Tensor]:
@@ -145,6 +146,7 @@ class PortraitUNet(SpatioTemporalUNet, ModelMixin):  # diffusers loads a compone
             audio: For each pass its sound, (f or b f, t, c); None: silence; empty: without audio layers.
             motion: For each pass features of the motion frames by place; empty: there are none.
             speed: Of the head, with positions, (1 or b, f, c); None: without speed layers.
+            temporal: Whether there are temporal layers; False: each frame by itself, as in the first stage of training.
             condition: Features added behind the first convolution, (p b, first width, f, h, w).
             unet_kwargs: Further arguments of UNetMotionModel.
 
@@ -164,11 +166,12 @@ class PortraitUNet(SpatioTemporalUNet, ModelMixin):  # diffusers loads a compone
             self._hold(sample, audio, speed)
         told = self.told
         try:
-            told.audio, told.motion, told.speed, told.rows = audio, motion, speed, rows
+            told.audio, told.motion, told.speed = audio, motion, speed
+            told.temporal, told.rows = temporal, rows
             nothing = sample.new_zeros(rows, 1, 1)  # in the place of words, which no layer reads
             return super().forward(sample, timestep, nothing, condition=condition, **unet_kwargs)
         finally:
-            told.audio, told.motion, told.speed = (), (), None
+            told.audio, told.motion, told.speed, told.temporal = (), (), None, True
 
     def _hold(self, sample: Tensor, audio: Sequence[Held | None], speed: Held | None) -> None:
         """Make the keys and values of sound and speed that are not made yet."""
