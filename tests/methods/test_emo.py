@@ -1,5 +1,7 @@
 """EMO, of which nothing was published: what must hold of it, the numbered invariants of its specification.
 
+Those of whole calls, files and training are in `test_emo_films.py`, 17 to 19 in `networks/test_neighbourhood.py`.
+
 Networks are narrow: widths (32, 64, 96, 96), 4 heads, 2 motion frames before 4, latents of 16 x 16. Letters: b samples,
 f frames, n motion frames, t tokens, c channels, (h, w) latents.
 """
@@ -289,8 +291,9 @@ def test_12_13_temporal_layers_mix_along_time_only() -> None:
     layer.norm = norm
     theirs = AnimateDiffTransformer3D(
         4, 8, 32, norm_num_groups=32, positional_embeddings="sinusoidal", num_positional_embeddings=32
-    ).eval()
-    theirs.norm = FrameGroupNorm(32, 32, eps=theirs.norm.eps)
+    )
+    theirs.requires_grad_(False).eval()
+    theirs.norm = FrameGroupNorm(32, 32, eps=theirs.norm.eps).requires_grad_(False)
     theirs.load_state_dict({key: x for key, x in layer.state_dict().items() if "speed" not in key})
     layer.told.motion, layer.told.speed = [], None
     assert relative_error(layer(x, num_frames=F), theirs(x, num_frames=F)) < ROUNDING
@@ -323,43 +326,6 @@ def test_16_each_frame_is_normalised_by_itself() -> None:
     layer(x, num_frames=F)
     others = [i for i in range(N + F) if i != N + 1]
     assert torch.equal(seen[0][:, others], seen[1][:, others])
-
-
-def test_17_18_the_code_of_speed() -> None:
-    centres, radii = map(torch.tensor, buckets(EDGES))
-    assert len(centres) == 9
-    assert torch.allclose(centres[1:] - radii[1:], centres[:-1] + radii[:-1])
-    assert (centres[0] - radii[0], centres[-1] + radii[-1]) == (0, 9)
-    assert bool((radii > 0).all())
-    edge = torch.tanh(torch.tensor(3.0))
-    for sign in (-1, 1):
-        assert torch.allclose(speed_codes(centres + sign * radii, centres, radii).diagonal(), sign * edge)
-    assert not speed_codes(centres, centres, radii).diagonal().any()
-    w = torch.linspace(0.01, 8.99, 500)
-    codes = speed_codes(w, centres, radii).double()
-    assert bool((codes.abs() <= 1).all())
-    assert bool((codes.diff(dim=0) >= 0).all())
-    assert bool(((codes.abs() < edge - 1e-6).sum(1) <= 1).all())
-    assert bool(((codes.abs() <= edge + 1e-6).sum(1) >= 1).all())
-    inside = (w[:, None] - centres).abs() <= radii
-    assert bool((codes[(w[:, None] > centres + radii) & ~inside] > 0).all())
-    assert bool((codes[(w[:, None] < centres - radii) & ~inside] < 0).all())
-    x = torch.linspace(-1, 1, 9)[:, None]
-    assert torch.allclose(speed_codes(centres + x, centres, radii).diagonal(dim1=1, dim2=2),
-                          -speed_codes(centres - x, centres, radii).diagonal(dim1=1, dim2=2))  # fmt: skip
-    with pytest.raises(ValueError, match="rising"):
-        buckets([0, 1, 1])
-    with pytest.raises(ValueError, match="radius above 0"):
-        SpeedProjection([1.0], [0.0])
-
-
-def test_19_speed_features_know_two_neighbours_on_either_side() -> None:
-    project, around = filled(SpeedProjection(channels=AUDIO), 5), neighbours(0, 9, 5, 9)
-    speeds = torch.full((9,), 0.5)
-    ours = project(speeds, around)
-    assert relative_error(ours, ours[:1].expand_as(ours)) < ROUNDING
-    speeds[4] = 2.0
-    assert ((project(speeds, around) - ours).abs() > 1e-4).any(1).tolist() == [2 <= frame <= 6 for frame in range(9)]
 
 
 def test_20_speed_moves_the_frames_along_time_and_no_motion_frame() -> None:
