@@ -35,12 +35,8 @@ from referencenet.networks.audio_attention import Held
 from referencenet.networks.layout import SD15_UNET, picture_config
 from referencenet.networks.motion import FrameGroupNorm
 from referencenet.networks.neighbourhood import (
-    EDGES,
     NeighbourTokens,
-    SpeedProjection,
-    buckets,
     neighbours,
-    speed_codes,
 )
 from referencenet.networks.portrait_layers import PortraitTold, TemporalLayer, with_positions
 from referencenet.pipelines.emo_conditions import FacePlace

@@ -135,9 +135,10 @@ class EMOPipeline(ClipPipeline, UNetAdapters):
 
     @classmethod
     def from_published(
-        cls, files: str | Path | Iterable[str | Path], *, base: str | Path, dtype: torch.dtype | None = None,
-        face_locator_target: str = "latent", centres: Sequence[float] | None = None,
-        radii: Sequence[float] | None = None, zero_snr: bool = False, seed: int = 0, **parts: Any,
+        cls, files: str | Path | Iterable[str | Path], *, base: str | Path | None = None,
+        dtype: torch.dtype | None = None, face_locator_target: str = "latent",
+        centres: Sequence[float] | None = None, radii: Sequence[float] | None = None, zero_snr: bool = False,
+        seed: int = 0, **parts: Any,
     ) -> Any:  # fmt: skip
         """A starting point for training: Stable Diffusion 1.5 and AnimateDiff's motion modules, new layers of noise.
 
@@ -155,7 +156,10 @@ class EMOPipeline(ClipPipeline, UNetAdapters):
         Raises:
             FileNotFoundError: If a file is missing; says where to get it.
             CheckpointError: If a file does not fit.
+            ValueError: If there is no base.
         """
+        if base is None:
+            raise ValueError("EMO begins from Stable Diffusion 1.5; give its folder or hub name as base.")
         folder = Path(files) if isinstance(files, str | Path) else None
         vae = PUBLISHED.further["vae"].read("vae", parts.pop("vae", None), folder, base, PUBLISHED.name)
         networks = read_start(
