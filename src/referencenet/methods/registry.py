@@ -2,8 +2,9 @@
 
 The command `refnet methods`, the table in README.md and the tests are made from these rows. Licences are those of the
 published code and weights, as their own repositories state them; this package holds neither. A state is a fact, not an
-intention: "works" means that its golden cases pass through the public API, "planned" that nothing of it can be run yet.
-Beside the thirteen stand systems that run and of which nothing was recorded; tests hold them to their description.
+intention: "works" means that its golden cases pass through the public API, "works, from the paper" that there is
+nothing published to compare with and its properties are tested, "planned" that nothing of it can be run yet. Beside the
+thirteen stand systems that run and of which nothing was recorded; tests hold them to their description.
 """
 
 from collections.abc import Iterable, Mapping
@@ -34,6 +35,8 @@ class Method:
         also: Further commands, each with what of the same module it runs.
         parity: File in `parity/systems` with its golden cases' runners; None while there is none.
         beside: Whether it stands beside the thirteen, without golden cases.
+        from_paper: Nothing was published, so it is ours from the paper: without weights, and with tests of its
+            properties in the place of golden cases.
     """
 
     name: str
@@ -49,13 +52,16 @@ class Method:
     also: Mapping[Task, str] = field(default_factory=dict[Task, str])
     parity: str | None = None
     beside: bool = False
+    from_paper: bool = False
 
     @property
-    def state(self) -> Literal["works", "planned", "beside them"]:
+    def state(self) -> Literal["works", "works, from the paper", "planned", "beside them"]:
         """A fact, not an intention."""
         if self.entry is None:
             return "planned"
-        return "beside them" if self.beside else "works"
+        if self.beside:
+            return "beside them"
+        return "works, from the paper" if self.from_paper else "works"
 
     @property
     def public_name(self) -> str | None:
@@ -153,6 +159,9 @@ METHODS = by_name(
             weights_licence="no weights",
             base=SD15,
             link="in place of the text attention",
+            task="talk",
+            entry="methods.emo:EMOPipeline",
+            from_paper=True,
         ),
         Method(
             name="aniportrait",
@@ -293,6 +302,6 @@ def markdown_table(rows: Iterable[Method]) -> str:
     lines = ["| system | state | base | link | code | weights |", "|---|---|---|---|---|---|"]
     for row in rows:
         title = f"[{row.title}](https://arxiv.org/abs/{row.paper})" if row.paper else row.title
-        state = f"**{row.state}**: `{row.public_name}`" if row.entry is not None else row.state
+        state = row.state if row.entry is None else f"**{row.state}**: `{row.public_name}`"
         lines.append(f"| {title} | {state} | {row.base} | {row.link} | {row.code_licence} | {row.weights_licence} |")
     return "\n".join(lines)

@@ -40,7 +40,7 @@ def _linked(spec: Spec) -> list[str]:
     return [
         f"write      {_writer(spec)}",
         "  |",
-        f"bank       {_kept(link.place)}{f' in {_listed(stages)} blocks' if stages else ''}; {banked}",
+        f"bank       {link.kept}{f' in {_listed(stages)} blocks' if stages else ''}; {banked}",
         "  |",
         f"link       {type(spec.link).__name__}: {spec.link.rule}",
         "  |",
@@ -55,10 +55,6 @@ def _writer(spec: Spec) -> str:
             return f"reference -> reference UNet, once, on clean latents at timestep {timestep}"
         case EachStep():
             return "reference -> reference UNet, at every step, on clean latents at the denoiser's timestep"
-
-
-def _kept(place: str) -> str:
-    return "inputs of self-attention" if place == "attention" else f"{place} inputs"
 
 
 def _passes(spec: Spec) -> list[str]:
