@@ -36,8 +36,8 @@ def preprocess(
     ],
     out: Annotated[
         Path,
-        typer.Option("--out", "-o", help="film.mp4, .webm, .gif or a folder for PNGs; of a picture a picture; .json for "
-                     "openpose and face-box, .npz for landmarks."),
+        typer.Option("--out", "-o", help="film.mp4, .webm, .gif or a folder for PNGs; of a picture a picture; "
+                     ".json for openpose and face-box, .npz for landmarks."),
     ],
     models: Annotated[
         Path | None,
@@ -56,7 +56,7 @@ def preprocess(
     Needs networks that `refnet models fetch` gets. Try: `refnet preprocess dance.mp4 --to openpose -o poses.mp4`
     """
     kind = CONDITIONS[to]
-    film = _Frames(source, frames)
+    film = Frames(source, frames)
     check_outputs(kind, to, film.is_picture, out, preview)
     condition = kind(models or default_folder())
     followed = Followed(film, condition.regions, condition.read, person)
@@ -114,7 +114,7 @@ def tell_of(followed: Followed[Any], person: int | None) -> None:
         )
 
 
-class _Frames:
+class Frames:
     """The frames of a film, or the one of a picture, as often as they are asked for.
 
     Args:
@@ -143,7 +143,7 @@ class _Output:
         film: What was given.
     """
 
-    def __init__(self, path: Path, film: _Frames) -> None:
+    def __init__(self, path: Path, film: Frames) -> None:
         self.path = path
         self.writer = None if film.is_picture else FilmWriter(path, film.rate)
         self.is_coded = path.suffix.lower() in (*CODECS, ".gif")

@@ -91,7 +91,7 @@ class OpenPose(Condition):
         """The skeleton on black."""
         return [draw_body(value, size)]
 
-    def document(self, values: Sequence[BodyPoints], size: Size, rate: Fraction) -> Any:
+    def document(self, values: Sequence[BodyPoints], size: Size, rate: Fraction) -> Any:  # noqa: ARG002 - JSON has none
         """A list of frames with one person each."""
         names = ("pose_keypoints_2d", "hand_left_keypoints_2d", "hand_right_keypoints_2d", "face_keypoints_2d")
         frames: list[dict[str, Any]] = []

@@ -1,7 +1,7 @@
 """From the raw numbers of a single-shot detector to what it has found: anchors, boxes, key points, one for each thing.
 
 The detectors are MediaPipe's: they answer for a grid of cells with a box and key points relative to each cell. Answers
-to the same thing are averaged by their scores, as in MediaPipe, which shakes less from frame to frame than the best alone.
+to the same thing are averaged by their scores, as in MediaPipe: that shakes less over frames than the best alone.
 """
 
 from __future__ import annotations

@@ -58,8 +58,8 @@ class Followed(Generic[T]):
             size = size or image.size
             if image.size != size:
                 raise ValueError(
-                    f"frame {self.num_frames} is {image.width} x {image.height} pixels, the first {size[0]} x {size[1]}; "
-                    "give frames of one size."
+                    f"frame {self.num_frames} is {image.width} x {image.height} pixels, the first {size[0]} x "
+                    f"{size[1]}; give frames of one size."
                 )
             found = self._found(image)
             late = self.num_frames if value is None else 0

@@ -1,8 +1,8 @@
 """MediaPipe's estimators: faces with 468 landmarks; people with 33 points, a mask, hands and a face.
 
-Each finds first and then looks closer: a detector gives a turned square (`Region`) for each face or person, and a second
-network reads points in it. Published thresholds, anchors and squares (google-ai-edge/mediapipe 0.10.21, its graphs);
-without tracking: every frame is looked at anew, so that results do not depend on the frames before. Files: `model_files`.
+Each finds first and then looks closer: a detector gives a turned square (`Region`) for each face or person, and a
+second network reads points in it. Thresholds, anchors and squares are those of MediaPipe's own graphs
+(google-ai-edge/mediapipe 0.10.21), without its tracking: every frame is looked at anew. The files: `model_files`.
 """
 
 from __future__ import annotations
