@@ -81,7 +81,8 @@ def animate(
     ] = None,
     person: Annotated[
         int | None,
-        typer.Option(min=1, rich_help_panel=SEEN, show_default="the largest", help="Whom --video means, from the left."),
+        typer.Option(min=1, rich_help_panel=SEEN, show_default="the largest",
+                     help="Who of several in --video, from the left."),
     ] = None,
     models: Annotated[
         Path | None,
@@ -163,6 +164,8 @@ def animate(
     subject = read_reference(reference, fit)
     if balance and isinstance(subject, ReferenceBank):
         raise ValueError("with --balance the reference is written for both prompts: give it as a picture.")
+    if video is None and (person is not None or models is not None):
+        raise ValueError("--person and --models say how --video is read, which was not given.")
     if video is not None and method == "animate_anyone.reenact":
         raise ValueError(
             "animate_anyone.reenact is driven by drawings of head and mouth; --video finds none, give --poses."
