@@ -1,7 +1,8 @@
 """MediaPipe's networks on a photograph and on paperdoll; skipped where they have not been fetched.
 
-Paperdoll's figures are cartoons with heads a third of their height: the body networks do not take them for people (their
-presence is 0.14 at most, even in the true square), while faces are found in two of three.
+Paperdoll's figures are cartoons with heads a third of their height: the body networks do not take them for people (even
+in the true square their presence is below 0.2, and points lie a quarter of the height off), while two of three faces are
+found.
 """
 
 from functools import cache
@@ -19,7 +20,7 @@ from referencenet.preprocess.mediapipe import IBUG
 from referencenet.preprocess.model_files import FACE_MESH, FACES, HAND
 
 pytestmark = needs_models
-SIZE = (384, 512)
+SIZE = (512, 512)
 NOSE, NECK, RIGHT_SHOULDER, LEFT_SHOULDER = 0, 1, 2, 5
 
 
@@ -64,7 +65,7 @@ def test_the_mask_covers_the_face_and_not_the_shuttle() -> None:
     person = blaze_pose().read(astronaut(), region)
     assert person is not None
     assert person.mask.shape == (512, 512)
-    assert person.mask[80:170, 190:260].min() > 0.9
+    assert person.mask[80:160, 195:245].min() > 0.9
     assert person.mask[:200, 360:].max() < 0.1
 
 
@@ -97,7 +98,7 @@ def dolls(count: int) -> list[tuple[Image.Image, np.ndarray, float]]:
 def test_faces_of_drawn_figures_lie_within_3_percent_of_the_body_s_height() -> None:
     mesh, errors = FaceMesh(MODELS), []
     for image, truth, height in dolls(12):
-        for region in mesh.regions(image):
+        for region in mesh.regions(image)[:1]:
             points = mesh.read(image, region)
             if points is not None:
                 seen = truth[:, 2] > 0

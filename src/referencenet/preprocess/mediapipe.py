@@ -112,7 +112,7 @@ class Person:
     """Somebody in a picture.
 
     Attributes:
-        points: (33, 3): MediaPipe's body points, x and y in pixels and a score from 0 to 1.
+        points: (33, 3): MediaPipe's body points, x and y in pixels and a score, 0 or from 0.5 to 1.
         mask: (height, width) float32 in [0, 1]: where the person is.
     """
 
@@ -162,7 +162,7 @@ class BlazePose:
         scores = sigmoid(rows[:, 3:]).min(axis=1)  # seen, and in the picture
         inside = ((places >= 0) & (places < image.size)).all(axis=1)
         return Person(
-            points=np.column_stack([places, scores * inside]),
+            points=np.column_stack([places, scores * (inside & (scores >= PRESENT))]),
             mask=region.paste(sigmoid(mask[:, :, 0]), image.size),
         )
 
