@@ -1,4 +1,4 @@
-"""`refnet preprocess` and `refnet models`: whole runs where the networks are fetched, and what is refused without them."""
+"""`refnet preprocess` and `refnet models`: whole runs where the networks are fetched, else what is refused."""
 
 import json
 from pathlib import Path
@@ -11,6 +11,7 @@ from typer.testing import CliRunner, Result
 from fetched import MODELS, needs_models
 from referencenet.cli.app import app
 from referencenet.media.films import Film, write_film
+from referencenet.media.images import read_image
 from referencenet.preprocess.body import read_key_points
 from referencenet.preprocess.face_mesh import read_landmarks
 from tiny import picture
@@ -79,7 +80,7 @@ def test_a_picture_becomes_a_picture_and_a_film_is_animated_at_once(film: Path) 
     photograph = film / "000001.png"
     result = run("preprocess", photograph, "--to", "openpose", "-o", film.with_name("pose.png"), "--models", MODELS)
     assert result.exit_code == 0, result.output
-    assert Image.open(film.with_name("pose.png")).size == (SIDE, SIDE)
+    assert read_image(film.with_name("pose.png")).size == (SIDE, SIDE)
     for method in ("animate_anyone", "aniportrait"):
         result = run(
             "animate", "-r", photograph, "--video", film, "--method", method, "--random-tiny", "--models", MODELS,

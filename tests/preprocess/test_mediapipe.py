@@ -1,7 +1,7 @@
 """MediaPipe's networks on a photograph and on paperdoll; skipped where they have not been fetched.
 
-Paperdoll's figures are cartoons with heads a third of their height: the body networks do not take them for people (even
-in the true square their presence is below 0.2, and points lie a quarter of the height off), while two of three faces are
+Paperdoll's figures are cartoons with heads a third of their height: the body networks do not take them for people.
+Even in the true square their presence is below 0.2, and points lie a quarter of the height off. Two of three faces are
 found.
 """
 

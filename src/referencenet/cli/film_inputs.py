@@ -103,9 +103,9 @@ def estimated(
     finder = CONDITIONS[condition](models or default_folder())
     followed = Followed(film, finder.regions, finder.read, person)
     with progress_bar("estimating", len(film)) as (bar, task):
-        values = [value for value in followed if bar.advance(task) is None]
+        values = list(bar.track(followed, task_id=task, total=len(film)))
     tell_of(followed, person)
-    own = next(iter(film)).size
+    own = film.size
     size = settings.width or own[0] // 8 * 8, settings.height or own[1] // 8 * 8
     rate = settings.rate or film.rate
     if condition == "landmarks":

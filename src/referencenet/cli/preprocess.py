@@ -1,6 +1,6 @@
 """`refnet preprocess`: poses, landmarks and masks of an ordinary film or picture, in one command."""
 
-from collections.abc import Generator, Sequence
+from collections.abc import Generator, Iterable, Sequence
 from contextlib import ExitStack
 from enum import StrEnum
 from fractions import Fraction
@@ -60,27 +60,45 @@ def preprocess(
     check_outputs(kind, to, film.is_picture, out, preview)
     condition = kind(models or default_folder())
     followed = Followed(film, condition.regions, condition.read, person)
-    with progress_bar("estimating", len(film)) as (bar, task), ExitStack() as opened:
-        films = [out.with_stem(f"{out.stem}{name}") for name in kind.pictured if out.suffix != kind.ending]
-        writers = [opened.enter_context(_Output(path, film)) for path in films]
-        shown = opened.enter_context(_Output(preview, film)) if preview is not None else None
-        values: list[Any] = []
-        for frame, value in zip(film, followed, strict=True):
-            size = frame.size
-            drawn = condition.draw(value, size) if films or shown is not None else []
-            for writer, picture in zip(writers, drawn, strict=False):
-                writer.add(picture)
-            if shown is not None:
-                shown.add(beside([frame, *drawn]))
-            if not films:
-                values.append(value)
-            bar.advance(task)
-        for writer in (*writers, *([] if shown is None else [shown])):
-            writer.finish()
-    if not films:
-        condition.write(values, out, size, film.rate)
+    paths = [out.with_stem(f"{out.stem}{name}") for name in kind.pictured] if out.suffix != kind.ending else []
+    with progress_bar("estimating", len(film)) as (bar, task):
+        values = write_drawings(film, bar.track(followed, task_id=task, total=len(film)), condition, paths, preview)
+    if not paths:
+        condition.write(values, out, film.size, film.rate)
     tell_of(followed, person)
-    Console().print("\n".join(map(str, films or [out])), soft_wrap=True, highlight=False)
+    Console().print("\n".join(map(str, paths or [out])), soft_wrap=True, highlight=False)
+
+
+def write_drawings(
+    film: "Frames", values: Iterable[Any], condition: Condition, paths: Sequence[Path], preview: Path | None
+) -> list[Any]:
+    """Draw what was estimated, frame by frame.
+
+    Args:
+        film: What was given.
+        values: Of each frame.
+        condition: What they are.
+        paths: Of its films or pictures; none: the values are kept.
+        preview: Where what was given and what is drawn go, side by side.
+
+    Returns:
+        The values if there are no paths, else nothing.
+    """
+    kept: list[Any] = []
+    with ExitStack() as opened:
+        writers = [opened.enter_context(_Output(path, film)) for path in paths]
+        shown = [opened.enter_context(_Output(preview, film))] if preview is not None else []
+        for frame, value in zip(film, values, strict=True):
+            drawn = condition.draw(value, frame.size) if writers or shown else []
+            for writer, picture in zip(writers, drawn, strict=False):  # without writers all are for the preview
+                writer.add(picture)
+            for writer in shown:
+                writer.add(beside([frame, *drawn]))
+            if not paths:
+                kept.append(value)
+        for writer in (*writers, *shown):
+            writer.finish()
+    return kept
 
 
 def check_outputs(kind: type[Condition], name: str, is_picture: bool, out: Path, preview: Path | None) -> None:
@@ -127,6 +145,11 @@ class Frames:
         self.film: Film | Sequence[Image.Image] = [read_image(source)] if self.is_picture else Film(source)
         self.rate: Fraction = getattr(self.film, "rate", Fraction(1))
         self.limit = limit
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """Width and height of the first frame."""
+        return next(iter(self)).size
 
     def __len__(self) -> int:
         return min(len(self.film), self.limit or len(self.film))

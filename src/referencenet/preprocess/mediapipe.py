@@ -87,15 +87,19 @@ class FaceMesh:
 
     def read(self, image: Image.Image, region: Region) -> np.ndarray | None:
         """Landmarks of the face in a square, (468, 3): x and y in pixels, depth in pixels; None: it is no face."""
-        for _ in range(2):  # the second square lies around the first one's landmarks
-            values, presence = self.mesh(region.crop(image, self.mesh.side))
-            if sigmoid(presence).item() < PRESENT:
-                return None
-            points = values.reshape(NUM_LANDMARKS, 3).astype(np.float64) / self.mesh.side
-            placed = np.column_stack([region.to_picture(points[:, :2]), points[:, 2] * region.side])
-            across = placed[LEFT_EYE, :2] - placed[RIGHT_EYE, :2]
-            region = Region.around(placed[:, :2], FACE_SCALE, math.atan2(across[1], across[0]))
-        return placed
+        first = self._looked(image, region)
+        if first is None:
+            return None
+        across = first[LEFT_EYE, :2] - first[RIGHT_EYE, :2]  # the second square lies around the first landmarks
+        return self._looked(image, Region.around(first[:, :2], FACE_SCALE, math.atan2(across[1], across[0])))
+
+    def _looked(self, image: Image.Image, region: Region) -> np.ndarray | None:
+        """As `read`, at just this square."""
+        values, presence = self.mesh(region.crop(image, self.mesh.side))
+        if sigmoid(presence).item() < PRESENT:
+            return None
+        points = values.reshape(NUM_LANDMARKS, 3).astype(np.float64) / self.mesh.side
+        return np.column_stack([region.to_picture(points[:, :2]), points[:, 2] * region.side])
 
     def _found(self, image: Image.Image, frame: Region) -> list[Detection]:
         """Faces near and far, as fractions of the square that was looked at."""
@@ -179,14 +183,19 @@ class BlazePose:
         """The 21 points of the hand at wrist, index and little finger; None where none is seen."""
         if points[:, 2].min() < PRESENT:
             return None
-        region = hand_region(points[:, :2])
-        for _ in range(2):
-            values, presence, *_ = self.hand(region.crop(image, self.hand.side))
-            if presence.item() < PRESENT:
-                return None
-            placed = region.to_picture(values.reshape(21, 3)[:, :2] / self.hand.side)
-            along = placed[[5, 9, 13]].mean(axis=0) - placed[0]
-            region = Region.around(placed[list(PALM)], HAND_SCALE, upright(along), HAND_RISE)
+        first = self._looked(image, hand_region(points[:, :2]))
+        if first is None:
+            return None
+        along = first[[5, 9, 13], :2].mean(axis=0) - first[0, :2]
+        palm = Region.around(first[list(PALM), :2], HAND_SCALE, upright(along), HAND_RISE)
+        return self._looked(image, palm)
+
+    def _looked(self, image: Image.Image, region: Region) -> np.ndarray | None:
+        """The points of the hand in a square, (21, 3); None: there is none."""
+        values, presence, *_ = self.hand(region.crop(image, self.hand.side))
+        if presence.item() < PRESENT:
+            return None
+        placed = region.to_picture(values.reshape(21, 3)[:, :2] / self.hand.side)
         inside = ((placed >= 0) & (placed < image.size)).all(axis=1)
         return np.column_stack([placed, inside * presence.item()])
 
