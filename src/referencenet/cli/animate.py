@@ -7,7 +7,7 @@ from typing import Annotated, Any, Literal
 import typer
 from rich.console import Console
 
-from referencenet.cli.film_inputs import driving_films, read_reference
+from referencenet.cli.film_inputs import driving_films, estimated, read_reference
 from referencenet.cli.film_run import Weights, run_film
 from referencenet.cli.options import (
     Base,
@@ -33,6 +33,7 @@ PIPELINES = {name: pipeline for name, pipeline in pipelines("animate").items() i
 MethodChoice = StrEnum("MethodChoice", {name: name for name in PIPELINES})
 DEFAULT_METHOD = MethodChoice("animate_anyone")
 BODY, FACE = only("animate_anyone", "magicpose"), only("aniportrait")
+SEEN = only("animate_anyone", "magicpose", "aniportrait")
 WORDS, MAGIC_ANIMATE, MAGICPOSE = only("magic_animate", "magicpose"), only("magic_animate"), only("magicpose")
 
 app = typer.Typer(add_completion=False)
@@ -62,6 +63,21 @@ def animate(
         Path | None,
         typer.Option("--landmarks", metavar="NPZ|JSON", rich_help_panel=FACE,
                      help="Instead of --poses: MediaPipe's face mesh of the driving film."),
+    ] = None,
+    video: Annotated[
+        Path | None,
+        typer.Option("--video", metavar="FILM|FOLDER", rich_help_panel=SEEN,
+                     help="Instead of --poses: an ordinary film; skeletons or face meshes are found in it."),
+    ] = None,
+    person: Annotated[
+        int | None,
+        typer.Option(min=1, rich_help_panel=SEEN, show_default="the largest",
+                     help="Who of several in --video, from the left."),
+    ] = None,
+    models: Annotated[
+        Path | None,
+        typer.Option(metavar="FOLDER", rich_help_panel=SEEN, show_default="REFNET_MODELS, or the user's cache",
+                     help="What `refnet models fetch` got, for --video."),
     ] = None,
     fit: Annotated[
         Path | None,
@@ -138,7 +154,19 @@ def animate(
     subject = read_reference(reference, fit)
     if balance and isinstance(subject, ReferenceBank):
         raise ValueError("with --balance the reference is written for both prompts: give it as a picture.")
-    films = open_films(pipeline, driving_films(poses or [], keypoints, landmarks, fit_to, subject, settings), settings)
+    if video is None and (person is not None or models is not None):
+        raise ValueError("--person and --models say how --video is read, which was not given.")
+    if video is not None and method == "animate_anyone.reenact":
+        raise ValueError(
+            "animate_anyone.reenact is driven by drawings of head and mouth; --video finds none, give --poses."
+        )
+    found = (
+        None
+        if video is None
+        else estimated(video, "landmarks" if method.startswith("aniportrait") else "openpose", models, person, settings)
+    )
+    drawn = driving_films(poses or [], keypoints, landmarks, fit_to, subject, settings, found)
+    films = open_films(pipeline, drawn, settings)
     if (every > 1) != (interpolator is not None):
         raise ValueError("--every above 1 and --interpolator FILE belong together: it inserts the frames between.")
     own = {"pose_range": pose_range, "fusion_blocks": fusion_blocks}

@@ -243,14 +243,8 @@ def write_film(
     """
     path, rate = Path(path), Fraction(rate)
     with FilmWriter(path, rate, sound=sound) as writer:
-        piece: list[Image.Image] = []
         for frame in frames:
-            piece.append(frame)
-            if len(piece) == PIECE:
-                writer.add(piece)
-                piece = []
-        if piece:
-            writer.add(piece)
+            writer.write(frame)
         writer.finish()
     return path
 
@@ -275,6 +269,7 @@ class FilmWriter:
         self.path, self.rate = path, rate
         self.parts = parts_of(path)
         self.num_frames = 0
+        self._waiting: list[Image.Image] = []
         if not keep_frames and self.parts.exists():
             shutil.rmtree(self.parts)
         self.parts.mkdir(parents=True, exist_ok=True)
@@ -327,13 +322,25 @@ class FilmWriter:
             ) from error
         self.num_frames += len(frames)
 
+    def write(self, frame: Image.Image) -> None:
+        """Write a frame, in pieces of `PIECE` frames; as `add`."""
+        self._waiting.append(frame)
+        if len(self._waiting) == PIECE:
+            self._flush()
+
     def finish(self) -> None:
-        """Join the pieces and take their folder away."""
+        """Write what waits, join the pieces and take their folder away."""
+        self._flush()
         if self.path.suffix == ".gif":
             self._write_gif()
         elif self.path.suffix:
             join_pieces(self.pieces, self.path, self.rate, sound=self.sound, num_frames=self.num_frames)
         shutil.rmtree(self.parts)
+
+    def _flush(self) -> None:
+        if self._waiting:
+            self.add(self._waiting)
+            self._waiting = []
 
     @property
     def _ending(self) -> str:

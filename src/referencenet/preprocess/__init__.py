@@ -5,13 +5,16 @@ from referencenet.preprocess.body import BodyPoints, SkeletonFilm, draw_body, on
 from referencenet.preprocess.estimators import DWPose, YuNet, film_points
 from referencenet.preprocess.face_regions import FaceRegions
 from referencenet.preprocess.faces import Face, crop_face, face_mask, find_face, square_face
+from referencenet.preprocess.following import Followed
 from referencenet.preprocess.head_proxy import HeadCamera, HeadColours, HeadFilm, draw_head, swing
+from referencenet.preprocess.mediapipe import BlazePose, FaceMesh
 from referencenet.preprocess.portrait import Portrait
 from referencenet.preprocess.proportions import fit_bodies
 from referencenet.preprocess.speech import SpeechFeatures, read_speech_model
 from referencenet.preprocess.talking_face import TalkingFace, read_head_poses
 
 __all__ = [
+    "BlazePose",
     "BodyPoints",
     "DWPose",
     "Face",
@@ -20,6 +23,8 @@ __all__ = [
     "HeadFilm",
     "FaceRegions",
     "Portrait",
+    "FaceMesh",
+    "Followed",
     "SkeletonFilm",
     "SpeechFeatures",
     "TalkingFace",
