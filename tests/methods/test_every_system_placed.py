@@ -116,17 +116,17 @@ def test_integer_weights_of_torchao_serve(system: System) -> None:
 
 
 @every_system
-def test_the_repeated_blocks_compile(system: System, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_repeated_blocks_compile(system: System) -> None:
     """By whatever backend: `eager` shows that the blocks are found, traced whole and right."""
     pipe = system.make()
     expected = system.call(pipe)
     torch._dynamo.reset()
-    # a graph for every width and kind of block, of both networks: torch's limit of eight is for one function
-    monkeypatch.setattr(torch._dynamo.config, "recompile_limit", 16)
     pipe.unet.compile_repeated_blocks(backend="eager", fullgraph=True)
     if system.writes:
         pipe.reference_unet.compile_repeated_blocks(backend="eager")  # a write pass leaves from inside its last block
     try:
-        assert relative_error(system.call(pipe), expected) < ROUNDING
+        # a graph for every width and kind of block, of both networks: torch's limit of eight is for one function
+        with torch._dynamo.config.patch(recompile_limit=16):
+            assert relative_error(system.call(pipe), expected) < ROUNDING
     finally:
         torch._dynamo.reset()
