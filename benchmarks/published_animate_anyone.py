@@ -49,7 +49,9 @@ def write(reference_unet: Any, latents: Tensor, token: Tensor) -> Bank:
         )
 
 
-def predict(denoising_unet: Any, bank: Bank, latents: Tensor, timestep: Any, token: Tensor, pose: Tensor) -> Tensor:
+def predict(
+    denoising_unet: Any, bank: Bank, latents: Tensor, timestep: Any, token: Tensor, pose: Tensor | None = None
+) -> Tensor:
     """Both halves' predictions, (2, 4, f, h, w).
 
     Args:
@@ -58,17 +60,17 @@ def predict(denoising_unet: Any, bank: Bank, latents: Tensor, timestep: Any, tok
         latents: (1, 4, f, h, w).
         timestep: Of the step.
         token: The reference's CLIP token, (1, 1, c).
-        pose: Features of the pose frames, (1, width, f, h, w).
+        pose: Features of the pose frames, (1, width, f, h, w); None: they come another way.
     """
     found = blocks(denoising_unet)
     processors: dict[Any, Any] = {
         block.attn1: MaskedAttention(feature) for (_, block), feature in zip(found, bank, strict=True)
     }
     processors |= {block.attn2: PLAIN for _, block in found}
-    rows, pose = (part.repeat(2, 1, 1, 1, 1) for part in (latents, pose))
+    rows, poses = (None if part is None else part.repeat(2, 1, 1, 1, 1) for part in (latents, pose))
     contexts = torch.cat([torch.zeros_like(token), token])
     with processed(processors):
-        return denoising_unet(rows, timestep, contexts, condition=pose, return_dict=False)[0]
+        return denoising_unet(rows, timestep, contexts, condition=poses, return_dict=False)[0]
 
 
 def guided(halves: Tensor, scale: float) -> Tensor:

@@ -22,14 +22,14 @@ from typing import Any
 import measuring
 import published
 import torch
-from diffusers import DDIMScheduler, StableDiffusionPipeline, StableDiffusionXLPipeline, UNet2DConditionModel
+from diffusers import DDIMScheduler, UNet2DConditionModel
 from rich.console import Console
 from rich.table import Table
 from torch.utils.flop_counter import FlopCounterMode
 
 from referencenet.methods.reference_only import Reference, reference
 from referencenet.parity.seeded import fill, seeded_input
-from referencenet.parity.systems.reference_only import tiny_vae
+from referencenet.parity.systems.reference_only import stable_diffusion
 
 GUIDANCE = 7.5
 SD15 = {
@@ -96,15 +96,7 @@ class Bench:
     def build_pipeline(self) -> Any:
         """A pipeline that takes embeddings and returns latents."""
         scheduler: Any = DDIMScheduler(beta_schedule="scaled_linear", clip_sample=False, steps_offset=1)
-        parts: dict[str, Any] = {"unet": self.unet, "scheduler": scheduler, "vae": tiny_vae(self.unet)}
-        if self.is_sdxl:
-            absent: dict[str, Any] = dict.fromkeys(("text_encoder", "text_encoder_2", "tokenizer", "tokenizer_2"))
-            pipe: Any = StableDiffusionXLPipeline(**parts, **absent, add_watermarker=False)
-        else:
-            absent = dict.fromkeys(("text_encoder", "tokenizer", "safety_checker", "feature_extractor"))
-            pipe = StableDiffusionPipeline(**parts, **absent, requires_safety_checker=False)
-        pipe.set_progress_bar_config(disable=True)
-        return pipe
+        return stable_diffusion(self.unet, scheduler)
 
     def prompt(self) -> dict[str, torch.Tensor]:
         """Embeddings of one prompt and its negative."""

@@ -1,6 +1,6 @@
 """Trained systems: one denoising step the published way against ours, on the same weights and inputs, in one run.
 
-    python benchmarks/trained_links.py [--system SYSTEM] [--json FILE] [--clock process]
+    python benchmarks/trained_links.py [--system SYSTEM ...] [--json FILE] [--clock process]
     python benchmarks/trained_links.py --device cuda --dtype bfloat16
     python benchmarks/trained_links.py --count
 
@@ -18,7 +18,7 @@ import argparse
 import json
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -28,9 +28,12 @@ import published_flashface
 import published_idm_vton
 import torch
 from diffusers import DDIMScheduler, UNet2DConditionModel
-from published_parts import blocks, ended, features, hooked, stop
+from published_parts import ended, features, hooked, stop
 from rich.console import Console
 from rich.table import Table
+from rows_films import aniportrait, magic_animate, magicpose
+from rows_pictures import parts2whole, stable_garment
+from steps import TIMESTEP, Paths, Place, product_flops, projection_flops, written
 from torch import Tensor, nn
 from torch._subclasses.fake_tensor import FakeTensorMode
 
@@ -42,54 +45,14 @@ from referencenet.methods.animate_anyone import AnimateAnyonePipeline
 from referencenet.methods.idm_vton import IDMVTONPipeline
 from referencenet.networks.image_prompt import ImagePromptUNet, with_image_prompt
 from referencenet.networks.layout import SD15_UNET
-from referencenet.parity.seeded import fill, seeded_input
 from referencenet.pipelines.encoders import IMAGE_TOKEN
 from referencenet.pipelines.portraits import PORTRAIT_SCHEDULE
 from referencenet.pipelines.prediction import Call, predicting
 from referencenet.pipelines.spec import Canvas, Shown
 
-TIMESTEP = 613  # of FlashFace's steps one behind the launch, where three branches run
 GUIDANCE = 3.5  # Animate Anyone's
 KEYS = ("time_ratio", "memory_ratio", "flop_ratio", "flops_over_ideal", "max_difference")
 CLOCKS = {"wall": time.perf_counter, "process": time.process_time}
-
-
-@dataclass(frozen=True)
-class Paths:
-    """A system's step, both ways, and the FLOPs that no way can avoid."""
-
-    published: Callable[[], Tensor]
-    ours: Callable[[], Tensor]
-    ideal_flops: Callable[[], int]
-
-
-@dataclass(frozen=True)
-class Place:
-    """Where and at which size networks and inputs are made.
-
-    Attributes:
-        device: Where they compute.
-        dtype: Of weights and inputs.
-        full: At the published size, with shapes only.
-    """
-
-    device: torch.device
-    dtype: torch.dtype
-    full: bool = False
-
-    def network(self, case: str, name: str, module: nn.Module) -> Any:
-        """A network with the golden rule's weights."""
-        module.eval().requires_grad_(False)
-        if self.full:
-            return module
-        fill(module, f"benchmark-{case}", name)
-        return module.to(self.device, self.dtype)
-
-    def draw(self, case: str, name: str, *shape: int) -> Tensor:
-        """An input of the golden rule."""
-        if self.full:
-            return torch.empty(shape, device=self.device, dtype=self.dtype)
-        return seeded_input(f"benchmark-{case}", name, shape).to(self.device, self.dtype)
 
 
 # --- IDM-VTON ---------------------------------------------------------------------------------------------------------
@@ -210,7 +173,7 @@ def animate_anyone(place: Place) -> Paths:
     published_bank = published_animate_anyone.write(reference_unet, reference, token)
 
     def ours() -> Tensor:
-        given = {"poses": lambda start, stop: [noisy.new_zeros(stop - start, 3, 1, 1)]}
+        given = {"poses": lambda start, stop: [pose[0].transpose(0, 1)[start:stop]]}
         call = Call(canvas=canvas, given=given, guidance=pipe.spec.guidance, bank=bank)
         with torch.no_grad(), predicting(pipe, call) as prediction:
             prediction.admit(0, frames)
@@ -232,15 +195,15 @@ def animate_anyone(place: Place) -> Paths:
 
 
 class Drawn(nn.Module):
-    """Stands for a guider that has run: gives the features (1, width, f, h, w) of all frames."""
+    """Stands for a guider that has run: its pictures are features (f, width, h, w), which it gives as they are."""
 
-    def __init__(self, features: Tensor) -> None:
+    def __init__(self, like: Tensor) -> None:
         super().__init__()
-        self.features, self.device, self.dtype = features, features.device, features.dtype
+        self.device, self.dtype = like.device, like.dtype
 
-    def forward(self, _pictures: Tensor) -> Tensor:
-        """(f, width, h, w)."""
-        return self.features[0].transpose(0, 1)
+    def forward(self, features: Tensor) -> Tensor:
+        """(f, width, h, w) to the same."""
+        return features
 
 
 def animate_anyone_pipeline(reference_unet: Any, unet: Any, pose_guider: Any = None) -> AnimateAnyonePipeline:
@@ -321,28 +284,17 @@ def flashface(place: Place) -> Paths:
 
 # --- counting and measuring -------------------------------------------------------------------------------------------
 
-
-def written(unet: nn.Module, latents: Tensor, timestep: int, context: Tensor) -> int:
-    """FLOPs of a pass up to its last norm1: latents (r, 4, h, w), context (r, tokens, c)."""
-    *_, (_, last) = blocks(unet)
-    with hooked(last.attn1.register_forward_pre_hook(stop)):
-        return measuring.flops(lambda: ended(lambda: unet(latents, timestep, encoder_hidden_states=context)))
-
-
-def projection_flops(feature: Tensor) -> int:
-    """FLOPs of keys and values of (r, t, c)."""
-    return 2 * 2 * feature.numel() * feature.shape[2]
-
-
-def product_flops(own: Tensor, feature: Tensor) -> int:
-    """FLOPs of q k^T and its product with the values, one row (1, n, c) reading one row (1, t, c)."""
-    return 2 * 2 * own.shape[1] * feature.shape[1] * own.shape[2]
-
-
 SYSTEMS: Mapping[str, Callable[[Place], Paths]] = {
     "animate_anyone": animate_anyone,
     "idm_vton": idm_vton,
     "flashface": flashface,
+    "aniportrait": aniportrait,
+    "magicpose": magicpose,
+    "magic_animate": magic_animate,
+    "parts2whole_1": partial(parts2whole, parts=1),
+    "parts2whole_3": partial(parts2whole, parts=3),
+    "parts2whole_6": partial(parts2whole, parts=6),
+    "stable_garment": stable_garment,
 }
 
 
@@ -399,7 +351,7 @@ def table(results: Mapping[str, Mapping[str, Any]]) -> Table:
 def main() -> None:
     """Measure, print a table, write JSON."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--system", choices=SYSTEMS, help="only this one")
+    parser.add_argument("--system", choices=SYSTEMS, nargs="+", help="only these")
     parser.add_argument("--json", type=Path, metavar="FILE", help="also write everything there")
     parser.add_argument("--count", action="store_true", help="only count FLOPs, at the published widths and sizes")
     parser.add_argument("--device", default="cpu")
@@ -410,7 +362,7 @@ def main() -> None:
     options = parser.parse_args()
     place = Place(torch.device(options.device), getattr(torch, options.dtype))
     results: dict[str, dict[str, Any]] = {}
-    for name in [options.system] if options.system else SYSTEMS:
+    for name in options.system or SYSTEMS:
         results[name] = count(name) if options.count else measure(
             SYSTEMS[name](place), place.device, warm_up=options.warm_up, repeats=options.repeats,
             clock=CLOCKS[options.clock],

@@ -46,9 +46,9 @@ def write_released(pipe: Any, published: PublishedSet, folder: Path) -> Path:
         if name in pipe.components and not (folder / "base" / name).exists():
             getattr(pipe, name).save_pretrained(folder / "base" / name)
     unet = published.tiny_config.get("unet", published.tiny_config)
-    if any(file.base_fills for file in published.files):
+    if any(file.base is not None for file in published.files):
         base, own = UNet2DConditionModel(**unet), pipe.unet.state_dict()
-        base.load_state_dict({key: own[key] for key in base.state_dict()})
+        base.load_state_dict({key: own[key] for key in base.state_dict() if key in own}, strict=False)
         base.save_pretrained(folder / "base" / "unet")
     (folder / "base" / "unet").mkdir(parents=True, exist_ok=True)
     (folder / "base" / "unet" / "config.json").write_text(

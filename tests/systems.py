@@ -12,7 +12,7 @@ import torch
 from referencenet.methods.systems import pipelines
 from referencenet.pipelines.clips import ClipPipeline
 from referencenet.pipelines.films import FilmPipeline
-from referencenet.pipelines.spec import EachStep
+from referencenet.pipelines.spec import Canvas, EachStep
 from referencenet.preprocess.parts import LABELS, PersonPart
 from referencenet.preprocess.portrait import Portrait
 from tiny import half_mask, picture, tiny_pipeline
@@ -48,6 +48,7 @@ GIVEN: dict[str, Any] = {
     "densepose": picture(3, SIZE),
     "pose": picture(3, SIZE),
     "poses": [picture(100, SIZE), picture(101, SIZE)],
+    "cameras": [picture(100, SIZE), picture(101, SIZE)],
     "portrait": Portrait(picture=picture(1, SQUARE), landmarks=landmarks(SQUARE), face=embedding()),
     "audio": speech(2),
     "prompt": "a knight",
@@ -69,6 +70,16 @@ class System:
     def is_film(self) -> bool:
         """Whether it makes films."""
         return issubclass(self.kind, FilmPipeline)
+
+    @property
+    def writes(self) -> bool:
+        """Whether a reference UNet writes a bank; else the reference is given to the denoiser itself."""
+        return self.kind.spec.link is not None
+
+    @property
+    def unets(self) -> tuple[str, ...]:
+        """The denoiser and, where there is one, the writer, by their names."""
+        return ("unet", "reference_unet") if self.writes else ("unet",)
 
     @property
     def size(self) -> tuple[int, int]:
@@ -123,8 +134,8 @@ class System:
 
     def noise(self, results: int = 1, seed: int = 3) -> torch.Tensor:
         """A first noise for a call."""
-        frames = (2,) if self.is_film else ()
-        shape = (results, 4, *frames, self.size[1] // 8, self.size[0] // 8)
+        canvas = Canvas(width=self.size[0], height=self.size[1], samples=results, frames=2 if self.is_film else None)
+        shape = tiny_pipeline(self.name).latent_shape(canvas)
         return torch.randn(shape, generator=torch.Generator().manual_seed(seed))
 
 

@@ -21,6 +21,9 @@ if TYPE_CHECKING:  # a line for each public name; everybody else goes by `__geta
     from referencenet.methods.animate_anyone import AnimateAnyonePipeline as AnimateAnyonePipeline
     from referencenet.methods.animate_anyone import FaceReenactmentPipeline as FaceReenactmentPipeline
     from referencenet.methods.aniportrait import AniPortraitPipeline as AniPortraitPipeline
+    from referencenet.methods.catvton import CatVTONPipeline as CatVTONPipeline
+    from referencenet.methods.diffportrait3d import DiffPortrait3DPipeline as DiffPortrait3DPipeline
+    from referencenet.methods.emo import EMOPipeline as EMOPipeline
     from referencenet.methods.flashface import FlashFacePipeline as FlashFacePipeline
     from referencenet.methods.hallo import HalloPipeline as HalloPipeline
     from referencenet.methods.idm_vton import IDMVTONPipeline as IDMVTONPipeline

@@ -62,4 +62,4 @@ def test_every_tensor_is_brought_by_exactly_one_file() -> None:
 @pytest.mark.slow
 def test_key_lists_at_full_size_fit(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
     assert run_manifests(MANIFESTS, tmp_path / "manifests.json") == 0
-    assert "4 of 4 manifests passed, 2140 keys" in capsys.readouterr().out
+    assert "6 of 6 manifests passed, 2718 keys" in capsys.readouterr().out

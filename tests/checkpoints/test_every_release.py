@@ -16,8 +16,14 @@ from referencenet.checkpoints.published import PublishedSet
 from referencenet.cli.convert import run_convert
 from referencenet.methods.systems import pipelines
 from released import released_states, write, write_released
-from systems import SYSTEMS, System, every_system
+from systems import SYSTEMS, System
 from tiny import tiny_pipeline
+
+RELEASED = [system for system in SYSTEMS if system.name not in ("flashface", "emo")]
+"""FlashFace's tiny networks have fewer levels than its key list; `test_conversion.py` writes its release. EMO
+has none."""
+
+every_release = pytest.mark.parametrize("system", RELEASED, ids=lambda system: system.name)
 
 
 def published_of(system: System) -> PublishedSet:
@@ -37,7 +43,7 @@ def assert_same(pipe: Any, expected: Any) -> None:
             assert all(torch.equal(read_back[key], tensor) for key, tensor in state.items()), name
 
 
-@every_system
+@every_release
 def test_released_files_and_their_conversion_give_the_networks_back(system: System, tmp_path: Path) -> None:
     pipe = system.make()
     folder = write_released(pipe, published_of(system), tmp_path / "released")
@@ -172,7 +178,7 @@ EVERYWHERE = ("a tensor is missing", "a tensor is not finite", "away")
 
 CASES = [
     pytest.param(system, fault, id=f"{system.name}-{fault}")
-    for system in SYSTEMS
+    for system in RELEASED
     for fault in FAULTS
     if system in LAYOUTS or fault in EVERYWHERE
 ]
@@ -189,7 +195,7 @@ def test_faulty_files_are_told_by_name(system: System, fault: str, tmp_path: Pat
     assert Path(path).stem in str(told.value) or Path(path).name in str(told.value)
 
 
-@every_system
+@every_release
 def test_a_part_in_its_librarys_layout_with_a_hole_is_told(system: System, tmp_path: Path) -> None:
     """Loaders of diffusers and transformers put random numbers where a file lacks a tensor."""
     folder = write_released(system.make(), published_of(system), tmp_path)

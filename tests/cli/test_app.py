@@ -9,7 +9,7 @@ import pytest
 import typer
 from typer.testing import CliRunner
 
-from referencenet.cli.app import COMMANDS, app
+from referencenet.cli.app import COMMANDS, MODULES, app
 from referencenet.cli.console import tell_error
 from referencenet.cli.paperdoll import Layout
 from referencenet.methods.registry import METHODS
@@ -37,7 +37,7 @@ def test_every_command_explains_itself(typed, name):
     result = typed(name, "--help")
     assert result.exit_code == 0
     assert "Usage" in result.output
-    assert isinstance(importlib.import_module(f"referencenet.cli.{name}").app, typer.Typer)
+    assert isinstance(importlib.import_module(f"referencenet.cli.{MODULES.get(name, name)}").app, typer.Typer)
 
 
 def test_version_names_the_package_and_torch(typed):

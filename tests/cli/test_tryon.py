@@ -25,8 +25,8 @@ def files(tmp_path: Path) -> dict[str, str]:
     return {path.stem: str(path) for path in tmp_path.iterdir()}
 
 
-def typed(files: dict[str, str], *further: str) -> tuple[int, str]:
-    given = [f"--{name}={files[name]}" for name in ("person", "garment", "densepose")]
+def typed(files: dict[str, str], *further: str, without: tuple[str, ...] = ()) -> tuple[int, str]:
+    given = [f"--{name}={files[name]}" for name in ("person", "garment", "densepose") if name not in without]
     out = str(Path(files["person"]).with_name("out.png"))
     result = CliRunner().invoke(app, ["tryon", *given, f"--out={out}", "--size=32x48", "--steps=1", *further])
     return result.exit_code, result.output
@@ -70,9 +70,10 @@ def test_stable_garment_dresses_and_its_options_act(files: dict[str, str]) -> No
     assert "description" not in settings
 
 
-@pytest.mark.parametrize("method", ["idm_vton", "stable_garment"])
+@pytest.mark.parametrize("method", ["idm_vton", "stable_garment", "catvton"])
 def test_several_pictures_are_numbered(files: dict[str, str], method: str) -> None:
-    status, output = typed(files, f"--mask={files['mask']}", f"--method={method}", "--random-tiny", "--count=2")
+    words = (f"--mask={files['mask']}", f"--method={method}", "--random-tiny", "--count=2")
+    status, output = typed(files, *words, without=("densepose",) if method == "catvton" else ())
     assert status == 0, output
     assert all(Path(files["person"]).with_name(f"out-{i}.png").is_file() for i in (1, 2))
 
@@ -105,6 +106,29 @@ def test_what_does_not_fit_is_told_before_loading(
     assert message in " ".join(output.split())
     assert "random weights" not in output
     assert not wide.with_name("out.png").exists()
+
+
+@pytest.mark.parametrize("method", ["idm_vton", "stable_garment"])
+def test_a_missing_densepose_is_told_before_loading(files: dict[str, str], method: str) -> None:
+    words = (f"--mask={files['mask']}", f"--method={method}", "--random-tiny")
+    status, output = typed(files, *words, without=("densepose",))
+    assert status == 2
+    assert f"{method} needs --densepose" in output
+    assert "random weights" not in output
+
+
+def test_catvton_says_which_files_to_get(files: dict[str, str]) -> None:
+    status, output = typed(files, f"--mask={files['mask']}", "--method=catvton", without=("densepose",))
+    assert status == 2
+    assert all(word in output for word in ("zhengchong/CatVTON", "attention/model.safetensors", "CC BY-NC-SA 4.0"))
+
+
+@pytest.mark.parametrize("option", ["--densepose=x.png", "--negative-prompt=x", "--description=x", "--guess-mode"])
+def test_what_catvton_does_not_take_is_refused(files: dict[str, str], option: str) -> None:
+    words = (f"--mask={files['mask']}", "--method=catvton", "--random-tiny", option)
+    status, output = typed(files, *words, without=("densepose",))
+    assert status == 2
+    assert "catvton does not take it" in " ".join(output.split())
 
 
 @pytest.mark.parametrize(

@@ -86,7 +86,7 @@ def test_offloaded_in_groups_it_gives_the_same(system: System, level: str, tmp_p
     pipe = system.make()
     expected = pixels(system, pipe)
     blocks = {"num_blocks_per_group": 1} if level == "block_level" else {}
-    for name in ("unet", "reference_unet"):
+    for name in system.unets:
         getattr(pipe, name).enable_group_offload(
             CPU, CPU, offload_type=level, offload_to_disk_path=str(tmp_path / name), **blocks
         )
@@ -98,7 +98,7 @@ def test_offloaded_in_groups_it_gives_the_same(system: System, level: str, tmp_p
 def test_weights_stored_in_eight_bits_compute_in_the_type_they_are_told(system: System) -> None:
     pipe = system.make()
     expected = system.call(pipe, latents=system.noise())
-    for name in ("unet", "reference_unet"):
+    for name in system.unets:
         getattr(pipe, name).enable_layerwise_casting(storage_dtype=torch.float8_e4m3fn, compute_dtype=torch.float32)
     ours = system.call(pipe, latents=system.noise())
     assert 0 < relative_error(ours, expected) < 0.5  # of random weights an eighth of the digits is left
@@ -109,7 +109,7 @@ def test_integer_weights_of_torchao_serve(system: System) -> None:
     quantization = pytest.importorskip("torchao.quantization", reason="torchao is not installed")
     pipe = system.make()
     expected = system.call(pipe, latents=system.noise())
-    for name in ("unet", "reference_unet"):
+    for name in system.unets:
         quantization.quantize_(getattr(pipe, name), quantization.Int8WeightOnlyConfig())
     ours = system.call(pipe, latents=system.noise())
     assert 0 < relative_error(ours, expected) < 0.2
@@ -124,7 +124,8 @@ def test_the_repeated_blocks_compile(system: System, monkeypatch: pytest.MonkeyP
     # a graph for every width and kind of block, of both networks: torch's limit of eight is for one function
     monkeypatch.setattr(torch._dynamo.config, "recompile_limit", 16)
     pipe.unet.compile_repeated_blocks(backend="eager", fullgraph=True)
-    pipe.reference_unet.compile_repeated_blocks(backend="eager")  # a write pass leaves from inside its last block
+    if system.writes:
+        pipe.reference_unet.compile_repeated_blocks(backend="eager")  # a write pass leaves from inside its last block
     try:
         assert relative_error(system.call(pipe), expected) < ROUNDING
     finally:

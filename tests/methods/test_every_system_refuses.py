@@ -19,7 +19,7 @@ from traces import pipeline_traces
 
 NOT_A_NUMBER = np.full((24, 32, 3), np.nan, dtype=np.float32)
 
-PICTURES = ("reference", "faces", "person", "garment", "densepose", "pose", "poses")
+PICTURES = ("reference", "faces", "person", "garment", "densepose", "pose", "poses", "cameras")
 """Parameters that take pictures, or a film of them."""
 
 
@@ -78,9 +78,9 @@ def test_what_is_no_picture_is_refused_wherever_one_is_taken(system: System, wro
         if name not in system.given:
             continue
         value, message = WRONG[wrong]()
-        if name == "poses":
+        if name in ("poses", "cameras"):
             value = [value] if wrong in ("not a number", "a number", "of no size") else value
-            value = (value, value) if isinstance(system.given["poses"], tuple) else value
+            value = (value, value) if isinstance(system.given[name], tuple) else value
         refused(system, pipe, (ValueError, TypeError, FileNotFoundError), message, **{name: value})
 
 

@@ -12,15 +12,9 @@ import numpy as np
 import pytest
 import torch
 from diffusers import (
-    AsymmetricAutoencoderKL,
     AutoencoderKL,
-    AutoencoderTiny,
-    DDIMScheduler,
-    DDPMScheduler,
-    EulerAncestralDiscreteScheduler,
     StableDiffusionPipeline,
 )
-from PIL import Image
 from safetensors.torch import load_file
 from transformers import CLIPTextConfig
 
@@ -32,12 +26,10 @@ from referencenet.links.second import Second
 from referencenet.links.series import BankSeries
 from referencenet.methods import flashface
 from referencenet.methods.flashface import FaceGuidance, FlashFacePipeline
-from referencenet.networks.additive_unet import AdditiveUNet
 from referencenet.parity.seeded import seeded
 from referencenet.pipelines.passes import Pass
 from referencenet.pipelines.prediction import Call, predicting, rounded
 from referencenet.pipelines.spec import Canvas, Shown
-from referencenet.sampling.trailing_ddim import TrailingDDIMScheduler
 from tiny import CONTEXT, latents, picture, tiny, tiny_pipeline
 from tolerances import ROUNDING, relative_error
 
@@ -66,21 +58,6 @@ def make(pipe: FlashFacePipeline, **changes: Any) -> torch.Tensor:
 
 
 # --- what a call gives ------------------------------------------------------------------------------------------------
-
-
-def test_every_kind_of_output_is_a_picture_of_the_size_asked_for(pipe: FlashFacePipeline):
-    (image,) = make(pipe, output_type="pil", height=40, width=72)
-    assert isinstance(image, Image.Image)
-    assert image.size == (72, 40)
-    assert make(pipe, output_type="np", num_inference_steps=1).shape == (1, 64, 64, 3)
-    assert make(pipe, output_type="pt", num_inference_steps=1).shape == (1, 3, 64, 64)
-    assert make(pipe, num_inference_steps=1).shape == (1, 4, 8, 8)
-
-
-def test_one_seed_gives_the_same_bits_and_another_does_not(pipe: FlashFacePipeline):
-    first = make(pipe)
-    assert torch.equal(first, make(pipe))
-    assert not torch.equal(first, make(pipe, generator=torch.Generator().manual_seed(1)))
 
 
 def test_pictures_of_a_batch_are_those_made_one_by_one(pipe: FlashFacePipeline):
@@ -120,35 +97,6 @@ def test_the_face_box_moves_the_picture(pipe: FlashFacePipeline):
     assert not torch.equal(free, make(pipe, face_box=(0.25, 0.25, 0.75, 0.75)))
 
 
-def test_another_scheduler_goes_on_with_the_noise_schedule(pipe: FlashFacePipeline):
-    """Where 1000 / N is whole, the published sampler is diffusers' DDIM with trailing steps."""
-    ours = make(pipe, num_inference_steps=4)
-    pipe.scheduler = DDIMScheduler.from_config(pipe.scheduler.config)
-    assert relative_error(make(pipe, num_inference_steps=4), ours) < 1e-4
-
-
-def test_callback_sees_every_step_and_may_replace_the_latents(pipe: FlashFacePipeline):
-    seen: list[int] = []
-
-    def callback(pipe: Any, step: int, timestep: Any, values: dict[str, Any]) -> dict[str, Any]:  # noqa: ARG001
-        seen.append(int(timestep))
-        return {"latents": torch.zeros_like(values["latents"])}
-
-    result = make(pipe, callback_on_step_end=callback)
-    assert seen == pipe.scheduler.timesteps.tolist()
-    assert not result.any()
-
-
-def test_pipeline_saved_and_loaded_gives_the_same_bits(pipe: FlashFacePipeline, tmp_path: Path):
-    before = make(pipe)
-    pipe.save_pretrained(tmp_path / "saved")
-    loaded = FlashFacePipeline.from_pretrained(tmp_path / "saved")
-    loaded.set_progress_bar_config(disable=True)
-    assert type(loaded.unet) is AdditiveUNet
-    assert type(loaded.scheduler) is TrailingDDIMScheduler
-    assert torch.equal(make(loaded), before)
-
-
 def test_the_released_autoencoder_is_an_option_that_is_saved(pipe: FlashFacePipeline, tmp_path: Path):
     plain = make(pipe, output_type="pt", num_inference_steps=1)
     scrambled = FlashFacePipeline(**pipe.components, scrambled_vae=True)
@@ -159,17 +107,6 @@ def test_the_released_autoencoder_is_an_option_that_is_saved(pipe: FlashFacePipe
     loaded = FlashFacePipeline.from_pretrained(tmp_path / "saved")
     loaded.set_progress_bar_config(disable=True)
     assert torch.equal(make(loaded, output_type="pt", num_inference_steps=1), other)
-
-
-def test_bfloat16_stays_close(pipe: FlashFacePipeline):
-    start = latents(5)
-    full = make(pipe, latents=start)
-    try:
-        half = make(pipe.to(torch.bfloat16), latents=start.bfloat16())
-    finally:
-        pipe.to(torch.float32)
-    assert half.dtype == torch.float32  # steps are taken in single precision
-    assert relative_error(half, full) < 0.2  # two steps at guidance 7.5 amplify the rounding
 
 
 # --- guidance ---------------------------------------------------------------------------------------------------------
@@ -230,54 +167,11 @@ def test_the_declaration_reads_well(pipe: FlashFacePipeline):
 # --- noise, and other autoencoders ------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("kind", [EulerAncestralDiscreteScheduler, DDPMScheduler])
-def test_noise_of_the_scheduler_comes_from_the_generators(pipe: FlashFacePipeline, kind: Any):
-    pipe.scheduler = kind.from_config(pipe.scheduler.config)
-    state = torch.get_rng_state()
-    first = make(pipe, num_inference_steps=3)
-    assert torch.equal(make(pipe, num_inference_steps=3), first)
-    assert not torch.equal(make(pipe, num_inference_steps=3, generator=torch.Generator().manual_seed(1)), first)
-    generators = [torch.Generator().manual_seed(seed) for seed in (5, 0)]
-    both = make(pipe, num_inference_steps=3, generator=generators, num_images_per_prompt=2)
-    assert relative_error(both[1:], first) < 1e-4  # three steps at guidance 7.5 amplify the rounding of a batch
-    assert torch.equal(torch.get_rng_state(), state)
-
-
-def test_a_list_of_generators_of_another_length_is_refused(pipe: FlashFacePipeline):
-    with pytest.raises(ValueError, match="2 generators were given for 3 results"):
-        make(pipe, generator=[torch.Generator(), torch.Generator()], num_images_per_prompt=3)
-
-
-@pytest.mark.parametrize(
-    "build",
-    [
-        lambda: AutoencoderTiny(encoder_block_out_channels=(4,) * 4, decoder_block_out_channels=(4,) * 4),
-        lambda: AsymmetricAutoencoderKL(
-            down_block_types=("DownEncoderBlock2D",) * 4, down_block_out_channels=(4,) * 4,
-            up_block_types=("UpDecoderBlock2D",) * 4, up_block_out_channels=(4,) * 4, norm_num_groups=2,
-        ),
-    ],
-    ids=["tiny", "asymmetric"],
-)  # fmt: skip
-def test_other_autoencoders_serve(pipe: FlashFacePipeline, build: Any):
-    with torch.random.fork_rng(devices=[]):
-        vae = build().eval()
-    other = FlashFacePipeline(**pipe.components | {"vae": vae})
-    other.set_progress_bar_config(disable=True)
-    assert make(other, num_inference_steps=1, output_type="pt").shape == (1, 3, 64, 64)
-
-
 def test_one_face_is_one_face_in_every_form(pipe: FlashFacePipeline):
     face = picture(1)
     expected = make(pipe, faces=face)
     for form in ([face], np.asarray(face), np.asarray(face)[None]):
         assert torch.equal(make(pipe, faces=form), expected)
-
-
-def test_a_textual_inversion_is_understood(pipe: FlashFacePipeline):
-    plain = make(pipe, prompt="a <hat>")
-    pipe.load_textual_inversion({"<hat>": latents(1, 1, CONTEXT)}, token="<hat>")
-    assert relative_error(make(pipe, prompt="a <hat>"), plain) > 1e-3
 
 
 # --- faces that were written before -----------------------------------------------------------------------------------
@@ -372,19 +266,6 @@ def predict(pipe: FlashFacePipeline, noisy: torch.Tensor, timestep: int, call: C
     settings = pipe.settle({"guidance_scale": FaceGuidance.text_guidance})
     with torch.no_grad(), pipe.calling(settings), predicting(pipe, call) as prediction:
         return prediction.begin(noisy, timestep)(None)
-
-
-def test_the_denoiser_is_as_before_after_a_call_and_after_an_error(pipe: FlashFacePipeline):
-    arguments = (latents(1, 1, 5, 8, 8), 10, latents(2, 1, 7, CONTEXT))
-    before = pipe.unet(*arguments).sample
-    make(pipe)
-
-    def fail(*_: Any) -> dict[str, Any]:
-        raise KeyboardInterrupt
-
-    with pytest.raises(KeyboardInterrupt):
-        make(pipe, callback_on_step_end=fail)
-    assert torch.equal(pipe.unet(*arguments).sample, before)
 
 
 # --- released files ---------------------------------------------------------------------------------------------------

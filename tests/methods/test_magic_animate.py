@@ -32,7 +32,12 @@ def film(pipe: Any, drawings: Any, **options: Any) -> Any:
 def rows_of(pipe: MagicAnimatePipeline, **options: Any) -> Counter[tuple[str, int]]:
     """Network and rows to how often it ran so."""
     found: Counter[tuple[str, int]] = Counter()
-    places = {"writer": pipe.reference_unet.conv_in, "controlnet": pipe.controlnet.conv_in, "down": pipe.unet.conv_in}
+    places = {
+        "writer": pipe.reference_unet.conv_in,
+        "controlnet": pipe.controlnet.conv_in,
+        "embedding": pipe.controlnet.controlnet_cond_embedding.conv_in,
+        "down": pipe.unet.conv_in,
+    }
     handles = [
         module.register_forward_hook(lambda _m, args, _o, name=name: found.update([(name, len(args[0]))]))
         for name, module in places.items()
@@ -49,6 +54,7 @@ def test_writer_and_controlnet_run_once_a_step_and_halves_share_the_down_path(ti
     found = rows_of(tiny)
     assert found["writer", 1] == 2  # one row, once per step, for both windows
     assert sum(rows * count for (name, rows), count in found.items() if name == "controlnet") == 2 * 6
+    assert found["embedding", 6] == 1  # six frames, once in the film
     assert found["down", 4] == 4  # two windows, two steps, one half
 
 

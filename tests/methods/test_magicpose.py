@@ -61,11 +61,13 @@ def test_the_reference_is_written_once_a_step_and_the_controlnet_sees_every_pose
     written: list[int] = []
     first = pipe.reference_unet.conv_in  # pyright: ignore[reportOptionalMemberAccess]
     handles = [calls(first, written), calls(pipe.controlnet.conv_in, seen := [])]
+    handles.append(calls(pipe.controlnet.controlnet_cond_embedding.conv_in, embedded := []))
     draw(pipe, poses(3), windows=Windows(size=2, overlap=0))
     for handle in handles:
         handle.remove()
     assert written == [1, 1]
     assert seen == [2, 1, 2, 1]
+    assert embedded == [3]  # in the whole call
 
 
 def test_the_unconditional_pass_sees_neither_pose_nor_reference_but_the_prompt(pipe: MagicPosePipeline) -> None:

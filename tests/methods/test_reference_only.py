@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 from diffusers import EulerAncestralDiscreteScheduler
+from safetensors.torch import save_file
 
 from plain import PlainLinks, PlainReference, at_sites, attention_names, published, softmax_attention
 from referencenet import AdaIN, Concat, Reference, reference, share
@@ -475,3 +478,34 @@ def test_a_reference_belongs_to_no_pipeline():
     for pipeline, before in zip(pipelines, first, strict=True):
         with reference(pipeline.pipe, hero):
             assert torch.equal(pipeline(), before)
+
+
+# --- encoded references -----------------------------------------------------------------------------------------------
+
+
+def test_an_encoded_reference_is_saved_and_read_as_the_picture_is(tmp_path: Path):
+    pipeline = tiny("sd")
+    told = Reference(picture(1), strength=0.7, end=0.9, mask=half_mask("left"), result_mask=half_mask("top"))
+    encoded = told.encode(pipeline.pipe, width=64, height=64, generator=torch.Generator().manual_seed(5))
+    encoded.save(tmp_path / "hero.safetensors")
+    loaded = Reference.load(tmp_path / "hero.safetensors")
+    assert loaded.latents is not None
+    assert encoded.latents is not None
+    assert torch.equal(loaded.latents, encoded.latents)
+    assert (loaded.strength, loaded.end) == (0.7, 0.9)
+    with reference(pipeline.pipe, encoded):
+        expected = pipeline()
+    with reference(pipeline.pipe, loaded):
+        assert torch.equal(pipeline(), expected)
+    with reference(pipeline.pipe, replace(told, strength=1.0)):
+        assert not torch.equal(pipeline(), expected)
+
+
+def test_what_is_no_encoded_reference_is_refused(tmp_path: Path):
+    with pytest.raises(ValueError, match="save what encode"):
+        Reference(picture(1)).save(tmp_path / "hero.safetensors")
+    with pytest.raises(FileNotFoundError, match=r"hero\.safetensors"):
+        Reference.load(tmp_path / "hero.safetensors")
+    save_file({"latents": torch.zeros(1, 4, 8, 8)}, tmp_path / "other.safetensors")
+    with pytest.raises(ValueError, match="no encoded reference"):
+        Reference.load(tmp_path / "other.safetensors")

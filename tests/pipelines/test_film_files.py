@@ -7,6 +7,7 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from dataclasses import replace
+from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
@@ -19,8 +20,10 @@ from PIL import Image
 
 from films import generator, picture, poses
 from referencenet.media.films import Film, FilmWriter, parts_of, write_film
+from referencenet.media.sound import SAMPLE_RATE, Track, read_sound
 from referencenet.pipelines.film_files import FilmSettings, animate_film, num_predictions
 from referencenet.sampling.windows import Windows
+from sounds import tone, write_sound
 from tiny import tiny_pipeline
 
 SETTINGS = FilmSettings(num_inference_steps=2, window=4, overlap=1, seed=3)
@@ -105,6 +108,29 @@ def test_interrupted_film_goes_on_to_the_same_frames(
     animate_film(quiet(), picture(0), [film], tmp_path / "cut", settings, resume=True)
     assert np.array_equal(pixels(tmp_path / "cut"), pixels(whole))
     assert pixels(whole).shape == (9, 24, 96, 3)
+
+
+def test_a_film_has_its_sound_also_when_joining_was_cut_short(
+    film: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    settings = replace(SETTINGS, rate=Fraction(30000, 1001))
+    sound = write_sound(tmp_path / "s.wav", tone(1.0, 16000), 16000)
+    out = tmp_path / "film.mp4"
+
+    def full(*_: Any) -> None:
+        raise OSError("No space left on device")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Track, "write_until", full)
+        with pytest.raises(OSError, match="No space left"):
+            animate_film(quiet(), picture(0), [film], out, settings, sound=sound)
+    assert not out.exists()
+    drawn: list[int] = []
+    animate_film(quiet(), picture(0), [film], out, settings, sound=sound, resume=True, step_done=drawn.append)
+    assert (drawn, len(Film(out))) == ([], 9)
+    assert len(read_sound(out)) / SAMPLE_RATE == pytest.approx(0.3, abs=0.03)  # as long as the film
+    with pytest.raises(ValueError, match="cannot hold sound"):
+        animate_film(quiet(), picture(0), [film], tmp_path / "frames", settings, sound=sound)
 
 
 def test_resume_without_anything_begins(film: Path, tmp_path: Path) -> None:

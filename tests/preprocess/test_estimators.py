@@ -12,7 +12,7 @@ from PIL import Image
 
 from onnx_files import Network
 from referencenet.preprocess import DWPose, YuNet, film_points, find_face
-from referencenet.preprocess.estimators import FACE_FILE, PEOPLE_FILE, POINTS_FILE
+from referencenet.preprocess.model_files import SIMCC, YOLOX, YUNET
 
 cv2 = pytest.importorskip("cv2")
 SIDE, CELL = 640, 32
@@ -22,9 +22,9 @@ DOTS = ((40, 30), (100, 200), (150, 60))  # red, green, blue: x and y
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     found = tmp_path_factory.mktemp("models")
-    write_face_network(found / FACE_FILE)
-    write_people_network(found / PEOPLE_FILE)
-    write_points_network(found / POINTS_FILE)
+    write_face_network(found / YUNET)
+    write_people_network(found / YOLOX)
+    write_points_network(found / SIMCC)
     return found
 
 
@@ -98,7 +98,7 @@ def test_face_is_found_in_the_picture_s_own_pixels(folder: Path) -> None:
 def test_pictures_with_other_than_one_face_are_told(folder: Path, count: int, words: str) -> None:
     picture = cells(*((3 * i, 5) for i in range(1, count + 1)))
     with pytest.raises(ValueError, match=words):
-        find_face(picture, YuNet(folder / FACE_FILE))
+        find_face(picture, YuNet(folder / YUNET))
     assert find_face(cells((4, 4)), YuNet(folder)).size == (64, 64)
 
 
@@ -141,14 +141,14 @@ def test_points_come_in_openpose_s_order_and_the_picture_s_pixels(folder: Path) 
 
 
 def test_missing_and_broken_files_are_told(folder: Path, tmp_path: Path) -> None:
-    with pytest.raises(FileNotFoundError, match=f"get {FACE_FILE} from github.com/opencv"):
+    with pytest.raises(FileNotFoundError, match=f"get {YUNET} from github.com/opencv"):
         YuNet(tmp_path)
-    with pytest.raises(FileNotFoundError, match=f"get {PEOPLE_FILE} from huggingface.co"):
+    with pytest.raises(FileNotFoundError, match=f"get {YOLOX} from huggingface.co"):
         DWPose(tmp_path)
-    (tmp_path / FACE_FILE).write_bytes(b"no network" * 9)
+    (tmp_path / YUNET).write_bytes(b"no network" * 9)
     with pytest.raises(ValueError, match="OpenCV cannot read"):
         YuNet(tmp_path)
-    for name in (PEOPLE_FILE, POINTS_FILE):
-        (tmp_path / name).write_bytes((folder / POINTS_FILE).read_bytes())
-    with pytest.raises(ValueError, match=f"{PEOPLE_FILE} does not take"):
+    for name in (YOLOX, SIMCC):
+        (tmp_path / name).write_bytes((folder / SIMCC).read_bytes())
+    with pytest.raises(ValueError, match=f"{YOLOX} does not take"):
         DWPose(tmp_path)(cells())

@@ -15,6 +15,7 @@ from referencenet.sampling.windows import (
     Windows,
     add_prediction,
     cover,
+    groups,
     published_windows,
     total_weights,
 )
@@ -114,3 +115,23 @@ def test_wrong_windows_are_told(make: object, message: str) -> None:
 def test_factor_one_leaves_latents_as_they_are() -> None:
     latents = torch.randn(1, 2, 3, 2, 2, generator=torch.Generator().manual_seed(0))
     assert interpolate_frames(latents, 1) is latents
+
+
+@settings(max_examples=40, deadline=None)
+@given(st.integers(1, 70), st.integers(1, 32))
+def test_groups_have_one_size_and_count_every_frame_once(num_frames: int, size: int) -> None:
+    found = groups(num_frames, size)
+    assert Windows(size=size, overlap=0, filled=True).of(num_frames) == found
+    assert len(found) == ceil(num_frames / size)
+    assert {len(window.frames) for window in found} == {size}
+    assert torch.equal(total_weights(found, num_frames), torch.ones(num_frames, 1, 1))
+    counted = [frame for w in found for frame, weight in zip(w.frames, w.weights, strict=True) if weight]
+    assert counted == list(range(num_frames))
+
+
+def test_a_last_group_is_filled_with_what_is_before_it_or_with_the_last_frame() -> None:
+    assert groups(9, 4)[-1] == Window((5, 6, 7, 8), (0.0, 0.0, 0.0, 1.0))
+    assert groups(2, 4) == [Window((0, 1, 1, 1), (1.0, 1.0, 0.0, 0.0))]
+    for settings_ in ({"overlap": 1}, {"published": True, "overlap": 0}, {}):
+        with pytest.raises(ValueError, match="filled windows share no frames"):
+            Windows(size=8, filled=True, **settings_)

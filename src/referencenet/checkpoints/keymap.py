@@ -10,6 +10,7 @@ import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
+import torch
 from torch import Tensor
 
 
@@ -64,10 +65,10 @@ class KeyMap:
         """A published state dict under our names. Tensors are views where they can be.
 
         Args:
-            state: Published key to tensor.
+            state: Published key to tensor; one that stands there twice, under two of its names, is taken once.
 
         Raises:
-            CheckpointError: If two keys get one name.
+            CheckpointError: If two keys with different numbers get one name.
         """
         converted: dict[str, Tensor] = {}
         sources: dict[str, str] = {}
@@ -75,7 +76,7 @@ class KeyMap:
             if self.reason_ignored(key) is not None:
                 continue
             for name, part in self._parts(self.name(key), tensor):
-                if name in converted:
+                if name in converted and not _is_same(converted[name], part):
                     raise CheckpointError(
                         f"the keys {sources[name]} and {key} both become {name}; the file is of another layout."
                     )
@@ -94,6 +95,11 @@ class KeyMap:
                 names = [match.expand(part) for part in split.into]
                 return list(zip(names, tensor.chunk(len(names), dim=split.dim), strict=True))
         return [(name, tensor)]
+
+
+def _is_same(tensor: Tensor, other: Tensor) -> bool:
+    """Whether two tensors hold the same numbers; of key lists without numbers it is not known."""
+    return not tensor.is_meta and not other.is_meta and torch.equal(tensor, other)
 
 
 def some(keys: Iterable[str], limit: int = 10) -> str:

@@ -44,7 +44,7 @@ class PublishedFile:
         component: The pipeline's component that it fills.
         keymap: What becomes of its keys.
         share: Regular expression of our keys that this file must bring; other files bring the rest of the component.
-        base_fills: Whether what the file leaves out comes from the base model's `unet`.
+        base: What becomes of the keys of the base model's `unet`, which fills what the file leaves out; None: nothing.
         checks: Further checks of a state dict, called with it and the file's name.
         manifest: Name of the key list of this file at full size, if there is one.
     """
@@ -53,7 +53,7 @@ class PublishedFile:
     component: str
     keymap: KeyMap = field(default_factory=KeyMap)
     share: str = ".*"
-    base_fills: bool = False
+    base: KeyMap | None = None
     checks: tuple[Check, ...] = ()
     manifest: str | None = None
 
@@ -197,7 +197,7 @@ def load_component(
     if unset:
         files = published.files_of(component)
         paths = ", ".join(file.path for file in files)
-        more = ", or base=..., whose unet fills the rest" if any(file.base_fills for file in files) else ""
+        more = ", or base=..., whose unet fills the rest" if any(file.base is not None for file in files) else ""
         raise CheckpointError(
             f"{len(unset)} tensors of {component} would be left unset: {some(unset)}. It is made of {paths}; give "
             f"all of them{more}."
@@ -205,20 +205,21 @@ def load_component(
     return network.eval()
 
 
-def read_library_part(kind: Any, place: str | Path, *, subfolder: str | None = None) -> Any:
+def read_library_part(kind: Any, place: str | Path, *, subfolder: str | None = None, **settings: Any) -> Any:
     """Read a part by its library's own loader, strictly: loaders put random numbers where a file lacks a tensor.
 
     Args:
         kind: A class of diffusers or transformers: a network, tokenizer, processor or scheduler.
         place: Its folder, or a hub name.
         subfolder: Below it.
+        settings: In place of the configuration's.
 
     Raises:
         FileNotFoundError: If the folder has no such part.
         CheckpointError: If a tensor is missing, of another shape, or not finite.
     """
     where = f"{place}/{subfolder}" if subfolder else str(place)
-    options: dict[str, Any] = {} if subfolder is None else {"subfolder": subfolder}
+    options: dict[str, Any] = settings if subfolder is None else {"subfolder": subfolder, **settings}
     is_network = issubclass(kind, nn.Module)
     try:
         found = kind.from_pretrained(str(place), **options, **({"output_loading_info": True} if is_network else {}))
@@ -330,17 +331,17 @@ def read_component(
         component: Which.
         paths: As `find_files` gives them.
         config: Of the base model; None: at full size.
-        base: Folder or hub name of the base model, whose `unet` fills what a file leaves out (`base_fills`).
+        base: Folder or hub name of the base model, whose `unet` fills what a file with a `base` leaves out.
     """
     states: list[tuple[PublishedFile, Mapping[str, Tensor], str]] = []
     for file in published.files_of(component):
         state = read_state(paths[file.path])
         read = {key: tensor for key, tensor in state.items() if file.keymap.reason_ignored(key) is None}
         check_finite(read, str(paths[file.path]))
+        is_whole = any(file.keymap.name(key) == "conv_in.weight" for key in state)
+        if file.base is not None and base is not None and not is_whole:  # first: the file replaces what the base sets
+            row = PublishedFile(path=f"{base}/unet", component=component, keymap=file.base, share="conv_in.*")
+            unet = read_library_part(UNet2DConditionModel, base, subfolder="unet")
+            states.append((row, unet.state_dict(), row.path))
         states.append((file, state, str(paths[file.path])))
-        if file.base_fills and base is not None and not any(file.keymap.name(key) == "conv_in.weight" for key in state):
-            spatial = read_library_part(UNet2DConditionModel, base, subfolder="unet").state_dict()
-            states.append(
-                (PublishedFile(path=f"{base}/unet", component=component, share="conv_in.*"), spatial, f"{base}/unet")
-            )
     return load_component(published, component, states, config)

@@ -1,22 +1,14 @@
 """`refnet animate`: the person of a picture in a film of drawings."""
 
-import os
-from collections.abc import Generator
-from contextlib import contextmanager
 from enum import StrEnum
-from fractions import Fraction
-from functools import partial
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import typer
-from accelerate import PartialState
 from rich.console import Console
-from rich.progress import Progress, TaskID
 
-from referencenet.cli.console import progress_bar
-from referencenet.cli.film_inputs import driving_films, read_reference
-from referencenet.cli.models import choose_device
+from referencenet.cli.film_inputs import driving_films, estimated, read_reference
+from referencenet.cli.film_run import Weights, run_film
 from referencenet.cli.options import (
     Base,
     Checkpoint,
@@ -30,19 +22,18 @@ from referencenet.cli.options import (
     refuse_others,
     settings_of,
 )
-from referencenet.cli.run import load, need_weights, write_settings
+from referencenet.cli.run import need_weights, write_settings
 from referencenet.cli.settings import parse_size
 from referencenet.links.bank import ReferenceBank
-from referencenet.media.films import check_film_path
+from referencenet.media.films import check_film_path, frame_rate
 from referencenet.methods.systems import pipelines
-from referencenet.pipelines.film_files import FilmSettings, animate_film, num_predictions, open_films, settled, vars_of
-from referencenet.sampling.insertion import read_interpolator
-from referencenet.sampling.processes import ALONE, Processes
+from referencenet.pipelines.film_files import FilmSettings, open_films, vars_of
 
 PIPELINES = {name: pipeline for name, pipeline in pipelines("animate").items() if hasattr(pipeline, "stream")}
 MethodChoice = StrEnum("MethodChoice", {name: name for name in PIPELINES})
 DEFAULT_METHOD = MethodChoice("animate_anyone")
 BODY, FACE = only("animate_anyone", "magicpose"), only("aniportrait")
+SEEN = only("animate_anyone", "magicpose", "aniportrait")
 WORDS, MAGIC_ANIMATE, MAGICPOSE = only("magic_animate", "magicpose"), only("magic_animate"), only("magicpose")
 
 app = typer.Typer(add_completion=False)
@@ -72,6 +63,21 @@ def animate(
         Path | None,
         typer.Option("--landmarks", metavar="NPZ|JSON", rich_help_panel=FACE,
                      help="Instead of --poses: MediaPipe's face mesh of the driving film."),
+    ] = None,
+    video: Annotated[
+        Path | None,
+        typer.Option("--video", metavar="FILM|FOLDER", rich_help_panel=SEEN,
+                     help="Instead of --poses: an ordinary film; skeletons or face meshes are found in it."),
+    ] = None,
+    person: Annotated[
+        int | None,
+        typer.Option(min=1, rich_help_panel=SEEN, show_default="the largest",
+                     help="Who of several in --video, from the left."),
+    ] = None,
+    models: Annotated[
+        Path | None,
+        typer.Option(metavar="FOLDER", rich_help_panel=SEEN, show_default="REFNET_MODELS, or the user's cache",
+                     help="What `refnet models fetch` got, for --video."),
     ] = None,
     fit: Annotated[
         Path | None,
@@ -137,7 +143,7 @@ def animate(
         width=width,
         height=height,
         num_frames=frames,
-        rate=None if fps is None else Fraction(fps).limit_denominator(1001),
+        rate=None if fps is None else frame_rate(fps),
         num_inference_steps=steps,
         guidance_scale=guidance,
         seed=seed,
@@ -148,26 +154,27 @@ def animate(
     subject = read_reference(reference, fit)
     if balance and isinstance(subject, ReferenceBank):
         raise ValueError("with --balance the reference is written for both prompts: give it as a picture.")
-    films = open_films(pipeline, driving_films(poses or [], keypoints, landmarks, fit_to, subject, settings), settings)
+    if video is None and (person is not None or models is not None):
+        raise ValueError("--person and --models say how --video is read, which was not given.")
+    if video is not None and method == "animate_anyone.reenact":
+        raise ValueError(
+            "animate_anyone.reenact is driven by drawings of head and mouth; --video finds none, give --poses."
+        )
+    found = (
+        None
+        if video is None
+        else estimated(video, "landmarks" if method.startswith("aniportrait") else "openpose", models, person, settings)
+    )
+    drawn = driving_films(poses or [], keypoints, landmarks, fit_to, subject, settings, found)
+    films = open_films(pipeline, drawn, settings)
     if (every > 1) != (interpolator is not None):
         raise ValueError("--every above 1 and --interpolator FILE belong together: it inserts the frames between.")
     own = {"pose_range": pose_range, "fusion_blocks": fusion_blocks}
-    with launched(device) as processes:
-        place = PartialState().device if processes.count > 1 else device
-        between = None if interpolator is None else read_interpolator(interpolator, choose_device(str(place)))
-        pipe = load(pipeline, checkpoint, base, place, dtype, **{k: v for k, v in own.items() if v is not None})
-        settings = settled(pipe, films, settings)
-        run = partial(
-            animate_film, pipe, subject, films, out, settings, resume=resume, interpolator=between,
-            across_processes=processes.count > 1,
-        )  # fmt: skip
-        if not processes.is_main:
-            run()
-            return
-        with progress_bar("animating", num_predictions(pipe, settings)) as (bar, task):
-            run(step_done=partial(_show, bar, task))
-    write_settings(out, settings_of(ctx, method) | vars_of(settings))
-    Console().print(f"{settings.num_written} frames in {out}", soft_wrap=True)
+    weights = Weights(pipeline=pipeline, checkpoint=checkpoint, base=base, device=device, dtype=dtype, own=own)
+    done = run_film(weights, subject, films, out, settings, resume=resume, interpolator=interpolator)
+    if done is not None:
+        write_settings(out, settings_of(ctx, method) | vars_of(done))
+        Console().print(f"{done.num_written} frames in {out}", soft_wrap=True)
 
 
 def told(method: str, prompt: str, negative_prompt: str, balance: bool, control_scale: float) -> dict[str, Any]:
@@ -188,25 +195,3 @@ def told(method: str, prompt: str, negative_prompt: str, balance: bool, control_
         words = {"prompt": prompt, "negative_prompt": negative_prompt}
         return words | {"controlnet_conditioning_scale": control_scale}
     return {}
-
-
-def _show(bar: Progress, task: TaskID, done: int) -> None:
-    """Move the progress bar."""
-    bar.update(task, completed=done)
-
-
-@contextmanager
-def launched(device: str) -> Generator[Processes]:
-    """The processes that `accelerate launch` or `torchrun` has started together; without them this one alone.
-
-    Args:
-        device: As the option says it; "cpu" keeps all of them on the CPU.
-    """
-    if int(os.environ.get("WORLD_SIZE", "1")) == 1:
-        yield ALONE
-        return
-    state = PartialState(cpu=device == "cpu")
-    try:
-        yield Processes.started()
-    finally:
-        state.destroy_process_group()

@@ -20,9 +20,13 @@ COMMANDS = {
     "demo": "See it work: four characters, with and without reference, with scores.",
     "generate": "Draw pictures that refer to pictures.",
     "animate": "Animate the person of a picture after a film of poses.",
+    "talk": "Let the person of a portrait say what is in a sound.",
     "tryon": "Dress the person of a picture in a garment.",
     "face": "Draw the person of some face photographs.",
     "compose": "Draw a person from pictures of parts, or in a garment.",
+    "turn": "Show the person of a portrait from other cameras.",
+    "preprocess": "Make poses, landmarks and masks of ordinary films and pictures.",
+    "models": "Fetch the small networks that make them.",
     "convert": "Turn released weight files into a pipeline folder.",
     "methods": "List the published systems and their state here.",
     "verify": "Compare our outputs with those of the published implementations.",
@@ -30,6 +34,9 @@ COMMANDS = {
     "train": "Train the built-in model again.",
     "paperdoll": "Write data sets of drawn characters, in the layouts that the field reads.",
 }
+
+MODULES = {"models": "model_files"}
+"""Command to its file, where that has another name."""
 
 
 class Refnet(TyperGroup):
@@ -39,7 +46,7 @@ class Refnet(TyperGroup):
         """Find the command in what was typed, and load it."""
         name, command, rest = super().resolve_command(ctx, args)
         if name in COMMANDS:
-            module = importlib.import_module(f"referencenet.cli.{name}")
+            module = importlib.import_module(f"referencenet.cli.{MODULES.get(name, name)}")
             command = typer.main.get_command(module.app)
         return name, command, rest
 

@@ -4,13 +4,20 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
+from referencenet.cli.console import progress_bar
+from referencenet.cli.preprocess import Frames, tell_of
 from referencenet.links.bank import ReferenceBank
 from referencenet.media.films import DEFAULT_RATE, FrameSource
 from referencenet.media.images import read_image
 from referencenet.pipelines.film_files import FilmSettings
 from referencenet.preprocess.body import SkeletonFilm, read_key_points
-from referencenet.preprocess.face_mesh import CANVAS, read_landmarks
+from referencenet.preprocess.conditions import CONDITIONS
+from referencenet.preprocess.face_mesh import CANVAS, FaceMeshFilm, read_landmarks
 from referencenet.preprocess.face_track import crop_portrait
+from referencenet.preprocess.following import Followed
+from referencenet.preprocess.model_files import default_folder
 from referencenet.preprocess.proportions import fit_bodies
 
 
@@ -44,6 +51,7 @@ def driving_films(
     fit_to: Path | None,
     subject: Any,
     settings: FilmSettings,
+    video: FrameSource | None = None,
 ) -> list[Path | FrameSource]:
     """The films of drawings: as they are given, or drawn.
 
@@ -54,15 +62,17 @@ def driving_films(
         fit_to: Key points of the person, whose proportions the drawn skeletons get.
         subject: The reference, a picture or a bank.
         settings: Say the film's size if the key points do not.
+        video: Drawings of what was estimated in an ordinary film.
 
     Raises:
         ValueError: If not exactly one kind is given.
     """
-    given = [name for name, it in (("--poses", poses), ("--keypoints", keypoints), ("--landmarks", landmarks)) if it]
+    sources = (("--poses", poses), ("--keypoints", keypoints), ("--landmarks", landmarks), ("--video", video))
+    given = [name for name, it in sources if it]
     if len(given) != 1:
         raise ValueError(
             f"{' and '.join(given) or 'no film'} was given; give one of --poses, drawings, --keypoints and "
-            "--landmarks, from which they are drawn."
+            "--landmarks, from which they are drawn, and --video, an ordinary film in which they are found."
         )
     if keypoints is not None:
         return [skeletons(keypoints, fit_to, subject, settings)]
@@ -70,7 +80,38 @@ def driving_films(
         raise ValueError("--fit-to needs --keypoints: drawn skeletons cannot be fitted, their key points can.")
     if landmarks is not None:
         return [read_landmarks(landmarks, width=settings.width or CANVAS, height=settings.height or CANVAS)]
-    return list(poses)
+    return [video] if video is not None else list(poses)
+
+
+def estimated(
+    video: Path, condition: str, models: Path | None, person: int | None, settings: FilmSettings
+) -> FrameSource:
+    """Drawings of what is found in an ordinary film.
+
+    Args:
+        video: The film.
+        condition: "openpose" or "landmarks".
+        models: Folder of the fetched networks; None: where they were fetched to.
+        person: Which one of several, from the left; None: the largest.
+        settings: Say the size and number of frames if they are not the film's.
+
+    Raises:
+        FileNotFoundError: If the film or a network is missing.
+        ValueError: If nobody is found.
+    """
+    film = Frames(video, settings.num_frames)
+    finder = CONDITIONS[condition](models or default_folder())
+    followed = Followed(film, finder.regions, finder.read, person)
+    with progress_bar("estimating", len(film)) as (bar, task):
+        values = list(bar.track(followed, task_id=task, total=len(film)))
+    tell_of(followed, person)
+    own = film.size
+    size = settings.width or own[0] // 8 * 8, settings.height or own[1] // 8 * 8
+    rate = settings.rate or film.rate
+    if condition == "landmarks":
+        fractions = np.stack(values)[:, :, :2] / own
+        return FaceMeshFilm(fractions, width=size[0], height=size[1], rate=rate)
+    return SkeletonFilm([value.scaled(size[0] / own[0], size[1] / own[1]) for value in values], size, rate)
 
 
 def skeletons(keypoints: Path, fit_to: Path | None, subject: Any, settings: FilmSettings) -> SkeletonFilm:

@@ -25,7 +25,7 @@ def methods(
     if name is None:
         table = Table("name", "system", "state", "base", "link", "paper", pad_edge=False)
         for row in METHODS.values():
-            state = "[green]works[/]" if row.state == "works" else row.state
+            state = f"[green]{row.state}[/]" if row.entry is not None else row.state
             table.add_row(row.name, row.title, state, row.base, row.link, row.paper or "")
         console.print(table)
         return

@@ -4,6 +4,7 @@ An option of one system stands in a panel of the help that names it, `panel=only
 system it is refused by its name.
 """
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -61,6 +62,22 @@ def settings_of(ctx: typer.Context, method: str) -> dict[str, Any]:
             and _is_for(parameter, method)}  # fmt: skip
 
 
+def takes(panel: str, method: str) -> bool:
+    """Whether a system, or a published set of one, takes the options of a panel."""
+    return not panel.startswith(ONLY) or method.split(".")[0] in panel.removeprefix(ONLY).split(", ")
+
+
+def own_options(panels: Mapping[str, Mapping[str, Any]], method: str) -> dict[str, Any]:
+    """What a system takes of options that stand in panels, by name; what was left open, None, is left away.
+
+    Args:
+        panels: Panel to its options, under the names of the calls.
+        method: The system, or a published set of it.
+    """
+    groups = [group for panel, group in panels.items() if takes(panel, method)]
+    return {name: value for group in groups for name, value in group.items() if value is not None}
+
+
 def is_typed(ctx: typer.Context, name: str) -> bool:
     """Whether an option was given, and does not stand at its default."""
     source = ctx.get_parameter_source(name)
@@ -69,5 +86,4 @@ def is_typed(ctx: typer.Context, name: str) -> bool:
 
 def _is_for(parameter: Any, method: str) -> bool:
     """Whether a system takes an option."""
-    panel = getattr(parameter, "rich_help_panel", None) or ""
-    return not panel.startswith(ONLY) or method.split(".")[0] in panel.removeprefix(ONLY).split(", ")
+    return takes(getattr(parameter, "rich_help_panel", None) or "", method)

@@ -25,8 +25,17 @@ from referencenet.version import __version__
 StepDone = Callable[[Any, int, Any, dict[str, Any]], dict[str, Any]]
 
 
-def need_weights(published: PublishedSet, checkpoint: Path | None, base: str | None, random_tiny: bool) -> None:
+def need_weights(
+    published: PublishedSet, checkpoint: Path | None, base: str | None, random_tiny: bool, *beside: PublishedSet
+) -> None:
     """Without weights say on one screen which files to get, and leave.
+
+    Args:
+        published: The system's files.
+        checkpoint: Their folder, as typed.
+        base: The base model, as typed.
+        random_tiny: Whether there shall be none.
+        beside: Further sets that the command reads from the same folder.
 
     Raises:
         typer.Exit: If there are none.
@@ -38,11 +47,11 @@ def need_weights(published: PublishedSet, checkpoint: Path | None, base: str | N
     if checkpoint is not None and not checkpoint.exists():
         raise FileNotFoundError(f"there is no --checkpoint {checkpoint}; give the folder of {published.name}'s files.")
     if checkpoint is None and not random_tiny:
-        tell(files_needed(published))
+        tell(files_needed(published, *beside))
         raise typer.Exit(2)
 
 
-def files_needed(published: PublishedSet) -> str:
+def files_needed(published: PublishedSet, *beside: PublishedSet) -> str:
     """Which files to get, from where and under which licence."""
     files = {file.path: file.component if file.component in published.further else None for file in published.files}
     needed = {
@@ -53,6 +62,7 @@ def files_needed(published: PublishedSet) -> str:
         f"  from     {published.source}",
         f"  licence  {published.licence}",
         *(f"  file     {path}{f', or a folder {part}/' if part else ''}" for path, part in files.items()),
+        *(f"  file     {file.path}   from {further.source}" for further in beside for file in further.files),
         *(
             f"  folder   {part.folder or name}/   from {part.source}{' (or --base)' * part.in_base}"
             for name, part in needed.items()

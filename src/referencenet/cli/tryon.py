@@ -23,21 +23,23 @@ from referencenet.cli.options import (
     Steps,
     is_typed,
     only,
+    own_options,
     refuse_others,
     settings_of,
+    takes,
 )
 from referencenet.cli.run import drawing_options, generators, load, need_weights, steps_shown, write_pictures
 from referencenet.media.images import read_image, read_mask
 from referencenet.media.sheets import beside, check_picture_path
 from referencenet.methods.systems import pipelines
-from referencenet.pipelines.garments import check_persons
+from referencenet.pipelines.garments import check_masks
 from referencenet.preprocess.agnostic import ARM_WIDTHS, agnostic_mask
 
 PIPELINES = pipelines("tryon")
 MethodChoice = StrEnum("MethodChoice", {name: name for name in PIPELINES})
 DEFAULT_METHOD = MethodChoice("idm_vton")
 CategoryChoice = Literal["upper_body", "lower_body", "dresses"]
-IDM, STABLE = only("idm_vton"), only("stable_garment")
+BOTH, IDM, STABLE = only("idm_vton", "stable_garment"), only("idm_vton"), only("stable_garment")
 
 app = typer.Typer(add_completion=False)
 
@@ -47,8 +49,13 @@ def tryon(
     ctx: typer.Context,
     person: Annotated[Path, typer.Option("--person", "-p", metavar="PICTURE", help="Who wears it.")],
     garment: Annotated[Path, typer.Option("--garment", "-g", metavar="PICTURE", help="What is worn, lying flat.")],
-    densepose: Annotated[Path, typer.Option(metavar="PICTURE", help="The person's DensePose rendering, on black.")],
     out: Annotated[Path, typer.Option("--out", "-o", help="picture.png; several become picture-1.png and so on.")],
+    densepose: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="PICTURE", rich_help_panel=BOTH, help="The person's DensePose rendering, on black; they need it."
+        ),
+    ] = None,
     mask: Annotated[
         Path | None, typer.Option(metavar="PICTURE", help="White is repainted. Without it: --parsing and --keypoints.")
     ] = None,
@@ -63,7 +70,8 @@ def tryon(
         int, typer.Option(min=1, help="Of the made mask's arms at a height of 512; 45 for DressCode's weights.")
     ] = ARM_WIDTHS["hd"],
     negative_prompt: Annotated[
-        str | None, typer.Option(show_default="the system's", help="What the picture shall not show.")
+        str | None,
+        typer.Option(rich_help_panel=BOTH, show_default="the system's", help="What the picture shall not show."),
     ] = None,
     description: Annotated[
         str, typer.Option("--description", "-d", rich_help_panel=IDM, help="Of the garment.")
@@ -120,13 +128,15 @@ def tryon(
     if mask is not None and (is_typed(ctx, "category") or is_typed(ctx, "arm_width")):
         raise ValueError("--category and --arm-width are for masks that are made; --mask is one already.")
     white = read_or_make_mask(mask, parsing, keypoints, category, arm_width)
-    pictures = [read_image(path) for path in (person, garment, densepose)]
-    given: dict[str, Any] = {} if negative_prompt is None else {"negative_prompt": negative_prompt}
-    if method.startswith("idm_vton"):
-        given["garment_description"] = description
-    else:
-        check_persons(pictures[0], white, pictures[2])
-        given |= {
+    pictures = {"person": read_image(person), "garment": read_image(garment)}
+    check_masks(pictures["person"], white)
+    if densepose is None and takes(BOTH, method):
+        raise ValueError(f"{method} needs --densepose, the person's DensePose rendering on black.")
+    drawn = None if densepose is None else read_image(densepose)
+    panels: dict[str, dict[str, Any]] = {
+        BOTH: {"densepose": drawn, "negative_prompt": negative_prompt},
+        IDM: {"garment_description": description},
+        STABLE: {
             "prompt": prompt,
             "garment_prompt": garment_prompt,
             "style_fidelity": style_fidelity,
@@ -135,22 +145,21 @@ def tryon(
             "controlnet_conditioning_scale": control_scale,
             "control_guidance_start": control_start,
             "control_guidance_end": control_end,
-        }
+        },
+    }
     own = {} if fusion_blocks is None else {"fusion_blocks": fusion_blocks}
     pipe = load(pipeline, checkpoint, base, device, dtype, **own)
     with steps_shown("dressing", options["num_inference_steps"]) as done:
         results = pipe(
-            pictures[0],
-            pictures[1],
-            white,
-            pictures[2],
-            **given,
+            **pictures,
+            mask=white,
+            **own_options(panels, method),
             **options,
             num_images_per_prompt=count,
             generator=generators(seed, count),
             callback_on_step_end=done,
         ).images
-    shown = [beside([*pictures[:2], result]) for result in results] if side_by_side else results
+    shown = [beside([*pictures.values(), result]) for result in results] if side_by_side else results
     write_pictures(shown, out, settings_of(ctx, method) | options)
 
 

@@ -6,6 +6,7 @@ from referencenet.links.attach import attach, write
 from referencenet.links.bank import ReferenceBank
 from referencenet.links.concat import Concat
 from referencenet.links.fork import forked
+from referencenet.links.instead import Instead, ReferenceAttention
 from referencenet.links.kind import Kind
 from referencenet.links.link import Link
 from referencenet.links.masks import Pyramid
@@ -18,9 +19,9 @@ from referencenet.links.series import BankSeries, Schedule
 from referencenet.links.sites import Site, adain_sites, attention_sites
 
 __all__ = [
-    "AdaIN", "Added", "AdditiveAttention", "BankSeries", "Concat", "Kind", "Link", "Pyramid", "ReadBank",
-    "ReferenceBank", "RowPlan", "Schedule", "Second", "Section", "Site", "adain_sites", "attach", "attention_sites",
-    "forked", "is_linked", "plan_rows", "second_sites", "write",
+    "AdaIN", "Added", "AdditiveAttention", "BankSeries", "Concat", "Instead", "Kind", "Link", "Pyramid", "ReadBank",
+    "ReferenceAttention", "ReferenceBank", "RowPlan", "Schedule", "Second", "Section", "Site", "adain_sites", "attach",
+    "attention_sites", "forked", "is_linked", "plan_rows", "second_sites", "write",
 ]  # fmt: skip
 
 __getattr__ = renamed(__name__, {"Additive": Second, "Attention": Concat, "additive_sites": second_sites})

@@ -33,6 +33,7 @@ class AdaIN(Kind):
     """
 
     place: ClassVar[str] = "features"
+    kept: ClassVar[str] = "statistics of features"
     rule: ClassVar[str] = "own features with the reference's mean and variance"
 
     weight: float = 1.0

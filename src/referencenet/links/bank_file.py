@@ -94,4 +94,5 @@ def _check_entries(path: Path, entries: Mapping[str, object]) -> None:
 
 
 def _name(form: str) -> str:
-    return "reference bank" if "bank" in form else "series of banks"
+    kinds = {"bank": "reference bank", "series": "series of banks", "reference": "encoded reference"}
+    return kinds.get(form.split("-")[1], form)

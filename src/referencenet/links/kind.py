@@ -29,10 +29,12 @@ class Kind(ABC):
     Attributes:
         place: What it takes the place of. Two links of one place cannot be attached together.
         rule: What a site that reads computes, in a few words.
+        kept: What a site that writes leaves in a bank, in a few words.
     """
 
     place: ClassVar[str] = "attention"
     rule: ClassVar[str]
+    kept: ClassVar[str] = "inputs of self-attention"
 
     def candidates(self, unet: nn.Module) -> list[Site]:
         """Every site of a UNet that a link of this kind could use; none: it is no UNet for it."""

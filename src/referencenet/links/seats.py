@@ -13,7 +13,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable
 from contextlib import ExitStack
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 from diffusers.models.attention_processor import Attention
 from torch import Tensor, nn
@@ -92,6 +92,15 @@ class BlockHook(Occupant):
             return (task(output[0]), *output[1:])
         output.sample = task(output.sample)
         return output
+
+
+class InputHook(Occupant):
+    """A forward hook that hands a module's input to its slot's task, and changes nothing."""
+
+    def __call__(self, _module: nn.Module, args: Any, _output: Any) -> None:
+        """Hand the first input on."""
+        if self.slot.task is not None:
+            self.slot.task(args[0])
 
 
 class Seat(ABC):
@@ -179,14 +188,22 @@ class ProcessorSeat(Seat):
 class HookSeat(Seat):
     """The place behind a block, where its output is handed on."""
 
+    hook: ClassVar[type[BlockHook] | type[InputHook]] = BlockHook
+
     def take(self, undo: ExitStack) -> None:
         """Hook the block until `undo` closes."""
         undo.callback(self._give_back)
         self.slot.is_taken = True
-        undo.callback(self.module.register_forward_hook(BlockHook(self.slot)).remove)
+        undo.callback(self.module.register_forward_hook(self.hook(self.slot)).remove)
 
     def _give_back(self) -> None:
         self.slot.is_taken = False
+
+
+class InputSeat(HookSeat):
+    """The place before a module, where its input is seen."""
+
+    hook = InputHook
 
 
 def beneath(processor: Any) -> Any:

@@ -38,6 +38,7 @@ class Site:
         rank: Share in [0, 1] of the published order; the link's weight is compared with it.
         order: Sorts sites by when a forward pass reaches them.
         layer: What inside the module reads, where it is not the module itself: an additive link's own attention.
+        beside: The module of the same block that a link sits at instead.
     """
 
     name: str
@@ -46,10 +47,13 @@ class Site:
     rank: float
     order: tuple[int, int, int, int]
     layer: str = ""
+    beside: str = ""
 
     @property
     def reader(self) -> str:
         """Name in the UNet of the attention that reads."""
+        if self.beside:
+            return f"{self.name.rpartition('.')[0]}.{self.beside}"
         return f"{self.name}.{self.layer}" if self.layer else self.name
 
     @property

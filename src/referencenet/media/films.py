@@ -2,6 +2,7 @@
 
 In: video files (PyAV), animated pictures, folders of pictures, lists and arrays. Out: video files and folders of PNGs,
 written piece by piece: a piece is on the disk whole or not at all, and pieces are joined without encoding them again.
+A track is added when they are joined.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ from PIL import Image
 
 from referencenet.media.files import written_whole
 from referencenet.media.images import Picture, read_image
+from referencenet.media.sound import TRACK_CODECS, Track, check_sound
 
 PICTURES = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff")
 DEFAULT_RATE = Fraction(25)
@@ -30,6 +32,13 @@ CODECS: dict[str, tuple[str, str, dict[str, str]]] = {
 """Ending to codec, pixel format and options. No frames out of order: pieces can then be joined by counting on."""
 
 MAX_GIF_FRAMES = 600  # GIF's frames are held in memory while it is written
+
+
+def frame_rate(number: float) -> Fraction:
+    """A rate as it was typed, exactly: 29.97 is 30000/1001, as are the other rates that television divides by 1.001."""
+    whole = round(number * 1.001)
+    divided = Fraction(1000 * whole, 1001)
+    return divided if whole >= 10 and abs(number - float(divided)) < 0.005 else Fraction(number).limit_denominator(1001)
 
 
 class FrameSource(Protocol):
@@ -134,16 +143,27 @@ def frames_of(source: Any, limit: int | None = None) -> Iterator[Picture]:
         raise ValueError("a film without frames was given; give at least one.")
 
 
-def check_film_path(path: Path) -> None:
+def check_film_path(path: Path, sound: Path | None = None) -> None:
     """Make sure that the ending names a kind of film that can be written.
 
+    Args:
+        path: Of the film.
+        sound: Whose track it is to get.
+
     Raises:
-        ValueError: If it does not.
+        FileNotFoundError: If there is no such sound.
+        ValueError: If it does not, films of this kind have no track, or the file has no sound.
     """
     if path.suffix.lower() not in (*CODECS, ".gif", ""):
         raise ValueError(
             f"{path.name} ends with {path.suffix!r}; use .mp4, .webm, .gif, or no ending for a folder of PNGs."
         )
+    if sound is not None:
+        check_sound(sound)
+        if path.suffix.lower() not in TRACK_CODECS:
+            raise ValueError(
+                f"{path.name} cannot hold sound; use {' or '.join(TRACK_CODECS)}, or leave the sound away."
+            )
 
 
 def write_piece(frames: Sequence[Image.Image], path: Path, rate: Fraction) -> None:
@@ -164,54 +184,67 @@ def write_piece(frames: Sequence[Image.Image], path: Path, rate: Fraction) -> No
         container.mux(stream.encode(None))
 
 
-def join_pieces(pieces: Sequence[Path], path: Path, rate: Fraction) -> None:
+def join_pieces(
+    pieces: Sequence[Path], path: Path, rate: Fraction, *, sound: Path | None = None, num_frames: int = 0
+) -> None:
     """Put pieces behind each other without encoding them again.
 
     Args:
         pieces: As `write_piece` wrote them, in order.
         path: The film; appears whole or not at all.
         rate: Frames per second, of every piece.
+        sound: A file whose sound becomes the film's track.
+        num_frames: Of all pieces: the sound is cut behind them.
     """
     with written_whole(path) as temporary, av.open(str(temporary), "w") as container:
         stream: Any = None
+        track: Track | None = None
         start = Fraction(0)  # seconds
         for piece in pieces:
             with av.open(str(piece)) as part:
                 source: Any = part.streams.video[0]
-                stream = container.add_stream_from_template(source) if stream is None else stream
-                num_frames = 0
+                if stream is None:
+                    stream = container.add_stream_from_template(source)
+                    if sound is not None:
+                        track = Track(container, sound, path.suffix.lower(), num_frames / rate)
+                count = 0
                 for packet in part.demux(source):
                     if packet.dts is None or not packet.size:
                         continue
                     packet.pts += round(start / packet.time_base)
                     packet.dts += round(start / packet.time_base)
-                    num_frames += 1
+                    count += 1
+                    if track is not None:
+                        track.write_until(packet.dts * packet.time_base)
                     packet.stream = stream
                     container.mux(packet)
-                start += num_frames / rate
+                start += count / rate
+        if track is not None:
+            track.write_until()
 
 
-def write_film(frames: Iterable[Image.Image], path: str | Path, rate: Fraction | int = DEFAULT_RATE) -> Path:
+def write_film(
+    frames: Iterable[Image.Image],
+    path: str | Path,
+    rate: Fraction | int = DEFAULT_RATE,
+    *,
+    sound: str | Path | None = None,
+) -> Path:
     """Write a film.
 
     Args:
         frames: All of one size; streamed, except to GIF.
         path: .mp4, .webm, .gif, or a folder for PNGs.
         rate: Frames per second.
+        sound: A file whose sound becomes the track, from the film's beginning to its end; only for .mp4 and .webm.
 
     Returns:
         The path.
     """
     path, rate = Path(path), Fraction(rate)
-    with FilmWriter(path, rate) as writer:
-        piece: list[Image.Image] = []
+    with FilmWriter(path, rate, sound=sound) as writer:
         for frame in frames:
-            piece.append(frame)
-            if len(piece) == PIECE:
-                writer.add(piece)
-                piece = []
-        if piece:
-            writer.add(piece)
+            writer.write(frame)
         writer.finish()
     return path
 
@@ -227,13 +260,16 @@ class FilmWriter:
         path: .mp4, .webm, .gif, or a folder for PNGs.
         rate: Frames per second.
         keep_frames: Go on behind so many frames that an earlier writer has left; 0: begin anew.
+        sound: A file whose sound becomes the track; only for .mp4 and .webm.
     """
 
-    def __init__(self, path: Path, rate: Fraction, keep_frames: int = 0) -> None:
-        check_film_path(path)
+    def __init__(self, path: Path, rate: Fraction, keep_frames: int = 0, *, sound: str | Path | None = None) -> None:
+        self.sound = None if sound is None else Path(sound)
+        check_film_path(path, self.sound)
         self.path, self.rate = path, rate
         self.parts = parts_of(path)
         self.num_frames = 0
+        self._waiting: list[Image.Image] = []
         if not keep_frames and self.parts.exists():
             shutil.rmtree(self.parts)
         self.parts.mkdir(parents=True, exist_ok=True)
@@ -286,13 +322,25 @@ class FilmWriter:
             ) from error
         self.num_frames += len(frames)
 
+    def write(self, frame: Image.Image) -> None:
+        """Write a frame, in pieces of `PIECE` frames; as `add`."""
+        self._waiting.append(frame)
+        if len(self._waiting) == PIECE:
+            self._flush()
+
     def finish(self) -> None:
-        """Join the pieces and take their folder away."""
+        """Write what waits, join the pieces and take their folder away."""
+        self._flush()
         if self.path.suffix == ".gif":
             self._write_gif()
         elif self.path.suffix:
-            join_pieces(self.pieces, self.path, self.rate)
+            join_pieces(self.pieces, self.path, self.rate, sound=self.sound, num_frames=self.num_frames)
         shutil.rmtree(self.parts)
+
+    def _flush(self) -> None:
+        if self._waiting:
+            self.add(self._waiting)
+            self._waiting = []
 
     @property
     def _ending(self) -> str:

@@ -22,6 +22,7 @@ from diffusers import AutoencoderKL, DDIMScheduler, UNet2DConditionModel
 from torch import Tensor
 from transformers import CLIPImageProcessor, CLIPVisionModelWithProjection
 
+from referencenet.checkpoints.audio2lmk import AUDIO2LMK
 from referencenet.checkpoints.motion_keys import film_denoiser
 from referencenet.checkpoints.published import PublishedFile, PublishedSet
 from referencenet.links.bank import ReferenceBank
@@ -147,6 +148,7 @@ class AniPortraitPipeline(PortraitFilmPipeline):
 
     spec = SPEC
     published = PUBLISHED
+    speech = AUDIO2LMK  # from sound to drawings: `preprocess.talking_face`
     model_cpu_offload_seq = "image_encoder->reference_unet->pose_guider->unet->vae"
 
     def __init__(

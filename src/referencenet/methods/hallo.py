@@ -279,15 +279,9 @@ class HalloPipeline(ClipPipeline, UNetAdapters):
             ValueError: If several films are asked for.
         """
         settings = self.settle({"generator": torch.Generator().manual_seed(seed), **options})
-        if settings.num_films != 1:
-            raise ValueError(f"num_films is {settings.num_films}, but a stream gives one film; call the pipeline.")
         given = self._given(audio, (pose_weight, face_weight, lip_weight))
         frames = given["audio"][0].shape[0]
-        cuts, wanted = self.cuts(frames, settings.num_frames), settings.num_frames or frames
-        further = {"state": state, "step_done": step_done}
-        for clip in self.clips(portrait, given, cuts, self.clip_canvas(settings), settings, **further):
-            assert clip.frames is not None
-            yield clip.frames[0, : wanted - clip.start], clip.state
+        yield from self.clip_stream(portrait, given, frames, settings, state=state, step_done=step_done)
 
     def _given(self, audio: Any, weights: tuple[float, float, float]) -> dict[str, Any]:
         """The film's conditions; refuses speech features of another form, and weights that are no numbers."""

@@ -91,7 +91,7 @@ PUBLISHED = PublishedSet(
             component="unet",
             keymap=KeyMap(renames=((r"^(module\.|unet\.)+", ""), *MOTION_KEYS.renames), ignored=MOTION_KEYS.ignored),
             share=MOTION,
-            base_fills=True,  # the released file holds the whole UNet, others the motion modules alone
+            base=KeyMap(),  # the released file holds the whole UNet, others the motion modules alone
             checks=(check_position_tables,),
             manifest="magic_animate-temporal_attention",
         ),

@@ -1,8 +1,7 @@
 """MagicPose, also MagicDance (Chang et al., ICML 2024, arXiv 2311.12052; Boese0601/MagicDance a515a1f).
 
 What it is:
-    writer   a UNet of its own, at every step, on the clean reference latent at the current timestep; its context is
-             the prompt's
+    writer   a UNet of its own, at every step, on the clean latent at the current timestep, told the prompt
     link     keys and values of the denoiser and of the reference together, in all 16 self-attentions
     guidance the unconditional pass is plain Stable Diffusion: no reference, no ControlNet; the prompt stays in both
     pose     an OpenPose ControlNet, once per step and picture
@@ -20,7 +19,7 @@ from typing import Any, Unpack
 
 import torch
 from diffusers import AutoencoderKL, ControlNetModel, ImagePipelineOutput, UNet2DConditionModel
-from PIL import Image, ImageOps
+from PIL import Image
 from torch import Tensor
 from transformers import CLIPTextModel, CLIPTokenizer
 
@@ -28,12 +27,12 @@ from referencenet.checkpoints.magicpose import PUBLISHED, PUBLISHED_STAGE1
 from referencenet.checkpoints.magicpose import PUBLISHED_START as PUBLISHED_START
 from referencenet.links.bank import ReferenceBank
 from referencenet.links.series import BankSeries
-from referencenet.media.images import Picture, read_image
+from referencenet.media.images import Picture
 from referencenet.networks.reference_unet import ReferenceUNet
 from referencenet.pipelines.adapters import TextAdapters
-from referencenet.pipelines.balance import BALANCE, Poses
+from referencenet.pipelines.balance import Poses, guided, shown_on, states_of
 from referencenet.pipelines.conditions import Text
-from referencenet.pipelines.encoders import encode_pixels, generators_for, pixels_of, prompt_states, read_one
+from referencenet.pipelines.encoders import prompt_states, squared
 from referencenet.pipelines.films import Drawings, FilmOutput, FilmPipeline, Read
 from referencenet.pipelines.options import FilmOptions, PictureOptions, Settings
 from referencenet.pipelines.passes import TwoWay
@@ -58,27 +57,6 @@ SPEC = Spec(
 )
 
 SPEC_STAGE1 = replace(SPEC, guidance=TwoWay(), conditions=(Text("prompt"),), windows=None)
-
-
-def squared(picture: Picture, size: tuple[int, int]) -> Image.Image:
-    """The largest centred part of the size's proportions, resized (bilinear): of 512 x 512 the published crop."""
-    return ImageOps.fit(read_image(picture), size, Image.Resampling.BILINEAR)
-
-
-def shown_on(pipe: Any, reference: Any, states: Tensor) -> Any:
-    """A picture, and states (r, tokens, channels), as what makes a `Shown` of a canvas; banks as they are.
-
-    Shown is a draw from the autoencoder's posterior as published, (1, 4, h, w), a row for each prompt's states.
-    """
-    if isinstance(reference, ReferenceBank | BankSeries | Shown):
-        return reference
-
-    def show(canvas: Canvas) -> Shown:
-        pixels = pixels_of([squared(read_one(reference), canvas.size)])
-        latents = encode_pixels(pipe, pixels, generators_for(canvas.generator, 1), sample=True)
-        return Shown(latents=latents.expand(len(states), -1, -1, -1), context=states)
-
-    return show
 
 
 class MagicPosePipeline(FilmPipeline, TextAdapters):
@@ -177,11 +155,11 @@ class MagicPosePipeline(FilmPipeline, TextAdapters):
         Raises:
             ValueError: If arguments do not fit together.
         """
-        states = self._states(prompt, negative_prompt, prompt_embeds, negative_prompt_embeds, balance)
-        guidance, told_states, options = self._guided(balance, states, reference, options)
+        states = states_of(self, prompt, negative_prompt, prompt_embeds, negative_prompt_embeds, balance)
+        guidance, told_states, further = guided(self, "poses", balance, states, reference, options)
         told = shown_on(self, reference, told_states)
         films = [poses] if isinstance(poses, Image.Image) else poses
-        return self.film(told, "poses", films, options, guidance=guidance, prompt=states)
+        return self.film(told, "poses", films, further, guidance=guidance, prompt=states)
 
     def stream(
         self,
@@ -212,37 +190,13 @@ class MagicPosePipeline(FilmPipeline, TextAdapters):
         Yields:
             Frames (frames, 3, height, width) in [0, 1], and a function that gives the state behind them.
         """
-        states = self._states(prompt, negative_prompt, None, None, balance)
-        guidance, told_states, options = self._guided(balance, states, reference, options)
-        told = shown_on(self, reference, told_states, torch.Generator().manual_seed(seed))
+        states = states_of(self, prompt, negative_prompt, None, None, balance)
+        guidance, told_states, further = guided(self, "poses", balance, states, reference, options)
+        told = shown_on(self, reference, told_states)
         yield from self.film_stream(
-            told, "poses", poses, options, seed=seed, state=state, step_done=step_done, guidance=guidance,
+            told, "poses", poses, further, seed=seed, state=state, step_done=step_done, guidance=guidance,
             prompt=states,
         )  # fmt: skip
-
-    def _states(
-        self, prompt: str, negative: str, embeds: Tensor | None, negative_embeds: Tensor | None, balance: bool
-    ) -> tuple[Tensor, Tensor]:
-        """States of both prompts, one object twice where only one counts."""
-        if not balance and (negative or negative_embeds is not None):
-            raise ValueError(
-                "a negative prompt counts with balance=True only: otherwise both passes have the prompt, as published."
-            )
-        if embeds is None:
-            return prompt_states(self, prompt, negative if balance else prompt)
-        return embeds, embeds if negative_embeds is None else negative_embeds
-
-    def _guided(
-        self, balance: bool, states: tuple[Tensor, Tensor], reference: Any, options: Any
-    ) -> tuple[TwoWay | None, Tensor, Any]:
-        """The call's guidance, what the writer is told, and options; with equal prompts both passes are one."""
-        if not balance:
-            return None, states[0], options
-        if states[0] is states[1] or options.get("guidance_scale", self.spec.scale) <= 1:
-            return None, states[0], {**options, "guidance_scale": 1.0}
-        if isinstance(reference, ReferenceBank | BankSeries):
-            raise ValueError("with balance=True the reference is written for both prompts: give it as a picture.")
-        return BALANCE, torch.cat([states[1], states[0]]), options
 
 
 class MagicPoseAppearancePipeline(PicturePipeline, TextAdapters):

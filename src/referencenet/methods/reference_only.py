@@ -40,7 +40,7 @@ LINKS: dict[str, type[Concat] | type[AdaIN]] = {"attention": Concat, "adain": Ad
 def reference(pipe: DiffusionPipeline, references: Reference | Picture | Sequence[Reference | Picture], *,
               links: LinkName | AnyLink | Sequence[LinkName | AnyLink] = "attention", style_fidelity: float = 0.5,
               noise: Noise = "fresh", resize: Resize = "fit", own_size: bool = False,
-              guided: bool | None = None) -> Generator[Link]:  # fmt: skip
+              guided: bool | None = None, write_every: int = 1) -> Generator[Link]:  # fmt: skip
     """Let every call of a pipeline inside the `with` block refer to pictures.
 
     So does every call of another pipeline that shares the UNet, such as one that `from_pipe` made. The block belongs to
@@ -60,6 +60,8 @@ def reference(pipe: DiffusionPipeline, references: Reference | Picture | Sequenc
         own_size: Tell SDXL the reference's own size instead of the result's in the write pass.
         guided: Whether the first half of the UNet's rows is an unconditional one. None: as the pipeline says, which is
             held against the batch; a pipeline that does not say is refused.
+        write_every: The writer runs at every so many steps, and the steps between read what was written last. Above 1
+            an approximation: the reference is seen at the noise level of an earlier step.
 
     Yields:
         The link; `print` shows where it reads.
@@ -73,7 +75,16 @@ def reference(pipe: DiffusionPipeline, references: Reference | Picture | Sequenc
     chosen = as_references(references)
     parsed = [_as_link(link) for link in ([links] if isinstance(links, str | Concat | AdaIN) else links)]
     _check_options(style_fidelity, noise, resize)
-    settings = Settings(style_fidelity=style_fidelity, noise=noise, resize=resize, own_size=own_size, guided=guided)
+    if write_every < 1:
+        raise ValueError(f"write_every is {write_every}; expected at least 1: the writer runs at every so many steps.")
+    settings = Settings(
+        style_fidelity=style_fidelity,
+        noise=noise,
+        resize=resize,
+        own_size=own_size,
+        guided=guided,
+        write_every=write_every,
+    )
     has_pictures = any(one.picture is not None for one in chosen)
     with _linked(pipe, parsed, has_pictures=has_pictures) as (link, undo):
         Session(link, chosen, settings).watch(pipe, undo)

@@ -2,7 +2,9 @@
 
 The command `refnet methods`, the table in README.md and the tests are made from these rows. Licences are those of the
 published code and weights, as their own repositories state them; this package holds neither. A state is a fact, not an
-intention: "works" means that its golden cases pass through the public API, "planned" that nothing of it can be run yet.
+intention: "works" means that its golden cases pass through the public API, "works, from the paper" that there is
+nothing published to compare with and its properties are tested, "planned" that nothing of it can be run yet. Beside the
+thirteen stand systems that run and of which nothing was recorded; tests hold them to their description.
 """
 
 from collections.abc import Iterable, Mapping
@@ -12,7 +14,7 @@ from typing import Literal
 
 SD15 = "Stable Diffusion 1.5"
 
-Task = Literal["generate", "animate", "talk", "tryon", "face", "compose"]
+Task = Literal["generate", "animate", "talk", "turn", "tryon", "face", "compose"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -28,11 +30,13 @@ class Method:
         weights_licence: Of the published weights.
         base: The model that it starts from.
         link: How the denoiser uses the reference.
-        task: The command that runs it: "generate", "animate", "talk", "tryon", "face" or "compose"; None while
-            planned. That of "talk" is to come.
+        task: The command that runs it, such as "animate"; None while planned.
         entry: Where it is, "module:name" below `referencenet`; None while planned.
         also: Further commands, each with what of the same module it runs.
         parity: File in `parity/systems` with its golden cases' runners; None while there is none.
+        beside: Whether it stands beside the thirteen, without golden cases.
+        from_paper: Nothing was published, so it is ours from the paper: without weights, and with tests of its
+            properties in the place of golden cases.
     """
 
     name: str
@@ -47,11 +51,17 @@ class Method:
     entry: str | None = None
     also: Mapping[Task, str] = field(default_factory=dict[Task, str])
     parity: str | None = None
+    beside: bool = False
+    from_paper: bool = False
 
     @property
-    def state(self) -> Literal["works", "planned"]:
+    def state(self) -> Literal["works", "works, from the paper", "planned", "beside them"]:
         """A fact, not an intention."""
-        return "planned" if self.entry is None else "works"
+        if self.entry is None:
+            return "planned"
+        if self.beside:
+            return "beside them"
+        return "works, from the paper" if self.from_paper else "works"
 
     @property
     def public_name(self) -> str | None:
@@ -149,6 +159,9 @@ METHODS = by_name(
             weights_licence="no weights",
             base=SD15,
             link="in place of the text attention",
+            task="talk",
+            entry="methods.emo:EMOPipeline",
+            from_paper=True,
         ),
         Method(
             name="aniportrait",
@@ -161,6 +174,7 @@ METHODS = by_name(
             link="keys and values joined",
             task="animate",
             entry="methods.aniportrait:AniPortraitPipeline",
+            also={"talk": "AniPortraitPipeline"},
             parity="aniportrait",
         ),
         Method(
@@ -251,6 +265,22 @@ METHODS = by_name(
             weights_licence="none stated",
             base=SD15,
             link="keys and values joined",
+            task="turn",
+            entry="methods.diffportrait3d:DiffPortrait3DPipeline",
+            parity="diffportrait3d",
+        ),
+        Method(
+            name="catvton",
+            title="CatVTON",
+            paper="2407.15886",
+            source="Zheng-Chong/CatVTON",
+            code_licence="CC BY-NC-SA 4.0",
+            weights_licence="CC BY-NC-SA 4.0",
+            base=f"{SD15} inpainting, 9 channels",
+            link="none: one picture holds both",
+            task="tryon",
+            entry="methods.catvton:CatVTONPipeline",
+            beside=True,
         ),
     ]
 )
@@ -272,6 +302,6 @@ def markdown_table(rows: Iterable[Method]) -> str:
     lines = ["| system | state | base | link | code | weights |", "|---|---|---|---|---|---|"]
     for row in rows:
         title = f"[{row.title}](https://arxiv.org/abs/{row.paper})" if row.paper else row.title
-        state = f"**works**: `{row.public_name}`" if row.state == "works" else row.state
+        state = row.state if row.entry is None else f"**{row.state}**: `{row.public_name}`"
         lines.append(f"| {title} | {state} | {row.base} | {row.link} | {row.code_licence} | {row.weights_licence} |")
     return "\n".join(lines)

@@ -26,7 +26,9 @@ from transformers import (
     CLIPVisionModelWithProjection,
 )
 
+from referencenet.checkpoints.audio2lmk import AUDIO2LMK
 from referencenet.methods.systems import pipelines
+from referencenet.preprocess.talking_face import TalkingFace
 
 
 def tiny_pipeline(system: str | type[Any], seed: int = 0) -> Any:
@@ -47,6 +49,20 @@ def tiny_pipeline(system: str | type[Any], seed: int = 0) -> Any:
     with torch.random.fork_rng(devices=[]):  # what constructors draw before the seed decides
         parts = {name: _part(system, name, annotation, seed) for name, annotation in _components(system).items()}
     return system(**parts)
+
+
+def tiny_talking_face(seed: int = 0) -> TalkingFace:
+    """AniPortrait's networks from sound to drawings, narrow and with random weights.
+
+    Args:
+        seed: Of the weights.
+    """
+    with torch.random.fork_rng(devices=[]):
+        networks: Any = (
+            filled(build(AUDIO2LMK.tiny_config), zlib.crc32(f"{seed}/{name}".encode()))
+            for name, build in AUDIO2LMK.build.items()
+        )
+        return TalkingFace(*networks)
 
 
 def _components(pipeline: type[Any]) -> dict[str, Any]:

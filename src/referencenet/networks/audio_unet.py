@@ -46,7 +46,7 @@ class ClipLayer(AnimateDiffTransformer3D):
     """What follows a spatial transformer: the audio layer, then attention along time, each frame normalised by itself.
 
     Args:
-        audio: The audio layer.
+        audio: The audio layer; None: there is none.
         told: What the UNet says.
         site: Name of the self-attention of the same layer.
         channels: Of the features.
@@ -55,13 +55,20 @@ class ClipLayer(AnimateDiffTransformer3D):
     """
 
     def __init__(
-        self, audio: AudioTransformer, told: Told, site: str, *, channels: int, heads: int = 8, positions: int = 32
+        self,
+        audio: AudioTransformer | None,
+        told: Told,
+        site: str,
+        *,
+        channels: int,
+        heads: int = 8,
+        positions: int = 32,
     ) -> None:
         super().__init__(
             num_attention_heads=heads,
             attention_head_dim=channels // heads,
             in_channels=channels,
-            norm_num_groups=NORM_GROUPS if channels >= NORM_GROUPS else audio.norm.num_groups,
+            norm_num_groups=NORM_GROUPS if channels >= NORM_GROUPS else audio.norm.num_groups if audio else channels,
             positional_embeddings="sinusoidal",
             num_positional_embeddings=positions,
         )
@@ -77,7 +84,7 @@ class ClipLayer(AnimateDiffTransformer3D):
         cross_attention_kwargs: None = None,  # noqa: ARG002 - never given
     ) -> Tensor:
         """Features (p b f, c, h, w) to the same shape."""
-        if self.told.heard is not None:
+        if self.audio is not None and self.told.heard is not None:
             hidden_states = self.audio(hidden_states, self.told.heard)
         clip = hidden_states.unflatten(0, (-1, num_frames))  # (p b, f, c, h, w)
         if self.told.motion:

@@ -59,10 +59,20 @@ class ClipPipeline(FilmPipeline):
             bank: Of the reference.
             given: Of the whole film.
             cut: First frame of the clip, and the one behind its last.
-            motion: Last frames of the clip before, (b, n, 3, H, W) in [0, 1]; None: there is none.
+            motion: What the clip before handed on; None: there is none.
             settings: Of the call.
         """
         raise NotImplementedError
+
+    def handed_on(self, latents: Tensor, frames: Tensor | None) -> Tensor:
+        """What the next clip begins from: the last frames as pictures, (b, n, 3, H, W) in [0, 1].
+
+        Args:
+            latents: Of a finished clip, (b, 4, f, h, w).
+            frames: Its pictures (b, f, 3, H, W), where they were decoded.
+        """
+        kept = self.config.motion_frames
+        return (self.decode(latents[:, :, -kept:], "pt") if frames is None else frames[:, -kept:]).clone()
 
     def cuts(self, frames: int, num_frames: int | None) -> Cuts:
         """The clips of a film.
@@ -112,6 +122,40 @@ class ClipPipeline(FilmPipeline):
             pictures = [clip.frames for clip in found if clip.frames is not None]
             result = self.films_as(torch.cat(pictures, dim=1)[:, :wanted], kind)
         return FilmOutput(frames=result) if settings.return_dict else (result,)
+
+    def clip_stream(
+        self,
+        reference: Any,
+        given: Mapping[str, Any],
+        frames: int,
+        settings: Settings,
+        *,
+        state: Mapping[str, Any] | None = None,
+        step_done: Callable[[], None] | None = None,
+    ) -> Iterator[tuple[Tensor, State]]:
+        """The body of a stream.
+
+        Args:
+            reference: As for `clip_film`.
+            given: Likewise.
+            frames: Likewise.
+            settings: Of the call.
+            state: Go on where the same call left off.
+            step_done: Called after every step.
+
+        Yields:
+            Frames (frames, 3, height, width) in [0, 1], and a function that gives the state behind them.
+
+        Raises:
+            ValueError: If several films are asked for.
+        """
+        if settings.num_films != 1:
+            raise ValueError(f"num_films is {settings.num_films}, but a stream gives one film; call the pipeline.")
+        cuts, wanted = self.cuts(frames, settings.num_frames), settings.num_frames or frames
+        further = {"state": state, "step_done": step_done}
+        for clip in self.clips(reference, given, cuts, self.clip_canvas(settings), settings, **further):
+            assert clip.frames is not None
+            yield clip.frames[0, : wanted - clip.start], clip.state
 
     @torch.no_grad()
     def clips(
@@ -173,9 +217,7 @@ class ClipPipeline(FilmPipeline):
                 is_last = number == len(cuts) - 1 or self.interrupt
                 frames = self.decode(latents, "pt") if decodes else None
                 if not is_last:
-                    kept = self.config.motion_frames
-                    tail = self.decode(latents[:, :, -kept:], "pt") if frames is None else frames[:, -kept:]
-                    motion = tail.clone()
+                    motion = self.handed_on(latents, frames)
                 yield Clip(start=start, latents=latents, frames=frames, state=_state_behind(number, motion, settings))
                 if is_last:
                     return

@@ -13,6 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from referencenet.networks.control_features import control_features, taking_features
 from referencenet.pipelines.spec import Condition, Moment, Seat, UNetCall, each_for
 
 
@@ -213,7 +214,8 @@ class AfterBlocks(Condition):
 class Residuals(Condition):
     """A ControlNet's residuals: it runs once per step and picture (or frame), whatever the number of passes or windows.
 
-    Given: pictures (b, 3, H, W) in [0, 1], or for films what gives them by `(start, stop)`.
+    Given: pictures (b, 3, H, W) in [0, 1], or for films what gives them by `(start, stop)`. They are embedded once per
+    call; what comes of a film's frames rests where its drawings do.
 
     Args:
         name: Of the condition.
@@ -227,25 +229,30 @@ class Residuals(Condition):
         super().__init__(name)
         self.network, self.context = network, context
 
-    def encode(self, pipe: Any, call: Any) -> tuple[Any, Tensor]:  # noqa: ARG002
-        """Pictures and context."""
-        pictures = call.given[self.name]
-        store = FrameStore(pictures, lambda films: films[0]) if callable(pictures) else pictures
-        return store, call.given[self.context][0]
+    def encode(self, pipe: Any, call: Any) -> tuple[Any, Tensor]:
+        """What the ControlNet makes of the pictures (b, width, h, w) or of a film's frames, and the context."""
+        network, pictures = getattr(pipe, self.network), call.given[self.name]
+
+        def embed(drawn: Tensor) -> Tensor:
+            return control_features(network, drawn.to(pipe.device_of(network), network.dtype)).to(drawn.device)
+
+        features = FrameStore(pictures, lambda films: embed(films[0])) if callable(pictures) else embed(pictures)
+        return features, call.given[self.context][0]
 
     def at_step(self, pipe: Any, value: tuple[Any, Tensor], moment: Moment) -> StepResiduals:
         """What gives the residuals of this step, frame by frame where there are frames."""
-        pictures, context = value
-        return StepResiduals(lambda *given: self.run(pipe, *given), pictures, context, moment)
+        features, context = value
+        return StepResiduals(lambda *given: self.run(pipe, *given), features, context, moment)
 
-    def run(self, pipe: Any, latents: Tensor, timestep: Any, pictures: Tensor, context: Tensor) -> list[Tensor]:
+    def run(self, pipe: Any, latents: Tensor, timestep: Any, features: Tensor, context: Tensor) -> list[Tensor]:
         """Residuals of latents (n, 4, h, w): those of the down blocks, then the middle's."""
         network = getattr(pipe, self.network)
         place = (pipe.device_of(network), network.dtype)
-        down, middle = network(
-            latents.to(*place), timestep, encoder_hidden_states=each_for(context, len(latents)).to(*place),
-            controlnet_cond=each_for(pictures, len(latents)).to(*place), return_dict=False,
-        )  # fmt: skip
+        with taking_features(network):
+            down, middle = network(
+                latents.to(*place), timestep, encoder_hidden_states=each_for(context, len(latents)).to(*place),
+                controlnet_cond=each_for(features, len(latents)).to(*place), return_dict=False,
+            )  # fmt: skip
         return [*down, middle]
 
     def at_window(self, pipe: Any, value: StepResiduals, frames: Sequence[int] | None) -> list[Tensor]:  # noqa: ARG002
@@ -269,17 +276,17 @@ class ScaledResiduals(Residuals):
     """The same times a factor, which is given under the condition's name with `_scale` behind it."""
 
     def encode(self, pipe: Any, call: Any) -> tuple[Any, ...]:
-        """Pictures, context and the factor."""
+        """Features, context and the factor."""
         return (*super().encode(pipe, call), call.given[f"{self.name}_scale"])
 
     def at_step(self, pipe: Any, value: Any, moment: Moment) -> StepResiduals:
         """What gives the residuals of this step."""
-        pictures, context, scale = value
+        features, context, scale = value
 
         def run(*given: Any) -> list[Tensor]:
             return [level * scale for level in self.run(pipe, *given)]
 
-        return StepResiduals(run, pictures, context, moment)
+        return StepResiduals(run, features, context, moment)
 
 
 class FrameStore:
@@ -288,8 +295,11 @@ class FrameStore:
     Args:
         read: Gives the drawings of frames [start, stop): one (frames, 3, H, W) in [0, 1] per driving film. Called in
             order, once for every frame.
-        make: From those to a tensor (frames, ...).
+        make: From those to a tensor (frames, ...); given a few at a time, since what lies between a drawing and what is
+            kept of it may be many times as large.
     """
+
+    AT_A_TIME = 8
 
     def __init__(
         self, read: Callable[[int, int], Sequence[Tensor]], make: Callable[[Sequence[Tensor]], Tensor]
@@ -299,8 +309,11 @@ class FrameStore:
 
     def admit(self, start: int, stop: int) -> None:
         """Make the values of frames [start, stop)."""
-        made = self.make(self.read(start, stop))
-        self.kept.update(zip(range(start, stop), made.unbind(0), strict=True))
+        films = self.read(start, stop)
+        for first in range(0, stop - start, self.AT_A_TIME):
+            part = [film[first : first + self.AT_A_TIME] for film in films]
+            made = self.make(part)
+            self.kept.update(zip(range(start + first, start + first + len(part[0])), made.unbind(0), strict=True))
 
     def of(self, frames: Sequence[int]) -> Tensor:
         """(frames, ...)."""
@@ -316,20 +329,20 @@ class StepResiduals:
     """A ControlNet's residuals at one step; frames are computed when a window first needs them.
 
     Args:
-        run: (latents (n, 4, h, w), timestep, pictures (n or 1, 3, H, W), context) to the residuals.
-        pictures: (b, 3, H, W), or a film's `FrameStore`.
+        run: (latents (n, 4, h, w), timestep, features (n or 1, width, h, w), context) to the residuals.
+        features: Of the pictures, (b, width, h, w), or a film's `FrameStore` of them.
         context: (1 or b, tokens, channels).
         moment: Of the step.
     """
 
-    def __init__(self, run: Callable[..., list[Tensor]], pictures: Any, context: Tensor, moment: Moment) -> None:
-        self.run, self.pictures, self.context, self.moment = run, pictures, context, moment
+    def __init__(self, run: Callable[..., list[Tensor]], features: Any, context: Tensor, moment: Moment) -> None:
+        self.run, self.features, self.context, self.moment = run, features, context, moment
         self.kept: dict[int, list[Tensor]] = {}
 
     def of(self, frames: Sequence[int] | None) -> list[Tensor]:
         """Residuals of pictures (b, ...), or of a film's frames (b f, ...), row = sample * f + frame."""
         if frames is None:
-            return self.run(self.moment.latents, self.moment.timestep, self.pictures, self.context)
+            return self.run(self.moment.latents, self.moment.timestep, self.features, self.context)
         new = [frame for frame in dict.fromkeys(frames) if frame not in self.kept]
         if new:
             self.kept.update(zip(new, self._frames(new), strict=True))
@@ -340,7 +353,7 @@ class StepResiduals:
         """By frame, each level (b, c, h, w)."""
         latents = self.moment.of(frames)  # (b, 4, f, h, w)
         samples = latents.shape[0]
-        pictures = self.pictures.of(frames).repeat(samples, 1, 1, 1)
-        levels = self.run(latents.transpose(1, 2).flatten(0, 1), self.moment.timestep, pictures, self.context)
+        features = self.features.of(frames).repeat(samples, 1, 1, 1)
+        levels = self.run(latents.transpose(1, 2).flatten(0, 1), self.moment.timestep, features, self.context)
         unfolded = [level.unflatten(0, (samples, len(frames))) for level in levels]
         return [[level[:, i] for level in unfolded] for i in range(len(frames))]

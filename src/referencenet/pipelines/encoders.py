@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import torch
 from diffusers.utils.torch_utils import randn_tensor
-from PIL import Image
+from PIL import Image, ImageOps
 from torch import Tensor
 
 from referencenet.media.images import Picture, read_image, read_mask, to_tensor
@@ -65,6 +65,11 @@ def pixels_of(pictures: Sequence[Image.Image]) -> Tensor:
 def stretched(picture: Picture, size: tuple[int, int], how: Any = Image.Resampling.LANCZOS) -> Image.Image:
     """A picture at (width, height), as the published scripts resize: proportions are not kept."""
     return read_image(picture).resize(size, how)
+
+
+def squared(picture: Picture, size: tuple[int, int]) -> Image.Image:
+    """The largest centred part of a size's proportions, resized bilinearly: of 512 x 512 MagicPose's published crop."""
+    return ImageOps.fit(read_image(picture), size, Image.Resampling.BILINEAR)
 
 
 def mask_pixels(masks: Sequence[Picture], size: tuple[int, int], *, what: str = "mask") -> Tensor:

@@ -83,6 +83,7 @@ def animate_film(
     resume: bool = False,
     across_processes: bool = False,
     interpolator: Interpolator | None = None,
+    sound: str | Path | None = None,
     step_done: Callable[[int], None] | None = None,
 ) -> Path:
     """Write a film of any length in bounded memory.
@@ -97,6 +98,7 @@ def animate_film(
         across_processes: Spread the work over the processes of `accelerate launch` or `torchrun`, which all call with
             the same arguments and see the same files. The main one writes; the film is the one that one would make.
         interpolator: Inserts frames where `every` leaves some out.
+        sound: A file whose sound becomes the track; only for .mp4 and .webm.
         step_done: Called with the number of predictions so far, of `num_predictions`.
 
     Returns:
@@ -107,7 +109,7 @@ def animate_film(
         OSError: If the film cannot be written; what is finished stays for `resume`.
     """
     out = Path(out)
-    check_film_path(out)
+    check_film_path(out, None if sound is None else Path(sound))
     if settings.every < 1 or (settings.every > 1) != (interpolator is not None):
         raise ValueError(
             f"every is {settings.every}, with {'no' if interpolator is None else 'an'} interpolator; frames are "
@@ -149,7 +151,8 @@ def animate_film(
             pass
         processes.wait()
         return out
-    with FilmWriter(out, settings.rate or Fraction(25), keep_frames=0 if saved is None else saved["frames"]) as writer:
+    keep, rate = 0 if saved is None else saved["frames"], settings.rate or Fraction(25)
+    with FilmWriter(out, rate, keep_frames=keep, sound=sound) as writer:
         beside = _beside(reference, films[0], settings, skip=writer.num_frames)
         last = None if saved is None else saved["last"]
         for frames, state in pieces:

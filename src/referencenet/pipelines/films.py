@@ -70,6 +70,7 @@ class FilmPipeline(ReferencePipeline):
         options: Mapping[str, Any],
         *,
         guidance: Guidance | None = None,
+        begun: Callable[[Tensor, Call], Tensor] | None = None,
         **given: Any,
     ) -> Any:
         """The body of a system's call.
@@ -80,6 +81,7 @@ class FilmPipeline(ReferencePipeline):
             drawings: A film of drawings, or one for each of `num_driving`.
             options: Of the call.
             guidance: Of the call; None: the system's.
+            begun: Makes of the first noise (b, c, f, h, w) what the first step begins with; None: the noise itself.
             given: Further conditions by name.
         """
         settings = self.settle(options)
@@ -90,6 +92,7 @@ class FilmPipeline(ReferencePipeline):
             prediction, windows = filming
             prediction.admit(0, canvas.frames or 1)
             latents = self.start(self.latent_shape(canvas), settings)
+            latents = latents if begun is None else begun(latents, prediction.call)
             weights = total_weights(windows, canvas.frames or 1).to(latents)
 
             def predict(scaled: Tensor, t: Any) -> Tensor:
@@ -129,7 +132,7 @@ class FilmPipeline(ReferencePipeline):
         Yields:
             Frames (frames, 3, height, width) in [0, 1], and a function that gives the state behind them.
         """
-        settings = self.settle(options)
+        settings = replace(self.settle(options), generator=torch.Generator().manual_seed(seed))
         width, height, num_frames = settings.width, settings.height, settings.num_frames
         if width is None or height is None or num_frames is None:
             raise ValueError("a stream needs width, height and num_frames: its drawings come piece by piece.")

@@ -67,19 +67,33 @@ def check_persons(persons: Any, masks: Any, densepose: Any, latents: Tensor | No
     for what, given in (("person", latents if persons is None else persons), ("mask", masks), ("densepose", densepose)):
         if given is None:
             raise ValueError(f"no {what} was given; give a picture, or as many as there are results.")
-    people = [] if persons is None else [read_image(picture).size for picture in listed(persons)]
-    for i, mask in enumerate(listed(masks) if people else []):
+    if persons is not None:
+        check_masks(persons, masks)
+    return {
+        "persons": len(listed(persons)) if latents is None else latents.shape[0],
+        "masks": len(listed(masks)),
+        "DensePose pictures": len(listed(densepose)),
+    }
+
+
+def check_masks(persons: Any, masks: Any) -> None:
+    """Refuse masks that are not of their persons' pictures.
+
+    Args:
+        persons: Pictures.
+        masks: One for each, or several of the last.
+
+    Raises:
+        ValueError: If a mask's proportions are not its picture's.
+    """
+    people = [read_image(picture).size for picture in listed(persons)]
+    for i, mask in enumerate(listed(masks)):
         (width, height), (own_width, own_height) = read_mask(mask).size, people[min(i, len(people) - 1)]
         if abs(width * own_height / (height * own_width) - 1) > PROPORTIONS:
             raise ValueError(
                 f"mask {i} is {width} x {height} pixels, its person {own_width} x {own_height}; give a mask of the "
                 "person's picture."
             )
-    return {
-        "persons": len(people) if latents is None else latents.shape[0],
-        "masks": len(listed(masks)),
-        "DensePose pictures": len(listed(densepose)),
-    }
 
 
 def person_condition(masks: Any, densepose: Any, canvas: Canvas) -> Tensor:

@@ -92,8 +92,8 @@ class ReferencePipeline(FolderPipeline):
 
     def device_of(self, module: Any) -> torch.device:
         """Where a module computes: it may rest elsewhere under offloading."""
-        device = self._execution_device
-        return device if hasattr(module, "_hf_hook") or module.device.type == "meta" else module.device
+        rests_elsewhere = hasattr(module, "_hf_hook") or module.device.type == "meta"
+        return self._execution_device if rests_elsewhere else module.device  # the first takes milliseconds to find
 
     # --- references ---------------------------------------------------------------------------------------------------
 
@@ -125,8 +125,8 @@ class ReferencePipeline(FolderPipeline):
             saved; `nbytes` tells their size on disk before that.
 
         Raises:
-            ValueError: If the pipeline was loaded without the networks that read references, or the schedule has steps
-                less than one timestep apart.
+            ValueError: If the system has no writer or was loaded without it, or the schedule has steps less than one
+                timestep apart.
         """
         self.check_size(width, height)
         self.check_writer(encoded=_is_encoded(reference))
@@ -199,6 +199,10 @@ class ReferencePipeline(FolderPipeline):
         Raises:
             ValueError: If one is missing.
         """
+        if self.spec.link is None:
+            raise ValueError(
+                f"{type(self).__name__} has no writer and reads no bank; give the reference itself to each call."
+            )
         needed = ("reference_unet",) if encoded else ("reference_unet", "image_encoder")
         names = [name for name in needed if getattr(self, name, 0) is None]
         if names or self.spec.write is None:
@@ -208,7 +212,12 @@ class ReferencePipeline(FolderPipeline):
             )
 
     def written(self, reference: Any, canvas: Canvas, settings: Settings) -> dict[str, Any]:
-        """Fields of a `Call` for a reference: a bank, a series, what is shown, or what makes that of a canvas."""
+        """Fields of a `Call` for a reference: a bank, a series, what is shown, or what makes that of a canvas.
+
+        None of a system that reads no bank.
+        """
+        if self.spec.link is None:
+            return {}
         rounding = {"half_precision_bank": settings.half_precision_bank}
         if isinstance(reference, ReferenceBank):
             bank = reference

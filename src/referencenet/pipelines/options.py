@@ -26,7 +26,7 @@ class Options(TypedDict, total=False):
         num_inference_steps: Denoising steps.
         guidance_scale: 1 and below: no guidance.
         guidance_rescale: phi of Lin et al. 2023, section 3.4; 0: none.
-        eta: Of DDIM and its relatives.
+        eta: Of DDIM and its relatives; by default the system's.
         generator: For everything that is drawn at random: one, or one per result.
         latents: The first noise, (results, 4, h, w), or (results, 4, frames, h, w) for films.
         half_precision_bank: Round the bank to float16, as several published programs do even in float32.
@@ -138,13 +138,15 @@ def settle(pipe: Any, options: Mapping[str, Any]) -> Settings:
             f"{type(pipe).__name__} has no argument {name!r}; "
             f"{f'did you mean {near[0]!r}?' if near else f'there are {sorted(known)}.'}"
         )
-    defaults = {"num_inference_steps": pipe.spec.steps, "guidance_scale": pipe.spec.scale}
+    defaults = {"num_inference_steps": pipe.spec.steps, "guidance_scale": pipe.spec.scale, "eta": pipe.spec.eta}
     settings = Settings(**defaults | dict(options))
     for name in ("num_inference_steps", "num_images_per_prompt", "num_films", "write_every"):
         if getattr(settings, name) < 1:
             raise ValueError(f"{name} is {getattr(settings, name)}; expected at least 1.")
     if settings.write_every > 1 and not isinstance(pipe.spec.write, EachStep):
-        raise ValueError("write_every is for writers that run at every step; this one runs once.")
+        raise ValueError("write_every is for writers that run at every step; this system has none.")
+    if settings.half_precision_bank and pipe.spec.link is None:
+        raise ValueError("half_precision_bank is for systems that read a bank; this one has none.")
     if settings.output_type not in OUTPUT_TYPES:
         raise ValueError(f"output_type is {settings.output_type!r}; expected one of {list(OUTPUT_TYPES)}.")
     unknown = sorted(set(settings.callback_on_step_end_tensor_inputs) - set(pipe._callback_tensor_inputs))

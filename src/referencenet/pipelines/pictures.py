@@ -35,7 +35,7 @@ class PicturePipeline(ReferencePipeline):
         """Write, denoise, decode; call it inside `calling`.
 
         Args:
-            reference: As `show` takes it, a `Shown`, a bank, or timestep to bank.
+            reference: As `show` takes it, a `Shown`, a bank, or timestep to bank; None of a system that reads no bank.
             given: Condition name to its value.
             canvas: What is drawn.
             settings: Of the call.

@@ -26,6 +26,7 @@ from referencenet.links.series import BankSeries
 from referencenet.pipelines.conditions import FrameStore
 from referencenet.pipelines.encoders import check_finite_input
 from referencenet.pipelines.passes import Guidance, Pass, reading_plan
+from referencenet.pipelines.pieces import in_pieces
 from referencenet.pipelines.spec import Canvas, Moment, Seat, Shown, UNetCall
 
 Predict = Callable[[Sequence[int] | None], Tensor]
@@ -40,7 +41,7 @@ class Call:
         canvas: What is drawn.
         given: Condition name to what the caller gave for it, in the form that the condition takes.
         guidance: The passes.
-        bank: What is read; None where the writer runs at every step.
+        bank: What is read; None where the writer runs at every step, or nothing is written.
         series: Banks by timestep, where they were written before.
         shown: What the writer is shown at every step.
         rescale: Of guidance, phi of Lin et al. 2023.
@@ -82,7 +83,7 @@ class Call:
 class Prediction:
     """The denoiser of one call, linked. Made by `predicting`."""
 
-    def __init__(self, pipe: Any, call: Call, link: Link, seats: Mapping[str, Seat], stack: ExitStack) -> None:
+    def __init__(self, pipe: Any, call: Call, link: Link | None, seats: Mapping[str, Seat], stack: ExitStack) -> None:
         self.pipe, self.call, self.link, self.seats = pipe, call, link, seats
         self.conditions = pipe.spec.conditions
         self.values = {c.name: c.encode(pipe, call) for c in self.conditions}
@@ -157,7 +158,9 @@ class Prediction:
                 self.seats[name].value = None
 
     def _read(self, passes: Sequence[Pass], latents: Tensor, timestep: Any) -> None:
-        """Let the denoiser read the bank of this step; what it reads already goes on being read."""
+        """Let the denoiser read the bank of this step, if it is linked; what it reads already goes on being read."""
+        if self.link is None:
+            return
         self.num_begun += 1
         bank = self._bank(timestep)
         plan = reading_plan(passes, latents.shape[0], bank.rows, has_blank=self.call.guidance.reads_blank)
@@ -194,7 +197,7 @@ class Prediction:
 
     def _can_fork(self) -> bool:
         """Whether no site lies before the middle block, where rows may part."""
-        sites = self.link.sites
+        sites = self.link.sites if self.link is not None else ()
         return bool(sites) and not any(site.name.startswith("down_blocks") for site in sites)
 
     def _stores(self) -> list[FrameStore]:
@@ -204,10 +207,12 @@ class Prediction:
 
 @contextmanager
 def predicting(pipe: Any, call: Call) -> Generator[Prediction]:
-    """Link the denoiser for a call: hooks go on once, and only what they add changes."""
+    """Link the denoiser for a call, if it reads a bank: hooks go on once, and only what they add changes."""
     seats = {c.name: Seat() for c in pipe.spec.conditions}
     with ExitStack() as stack:
-        link = stack.enter_context(attach(pipe.unet, [call.link or pipe.link]))
+        kind = call.link or pipe.link
+        link = None if kind is None else stack.enter_context(attach(pipe.unet, [kind]))
+        stack.enter_context(in_pieces(pipe.unet))
         for c in pipe.spec.conditions:
             stack.enter_context(c.hooks(pipe.unet, seats[c.name]))
         yield Prediction(pipe, call, link, seats, stack)

@@ -214,7 +214,7 @@ class Spec:
 
     Attributes:
         write: When the reference UNet runs, and what it is told; None: there is no writer.
-        link: How the denoiser reads.
+        link: How the denoiser reads, a `Kind`; None: no bank is read, and the reference is a condition.
         joins: Whether all rows of a bank are one sequence: several references that are read together.
         guidance: The passes.
         conditions: In the order in which they enter the denoiser.
@@ -222,12 +222,13 @@ class Spec:
         windows: How long films are cut; None: pictures.
         steps: Denoising steps.
         scale: Guidance scale.
+        eta: Of DDIM and its relatives: how much noise each step adds.
         size: Width and height in pixels; None: those of the conditions.
         defaults: Where the defaults come from.
     """
 
     write: Once | EachStep | None = field(default_factory=Once)
-    link: AnyLink = field(default_factory=Concat)
+    link: Any = field(default_factory=Concat)
     joins: bool = False
     guidance: Guidance
     conditions: tuple[Condition, ...]
@@ -235,6 +236,7 @@ class Spec:
     windows: Windows | None = None
     steps: int
     scale: float
+    eta: float = 0.0
     size: tuple[int, int] | None = None
     defaults: str = ""
 

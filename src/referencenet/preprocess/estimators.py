@@ -18,15 +18,7 @@ from PIL import Image
 from referencenet.media.images import Picture, read_image
 from referencenet.preprocess.body import SEEN, BodyPoints, only_person
 from referencenet.preprocess.faces import Face
-
-FACE_FILE = "face_detection_yunet_2023mar.onnx"
-PEOPLE_FILE, POINTS_FILE = "yolox_l.onnx", "dw-ll_ucoco_384.onnx"
-SOURCES = {
-    FACE_FILE: "github.com/opencv/opencv_zoo, models/face_detection_yunet (MIT)",
-    PEOPLE_FILE: "huggingface.co/yzd-v/DWPose (Apache-2.0 by its tag, unverified)",
-    POINTS_FILE: "huggingface.co/yzd-v/DWPose (Apache-2.0 by its tag, unverified)",
-}
-"""File to where it comes from."""
+from referencenet.preprocess.model_files import SIMCC, YOLOX, YUNET, model_file
 
 FACE_SIDE, FACE_SCORE, FACE_OVERLAP = 640, 0.6, 0.4  # as FlashFace's program detects
 PEOPLE_SIDE, PEOPLE_SCORE, PEOPLE_OVERLAP, GREY = 640, 0.3, 0.45, 114  # as DWPose's program detects
@@ -55,7 +47,7 @@ class YuNet:
     """
 
     def __init__(self, folder: str | Path) -> None:
-        file = _file(folder, FACE_FILE)
+        file = model_file(folder, YUNET)
         size = (FACE_SIDE, FACE_SIDE)
         self.network = _read(file, lambda cv2: cv2.FaceDetectorYN.create(str(file), "", size, FACE_SCORE, FACE_OVERLAP))
 
@@ -87,7 +79,7 @@ class DWPose:
     """
 
     def __init__(self, folder: str | Path) -> None:
-        files = [_file(folder, name) for name in (PEOPLE_FILE, POINTS_FILE)]
+        files = [model_file(folder, name) for name in (YOLOX, SIMCC)]
         self.people, self.points = (
             _read(file, lambda cv2, file=file: cv2.dnn.readNetFromONNX(str(file))) for file in files
         )
@@ -105,7 +97,7 @@ class DWPose:
         canvas = np.full((PEOPLE_SIDE, PEOPLE_SIDE, 3), GREY, dtype=np.float32)
         small = image.resize((width, height), Image.Resampling.BILINEAR)
         canvas[:height, :width] = np.asarray(small, dtype=np.float32)[:, :, ::-1]
-        (rows,) = _forward(self.people, canvas, PEOPLE_FILE)
+        (rows,) = _forward(self.people, canvas, YOLOX)
         return _decoded(rows[0]) / scale
 
     def _points_in(self, image: Image.Image, box: np.ndarray) -> BodyPoints:
@@ -118,7 +110,7 @@ class DWPose:
             POINTS_SIZE, Image.Transform.AFFINE, (side, 0, corner[0], 0, side, corner[1]), Image.Resampling.BILINEAR
         )
         pixels = (np.asarray(crop, dtype=np.float32) - np.float32(MEAN)) / np.float32(DEVIATION)
-        rows, columns = sorted(_forward(self.points, pixels, POINTS_FILE), key=lambda scores: -scores.shape[-1])
+        rows, columns = sorted(_forward(self.points, pixels, SIMCC), key=lambda scores: -scores.shape[-1])
         points = _located(columns[0], rows[0])
         points[:, :2] = points[:, :2] * side + corner
         return _openpose(points)
@@ -159,7 +151,7 @@ def _decoded(rows: np.ndarray) -> np.ndarray:
     strides = np.concatenate([np.full((n * n, 1), stride) for n, stride in grids])
     if rows.shape[0] != len(cells) or rows.shape[1] < 6:
         raise ValueError(
-            f"{PEOPLE_FILE} gave {rows.shape}; expected ({len(cells)}, 85): it is not YOLOX for {PEOPLE_SIDE} pixels."
+            f"{YOLOX} gave {rows.shape}; expected ({len(cells)}, 85): it is not YOLOX for {PEOPLE_SIDE} pixels."
         )
     centers, sides = (rows[:, :2] + cells) * strides, np.exp(rows[:, 2:4]) * strides
     scores = rows[:, 4] * rows[:, 5]  # class 0 is a person
@@ -176,7 +168,7 @@ def _located(columns: np.ndarray, rows: np.ndarray) -> np.ndarray:
     """SimCC's scores per column (133, 576) and row (133, 768) as points (133, 3) in the network's pixels."""
     if columns.shape[0] != 133 or rows.shape[0] != 133:
         raise ValueError(
-            f"{POINTS_FILE} gave {columns.shape} and {rows.shape}; expected (133, 576) and (133, 768): it is not "
+            f"{SIMCC} gave {columns.shape} and {rows.shape}; expected (133, 576) and (133, 768): it is not "
             "DWPose's network for whole bodies."
         )
     x, y = columns.argmax(axis=1), rows.argmax(axis=1)
@@ -201,14 +193,6 @@ def _padded(image: Image.Image, side: int) -> tuple[np.ndarray, float, int, int]
     left, top = (side - width) // 2, (side - height) // 2
     square.paste(image.resize((width, height), Image.Resampling.BILINEAR), (left, top))
     return np.array(square), scale, left, top
-
-
-def _file(folder: str | Path, name: str) -> Path:
-    path = Path(folder)
-    path = path if path.suffix == ".onnx" else path / name
-    if not path.is_file():
-        raise FileNotFoundError(f"there is no {path}; get {name} from {SOURCES[name]} and put it there.")
-    return path
 
 
 def _read(file: Path, read: Callable[[Any], Any]) -> Any:

@@ -6,7 +6,7 @@ deviation for each channel.
 
 from __future__ import annotations
 
-from collections.abc import Generator
+from collections.abc import Generator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -34,6 +34,21 @@ def unscaled(latents: Tensor, config: Any) -> Tensor:
     """
     mean, deviation, shift = _statistics(config, latents)
     return (latents / config.scaling_factor + shift) * deviation + mean
+
+
+def posterior_samples(vae: Any, pixels: Tensor, generators: Sequence[torch.Generator | None]) -> Tensor:
+    """Scaled samples of a picture's posterior, one for each generator: (generators, c, h, w).
+
+    Args:
+        vae: The autoencoder; a tiny one has no posterior, and gives one row.
+        pixels: (1, 3, H, W) in [0, 1].
+        generators: None draws from torch's global one.
+    """
+    with in_safe_precision(vae) as dtype:
+        encoded = vae.encode(pixels.to(vae.device, dtype) * 2 - 1)
+    if hasattr(encoded, "latents"):
+        return scaled(encoded.latents, vae.config)
+    return scaled(torch.cat([encoded.latent_dist.sample(each) for each in generators]), vae.config)
 
 
 @contextmanager

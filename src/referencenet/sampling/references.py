@@ -2,15 +2,24 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
-from dataclasses import KW_ONLY, dataclass
-from typing import cast
+from dataclasses import KW_ONLY, dataclass, replace
+from pathlib import Path
+from typing import Any, cast
 
 import torch
 from PIL import Image
 from torch import Tensor
 
-from referencenet.media.images import Picture, read_image, read_mask
+from referencenet.links.bank_file import read_entries, write_entries
+from referencenet.media.images import Picture, Resize, read_image, read_mask, to_tensor
+from referencenet.media.images import resize as resized
+from referencenet.sampling.latents import posterior_samples
+
+FORMAT = "referencenet-reference-1"
+MASKS = ("mask", "result_mask")
+NUMBERS = ("strength", "weight", "start", "end")
 
 
 @dataclass(frozen=True, eq=False)
@@ -58,6 +67,60 @@ class Reference:
         for name in ("mask", "result_mask"):
             if getattr(self, name) is not None:
                 object.__setattr__(self, name, read_mask(getattr(self, name)))
+
+    @torch.no_grad()
+    def encode(
+        self,
+        pipe: Any,
+        *,
+        width: int,
+        height: int,
+        resize: Resize = "fit",
+        generator: torch.Generator | None = None,
+    ) -> Reference:
+        """The same reference with latents in place of its picture, as a call of a size would encode it; see `save`.
+
+        Args:
+            pipe: A pipeline of diffusers with the autoencoder.
+            width: Of the results, in pixels.
+            height: Of the results, in pixels.
+            resize: As for `reference`.
+            generator: For the draw from the autoencoder's posterior; None: torch's global one.
+        """
+        if self.picture is None:
+            return self
+        picture = resized(self.picture, (width, height), how=resize, multiple=pipe.vae_scale_factor)
+        latents = posterior_samples(pipe.vae, to_tensor(picture)[None], [generator])
+        return replace(self, image=None, latents=latents)
+
+    def save(self, path: str | Path) -> None:
+        """Write an encoded reference, its masks and how it is read: some kilobytes, whole or not at all.
+
+        Raises:
+            ValueError: If it is not encoded.
+        """
+        if self.latents is None:
+            raise ValueError("this reference is a picture; save what encode(pipe, width=..., height=...) gives.")
+        masks = {name: getattr(self, name) for name in MASKS if getattr(self, name) is not None}
+        tensors = {"latents": self.latents, **{name: to_tensor(mask) for name, mask in masks.items()}}
+        settings = {name: getattr(self, name) for name in NUMBERS}
+        write_entries(Path(path), tensors, {"format": FORMAT, "settings": json.dumps(settings)})
+
+    @classmethod
+    def load(cls, path: str | Path, device: torch.device | str = "cpu") -> Reference:
+        """Read what `save` wrote.
+
+        Raises:
+            FileNotFoundError: If there is no such file.
+            ValueError: If it is no whole encoded reference.
+        """
+        tensors, metadata = read_entries(Path(path), FORMAT, device)
+        try:
+            settings = {name: float(value) for name, value in json.loads(metadata["settings"]).items()}
+            masks = {name: tensors[name] for name in MASKS if name in tensors}
+            return cls(latents=tensors["latents"], **settings, **masks)
+        except (KeyError, TypeError, ValueError, RecursionError) as error:
+            raise ValueError(f"{path} is no encoded reference ({error!r:.100}); save it again.") from error
 
     @property
     def picture(self) -> Image.Image | None:

@@ -26,9 +26,10 @@ from referencenet.media.images import Resize, resize, to_tensor
 from referencenet.sampling.caller import Caller, find_caller
 from referencenet.sampling.following import surround
 from referencenet.sampling.guidance import check_halves, half_weights, is_guided
-from referencenet.sampling.latents import in_safe_precision, scaled
+from referencenet.sampling.latents import posterior_samples
 from referencenet.sampling.levels import at_level
 from referencenet.sampling.references import Reference
+from referencenet.sampling.rewriting import Rewriting
 from referencenet.sampling.support import check_pipeline
 from referencenet.sampling.unet_call import UNetCall
 
@@ -46,6 +47,7 @@ class Settings:
         resize: How the reference is brought to the result's size.
         own_size: Whether SDXL is told the reference's own size in the write pass.
         guided: Whether passes have an unconditional half; None: as the pipeline says.
+        write_every: There is writing at every so many steps.
     """
 
     style_fidelity: float
@@ -53,6 +55,7 @@ class Settings:
     resize: Resize
     own_size: bool
     guided: bool | None = None
+    write_every: int = 1
 
 
 @dataclass
@@ -66,6 +69,7 @@ class Call:
         fixed_noise: Shape of latents to the noise shared by all steps and pictures.
         distinct: The conditions last seen, and for each row the first row with equal ones.
         seen: What of this call's batches was looked at, by what it depends on.
+        rewriting: What was written last, where not every step writes.
     """
 
     pipe: Any
@@ -74,6 +78,7 @@ class Call:
     fixed_noise: dict[torch.Size, Tensor] = field(default_factory=dict[torch.Size, Tensor])
     distinct: tuple[object, list[int]] | None = None
     seen: set[object] = field(default_factory=set[object])
+    rewriting: Rewriting = field(default_factory=Rewriting)
 
     @classmethod
     def of(cls, caller: Caller, link: Link, *, has_pictures: bool = False) -> Call:
@@ -148,6 +153,20 @@ class Session:
         now = Pass(given, given.rows // len(halves), halves, step)
         latents = {i: self._latents(i, call, now) for i in active}
         rows, plan = self._rows(call, now, latents)
+        reads = self._kept(call, now, latents, rows) or self._written(call, now, latents, rows)
+        can_empty = self.link.can_read_once and self.settings.write_every == 1
+        once = can_empty and unet is self.link.unet  # else a compiled wrapper of it
+        self.passes.enter_context(self.link.reading(reads, plan=plan, once=once))
+
+    def _kept(self, call: Call, now: Pass, latents: dict[int, Tensor], rows: list[int]) -> Sequence[ReadBank] | None:
+        """What an earlier step wrote for such a pass, where not every step writes."""
+        if self.settings.write_every == 1:
+            return None
+        assert now.step is not None  # it was asked for, as banks are kept by step
+        return call.rewriting.recall(now.step[0], self.settings.write_every, _like(now, latents, rows))
+
+    def _written(self, call: Call, now: Pass, latents: dict[int, Tensor], rows: list[int]) -> list[ReadBank]:
+        """The banks of this step; kept where others will read them."""
         noise: dict[torch.Size, Tensor] = {}  # references of one shape share it: their order does not matter
         for each in latents.values():
             if each.shape[1:] not in noise:
@@ -155,19 +174,20 @@ class Session:
         reads = [
             self._write(self.references[i], each, noise[each.shape[1:]], call, now, rows) for i, each in latents.items()
         ]
-        once = self.link.can_read_once and unet is self.link.unet  # else a compiled wrapper of it
-        self.passes.enter_context(self.link.reading(reads, plan=plan, once=once))
+        if self.settings.write_every > 1:
+            call.rewriting.keep(_like(now, latents, rows), reads)
+        return reads
 
     def _step(self, caller: Caller, call: UNetCall) -> tuple[int, int] | None:
         """The step's number, if anything depends on it."""
         reads_always = all(reference.start == 0.0 and reference.end == 1.0 for reference in self.references)
-        if reads_always and isinstance(self.settings.noise, str):
+        if reads_always and isinstance(self.settings.noise, str) and self.settings.write_every == 1:
             return None
         step = caller.step(call.timestep)
         if step is None:
             raise ValueError(
-                f"{type(caller.pipe).__name__} does not say at which of its steps its UNet is called, so start=, end= "
-                "and noise=[one per step] cannot be followed; leave them at their defaults."
+                f"{type(caller.pipe).__name__} does not say at which of its steps its UNet is called, so start=, end=, "
+                "write_every= and noise=[one per step] cannot be followed; leave them at their defaults."
             )
         return step
 
@@ -271,15 +291,10 @@ class Session:
         vae, like, scale = call.pipe.vae, now.unet.sample, call.pipe.vae_scale_factor
         size = (now.unet.size[1] * scale, now.unet.size[0] * scale)
         image = resize(image, size, how=self.settings.resize, multiple=scale)
-        with in_safe_precision(vae) as dtype:
-            encoded = vae.encode(to_tensor(image)[None].to(like.device, dtype) * 2 - 1)
-        if hasattr(encoded, "latents"):  # an autoencoder without a posterior
-            return scaled(encoded.latents, vae.config).to(like.dtype)
         count = 1 if self.settings.noise == "fixed" else now.pictures
         generator = _generator_for(call.generator, count)
         generators = generator if isinstance(generator, list) else [generator]
-        samples = torch.cat([encoded.latent_dist.sample(each) for each in generators])
-        return scaled(samples, vae.config).to(like.dtype)
+        return posterior_samples(vae, to_tensor(image)[None].to(like.device), generators).to(like.dtype)
 
 
 def halves_of(caller: Caller, given: UNetCall, call: Call, guided: bool | None, style_fidelity: float) -> list[float]:
@@ -313,6 +328,11 @@ def _single_frames(unet: nn.Module) -> Generator[None]:
     finally:
         for block, properties in zip(blocks, usual, strict=True):
             block.set_free_noise_properties(*properties)
+
+
+def _like(now: Pass, latents: dict[int, Tensor], rows: list[int]) -> tuple[object, ...]:
+    """What banks depend on beside the step, as a value."""
+    return tuple(latents), tuple(rows), tuple(now.unet.sample.shape)
 
 
 def _is_active(reference: Reference, step: tuple[int, int] | None) -> bool:

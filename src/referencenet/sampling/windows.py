@@ -25,7 +25,7 @@ class Window:
 
     Attributes:
         frames: Their indices in the film, in the order in which the motion modules see them.
-        weights: How much each frame's prediction counts beside those of other windows; all above 0.
+        weights: How much each frame's prediction counts beside those of other windows; 0 for those that fill it up.
     """
 
     frames: tuple[int, ...]
@@ -42,12 +42,14 @@ class Windows:
             None: `OVERLAP`, or `PUBLISHED_OVERLAP`.
         published: Cut as the published code does, with wrap-around and uniform weights.
         stride: Published only: log2 of the largest step between a window's frames, plus one.
+        filled: Every window has the whole size, for models that know groups of one size only; without overlap.
     """
 
     size: int = 24
     overlap: int | None = None
     published: bool = False
     stride: int = 1
+    filled: bool = False
 
     def __post_init__(self) -> None:
         most = self.size - 1 if self.published else self.size // 2
@@ -59,6 +61,8 @@ class Windows:
             )
         if self.stride < 1 or (self.stride != 1 and not self.published):
             raise ValueError(f"the stride is {self.stride}; expected 1, or with published=True a number above 1.")
+        if self.filled and (self.published or self.num_shared):
+            raise ValueError("filled windows share no frames and are not the published ones; give overlap=0 alone.")
 
     @property
     def num_shared(self) -> int:
@@ -77,7 +81,7 @@ class Windows:
             _check_frames(num_frames)
             runs = published_windows(num_frames, self.size, stride=self.stride, overlap=self.num_shared)
             return [Window(tuple(run), (1.0,) * len(run)) for run in runs]
-        return cover(num_frames, self.size, self.num_shared)
+        return groups(num_frames, self.size) if self.filled else cover(num_frames, self.size, self.num_shared)
 
 
 def cover(num_frames: int, size: int, overlap: int) -> list[Window]:
@@ -112,6 +116,29 @@ def cover(num_frames: int, size: int, overlap: int) -> list[Window]:
         )
         for start, ramp in zip(starts, ramps, strict=True)
     ]
+
+
+def groups(num_frames: int, size: int) -> list[Window]:
+    """Cut a film into groups of one size, one behind the other.
+
+    The last one is filled up with the frames before it, or, where there are none, with the last frame again; what is
+    predicted for those does not count.
+
+    Args:
+        num_frames: Of the film, from 1.
+        size: Frames in a group.
+
+    Raises:
+        ValueError: If the film has no frame.
+    """
+    _check_frames(num_frames)
+    found = [Window(tuple(range(i, i + size)), (1.0,) * size) for i in range(0, num_frames - size + 1, size)]
+    rest = num_frames % size
+    if rest and found:
+        found.append(Window(tuple(range(num_frames - size, num_frames)), (0.0,) * (size - rest) + (1.0,) * rest))
+    elif rest:
+        found.append(Window((*range(rest), *[rest - 1] * (size - rest)), (1.0,) * rest + (0.0,) * (size - rest)))
+    return found
 
 
 def published_windows(

@@ -11,6 +11,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -164,12 +165,18 @@ def draw_plain(pipe: StableDiffusionPipeline, cases: Sequence[Case], seed: int) 
 
 
 def draw_linked(
-    pipe: StableDiffusionPipeline, cases: Sequence[Case], references: np.ndarray, links: list[str], seed: int
+    pipe: StableDiffusionPipeline,
+    cases: Sequence[Case],
+    references: np.ndarray,
+    links: list[str],
+    seed: int,
+    write_every: int = 1,
 ) -> np.ndarray:
     """With training-free links: (cases, 64, 64, 3) uint8."""
     rows = []
+    told: dict[str, Any] = {"links": links, "style_fidelity": STYLE_FIDELITY, "write_every": write_every}
     for i, case in enumerate(cases):
-        with reading(pipe, Image.fromarray(references[i]), links=links, style_fidelity=STYLE_FIDELITY):
+        with reading(pipe, Image.fromarray(references[i]), **told):
             rows.append(_run(pipe, [case.prompt], _generator(seed, i)))
     return np.concatenate(rows)
 

@@ -1,192 +1,124 @@
-"""Runs the golden cases of MagicAnimate: its networks, one step, films, windows and inversion.
-
-All networks are built by the functions that published files are read with, and filled through the same key maps.
-"""
+"""MagicAnimate's golden cases: its networks, one step, films, windows and inversion."""
 
 import warnings
 from collections.abc import Mapping
+from functools import partial
 from typing import Any
 
-import diffusers
 import torch
-from diffusers import ControlNetModel
-from torch import Tensor, nn
+from torch import Tensor
 
-from referencenet.links.attach import attach, write
-from referencenet.methods.magic_animate import PUBLISHED, SPEC, MagicAnimatePipeline
+from referencenet.methods.magic_animate import MagicAnimatePipeline
 from referencenet.networks.layout import SD15_UNET
-from referencenet.networks.motion import SpatioTemporalUNet
 from referencenet.networks.stable_diffusion import HINT_WIDTHS
+from referencenet.parity import kinds
 from referencenet.parity.cases import Case, CaseError
-from referencenet.parity.record import (
-    Produced,
-    Runner,
-    assemble,
-    build_motion_module,
-    by_frame,
-    component_config,
-    each_output,
-    fold,
-    unfold,
-)
-from referencenet.pipelines.passes import reading_plan
+from referencenet.parity.kinds import Outputs
+from referencenet.parity.record import Runner, each_output
+from referencenet.parity.system import Network, System, motion_settings, scheduler_of
+from referencenet.pipelines.passes import Pass
 from referencenet.pipelines.spec import Shown
-from referencenet.sampling.windows import Windows, published_windows
+from referencenet.sampling.windows import published_windows
 
-SITE = ".transformer_blocks.0.attn1"
-
-# --- the kinds --------------------------------------------------------------------------------------------------------
+BLOCK_TYPES = {key: SD15_UNET[key] for key in ("down_block_types", "up_block_types")}
 
 
-@torch.no_grad()
-def run_appearance(case: Case) -> Produced:
-    """The appearance encoder's bank."""
-    bank = write_bank(case, case.input("ref"), case.input("text"))
-    return Produced({f"bank.{site.removesuffix('.attn1')}": tokens for site, tokens in bank.hidden.items()}, {})
+def sd15(_case: Case, config: Mapping[str, Any]) -> dict[str, Any]:
+    """A configuration with Stable Diffusion's kinds of blocks, which the cases leave out."""
+    return {**config, **BLOCK_TYPES}
 
 
-@torch.no_grad()
-def run_controlnet(case: Case) -> Produced:
+def film(case: Case, config: Mapping[str, Any]) -> dict[str, Any]:
+    """The denoiser's, whose motion modules must be as released."""
+    settings = motion_settings(case, config.get("motion_module_kwargs", {}))
+    if settings != {"motion_heads": 8, "num_positions": 24} or not config.get("use_motion_module"):
+        raise CaseError(f"{case.id}: the denoiser has motion modules of 8 heads and 24 positions; got {settings}")
+    if config.get("motion_module_mid_block"):
+        raise CaseError(f"{case.id}: the denoiser has no motion module in the middle; motion_module_mid_block is on")
+    return sd15(case, config)
+
+
+def hints(case: Case, config: Mapping[str, Any]) -> dict[str, Any]:
+    """The ControlNet's."""
+    widths = tuple(config.get("conditioning_embedding_out_channels", HINT_WIDTHS))
+    if widths != HINT_WIDTHS:
+        raise CaseError(f"{case.id}: the condition's embedding is {widths}; expected {HINT_WIDTHS}, as released")
+    return sd15(case, {key: value for key, value in config.items() if not key.startswith("conditioning_embedding")})
+
+
+SYSTEM = System(
+    MagicAnimatePipeline,
+    {
+        "unet": Network("unet", film),
+        "reference_unet": Network("appearance_encoder", sd15),
+        "controlnet": Network("controlnet", hints),
+    },
+)
+
+
+def controlnet(case: Case) -> Outputs:
     """The ControlNet on frames, its embedding, and once more at timestep 1 with 0.7 of its residuals."""
-    network = build_controlnet(case)
-    frames, pictures = case.input("sample"), case.input("cond")
-    text = case.input("text").expand(len(frames), -1, -1)
-    outputs: dict[str, Tensor] = {}
+    network, frames, outputs = SYSTEM.network(case, "controlnet"), case.input("sample"), Outputs()
+    told = case.input("text").expand(len(frames), -1, -1), case.input("cond")
     with each_output(network, {"controlnet_cond_embedding": "cond_embedding"}, outputs):
         for prefix, t, scale in (("", case.scalar("timestep"), case.scalar("conditioning_scale")), ("scaled.", 1, 0.7)):
-            down, middle = network(frames, t, text, pictures, conditioning_scale=scale, return_dict=False)
-            outputs |= {f"{prefix}down.{i}": level for i, level in enumerate(down)} | {f"{prefix}mid": middle}
-    return Produced(outputs, {})
+            names = f"{prefix}down.{{}}", f"{prefix}mid"
+            outputs |= kinds.controlled(network, *names, frames, t, *told, conditioning_scale=scale)
+    return outputs
 
 
-@torch.no_grad()
-def run_motion(case: Case) -> Produced:
-    """One motion module on (b, c, f, h, w), with what its layers give."""
-    config = component_config(case, "motion_module")
-    module = build_motion_module(
-        case, heads=config["num_attention_heads"], positions=config["temporal_position_encoding_max_len"]
-    )
-    hidden = case.input("x")
-    batch, _, frames, height, width = hidden.shape
-    first, kept = "transformer_blocks.0", {}
-    with each_output(module, {"norm": "norm", f"{first}.attn1": "attn0", f"{first}.attn2": "attn1"}, kept):
-        output = module(fold(hidden), num_frames=frames)
-    outputs = {name: fold(value) if name == "norm" else by_frame(value, batch, height * width)
-               for name, value in kept.items()}  # fmt: skip
-    table: Any = module.get_submodule(first).pos_embed
-    return Produced(outputs | {"out": unfold(output, frames), "pe": table.pe}, {})
-
-
-@torch.no_grad()
-def run_step(case: Case) -> Produced:
+def step(case: Case) -> Outputs:
     """One step: plain, with the ControlNet, reading in all rows, and guided; and what layers give."""
-    unet, controlnet = build_unet(case), build_controlnet(case)
-    latents, text, t = case.input("latents"), case.input("text"), case.scalar("timestep")
-    frames, scale = latents.shape[2], case.scalar("guidance_scale")
-    both = torch.cat([latents, latents])
-    seen = text[1:].expand(frames, -1, -1)
-    down, middle = controlnet(fold(latents), t, seen, case.input("cond"), return_dict=False)
-    residuals = {
-        "down_block_additional_residuals": [torch.cat([level, level]) for level in down],
-        "mid_block_additional_residual": torch.cat([middle, middle]),
-    }
-    bank = write_bank(case, case.input("ref").expand(2, -1, -1, -1), text)
-    outputs: dict[str, Tensor] = {}
-    inner = {name.removeprefix("plain."): name for name in case.expected if name.startswith("plain.")}
-    with each_output(unet, inner, outputs):
-        outputs["plain"] = unet(both, t, text).sample
-    outputs |= {name: unfold(outputs[name], frames) for name in inner.values()}
-    outputs["control"] = unet(both, t, text, **residuals).sample
-    plan = reading_plan(SPEC.guidance.passes(t, scale), 1, 1)
-    inner = {name.removeprefix("read_cfg."): name for name in case.expected if name.startswith("read_cfg.")}
-    with attach(unet, [SPEC.link]) as link:
-        with link.reading(bank):
-            outputs["read_all"] = unet(both, t, text).sample
-        with link.reading(bank.map(lambda tokens: tokens[1:]), plan=plan), each_output(unet, inner, outputs):
-            outputs["read_cfg"] = unet(both, t, text, **residuals).sample
-    blind, seeing = outputs["read_cfg"].chunk(2)
-    outputs["guided"] = SPEC.guidance.combine(SPEC.guidance.passes(t, scale), [blind, seeing])
-    outputs |= {name: bank.hidden[name.removeprefix("bank.") + SITE] for name in case.expected if "bank." in name}
-    return Produced(outputs, {})
+    pipe, text, t = SYSTEM.pipe(case), case.input("text"), case.scalar("timestep")
+    told = Shown(latents=case.input("ref"), context=text[1:])
+    both = Shown(latents=told.latents.expand(2, -1, -1, -1), context=text)  # the published one writes both rows
+    given = {"prompt": (text[1:], text[:1]), "poses": kinds.drawn(case.input("cond")), "poses_scale": 1.0}
+    predict = partial(kinds.predict, pipe, case.input("latents"), t, given=given)
+
+    def two(reads: Any, own: Any, *blind: str) -> kinds.Passes:
+        first = Pass(factor=0.0, reads=reads, blind=frozenset({"prompt", *blind}))
+        return kinds.Passes(first, Pass(factor=1.0, reads=own, blind=frozenset(blind)))
+
+    def watched(way: str) -> dict[str, str]:
+        return {name.removeprefix(way): name for name in case.expected if name.startswith(way)}
+
+    outputs = predict(told, raw="plain", guidance=two(None, None, "poses"), watched=watched("plain."))
+    outputs |= predict(told, raw="control", guidance=two(None, None))
+    outputs |= predict(both, raw="read_all", guidance=two("blank", "reference", "poses"))
+    outputs |= predict(told, raw="read_cfg", scale=case.scalar("guidance_scale"), watched=watched("read_cfg."))
+    return outputs | kinds.banked(pipe, both, t, "bank.{place}")
 
 
-@torch.no_grad()
-def run_sample(case: Case) -> Produced:
-    """Films through the pipeline's body, with the published windows: one per `run_...` of the case."""
-    pipe = assemble(
-        MagicAnimatePipeline,
-        unet=build_unet(case),
-        reference_unet=build_reference(case),
-        controlnet=build_controlnet(case),
-        scheduler=build_scheduler(case),
-        fusion_blocks="midup",
-    )
-    outputs: dict[str, Tensor] = {}
-    runs = sorted(name for name in case.content if name.startswith("run_"))
-    for name in runs:
+def sample(case: Case) -> Outputs:
+    """Films with the published windows: one per `run_...` of the case."""
+    pipe, outputs = SYSTEM.pipe(case, scheduler=scheduler_of(case)), Outputs()
+    for name in sorted(name for name in case.content if name.startswith("run_")):
         suffix = name.removeprefix("run_")
         prefix, ending = ("", "") if suffix == "a" else (f"{suffix}.", f"_{suffix}")
-        outputs |= {f"{prefix}{key}": value for key, value in film(case, pipe, case.content[name], ending).items()}
-    return Produced(outputs, {})
+        outputs |= {f"{prefix}{key}": value for key, value in sampled(case, pipe, case.content[name], ending).items()}
+    return outputs
 
 
-def run_windows(case: Case) -> Produced:
-    """The published windows, which must be those of the case, and how many hold each frame, be it once or twice."""
-    outputs: dict[str, Tensor] = {}
-    for query in case.content["windows"]:
-        numbers = [query[name] for name in ("frames", "size", "stride", "overlap")]
-        frames, size, stride, overlap = numbers
-        windows = published_windows(frames, size, stride=stride, overlap=overlap)
-        if windows != query["windows"]:
-            raise ValueError(f"the windows of {query} are {windows} here.")
-        flat = torch.tensor([frame for window in windows for frame in {*window}])
-        outputs[f"count.{'.'.join(map(str, numbers))}"] = torch.bincount(flat, minlength=frames).float()
-    return Produced(outputs, {})
-
-
-@torch.no_grad()
-def run_inversion(case: Case) -> Produced:
-    """DDIM's inversion of clean latents."""
-    pipe = assemble(MagicAnimatePipeline, unet=build_unet(case), scheduler=build_scheduler(case), fusion_blocks="midup")
-    steps = pipe.inverting(case.input("latents"), case.input("text")[1:], case.scalar("steps"))
-    return Produced({f"latents.{i}": latents for i, latents in enumerate(steps, start=1)}, {})
-
-
-# --- films ------------------------------------------------------------------------------------------------------------
-
-
-def film(case: Case, pipe: MagicAnimatePipeline, run: Mapping[str, Any], ending: str) -> dict[str, Tensor]:
+def sampled(case: Case, pipe: Any, run: Mapping[str, Any], ending: str) -> Outputs:
     """One film: the guided noise of the first step, and latents behind steps and at the end."""
-    text, frames = case.input("text"), run["frames"]
-    noise = case.input("latents") if f"noise{ending}" not in case.inputs else case.input(f"noise{ending}")
-    latents = noise.repeat(1, 1, -(-frames // noise.shape[2]), 1, 1)[:, :, :frames]
-    drawings = (torch.floor(256 * case.input(f"cond{ending}")).clamp(max=255)) / 255
-    kept: dict[str, Tensor] = {}
-
-    def keep(_pipe: Any, step: int, t: Tensor, tensors: dict[str, Tensor]) -> None:
-        if step == 0:
-            kept["guided.step0"] = noise_of(pipe.scheduler, int(t), latents, tensors["latents"])
-        kept[f"latents.step{step}"] = kept["latents"] = tensors["latents"]
-
-    options: dict[str, Any] = {
-        "num_inference_steps": run["steps"],
-        "guidance_scale": run["guidance_scale"],
-        "latents": latents,
-        "output_type": "latent",
-        "callback_on_step_end": keep,
-        "width": drawings.shape[-1],
-        "height": drawings.shape[-2],
-        "windows": Windows(size=run["context_frames"], overlap=run["context_overlap"],
-                           stride=run["context_stride"], published=True),
-    }  # fmt: skip
+    text, windows = case.input("text"), kinds.film_windows(case, run, pipe.spec)
+    noise = case.input(f"noise{ending}" if f"noise{ending}" in case.inputs else "latents")
+    latents = noise.repeat(1, 1, -(-run["frames"] // noise.shape[2]), 1, 1)[:, :, : run["frames"]]
+    drawings = torch.floor(256 * case.input(f"cond{ending}")).clamp(max=255) / 255
     shown = Shown(latents=case.input(f"ref{ending}"), context=text[1:])
-    scale = run["controlnet_conditioning_scale"]
+    given = {"prompt": (text[1:], text[:1]), "poses_scale": run["controlnet_conditioning_scale"]}
+
+    def call(**options: Any) -> None:
+        pipe.film(shown, "poses", drawings, options, **given)
+
+    names = {"final": "latents", "steps": "steps"}
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", UserWarning)  # a case's drawings are noise
-        pipe.film(shown, "poses", drawings, options, prompt=(text[1:], text[:1]), poses_scale=scale)
-    if [int(t) for t in pipe.scheduler.timesteps] != run["timesteps"]:
-        raise ValueError(f"the timesteps are {pipe.scheduler.timesteps.tolist()}, expected {run['timesteps']}.")
-    return kept
+        kept = kinds.sample(case, pipe, call, "latents.step{}", latents=latents, numbers=run, windows=windows, **names)
+    timesteps = pipe.scheduler.timesteps.tolist()
+    if timesteps != run["timesteps"]:
+        raise ValueError(f"the timesteps are {timesteps}, expected {run['timesteps']}.")
+    return kept | {"guided.step0": noise_of(pipe.scheduler, timesteps[0], latents, kept["latents.step0"])}
 
 
 def noise_of(scheduler: Any, t: int, before: Tensor, after: Tensor) -> Tensor:
@@ -199,65 +131,32 @@ def noise_of(scheduler: Any, t: int, before: Tensor, after: Tensor) -> Tensor:
     return ((after.double() - ratio * before.double()) / slope).float()
 
 
-# --- networks ---------------------------------------------------------------------------------------------------------
+def windows(case: Case) -> Outputs:
+    """The published windows, which must be those of the case, and how many hold each frame, be it once or twice."""
+    outputs: Outputs = {}
+    for query in case.content["windows"]:
+        frames, size, stride, overlap = numbers = [query[name] for name in ("frames", "size", "stride", "overlap")]
+        found = published_windows(frames, size, stride=stride, overlap=overlap)
+        if found != query["windows"]:
+            raise ValueError(f"the windows of {query} are {found} here.")
+        flat = torch.tensor([frame for window in found for frame in {*window}])
+        outputs[f"count.{'.'.join(map(str, numbers))}"] = torch.bincount(flat, minlength=frames)
+    return outputs
 
 
-def sd15(case: Case, name: str) -> dict[str, Any]:
-    """A component's configuration with Stable Diffusion's kinds of blocks."""
-    config = dict(component_config(case, name))
-    return {**config, **{key: SD15_UNET[key] for key in ("down_block_types", "up_block_types")}}
-
-
-def build_unet(case: Case) -> SpatioTemporalUNet:
-    """The denoiser with its weights."""
-    config = sd15(case, "unet")
-    kwargs = config.get("motion_module_kwargs", {})
-    published = {"num_attention_heads": 8, "temporal_position_encoding_max_len": 24, "temporal_attention_dim_div": 1}
-    other = {name: kwargs.get(name) for name, value in published.items() if kwargs.get(name) != value}
-    if other or not config.get("use_motion_module") or config.get("motion_module_mid_block"):
-        raise CaseError(f"{case.id}: the denoiser has motion modules as released, none in the middle; got {other}")
-    return loaded(case, PUBLISHED.build["unet"](config), "unet")
-
-
-def build_reference(case: Case) -> nn.Module:
-    """The appearance encoder with its weights."""
-    return loaded(case, PUBLISHED.build["reference_unet"](sd15(case, "appearance_encoder")), "appearance_encoder")
-
-
-def build_controlnet(case: Case) -> ControlNetModel:
-    """The ControlNet with its weights."""
-    config = sd15(case, "controlnet")
-    widths = tuple(config.pop("conditioning_embedding_out_channels", HINT_WIDTHS))
-    if widths != HINT_WIDTHS:
-        raise CaseError(f"{case.id}: the condition's embedding is {widths}; expected {HINT_WIDTHS}, as released.")
-    return loaded(case, PUBLISHED.build["controlnet"](config), "controlnet")
-
-
-def loaded(case: Case, network: Any, name: str) -> Any:
-    """A network with its weights, through the key map of its published file."""
-    component = "reference_unet" if name == "appearance_encoder" else name
-    case.load(network.eval(), name, PUBLISHED.files_of(component)[0].keymap)
-    return network
-
-
-def build_scheduler(case: Case) -> Any:
-    """The case's scheduler."""
-    config = {name: value for name, value in case.content["scheduler"].items() if name not in ("class", "eta")}
-    return getattr(diffusers, case.content["scheduler"]["class"])(**config)
-
-
-def write_bank(case: Case, reference: Tensor, text: Tensor) -> Any:
-    """The appearance encoder's bank at the case's timestep."""
-    unet = build_reference(case)
-    return write(unet, reference, timestep=case.scalar("timestep"), encoder_hidden_states=text, links=[SPEC.link])
+def inversion(case: Case) -> Outputs:
+    """DDIM's inversion of clean latents."""
+    pipe = SYSTEM.pipe(case, "unet", scheduler=scheduler_of(case))
+    steps = pipe.inverting(case.input("latents"), case.input("text")[1:], case.scalar("steps"))
+    return {f"latents.{i}": latents for i, latents in enumerate(steps, start=1)}
 
 
 RUNNERS: Mapping[str, Runner] = {
-    "appearance": run_appearance,
-    "controlnet": run_controlnet,
-    "motion": run_motion,
-    "step": run_step,
-    "sample": run_sample,
-    "windows": run_windows,
-    "inversion": run_inversion,
+    "appearance": kinds.writes(SYSTEM, kinds.Shows("ref", "text"), "bank.{block}"),
+    "controlnet": kinds.runner(controlnet),
+    "motion": kinds.motion("x", "out", {"norm": "norm", "attn1": "attn0", "attn2": "attn1"}, table="pe"),
+    "step": kinds.runner(step),
+    "sample": kinds.runner(sample),
+    "windows": kinds.runner(windows),
+    "inversion": kinds.runner(inversion),
 }

@@ -1,131 +1,36 @@
-"""Runs the golden cases of Parts2Whole: its pose net, masked banks, one step without and with guidance, pictures."""
+"""Parts2Whole's golden cases: its pose net, masked banks, one step without and with guidance, pictures."""
 
 import re
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 import torch
-from diffusers import DDIMScheduler
 from torch import Tensor
 
 from referencenet.checkpoints.keymap import KeyMap
-from referencenet.links.attach import write
-from referencenet.links.bank import ReferenceBank
 from referencenet.links.masks import token_mask
 from referencenet.methods.parts2whole import PUBLISHED, Parts2WholePipeline, six_places, with_first_label
-from referencenet.networks.pose_guider import PoseGuider
+from referencenet.parity import kinds
 from referencenet.parity.cases import Case, CaseError
-from referencenet.parity.record import Produced, Runner, assemble, component_config, each_output
-from referencenet.pipelines.prediction import Call, predicting
-from referencenet.pipelines.spec import Canvas, Shown
+from referencenet.parity.kinds import Outputs
+from referencenet.parity.record import Runner, observed
+from referencenet.parity.system import Network, System, guider, scheduler_of
+from referencenet.pipelines.spec import Shown
 
 PIXELS = 16  # of a mask's cell, and 8 of a latent
-ENTRY = re.compile(r"bank\.(.+)\.(\d+)")
 LEVEL = re.compile(r"token_mask\.\w+_(\d+)x(\d+)")
-
 DETOUR = "the unconditional row is written for the comparison only: ours is neither written nor read"
-UNET_KEYS = KeyMap(renames=[rename for file in PUBLISHED.files_of("unet") for rename in file.keymap.renames])
+BOTH_FILES = KeyMap(renames=[rename for file in PUBLISHED.files_of("unet") for rename in file.keymap.renames])
 
-
-@torch.no_grad()
-def run_pose_guider(case: Case) -> Produced:
-    """The pose guider, with what its convolutions give."""
-    guider = build_pose_guider(case)
-    names = {name.replace("_", ".") if name.startswith("blocks") else name: name for name in case.expected}
-    del names["pose_features"]
-    kept: dict[str, Tensor] = {}
-    with each_output(guider, names, kept):
-        kept["pose_features"] = guider(case.input("pose"))
-    return Produced(kept, {})
-
-
-@torch.no_grad()
-def run_reference_write(case: Case) -> Produced:
-    """The masked bank, the masks of tokens, and a norm that is not masked."""
-    check_fusion(case)
-    masks = pixel_masks(case.input("mask_cells"))
-    bank = write(
-        build_reference_unet(case), case.input("ref_latents"), timestep=case.scalar("timestep"),
-        encoder_hidden_states=case.input("part_text"),
-    )  # fmt: skip
-    outputs: dict[str, Tensor] = {}
-    masked = bank.masked(masks)
-    for name in case.expected:
-        kind, _, place = name.partition(".")
-        if kind == "bank":
-            outputs[name] = masked.hidden[f"{place}.attn1"]
-        elif kind == "norm1":
-            outputs[name] = bank.hidden[f"{place}.attn1"]
-        elif level := LEVEL.fullmatch(name):
-            outputs[name] = token_mask(masks, int(level[1]) * int(level[2])).squeeze(-1)
-    return Produced(outputs, {})
-
-
-@torch.no_grad()
-def run_read(case: Case) -> Produced:
-    """One step of the denoiser that reads several parts, without or with guidance."""
-    check_fusion(case)
-    pipe, shown, latents = build_pipeline(case), shown_parts(case, "cells"), case.input("latents")
-    guided = case.scalar("do_classifier_free_guidance")
-    scale = case.scalar("guidance_scale") if guided else 1.0
-    outputs: dict[str, Tensor] = {}
-    watched = {"": "noise_pred"}
-    for name in case.expected:
-        kind, _, place = name.partition(".")
-        if kind in ("attn_out", "attn2_out"):
-            watched[f"{place}.attn2" if kind == "attn2_out" else place] = name
-    settings = pipe.settle({"guidance_scale": scale})
-    bank = pipe.bank_of(shown, 0)
-    call = Call(canvas=canvas_of(latents), given=given(case), guidance=pipe.spec.guidance, bank=bank)
-    with pipe.calling(settings), predicting(pipe, call) as prediction, each_output(pipe.unet, watched, outputs):
-        outputs["noise_guided"] = prediction.begin(latents, case.scalar("timestep"))(None)
-    outputs = {name: value[0] if isinstance(value, tuple) else value for name, value in outputs.items()}
-    outputs["pose_features"] = pipe.pose_guider(case.input("pose"))
-    entries = bank_entries(case, pipe, shown, guided)
-    for name in case.expected:
-        if match := ENTRY.fullmatch(name):
-            outputs[name] = entries[int(match[2])].hidden[f"{match[1]}.attn1"]
-    if not guided:
-        del outputs["noise_guided"]
-    return Produced(outputs, {name: DETOUR for name in outputs if guided and name.startswith("bank.")})
-
-
-@torch.no_grad()
-def run_sample(case: Case) -> Produced:
-    """Pictures through the pipeline: as intended, and with the released program's texts and rounding."""
-    check_fusion(case)
-    pipe, shown = build_pipeline(case), shown_parts(case, "mask_cells")
-    outputs = sampled(case, pipe, shown, given(case), "")
-    if any(name.endswith("_as_released") for name in case.expected):
-        first = shown.context[:1]
-        texts = {**given(case), "prompt": (first, given(case)["prompt"][1])}
-        found = sampled(case, pipe, with_first_label(shown), texts, "_as_released", half_precision_bank=True)
-        outputs |= {name: value for name, value in found.items() if name in case.expected}
-    return Produced(outputs, {})
-
-
-def sampled(
-    case: Case, pipe: Any, shown: Shown, values: Mapping[str, Any], suffix: str, **options: Any
-) -> dict[str, Tensor]:
-    """Latents (1, 4, h, w) after each step, and in the end."""
-    outputs: dict[str, Tensor] = {}
-
-    def keep(_pipe: Any, i: int, _timestep: Any, tensors: dict[str, Any]) -> dict[str, Any]:
-        outputs[f"latents_step{i + 1}{suffix}"] = tensors["latents"]
-        return tensors
-
-    settings = pipe.settle({
-        "num_inference_steps": case.scalar("num_inference_steps"), "guidance_scale": case.scalar("guidance_scale"),
-        "guidance_rescale": case.scalar("guidance_rescale"), "eta": case.scalar("eta"),
-        "latents": case.input("latents"), "callback_on_step_end": keep, "output_type": "latent", **options,
-    })  # fmt: skip
-    canvas = Canvas(width=case.scalar("width"), height=case.scalar("height"))
-    with pipe.calling(settings):
-        outputs[f"latents_final{suffix}"] = pipe.draw(shown, values, canvas, settings).images
-    return outputs
-
-
-# --- inputs and networks ----------------------------------------------------------------------------------------------
+SYSTEM = System(
+    Parts2WholePipeline,
+    {
+        "unet": Network("unet", keymap=lambda _case: BOTH_FILES),
+        "reference_unet": Network("reference_unet"),
+        "pose_guider": guider("pose_guider"),
+    },
+)
 
 
 def pixel_masks(cells: Tensor) -> Tensor:
@@ -134,8 +39,15 @@ def pixel_masks(cells: Tensor) -> Tensor:
     return halved.repeat_interleave(PIXELS, 2).repeat_interleave(PIXELS, 3)
 
 
+def check_fusion(case: Case) -> None:
+    """Refuse cases whose denoiser reads in some blocks only: the released model reads in all."""
+    if case.scalars.get("fusion_blocks", "full") != "full":
+        raise CaseError(f"{case.id}: fusion_blocks is {case.scalar('fusion_blocks')!r}; expected 'full'")
+
+
 def shown_parts(case: Case, cells: str) -> Shown:
     """All parts of a case; masks that were stored as pictures are rounded to 8 bits."""
+    check_fusion(case)
     count = sum(name.startswith("ref_latents_") for name in case.inputs)
     latents, texts, masks, images = (
         torch.cat([case.input(f"{name}_{i}") for i in range(count)])
@@ -154,66 +66,71 @@ def given(case: Case) -> dict[str, Any]:
     return {"prompt": (prompt, negative), "pose": [case.input("pose")]}
 
 
-def bank_entries(case: Case, pipe: Any, shown: Shown, guided: bool) -> list[ReferenceBank]:
-    """Per part the published bank entry; with guidance behind a row whose text is the negative prompt."""
-    entries: list[ReferenceBank] = []
-    assert shown.masks is not None  # all cases have them
-    for latents, text, mask in zip(shown.latents, shown.context, shown.masks, strict=True):
-        rows = [case.input("negative_text")[0], text] if guided else [text]
-        bank = write(
-            pipe.reference_unet, latents.expand(len(rows), -1, -1, -1), encoder_hidden_states=torch.stack(rows)
-        )
-        entries.append(bank.masked(mask.expand(len(rows), -1, -1, -1)))
-    return entries
+def pose_guider(case: Case) -> Outputs:
+    """The pose guider, with what its convolutions give."""
+    watched = {name.replace("blocks_", "blocks."): name for name in case.expected if name != "pose_features"}
+    features, kept = observed(SYSTEM.network(case, "pose_guider"), watched, case.input("pose"))
+    return {**kept, "pose_features": features}
 
 
-def canvas_of(latents: Tensor) -> Canvas:
-    """The picture behind latents (b, 4, h, w)."""
-    return Canvas(width=latents.shape[-1] * 8, height=latents.shape[-2] * 8, samples=latents.shape[0])
+def write(case: Case) -> Outputs:
+    """The masked bank, the masks of tokens, and norms that are not masked."""
+    check_fusion(case)
+    pipe, masks, t = SYSTEM.pipe(case, "reference_unet"), pixel_masks(case.input("mask_cells")), case.scalar("timestep")
+    parts = Shown(latents=case.input("ref_latents"), context=case.input("part_text"))
+    outputs = kinds.banked(pipe, parts, t, "norm1.{block}")
+    outputs |= kinds.banked(pipe, replace(parts, masks=masks), t, "bank.{block}")
+    levels = {name: LEVEL.fullmatch(name) for name in case.expected}
+    sizes = {name: int(level[1]) * int(level[2]) for name, level in levels.items() if level}
+    return outputs | {name: token_mask(masks, size).squeeze(-1) for name, size in sizes.items()}
 
 
-def build_pipeline(case: Case) -> Any:
-    """The pipeline with the networks of a case."""
-    unet = PUBLISHED.build["unet"](component_config(case, "unet")).eval()
-    case.load(unet, "unet", UNET_KEYS)
-    settings = dict(case.scalars.get("scheduler", {}))
-    if settings.pop("class", "DDIMScheduler") != "DDIMScheduler":
-        raise CaseError(f"{case.id}: the scheduler is {case.scalar('scheduler')['class']!r}; expected DDIMScheduler")
-    return assemble(
-        Parts2WholePipeline,
-        reference_unet=build_reference_unet(case),
-        unet=unet,
-        pose_guider=build_pose_guider(case),
-        scheduler=DDIMScheduler(**settings),
-    )
+def read(case: Case) -> Outputs:
+    """One prediction of the denoiser that reads several parts, without or with guidance."""
+    pipe, parts, t = SYSTEM.pipe(case), shown_parts(case, "cells"), case.scalar("timestep")
+    guided = case.scalar("do_classifier_free_guidance")
+    scale = case.scalar("guidance_scale") if guided else 1.0
+    places = [name.partition(".") for name in case.expected]
+    watched = {place: f"attn_out.{place}" for kind, _, place in places if kind == "attn_out"}
+    watched |= {f"{place}.attn2": f"attn2_out.{place}" for kind, _, place in places if kind == "attn2_out"}
+    names = {"raw": "noise_pred", "guided": "noise_guided"}
+    outputs = kinds.predict(pipe, case.input("latents"), t, parts, given(case), watched=watched, scale=scale, **names)
+    outputs["pose_features"] = pipe.pose_guider(case.input("pose"))
+    negative = [case.input("negative_text")] if guided else []  # of a published row that nobody reads
+    assert parts.masks is not None  # all cases have them
+    for i, (latents, text, mask) in enumerate(zip(parts.latents, parts.context, parts.masks, strict=True)):
+        rows = torch.cat([*negative, text[None]])
+        part = Shown(latents=latents.expand(len(rows), -1, -1, -1), context=rows, masks=mask[None])
+        outputs |= kinds.banked(pipe, part, 0, f"bank.{{block}}.{i}")
+    return outputs
 
 
-def build_reference_unet(case: Case) -> Any:
-    """The reference net, cut behind its last norm."""
-    unet = PUBLISHED.build["reference_unet"](component_config(case, "reference_unet")).eval()
-    case.load(unet, "reference_unet")
-    return unet
+def sample(case: Case) -> Outputs:
+    """Pictures through the pipeline: as intended, and with the released program's texts and rounding."""
+    pipe, parts, values = SYSTEM.pipe(case, scheduler=scheduler_of(case)), shown_parts(case, "mask_cells"), given(case)
+    outputs = sampled(case, pipe, parts, values)
+    if any(name.endswith("_as_released") for name in case.expected):
+        texts = {**values, "prompt": (parts.context[:1], values["prompt"][1])}
+        found = sampled(case, pipe, with_first_label(parts), texts, half_precision_bank=True)
+        outputs |= {f"{name}_as_released": value for name, value in found.items()}
+    return outputs
 
 
-def build_pose_guider(case: Case) -> PoseGuider:
-    """The pose guider with its weights."""
-    config = component_config(case, "pose_guider")
-    guider = PoseGuider(**{**config, "block_out_channels": tuple(config["block_out_channels"])}).eval()
-    case.load(guider, "pose_guider")
-    return guider
+def sampled(case: Case, pipe: Any, parts: Shown, values: Mapping[str, Any], **options: Any) -> Outputs:
+    """Latents (1, 4, h, w) after each step, and in the end."""
 
+    def call(**options: Any) -> None:
+        settings = pipe.settle(options)
+        with pipe.calling(settings):
+            pipe.draw(parts, values, kinds.canvas_of(settings.latents), settings)
 
-def check_fusion(case: Case) -> None:
-    """Refuse cases whose denoiser reads in some blocks only: the released model reads in all."""
-    if case.scalars.get("fusion_blocks", "full") != "full":
-        raise CaseError(f"{case.id}: fusion_blocks is {case.scalar('fusion_blocks')!r}; expected 'full'")
+    return kinds.sample(case, pipe, call, "latents_step{}", first=1, **options)
 
 
 RUNNERS: Mapping[str, Runner] = {
-    "pose-guider": run_pose_guider,
-    "reference-write": run_reference_write,
-    "read-nocfg": run_read,
-    "read-cfg": run_read,
-    "sample": run_sample,
+    "pose-guider": kinds.runner(pose_guider),
+    "reference-write": kinds.runner(write),
+    "read-nocfg": kinds.runner(read),
+    "read-cfg": kinds.runner(read, bank=DETOUR),
+    "sample": kinds.runner(sample),
 }
-"""Kind of a case to what runs it."""

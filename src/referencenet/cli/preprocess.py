@@ -1,0 +1,192 @@
+"""`refnet preprocess`: poses, landmarks and masks of an ordinary film or picture, in one command."""
+
+from collections.abc import Generator, Iterable, Sequence
+from contextlib import ExitStack
+from enum import StrEnum
+from fractions import Fraction
+from itertools import islice
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from PIL import Image
+from rich.console import Console
+
+from referencenet.cli.console import progress_bar, tell
+from referencenet.cli.model_files import MODELS_HELP
+from referencenet.media.films import CODECS, PICTURES, Film, FilmWriter, check_film_path
+from referencenet.media.images import read_image
+from referencenet.media.sheets import beside, check_picture_path, write_image
+from referencenet.preprocess.conditions import CONDITIONS, Condition
+from referencenet.preprocess.following import Followed
+from referencenet.preprocess.model_files import default_folder
+
+ConditionChoice = StrEnum("ConditionChoice", {name: name for name in CONDITIONS})
+
+app = typer.Typer(add_completion=False)
+
+
+@app.command()
+def preprocess(
+    source: Annotated[Path, typer.Argument(metavar="FILM|PICTURE|FOLDER", help="Who moves; a folder holds frames.")],
+    to: Annotated[
+        ConditionChoice,  # pyright: ignore[reportInvalidTypeForm] - the choices come from the table of conditions
+        typer.Option("--to", help="What is made of it: skeletons, face meshes, outlines of face and lips, the face's "
+                     "rectangle, or the person's mask."),
+    ],
+    out: Annotated[
+        Path,
+        typer.Option("--out", "-o", help="film.mp4, .webm, .gif or a folder for PNGs; of a picture a picture; "
+                     ".json for openpose and face-box, .npz for landmarks."),
+    ],
+    models: Annotated[
+        Path | None,
+        typer.Option(metavar="FOLDER", show_default="REFNET_MODELS, or the user's cache", help=MODELS_HELP),
+    ] = None,
+    person: Annotated[
+        int | None, typer.Option(min=1, show_default="the largest", help="Which of several, from the left.")
+    ] = None,
+    frames: Annotated[int | None, typer.Option(min=1, show_default="all", help="Only the first frames.")] = None,
+    preview: Annotated[
+        Path | None, typer.Option(metavar="FILM|PICTURE", help="Writes what was given and what came out side by side.")
+    ] = None,
+) -> None:  # fmt: skip
+    """Make poses, landmarks and masks of an ordinary film or picture.
+
+    Needs networks that `refnet models fetch` gets. Try: `refnet preprocess dance.mp4 --to openpose -o poses.mp4`
+    """
+    kind = CONDITIONS[to]
+    film = Frames(source, frames)
+    check_outputs(kind, to, film.is_picture, out, preview)
+    condition = kind(models or default_folder())
+    followed = Followed(film, condition.regions, condition.read, person)
+    paths = [out.with_stem(f"{out.stem}{name}") for name in kind.pictured] if out.suffix != kind.ending else []
+    with progress_bar("estimating", len(film)) as (bar, task):
+        values = write_drawings(film, bar.track(followed, task_id=task, total=len(film)), condition, paths, preview)
+    if not paths:
+        condition.write(values, out, film.size, film.rate)
+    tell_of(followed, person)
+    Console().print("\n".join(map(str, paths or [out])), soft_wrap=True, highlight=False)
+
+
+def write_drawings(
+    film: "Frames", values: Iterable[Any], condition: Condition, paths: Sequence[Path], preview: Path | None
+) -> list[Any]:
+    """Draw what was estimated, frame by frame.
+
+    Args:
+        film: What was given.
+        values: Of each frame.
+        condition: What they are.
+        paths: Of its films or pictures; none: the values are kept.
+        preview: Where what was given and what is drawn go, side by side.
+
+    Returns:
+        The values if there are no paths, else nothing.
+    """
+    kept: list[Any] = []
+    with ExitStack() as opened:
+        writers = [opened.enter_context(_Output(path, film)) for path in paths]
+        shown = [opened.enter_context(_Output(preview, film))] if preview is not None else []
+        for frame, value in zip(film, values, strict=True):
+            drawn = condition.draw(value, frame.size) if writers or shown else []
+            for writer, picture in zip(writers, drawn, strict=False):  # without writers all are for the preview
+                writer.add(picture)
+            for writer in shown:
+                writer.add(beside([frame, *drawn]))
+            if not paths:
+                kept.append(value)
+        for writer in (*writers, *shown):
+            writer.finish()
+    return kept
+
+
+def check_outputs(kind: type[Condition], name: str, is_picture: bool, out: Path, preview: Path | None) -> None:
+    """Make sure that what is made can be written, before anything is read.
+
+    Raises:
+        ValueError: If an ending does not fit what is given.
+    """
+    if out.suffix.lower() in (".json", ".npz") and out.suffix != kind.ending:
+        raise ValueError(f"--to {name} does not write {out.suffix}; give " +
+                         (f"{kind.ending}, " if kind.ending else "") + "a picture, a film or a folder.")  # fmt: skip
+    check = check_picture_path if is_picture else check_film_path
+    if out.suffix != kind.ending:
+        check(out)
+    if preview is not None:
+        check(preview)
+
+
+def tell_of(followed: Followed[Any], person: int | None) -> None:
+    """Say in how many frames nobody was found, and whether somebody was chosen among several."""
+    if followed.held:
+        numbers = ", ".join(map(str, followed.held[:8])) + (", ..." if len(followed.held) > 8 else "")
+        tell(
+            f"[yellow]note:[/] {len(followed.held)} of {followed.num_frames} frames do not show the person (from 0: "
+            f"{numbers}); they hold what was last found, or first."
+        )
+    if person is None and followed.most > 1:
+        tell(
+            f"[yellow]note:[/] up to {followed.most} were found in a frame; the largest is followed. --person N takes "
+            "another, from the left."
+        )
+
+
+class Frames:
+    """The frames of a film, or the one of a picture, as often as they are asked for.
+
+    Args:
+        source: Its path.
+        limit: Only so many frames.
+    """
+
+    def __init__(self, source: Path, limit: int | None) -> None:
+        self.is_picture = source.suffix.lower() in PICTURES and not source.is_dir()
+        self.film: Film | Sequence[Image.Image] = [read_image(source)] if self.is_picture else Film(source)
+        self.rate: Fraction = getattr(self.film, "rate", Fraction(1))
+        self.limit = limit
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """Width and height of the first frame."""
+        return next(iter(self)).size
+
+    def __len__(self) -> int:
+        return min(len(self.film), self.limit or len(self.film))
+
+    def __iter__(self) -> Generator[Image.Image]:
+        yield from islice(self.film, self.limit)
+
+
+class _Output:
+    """A picture or a film that is written frame by frame.
+
+    Args:
+        path: Of the result.
+        film: What was given.
+    """
+
+    def __init__(self, path: Path, film: Frames) -> None:
+        self.path = path
+        self.writer = None if film.is_picture else FilmWriter(path, film.rate)
+        self.is_coded = path.suffix.lower() in (*CODECS, ".gif")
+
+    def __enter__(self) -> "_Output":
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        if self.writer is not None:
+            self.writer.__exit__(*error)
+
+    def add(self, frame: Image.Image) -> None:
+        """Write a frame; a coded film's last odd column or row is cut off."""
+        if self.writer is None:
+            write_image(frame, self.path)
+            return
+        even = (frame.width // 2 * 2, frame.height // 2 * 2)
+        self.writer.write(frame.crop((0, 0, *even)) if self.is_coded and frame.size != even else frame)
+
+    def finish(self) -> None:
+        """Close the film."""
+        if self.writer is not None:
+            self.writer.finish()

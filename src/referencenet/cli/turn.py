@@ -1,0 +1,211 @@
+"""`refnet turn`: the person of a portrait from other cameras."""
+
+from collections.abc import Sequence
+from enum import StrEnum
+from fractions import Fraction
+from pathlib import Path
+from typing import Annotated, Literal
+
+import torch
+import typer
+from PIL import Image
+from rich.console import Console
+
+from referencenet.cli.options import (
+    Base,
+    Checkpoint,
+    Device,
+    Dtype,
+    GuidanceScale,
+    RandomTiny,
+    Size,
+    Steps,
+    is_typed,
+    settings_of,
+)
+from referencenet.cli.run import drawing_options, load, need_weights, steps_shown, write_settings
+from referencenet.media.films import Film, check_film_path, write_film
+from referencenet.media.images import read_image, resize
+from referencenet.media.sheets import beside
+from referencenet.methods.systems import pipelines
+from referencenet.preprocess.head_proxy import FIELD_OF_VIEW, HeadCamera, HeadColours, HeadFilm, swing
+
+PIPELINES = pipelines("turn")
+MethodChoice = StrEnum("MethodChoice", {name: name for name in PIPELINES})
+DEFAULT_METHOD = MethodChoice("diffportrait3d")
+VIEWS, RATE = 16, 10  # of the published demonstration
+HEAD = "Cameras of a drawn head, instead of --cameras"
+ANGLES = ("yaw", "pitch", "roll", "field_of_view")
+
+app = typer.Typer(add_completion=False)
+
+
+@app.command()
+def turn(
+    ctx: typer.Context,
+    portrait: Annotated[Path, typer.Option("--portrait", "-r", metavar="PICTURE", help="The person: head, and neck.")],
+    out: Annotated[Path, typer.Option("--out", "-o", help="film.mp4, .webm, .gif, or a folder for PNG pictures.")],
+    cameras: Annotated[
+        Path | None,
+        typer.Option(metavar="FOLDER|FILM", help="Per view a picture of somebody else from there, framed alike."),
+    ] = None,
+    yaw: Annotated[
+        str, typer.Option(metavar="DEGREES|FROM:TO", rich_help_panel=HEAD, help="Above 0 the face looks to the right "
+                          "of the picture.")
+    ] = "-40:40",
+    pitch: Annotated[
+        str, typer.Option(metavar="DEGREES|FROM:TO", rich_help_panel=HEAD, help="Above 0 the face looks up.")
+    ] = "0",
+    roll: Annotated[float, typer.Option(rich_help_panel=HEAD, help="Above 0 the head leans to the right.")] = 0.0,
+    field_of_view: Annotated[
+        float, typer.Option("--fov", rich_help_panel=HEAD, help="Degrees; the head keeps its size.")
+    ] = FIELD_OF_VIEW,
+    views: Annotated[
+        int | None, typer.Option(min=1, show_default=f"{VIEWS}, or all --cameras", help="Pictures.")
+    ] = None,
+    proxies: Annotated[
+        Path | None,
+        typer.Option(metavar="FOLDER|FILM", help="Per view a rough picture of the person from there, such as a 3D "
+                     "GAN's inversion."),
+    ] = None,
+    start: Annotated[
+        Literal["reference", "noise", "head"],
+        typer.Option(help="Without --proxies: what the noise begins over. head: the drawn head in the portrait's "
+                     "colours."),
+    ] = "reference",
+    prompt: Annotated[str, typer.Option("--prompt", "-p", help="Empty in training and the released script.")] = "",
+    negative_prompt: Annotated[str, typer.Option(help="With --balance: what is not shown.")] = "",
+    balance: Annotated[bool, typer.Option("--balance", help="Guide by the prompts alone.")] = False,
+    middle_everywhere: Annotated[
+        bool, typer.Option("--middle-everywhere", help="Run the middle view module in both passes.")
+    ] = False,
+    method: Annotated[
+        MethodChoice,  # pyright: ignore[reportInvalidTypeForm] - the choices come from the registry
+        typer.Option(help="Which released model."),
+    ] = DEFAULT_METHOD,
+    checkpoint: Checkpoint = None,
+    base: Base = None,
+    random_tiny: RandomTiny = False,
+    size: Size = None,
+    fps: Annotated[float, typer.Option(min=0.1, help="Frames per second of a film.")] = RATE,
+    steps: Steps = None,
+    guidance: GuidanceScale = None,
+    seed: Annotated[int, typer.Option(min=0, help="Of all that is drawn at random.")] = 42,
+    side_by_side: Annotated[bool, typer.Option("--side-by-side", help="Portrait, camera and result.")] = False,
+    device: Device = "auto",
+    dtype: Dtype = "auto",
+) -> None:  # fmt: skip
+    """Show the person of a portrait from other cameras.
+
+    Try: `refnet turn -r portrait.png --yaw -40:40 --views 16 --checkpoint DiffPortrait3D -o turned.mp4`
+    """
+    pipeline = PIPELINES[method]
+    need_weights(pipeline.published, checkpoint, base, random_tiny)
+    check_film_path(out)
+    options = drawing_options(pipeline.spec, size, steps, guidance)
+    given = {"prompt": prompt, "negative_prompt": negative_prompt, "balance": balance}
+    check_words(prompt, negative_prompt, balance)
+    if proxies is not None and is_typed(ctx, "start"):
+        raise ValueError("--start is for views without --proxies; give one of the two.")
+    person, sides = read_image(portrait), (options["width"], options["height"])
+    if cameras is None:
+        angles = swing(
+            views or VIEWS, yaw=read_range(yaw, "--yaw"), pitch=read_range(pitch, "--pitch"), roll=roll,
+            field_of_view=field_of_view,
+        )  # fmt: skip
+        seen = HeadFilm(angles, sides).pictures
+    else:
+        typed = [f"--{'fov' if name == 'field_of_view' else name}" for name in ANGLES if is_typed(ctx, name)]
+        if typed or start == "head":
+            raise ValueError(
+                f"for drawn cameras only: {', '.join(typed) or '--start head'}; with --cameras the pictures say where "
+                "they are."
+            )
+        angles, seen = [], read_views(cameras, "--cameras", sides, views)
+    rough = read_views(proxies, "--proxies", sides, len(seen)) if proxies else proxies_of(person, angles, sides, start)
+    pipe = load(pipeline, checkpoint, base, device, dtype)
+    with steps_shown("turning", options["num_inference_steps"]) as done:
+        pictures = pipe(
+            person,
+            seen,
+            proxies=rough,
+            start="noise" if start == "noise" else "reference",
+            middle_everywhere=middle_everywhere,
+            **given,
+            **options,
+            generator=torch.Generator().manual_seed(seed),
+            callback_on_step_end=done,
+        ).frames[0]
+    if side_by_side:
+        first = resize(person, sides, how="stretch")
+        pictures = [beside([first, *both]) for both in zip(seen, pictures, strict=True)]
+    write_film(pictures, out, Fraction(fps).limit_denominator(1001))
+    write_settings(out, settings_of(ctx, method) | options | {"views": len(pictures)})
+    Console().print(f"{len(pictures)} views in {out}", soft_wrap=True)
+
+
+def read_range(text: str, option: str) -> tuple[float, float]:
+    """Read -40:40, or one angle for all views.
+
+    Args:
+        text: As typed.
+        option: What it is called, for errors.
+
+    Raises:
+        ValueError: If it is neither, or the first angle is the larger one.
+    """
+    try:
+        ends = [float(part) for part in text.split(":")]
+    except ValueError:
+        ends = []
+    if not 1 <= len(ends) <= 2:
+        raise ValueError(f"{option} was {text!r}; it is one angle or FROM:TO in degrees, as in -40:40.")
+    if ends[0] > ends[-1]:
+        raise ValueError(f"{option} was {text}, from the larger angle to the smaller; write {ends[-1]:g}:{ends[0]:g}.")
+    return ends[0], ends[-1]
+
+
+def check_words(prompt: str, negative_prompt: str, balance: bool) -> None:
+    """Refuse prompts that do not guide.
+
+    Raises:
+        ValueError: If they do not fit `balance`.
+    """
+    if balance and prompt == negative_prompt:
+        raise ValueError("--balance guides by --prompt against --negative-prompt, which are the same; give another.")
+    if negative_prompt and not balance:
+        raise ValueError("--negative-prompt counts with --balance only: otherwise both passes have the prompt.")
+
+
+def read_views(path: Path, option: str, size: tuple[int, int], views: int | None) -> list[Image.Image]:
+    """Pictures of all views.
+
+    Args:
+        path: A folder or a film.
+        option: What it is called, for errors.
+        size: Of the result in pixels.
+        views: How many are needed, of cameras at least; None: as many as there are.
+
+    Raises:
+        ValueError: If there are too few, or one has other proportions than the result: a head is not to be cut or
+            stretched.
+    """
+    film = Film(path)
+    if views is not None and len(film) < views:
+        raise ValueError(f"{option} {path} has {len(film)} pictures for {views} views; give one for each.")
+    pictures = list(film)[:views]
+    for i, picture in enumerate(pictures):
+        if picture.width * size[1] != picture.height * size[0]:
+            raise ValueError(
+                f"picture {i + 1} of {option} {path} is {picture.width} x {picture.height}, the result "
+                f"{size[0]} x {size[1]}; give pictures of its proportions, framed as the portrait is, or another "
+                "--size."
+            )
+    return pictures
+
+
+def proxies_of(
+    person: Image.Image, angles: Sequence[HeadCamera], size: tuple[int, int], start: str
+) -> list[Image.Image] | None:
+    """The drawn head from all cameras in a portrait's colours, where the views are to start from it."""
+    return HeadFilm(angles, size, HeadColours.of(person)).pictures if start == "head" else None

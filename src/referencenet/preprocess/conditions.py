@@ -1,0 +1,181 @@
+"""What can be estimated of a film: conditions by name, each read frame by frame and drawn or written down.
+
+A condition says what is found (`regions`), what is read of the one who is meant (`read`), what is seen of it (`draw`),
+and, where it is kept as numbers, how a file holds them (`document`). Letters: everything is in pixels of the film.
+"""
+
+from __future__ import annotations
+
+import json
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from fractions import Fraction
+from pathlib import Path
+from typing import Any, ClassVar
+
+import numpy as np
+from PIL import Image, ImageDraw
+
+from referencenet.media.files import written_whole
+from referencenet.preprocess.body import PARTS, BodyPoints, draw_body
+from referencenet.preprocess.face_mesh import draw_face_mesh
+from referencenet.preprocess.face_outline import LIPS, OVAL, face_bounds, outline_mask
+from referencenet.preprocess.mediapipe import BlazePose, FaceMesh
+from referencenet.preprocess.regions import Region
+
+Size = tuple[int, int]
+
+
+class Condition(ABC):
+    """One kind of condition.
+
+    Args:
+        folder: Holds the fetched networks.
+
+    Attributes:
+        pictured: The films or pictures that are made of it: what is added to the name of each file.
+        ending: Of the file that holds it as numbers; None: there is no such file.
+    """
+
+    pictured: ClassVar[tuple[str, ...]] = ("",)
+    ending: ClassVar[str | None] = None
+    finder: Any
+
+    def regions(self, image: Image.Image) -> Sequence[Region]:
+        """Those who are found in an RGB picture."""
+        return self.finder.regions(image)
+
+    @abstractmethod
+    def read(self, image: Image.Image, region: Region) -> Any:
+        """What is read of one; None: it is nobody."""
+
+    @abstractmethod
+    def draw(self, value: Any, size: Size) -> list[Image.Image]:
+        """What is seen of it: a picture for each of `pictured`."""
+
+    def document(self, values: Sequence[Any], size: Size, rate: Fraction) -> Any:
+        """All frames as a file holds them: arrays by name for .npz, else what JSON can hold."""
+        raise NotImplementedError
+
+    def write(self, values: Sequence[Any], path: Path, size: Size, rate: Fraction) -> None:
+        """Write the numbers of all frames, whole or not at all.
+
+        Args:
+            values: As `read` gave them.
+            path: Ends with `ending`.
+            size: Width and height of the film.
+            rate: Frames per second.
+        """
+        document = self.document(values, size, rate)
+        with written_whole(path) as file:
+            if path.suffix == ".npz":
+                np.savez_compressed(file, **document)
+            else:
+                file.write_text(json.dumps(document) + "\n", encoding="utf-8")
+
+
+class OpenPose(Condition):
+    """A skeleton with hands and face; as numbers, OpenPose's JSON, which `read_key_points` reads."""
+
+    ending = ".json"
+
+    def __init__(self, folder: str | Path) -> None:
+        self.finder = BlazePose(folder)
+
+    def read(self, image: Image.Image, region: Region) -> BodyPoints | None:
+        """The points of a person."""
+        person = self.finder.read(image, region)
+        return None if person is None else self.finder.openpose(image, person)
+
+    def draw(self, value: BodyPoints, size: Size) -> list[Image.Image]:
+        """The skeleton on black."""
+        return [draw_body(value, size)]
+
+    def document(self, values: Sequence[BodyPoints], size: Size, rate: Fraction) -> Any:  # noqa: ARG002 - JSON has none
+        """A list of frames with one person each."""
+        names = ("pose_keypoints_2d", "hand_left_keypoints_2d", "hand_right_keypoints_2d", "face_keypoints_2d")
+        frames: list[dict[str, Any]] = []
+        for value in values:
+            parts = [getattr(value, part) for part in PARTS]
+            person = {
+                name: [] if p is None else p.round(3).ravel().tolist() for name, p in zip(names, parts, strict=True)
+            }
+            frames.append({"people": [person], "canvas_width": size[0], "canvas_height": size[1]})
+        return frames
+
+
+class Landmarks(Condition):
+    """A face mesh; as numbers, the npz that `read_landmarks` reads."""
+
+    ending = ".npz"
+
+    def __init__(self, folder: str | Path) -> None:
+        self.finder = FaceMesh(folder)
+
+    def read(self, image: Image.Image, region: Region) -> np.ndarray | None:
+        """The landmarks of a face, (468, 3) in pixels."""
+        return self.finder.read(image, region)
+
+    def draw(self, value: np.ndarray, size: Size) -> list[Image.Image]:
+        """The mesh as AniPortrait's drawings show it."""
+        return [Image.fromarray(draw_face_mesh(value[:, :2] / size, *size))]
+
+    def document(self, values: Sequence[np.ndarray], size: Size, rate: Fraction) -> Any:
+        """`landmarks` (frames, 468, 3), as fractions of the width, the height and again the width; `rate`."""
+        scaled = np.stack(list(values)) / (*size, size[0])
+        return {"landmarks": scaled.astype(np.float32), "rate": np.array(float(rate))}
+
+
+class FaceMasks(Landmarks):
+    """The face's outline filled with white, and the lips'."""
+
+    pictured = ("", "-lips")
+    ending = None
+
+    def draw(self, value: np.ndarray, size: Size) -> list[Image.Image]:
+        """Face and lips."""
+        return [outline_mask(value, edge, size).convert("RGB") for edge in (OVAL, LIPS)]
+
+
+class FaceBox(Landmarks):
+    """The rectangle around a face, white; as numbers, JSON with `box` in pixels and `place` in fractions."""
+
+    ending = ".json"
+
+    def draw(self, value: np.ndarray, size: Size) -> list[Image.Image]:
+        """The rectangle."""
+        mask = Image.new("RGB", size)
+        ImageDraw.Draw(mask).rectangle(face_bounds(value, size), fill="white")
+        return [mask]
+
+    def document(self, values: Sequence[np.ndarray], size: Size, rate: Fraction) -> Any:
+        """Size, rate and boxes, as `refnet face` takes them with --box and --place."""
+        boxes = [face_bounds(value, size) for value in values]
+        frames = [
+            {"box": [round(side, 1) for side in box], "place": (np.array(box) / (*size, *size)).round(4).tolist()}
+            for box in boxes
+        ]
+        return {"width": size[0], "height": size[1], "rate": float(rate), "frames": frames}
+
+
+class PersonMask(Condition):
+    """Where the person is: white, soft at the border."""
+
+    def __init__(self, folder: str | Path) -> None:
+        self.finder = BlazePose(folder)
+
+    def read(self, image: Image.Image, region: Region) -> np.ndarray | None:
+        """The mask (height, width) of a person, uint8."""
+        person = self.finder.read(image, region)
+        return None if person is None else np.rint(person.mask * 255).astype(np.uint8)
+
+    def draw(self, value: np.ndarray, size: Size) -> list[Image.Image]:
+        """The mask, cut off at `size`."""
+        return [Image.fromarray(value).crop((0, 0, *size)).convert("RGB")]
+
+
+CONDITIONS: dict[str, type[Condition]] = {
+    "openpose": OpenPose, "landmarks": Landmarks, "face-masks": FaceMasks, "face-box": FaceBox,
+    "person-mask": PersonMask,
+}  # fmt: skip
+"""By name."""
