@@ -283,6 +283,23 @@ def test_guidance_cannot_begin_in_the_midst_of_a_clip(pipe: HalloPipeline) -> No
         talk(pipe, guidance_scale=1.0, callback_on_step_end=begin)
 
 
+def test_guidance_that_a_callback_lowers_is_back_at_the_next_clip(pipe: HalloPipeline) -> None:
+    def lower(running: Any, *_: Any) -> dict[str, Any]:
+        running._guidance_scale = 0.0
+        return {}
+
+    counts = Counts(out=pipe.unet.conv_out)
+    talk(pipe, frames=8, callback_on_step_end=lower)
+    assert counts.rows["out"] == [8, 4, 8, 4]
+
+
+def test_a_bank_of_another_system_is_refused(pipe: HalloPipeline) -> None:
+    bank = pipe.write(PORTRAIT, width=32, height=32)
+    bank.context.clear()
+    with pytest.raises(ValueError, match="has no 'face' in its context"):
+        talk(pipe, portrait=bank)
+
+
 def test_audio_and_face_come_from_files_as_from_numbers(pipe: HalloPipeline, tmp_path: Path) -> None:
     np.save(tmp_path / "audio.npy", speech(6).numpy())
     np.save(tmp_path / "face.npy", embedding().numpy())

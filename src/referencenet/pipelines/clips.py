@@ -193,6 +193,7 @@ class ClipPipeline(FilmPipeline):
             bank = self.written(reference, canvas, settings)["bank"]
             for number in range(done, len(cuts)):
                 start, stop = cuts[number]
+                self._guidance_scale = settings.guidance_scale  # what a callback changes counts to its clip's end
                 now = replace(canvas, frames=stop - start)
                 noise = None if settings.latents is None else settings.latents[:, :, start:stop]
                 latents = self.start(self.latent_shape(now), replace(settings, latents=noise))

@@ -46,7 +46,7 @@ class Face(Condition):
 
     def encode(self, pipe: Any, call: Any) -> tuple[Held, Held]:  # noqa: ARG002
         """Tokens of the face and of none, (1, t, c) each."""
-        return Held(kept_of(call, FACE)), Held(kept_of(call, NO_FACE))
+        return Held(kept_of(call.kept, FACE)), Held(kept_of(call.kept, NO_FACE))
 
     def seen(self, value: tuple[Held, Held]) -> Held:
         """The face's."""
@@ -91,7 +91,7 @@ class Audio(Condition):
         canvas, factor = call.canvas, pipe.vae_scale_factor
         size = (canvas.height // factor, canvas.width // factor)
         levels = level_sizes(size, len(pipe.unet.config.block_out_channels))
-        parts = kept_of(call, MASKS).split([height * width for height, width in levels], dim=1)
+        parts = kept_of(call.kept, MASKS).split([height * width for height, width in levels], dim=1)
         return Speech(tokens=Held(tokens), masks={part.shape[1]: part.unsqueeze(1) for part in parts}, weights=weights)
 
     def blank(self, value: Speech) -> Speech:
@@ -117,7 +117,7 @@ class Located(AfterConvIn):
         Raises:
             ValueError: If the bank was written at another size.
         """
-        features, factor = kept_of(call, LOCATED), pipe.vae_scale_factor
+        features, factor = kept_of(call.kept, LOCATED), pipe.vae_scale_factor
         height, width = (side * factor for side in features.shape[-2:])
         if (width, height) != call.canvas.size:
             asked = " x ".join(map(str, call.canvas.size))
@@ -174,15 +174,15 @@ class MotionFrames(Condition):
         return call.having(motion=value)
 
 
-def kept_of(call: Any, name: str) -> Tensor:
-    """What of the portrait lies in the bank's context, of any shape.
+def kept_of(kept: Mapping[str, Tensor], name: str) -> Tensor:
+    """What of the portrait lies in a bank's context, of any shape.
 
     Raises:
         ValueError: If it does not: the bank is another system's.
     """
-    if name not in call.kept:
+    if name not in kept:
         raise ValueError(f"the bank has no {name!r} in its context, so it is of no portrait; write one by `write`.")
-    return call.kept[name]
+    return kept[name]
 
 
 def level_sizes(size: tuple[int, int], levels: int) -> list[tuple[int, int]]:
