@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from typing import ClassVar
 
 import torch
 from diffusers.models.attention_processor import Attention
@@ -27,6 +28,8 @@ class Tiled(Concat):
     Attributes:
         rows: Bank row of the first pass's portrait and of the second's.
     """
+
+    rule: ClassVar[str] = "attention over [own; reference], of two references in turn where frames are guided"
 
     rows: tuple[int, int] = (0, 1)
 

@@ -54,6 +54,7 @@ from referencenet.pipelines.talking import (
     Located,
     MotionFrames,
     contexts_of,
+    kept_of,
     level_sizes,
     of_frames,
     of_portrait,
@@ -173,7 +174,7 @@ class HalloPipeline(ClipPipeline, UNetAdapters):
         """The portrait's bank: under guidance beside the tokens of no face and of the face, else of the face alone."""
         self.check_writer(encoded=True)
         faces = [NO_FACE, FACE] if self.do_classifier_free_guidance else [FACE]
-        context = torch.cat([shown.kept[name] for name in faces])
+        context = torch.cat([kept_of(shown.kept, name) for name in faces])
         bank = self._written(shown.latents.expand(len(faces), -1, -1, -1), context, timestep)
         bank.context.update(shown.kept)
         return bank
@@ -206,7 +207,7 @@ class HalloPipeline(ClipPipeline, UNetAdapters):
             by_pass = of_frames(
                 lambda *shown: self.placed(rounds(self._written(*shown))),
                 latents,
-                [bank.context[NO_FACE], bank.context[FACE]],
+                [kept_of(bank.context, name) for name in (NO_FACE, FACE)],
                 frames,
             )
         return {"audio": (tokens, weights), "motion": (by_pass[-1], by_pass[0] if guided else None)}

@@ -35,17 +35,17 @@ class Held:
     pairs: dict[nn.Module, Pair] = field(default_factory=dict[nn.Module, Pair])
 
     def hold(self, attentions: Sequence[Attention], like: Tensor) -> None:
-        """Make keys and values for attentions that have none, in the precision and on the device of `like`."""
+        """Make keys and values for attentions that have none, in the precision of features `like`, (r, n, c)."""
         for attn in attentions:
             if attn not in self.pairs:
                 self.pairs[attn] = self.made(attn, like)
 
     def of(self, attn: Attention, like: Tensor) -> Pair:
-        """Those of an attention: held, or made now."""
+        """Those of an attention: held, or made now in the precision of features `like`, (r, n, c)."""
         return self.pairs[attn] if attn in self.pairs else self.made(attn, like)
 
     def made(self, attn: Attention, like: Tensor) -> Pair:
-        """Keys and values of an attention, made now."""
+        """Keys and values of an attention, made now in the precision of features `like`, (r, n, c)."""
         key, value = project(attn, self.tokens.to(like))
         return split_heads(attn, key), split_heads(attn, value)
 

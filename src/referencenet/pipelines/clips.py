@@ -184,10 +184,16 @@ class ClipPipeline(FilmPipeline):
         """
         self._check_film(cuts, canvas, settings)
         done, motion = self._resumed(state, cuts, settings)
+        if self.reference_unet is None and (motion is not None or len(cuts) > 1):
+            raise ValueError(
+                f"{cuts[-1][1]} frames are {len(cuts)} clips, and each but the first is written by the reference_unet, "
+                "which this pipeline lacks; load it with all its parts, or ask for fewer frames."
+            )
         with self.calling(settings):
             bank = self.written(reference, canvas, settings)["bank"]
             for number in range(done, len(cuts)):
                 start, stop = cuts[number]
+                self._guidance_scale = settings.guidance_scale  # what a callback changes counts to its clip's end
                 now = replace(canvas, frames=stop - start)
                 noise = None if settings.latents is None else settings.latents[:, :, start:stop]
                 latents = self.start(self.latent_shape(now), replace(settings, latents=noise))

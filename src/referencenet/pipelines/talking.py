@@ -46,7 +46,7 @@ class Face(Condition):
 
     def encode(self, pipe: Any, call: Any) -> tuple[Held, Held]:  # noqa: ARG002
         """Tokens of the face and of none, (1, t, c) each."""
-        return Held(call.kept[FACE]), Held(call.kept[NO_FACE])
+        return Held(kept_of(call.kept, FACE)), Held(kept_of(call.kept, NO_FACE))
 
     def seen(self, value: tuple[Held, Held]) -> Held:
         """The face's."""
@@ -91,7 +91,7 @@ class Audio(Condition):
         canvas, factor = call.canvas, pipe.vae_scale_factor
         size = (canvas.height // factor, canvas.width // factor)
         levels = level_sizes(size, len(pipe.unet.config.block_out_channels))
-        parts = call.kept[MASKS].split([height * width for height, width in levels], dim=1)
+        parts = kept_of(call.kept, MASKS).split([height * width for height, width in levels], dim=1)
         return Speech(tokens=Held(tokens), masks={part.shape[1]: part.unsqueeze(1) for part in parts}, weights=weights)
 
     def blank(self, value: Speech) -> Speech:
@@ -111,9 +111,18 @@ class Audio(Condition):
 class Located(AfterConvIn):
     """The face's place: a guider's features, made once with the portrait's bank and added to every frame."""
 
-    def encode(self, pipe: Any, call: Any) -> Tensor:  # noqa: ARG002
-        """Features (1, width, h, w)."""
-        return call.kept[LOCATED]
+    def encode(self, pipe: Any, call: Any) -> Tensor:
+        """Features (1, width, h, w).
+
+        Raises:
+            ValueError: If the bank was written at another size.
+        """
+        features, factor = kept_of(call.kept, LOCATED), pipe.vae_scale_factor
+        height, width = (side * factor for side in features.shape[-2:])
+        if (width, height) != call.canvas.size:
+            asked = " x ".join(map(str, call.canvas.size))
+            raise ValueError(f"the bank was written at {width} x {height}, but {asked} is to be drawn; write another.")
+        return features
 
     @contextmanager
     def hooks(self, unet: nn.Module, seat: Seat) -> Generator[None]:
@@ -163,6 +172,17 @@ class MotionFrames(Condition):
     def enter(self, call: UNetCall, value: list[By]) -> UNetCall:
         """As the UNet's `motion`."""
         return call.having(motion=value)
+
+
+def kept_of(kept: Mapping[str, Tensor], name: str) -> Tensor:
+    """What of the portrait lies in a bank's context, of any shape.
+
+    Raises:
+        ValueError: If it does not: the bank is another system's.
+    """
+    if name not in kept:
+        raise ValueError(f"the bank has no {name!r} in its context, so it is of no portrait; write one by `write`.")
+    return kept[name]
 
 
 def level_sizes(size: tuple[int, int], levels: int) -> list[tuple[int, int]]:
