@@ -297,7 +297,7 @@ def test_12_13_temporal_layers_mix_along_time_only() -> None:
 
 def test_14_zeros_before_the_first_clip_are_attended_to() -> None:
     unet, _ = networks()
-    still = unet.still(N, (16, 16))
+    still = unet.still(N, noise(1, 4, 16, 16))
     x = noise(1, 4, F, 16, 16)
     assert list(still) == list(unet.places)
     assert not any(features.any() for features in still.values())

@@ -221,7 +221,7 @@ class EMOPipeline(ClipPipeline, UNetAdapters):
     def motion_of(self, bank: ReferenceBank, motion: Tensor | None) -> dict[str, Tensor]:
         """Maps of motion frames (b, n, 4, h, w) by place, (b, n, h w, c); None: zeros."""
         if motion is None:
-            return self.unet.still(self.config.motion_frames, tuple(bank.context[PLACE].shape[2:]))
+            return self.unet.still(self.config.motion_frames, bank.context[PLACE])
         self.check_writer(encoded=True)
         writer = self.reference_unet
         return writer.feature_maps(motion.to(self.device_of(writer), writer.dtype))

@@ -114,7 +114,6 @@ class SpeedProjection(ModelMixin, ConfigMixin):
         Returns:
             (f, channels).
         """
-        weight = self.proj_in.weight
         codes = speed_codes(speeds, *(torch.tensor(self.config[x], device=speeds.device) for x in ("centres", "radii")))
         seen = codes[around.to(codes.device)].flatten(1)
-        return self.proj_out(nn.functional.silu(self.proj_in(seen.to(weight))))
+        return self.proj_out(nn.functional.silu(self.proj_in(seen.to(self.dtype))))

@@ -111,20 +111,19 @@ class SpeedBlock(BasicTransformerBlock):
         hidden_states = hidden_states + self.attn2(self.pos_embed(self.norm2(hidden_states)))
         if self.told.speed is not None:
             before = hidden_states.shape[1] - self.told.speed.tokens.shape[1]
-            moved = hidden_states[:, before:]
-            moved = moved + self._follow(moved, self.told.speed, before)
+            placed = self.pos_embed(self.norm_speed(hidden_states))[:, before:]
+            moved = hidden_states[:, before:] + self._follow(placed, self.told.speed)
             hidden_states = torch.cat([hidden_states[:, :before], moved], dim=1)
         return hidden_states + self.ff(self.norm3(hidden_states))
 
-    def _follow(self, frames: Tensor, speed: Held, before: int) -> Tensor:
+    def _follow(self, frames: Tensor, speed: Held) -> Tensor:
         """What the speed of all frames adds, (p b h w, f, c); pixels are one long query, as all see the same keys."""
-        attn, length = self.speed_attn, frames.shape[1]
-        placed = self.norm_speed(frames) + self.pos_embed.pe[:, before : before + length].to(frames)
+        attn = self.speed_attn
         key, value = speed.of(attn, frames)
         samples = key.shape[0]
         if samples > 1:
             key, value = (x.repeat(self.told.rows // samples, 1, 1, 1) for x in (key, value))
-        query = split_heads(attn, attn.to_q(placed).reshape(key.shape[0], -1, frames.shape[2]))
+        query = split_heads(attn, attn.to_q(frames).reshape(key.shape[0], -1, frames.shape[2]))
         return finish(attn, F.scaled_dot_product_attention(query, key, value)).reshape(frames.shape)
 
 

@@ -36,7 +36,7 @@ class PortraitReferenceUNet(ReferenceUNet):
     """
 
     @wraps(UNet2DConditionModel.__init__)
-    def __init__(self, *args: Any, **kwargs: Any) -> None:
+    def __init__(self, *args: Any, **kwargs: Any) -> None:  # pyright: ignore[reportIncompatibleVariableOverride]
         super().__init__(*args, **kwargs)
         for module in self.modules():
             if isinstance(module, BasicTransformerBlock):
@@ -98,6 +98,7 @@ class PortraitUNet(SpatioTemporalUNet, ModelMixin):  # diffusers loads a compone
         config: As UNetMotionModel.
     """
 
+    _repeated_blocks = ["PortraitBlock"]
     _supports_gradient_checkpointing = False  # recomputed layers would not know what they were told
 
     def __init__(
@@ -184,16 +185,20 @@ class PortraitUNet(SpatioTemporalUNet, ModelMixin):  # diffusers loads a compone
         if speed is not None:
             speed.hold(following, sample)
 
-    def still(self, motion_frames: int, size: tuple[int, int]) -> dict[str, Tensor]:
-        """Motion features of zero, from which a film's first clip begins, for latents of (h, w); they take no memory.
+    def still(self, motion_frames: int, like: Tensor) -> dict[str, Tensor]:
+        """Motion features of zero, from which a film's first clip begins; they take no memory.
+
+        Args:
+            motion_frames: n.
+            like: Of the latents' size, on the device where the denoiser computes, (b, channels, h, w).
 
         Returns:
             Place to (1, n, h w, c).
         """
-        sizes = [size]
+        sizes = [tuple(like.shape[2:])]
         for _ in self.config.block_out_channels:
             sizes.append(((sizes[-1][0] + 1) // 2, (sizes[-1][1] + 1) // 2))
-        nothing = self.conv_in.weight.new_zeros(1)
+        nothing = like.new_zeros(1)
         return {
             place: nothing.expand(1, motion_frames, sizes[level][0] * sizes[level][1], width)
             for place, (level, width) in self.places.items()
