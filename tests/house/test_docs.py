@@ -10,7 +10,7 @@ import typer
 
 from house.public import packages, public_names
 from house.source import ROOT
-from referencenet.cli.app import COMMANDS
+from referencenet.cli.app import COMMANDS, MODULES
 from referencenet.methods.registry import METHODS
 from referencenet.methods.systems import entry_of
 from referencenet.pipelines.drawing import drawing
@@ -65,7 +65,9 @@ def test_commands_and_their_options_exist(page):
             if words[1].startswith("-"):
                 continue
             assert words[1] in COMMANDS, f"{page}: there is no command {words[1]}"
-            command = typer.main.get_command(importlib.import_module(f"referencenet.cli.{words[1]}").app)
+            command = typer.main.get_command(
+                importlib.import_module(f"referencenet.cli.{MODULES.get(words[1], words[1])}").app
+            )
             inner = getattr(command, "commands", {})
             command = inner.get(words[2], command) if len(words) > 2 else command
             known = {option for parameter in command.params for option in parameter.opts} | {"--help"}

@@ -60,6 +60,15 @@ def test_the_astronaut_has_an_upper_body_and_no_legs() -> None:
     assert somebody().face is not None
 
 
+def test_two_people_are_two_bodies_and_faces() -> None:
+    two = Image.new("RGB", (1024, 512))
+    two.paste(astronaut(), (0, 0))
+    two.paste(astronaut().transpose(Image.Transpose.FLIP_LEFT_RIGHT), (512, 0))
+    noses = sorted(person.body[NOSE, 0] for person in blaze_pose()(two))
+    assert np.allclose(noses, (215, 1024 - 215), atol=8)
+    assert len(blaze_pose().faces(two)) == 2
+
+
 def test_the_mask_covers_the_face_and_not_the_shuttle() -> None:
     (region,) = blaze_pose().regions(astronaut())
     person = blaze_pose().read(astronaut(), region)

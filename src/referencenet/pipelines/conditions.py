@@ -234,10 +234,15 @@ class Residuals(Condition):
         network, pictures = getattr(pipe, self.network), call.given[self.name]
 
         def embed(drawn: Tensor) -> Tensor:
-            return control_features(network, drawn.to(pipe.device_of(network), network.dtype)).to(drawn.device)
+            seen = self.as_seen(drawn).to(pipe.device_of(network), network.dtype)
+            return control_features(network, seen).to(drawn.device)
 
         features = FrameStore(pictures, lambda films: embed(films[0])) if callable(pictures) else embed(pictures)
         return features, call.given[self.context][0]
+
+    def as_seen(self, pictures: Tensor) -> Tensor:
+        """Pictures (n, 3, H, W) in [0, 1] in the range that the ControlNet was trained with; as they are."""
+        return pictures
 
     def at_step(self, pipe: Any, value: tuple[Any, Tensor], moment: Moment) -> StepResiduals:
         """What gives the residuals of this step, frame by frame where there are frames."""

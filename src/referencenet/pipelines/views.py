@@ -29,9 +29,9 @@ class Cameras(Poses):
 
     enters = "residuals of a ControlNet on pictures of somebody else from the target camera, added to the skips"
 
-    def run(self, pipe: Any, latents: Tensor, timestep: Any, pictures: Tensor, context: Tensor) -> list[Tensor]:
-        """Residuals of latents (n, 4, h, w) and pictures (n, 3, H, W) in [0, 1], as other ControlNets see them."""
-        return super().run(pipe, latents, timestep, pictures * 2 - 1, context)
+    def as_seen(self, pictures: Tensor) -> Tensor:
+        """Pictures (n, 3, H, W) in [0, 1], brought to [-1, 1]."""
+        return pictures * 2 - 1
 
     def at_step(self, pipe: Any, value: Any, moment: Moment) -> Any:
         """What gives the residuals, per prompt."""
@@ -44,7 +44,7 @@ class GroupResiduals(StepResiduals):
     @classmethod
     def like(cls, other: StepResiduals) -> GroupResiduals:
         """The same as another's."""
-        return cls(other.run, other.pictures, other.context, other.moment)
+        return cls(other.run, other.features, other.context, other.moment)
 
     def of(self, frames: Sequence[int] | None) -> list[Tensor]:
         """Residuals of a group's views, (b v, ...)."""
