@@ -36,7 +36,7 @@ class PortraitReferenceUNet(ReferenceUNet):
     """
 
     @wraps(UNet2DConditionModel.__init__)
-    def __init__(self, *args: Any, **kwargs: Any) -> None:  # pyright: ignore[reportIncompatibleVariableOverride]  # pyright: ignore[reportIncompatibleVariableOverride]
+    def __init__(self, *args: Any, **kwargs: Any) -> None:  # pyright: ignore[reportIncompatibleVariableOverride]
         super().__init__(*args, **kwargs)
         for module in self.modules():
             if isinstance(module, BasicTransformerBlock):

@@ -79,12 +79,16 @@ class System:
         """
         parts = {name: self.network(case, name) for name in names or self.networks}
         parts["scheduler"] = scheduler or self.pipeline.spec.scheduler()
-        given = {**parts, **settings}
-        known = inspect.signature(self.pipeline).parameters
-        absent = {name: None for name, p in known.items() if p.default is p.empty and name not in given}
-        pipe = self.pipeline(**absent, **given)
-        pipe.set_progress_bar_config(disable=True)
-        return pipe
+        return assembled(self.pipeline, **parts, **settings)
+
+
+def assembled(pipeline: type[Any], **given: Any) -> Any:
+    """A pipeline of some of its parts."""
+    known = inspect.signature(pipeline).parameters
+    absent = {name: None for name, p in known.items() if p.default is p.empty and name not in given}
+    pipe = pipeline(**absent, **given)
+    pipe.set_progress_bar_config(disable=True)
+    return pipe
 
 
 def config_of(case: Case, component: str) -> Mapping[str, Any]:
@@ -169,10 +173,18 @@ def guider(component: str) -> Network:
     return Network(component, build=build)
 
 
-def motion_module(case: Case) -> AnimateDiffTransformer3D:
-    """The case's component `motion_module`, normalising per frame, with its weights."""
+def motion_module(case: Case, *, heads: int | None = None, positions: int | None = None) -> AnimateDiffTransformer3D:
+    """The case's component `motion_module`, normalising per frame, with its weights.
+
+    Args:
+        case: Has it.
+        heads: With `positions`, where its configuration is not as the published 3-D UNets write it.
+        positions: With `heads`.
+    """
     config = config_of(case, "motion_module")
-    settings, channels = motion_settings(case, config), config["in_channels"]
+    channels = config["in_channels"]
+    given = {"motion_heads": heads, "num_positions": positions}
+    settings: Any = motion_settings(case, config) if heads is None or positions is None else given
     module = AnimateDiffTransformer3D(
         num_attention_heads=settings["motion_heads"],
         attention_head_dim=channels // settings["motion_heads"],

@@ -11,7 +11,8 @@ from torch.nn import functional
 from referencenet.checkpoints.audio2lmk import AUDIO2LMK, AUDIO2LMK_KEYS
 from referencenet.networks.wav2vec import speech_states
 from referencenet.parity.cases import Case
-from referencenet.parity.record import Produced, Runner, component_config
+from referencenet.parity.record import Produced, Runner
+from referencenet.parity.system import config_of
 
 
 @torch.no_grad()
@@ -44,7 +45,7 @@ def heard(case: Case, component: str) -> tuple[Any, list[Tensor]]:
 
     Weights go through the key map that released files are read with.
     """
-    network = AUDIO2LMK.build[component](component_config(case, component)).eval()
+    network = AUDIO2LMK.build[component](config_of(case, component)).eval()
     case.load(network, component, AUDIO2LMK_KEYS)
     audio = case.input("audio")
     frames = case.scalars.get("seq_len") or ceil(audio.shape[-1] / case.scalar("sampling_rate") * case.scalar("fps"))

@@ -19,15 +19,8 @@ from referencenet.methods.diffportrait3d import SPEC, DiffPortrait3DPipeline
 from referencenet.networks.layout import SD15_UNET, film_config
 from referencenet.networks.views import ViewUNet
 from referencenet.parity.cases import Case
-from referencenet.parity.record import (
-    Produced,
-    Runner,
-    assemble,
-    build_motion_module,
-    by_frame,
-    component_config,
-    each_output,
-)
+from referencenet.parity.record import Produced, Runner, each_output
+from referencenet.parity.system import assembled, config_of, motion_module
 from referencenet.pipelines.balance import balance_of
 from referencenet.pipelines.passes import TwoWay
 from referencenet.pipelines.prediction import Call, predicting
@@ -42,11 +35,11 @@ ENDS = [0, 7]  # views that most outputs hold
 @torch.no_grad()
 def run_motion(case: Case) -> Produced:
     """One view module, views folded into rows."""
-    module = build_motion_module(case, heads=component_config(case, "motion_module")["heads"], positions=32)
+    module = motion_module(case, heads=config_of(case, "motion_module")["heads"], positions=32)
     x, kept = case.input("hidden_states"), dict[str, Tensor]()
     with each_output(module, {"norm": "after_norm", "transformer_blocks.0.attn1": "attn0"}, kept):
         out = module(x, num_frames=case.scalar("views"))
-    rows = by_frame(kept["attn0"], 2, x.shape[-1] * x.shape[-2])
+    rows = kept["attn0"].unflatten(0, (2, x.shape[-1] * x.shape[-2])).transpose(1, 2).flatten(0, 1)
     first = kept["after_norm"].transpose(1, 2).flatten(0, 1)[:2]
     return Produced({"out": out, "after_norm": first, "attn0": rows[[0, -1]]}, {})
 
@@ -221,20 +214,20 @@ def banked(unet: Any, case: Case) -> dict[str, Tensor]:
 def pipeline(case: Case) -> DiffPortrait3DPipeline:
     """The pipeline with the case's networks."""
     parts = {ours: build(case, theirs) for theirs, ours in COMPONENTS.items()}
-    pipe = assemble(DiffPortrait3DPipeline, **parts, scheduler=SPEC.scheduler())
+    pipe = assembled(DiffPortrait3DPipeline, **parts, scheduler=SPEC.scheduler())
     pipe.vae_scale_factor = 8
     return pipe
 
 
 def keymap_of(case: Case, component: str) -> KeyMap:
     """The key map of a component of the case's size, without a prefix."""
-    config = component_config(case, component)
+    config = config_of(case, component)
     return KEYS[component]("", levels=len(config["channel_mult"]), blocks=config["num_res_blocks"])
 
 
 def build(case: Case, component: str) -> Any:
     """A network with its weights."""
-    config = component_config(case, component)
+    config = config_of(case, component)
     levels, heads = len(config["channel_mult"]), config["num_heads"]
     settings = unet_config(
         **{name: config[name] for name in ("model_channels", "channel_mult", "num_res_blocks", "num_heads")},

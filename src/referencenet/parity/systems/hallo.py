@@ -29,16 +29,8 @@ from referencenet.networks.pose_guider import PoseGuider
 from referencenet.networks.projected_tokens import AudioProjection, FaceProjection, windows_of
 from referencenet.networks.reference_unet import ReferenceUNet
 from referencenet.parity.cases import Case
-from referencenet.parity.record import (
-    Produced,
-    Runner,
-    assemble,
-    build_scheduler,
-    component_config,
-    each_output,
-    fold,
-    unfold,
-)
+from referencenet.parity.record import Produced, Runner, each_output, fold, unfold
+from referencenet.parity.system import assembled, config_of, scheduler_of
 from referencenet.pipelines.passes import Pass, reading_plan
 from referencenet.pipelines.spec import Seat, Shown
 from referencenet.pipelines.talking import FACE, LOCATED, MASKS, NO_FACE, Located, contexts_of
@@ -173,7 +165,7 @@ def run_step(case: Case) -> Produced:
         heard_frames = unfold(kept[AUDIO], frames)
         before = [by_site[layer.site].transpose(2, 3).unflatten(3, heard_frames.shape[3:]) for by_site in motion]  # pyright: ignore
         clip = torch.cat([torch.cat(before).transpose(1, 2), heard_frames], dim=2)
-        outputs[f"{name}.mid_block.attentions.0"] = unfold(kept["mid_block.attentions.0"][0], frames)
+        outputs[f"{name}.mid_block.attentions.0"] = unfold(kept["mid_block.attentions.0"], frames)
         outputs[f"{name}.{AUDIO}"] = heard_frames
         outputs[f"{name}.mid_block.motion_modules.0"] = unfold(
             layer(fold(clip), num_frames=clip.shape[2]), clip.shape[2]
@@ -185,7 +177,7 @@ def run_step(case: Case) -> Produced:
 
 def audio_layer(case: Case) -> dict[str, Tensor]:
     """The audio transformer alone, with and without weights of its masks."""
-    config = component_config(case, "audio")
+    config = config_of(case, "audio")
     heads = config["num_attention_heads"]
     audio = AudioTransformer(
         config["in_channels"], heads * config["attention_head_dim"], heads=heads,
@@ -210,7 +202,7 @@ def motion_layer(case: Case) -> dict[str, Tensor]:
 
 def attention_block(case: Case) -> dict[str, Tensor]:
     """A down block of two layers under guidance, with portrait, audio and motion frames."""
-    config, told = component_config(case, "block"), Told()
+    config, told = config_of(case, "block"), Told()
     heads = config["attn_num_head_channels"]
     block: Any = CrossAttnDownBlockMotion(
         config["in_channels"], config["out_channels"], config["temb_channels"], num_layers=config["num_layers"],
@@ -242,7 +234,7 @@ def attention_block(case: Case) -> dict[str, Tensor]:
 
 def plain_block(case: Case) -> dict[str, Tensor]:
     """A down block without attention, whose motion module is not run."""
-    config = component_config(case, "plain")
+    config = config_of(case, "plain")
     block: Any = DownBlockMotion(
         config["in_channels"], config["out_channels"], config["temb_channels"], num_layers=config["num_layers"],
         resnet_eps=config["resnet_eps"], resnet_act_fn=config["resnet_act_fn"], resnet_groups=config["resnet_groups"],
@@ -277,10 +269,10 @@ class ToyAutoencoder(nn.Module):
 @torch.no_grad()
 def run_sample(case: Case) -> Produced:
     """Two clips through the pipeline's stream; and with a bank rounded to half precision."""
-    pipe = assemble(
+    pipe = assembled(
         HalloPipeline, vae=ToyAutoencoder(), reference_unet=build_reference(case), unet=build_denoiser(case),
         face_locator=build_locator(case), face_projection=build_projection(case),
-        audio_projection=build_audio_projection(case), scheduler=build_scheduler(case),
+        audio_projection=build_audio_projection(case), scheduler=scheduler_of(case),
         motion_frames=case.scalar("motion_frames"), clip_frames=case.scalar("frames_per_clip"), tiled=True,
     )  # fmt: skip
     outputs = film(case, pipe)
@@ -335,14 +327,14 @@ def film(case: Case, pipe: HalloPipeline, **options: Any) -> dict[str, Tensor]:
 
 def build_reference(case: Case) -> ReferenceUNet:
     """The reference net with its weights."""
-    unet = ReferenceUNet(**picture_config(component_config(case, "reference_unet"))).eval()
+    unet = ReferenceUNet(**picture_config(config_of(case, "reference_unet"))).eval()
     case.load(unet, "reference_unet")
     return unet
 
 
 def build_denoiser(case: Case) -> AudioUNet:
     """The denoiser with its weights."""
-    config = component_config(case, "denoising_unet")
+    config = config_of(case, "denoising_unet")
     unet = AudioUNet(audio_cross_attention_dim=config["audio_attention_dim"], **film_config(config)).eval()
     case.load(unet, "denoising_unet", DENOISER_KEYS)
     return unet
@@ -350,14 +342,14 @@ def build_denoiser(case: Case) -> AudioUNet:
 
 def build_locator(case: Case) -> PoseGuider:
     """The face locator with its weights."""
-    locator = PoseGuider(**component_config(case, "face_locator")).eval()
+    locator = PoseGuider(**config_of(case, "face_locator")).eval()
     case.load(locator, "face_locator")
     return locator
 
 
 def build_projection(case: Case) -> FaceProjection:
     """The projection of a face's embedding, with its weights."""
-    config = component_config(case, "imageproj")
+    config = config_of(case, "imageproj")
     projection = FaceProjection(
         config["clip_embeddings_dim"], config["cross_attention_dim"], config["clip_extra_context_tokens"]
     ).eval()
@@ -368,7 +360,7 @@ def build_projection(case: Case) -> FaceProjection:
 def build_audio_projection(case: Case) -> AudioProjection:
     """The projection of speech features, with its weights."""
     names = ("seq_len", "blocks", "channels", "intermediate_dim", "output_dim", "context_tokens")
-    config = component_config(case, "audioproj")
+    config = config_of(case, "audioproj")
     projection = AudioProjection(*(config[name] for name in names)).eval()
     case.load(projection, "audioproj")
     return projection
