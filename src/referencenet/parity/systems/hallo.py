@@ -16,6 +16,7 @@ from diffusers.configuration_utils import FrozenDict
 from diffusers.models.unets.unet_motion_model import CrossAttnDownBlockMotion, DownBlockMotion
 from torch import Tensor, nn
 from torch.nn import functional as F
+from transformers import Wav2Vec2Config, Wav2Vec2Model
 
 from referencenet.checkpoints.hallo import DENOISER_KEYS
 from referencenet.checkpoints.keymap import KeyMap
@@ -24,34 +25,53 @@ from referencenet.links.bank import ReferenceBank
 from referencenet.methods.hallo import SPEC, HalloPipeline
 from referencenet.networks.audio_attention import AudioTransformer, Heard, Held
 from referencenet.networks.audio_unet import AudioUNet, ClipLayer, Told, give_layers
-from referencenet.networks.layout import film_config, picture_config
+from referencenet.networks.layout import film_config
 from referencenet.networks.pose_guider import PoseGuider
 from referencenet.networks.projected_tokens import AudioProjection, FaceProjection, windows_of
-from referencenet.networks.reference_unet import ReferenceUNet
 from referencenet.parity.cases import Case
 from referencenet.parity.record import (
     Produced,
     Runner,
-    assemble,
-    build_scheduler,
-    component_config,
     each_output,
     fold,
     unfold,
 )
+from referencenet.parity.system import Network, System, config_of, scheduler_of
 from referencenet.pipelines.passes import Pass, reading_plan
 from referencenet.pipelines.spec import Seat, Shown
 from referencenet.pipelines.talking import FACE, LOCATED, MASKS, NO_FACE, Located, contexts_of
 from referencenet.preprocess.face_regions import LIPS, OUTLINE, FaceRegions, bounds, expanded
+from referencenet.preprocess.speech import SpeechFeatures
 from referencenet.training.velocity_loss import TRAINING_SCHEDULER, VelocityLoss
 
 REGIONS = ("full", "face", "lip")
 """Pose, face and lip, as the cases call them."""
 
+AUDIO_PROJECTION = ("seq_len", "blocks", "channels", "intermediate_dim", "output_dim", "context_tokens")
+FACE_PROJECTION = ("clip_embeddings_dim", "cross_attention_dim", "clip_extra_context_tokens")
+
+SYSTEM = System(
+    HalloPipeline,
+    {
+        "reference_unet": Network("reference_unet"),
+        "unet": Network(
+            "denoising_unet",
+            build=lambda config: AudioUNet(
+                audio_cross_attention_dim=config["audio_attention_dim"], **film_config(config)
+            ),
+        ),
+        "face_locator": Network("face_locator", build=lambda config: PoseGuider(**config)),
+        "face_projection": Network(
+            "imageproj", build=lambda config: FaceProjection(*(config[name] for name in FACE_PROJECTION))
+        ),
+        "audio_projection": Network(
+            "audioproj", build=lambda config: AudioProjection(*(config[name] for name in AUDIO_PROJECTION))
+        ),
+    },
+)
+
 AUDIO = "mid_block.audio_modules.0"
 """The middle's audio layer, as the cases call it."""
-
-SOUND_NOTE = "wav2vec2 is not Hallo's own: what it gives is taken from the case"
 
 
 # --- small networks, masks, losses ------------------------------------------------------------------------------------
@@ -60,15 +80,19 @@ SOUND_NOTE = "wav2vec2 is not Hallo's own: what it gives is taken from the case"
 @torch.no_grad()
 def run_modules(case: Case) -> Produced:
     """Locator, projections, windows, schedules and losses."""
-    projection = build_projection(case)
-    features = case.expected["audio.embedding"]
+    projection = SYSTEM.network(case, "face_projection")
+    speech, plain = (heard(case, multiple) for multiple in (case.scalar("clip_length"), 1))
+    features = speech.of(range(len(speech)))[:, 1:]
     windows = windows_of(features, 0, len(features), 5)
     outputs: dict[str, Tensor] = {
-        "face_locator": unfold(build_locator(case)(fold(case.input("face_mask_image"))), 2),
+        "face_locator": unfold(SYSTEM.network(case, "face_locator")(fold(case.input("face_mask_image"))), 2),
         "imageproj.tokens": projection(case.input("face_emb")),
         "imageproj.tokens_zero": projection(torch.zeros(1, case.input("face_emb").shape[1])),
+        "audio.input_values": speech._wave(0, 64),
+        "audio.embedding": features,
+        "audio.embedding_unpadded": plain.of(range(len(plain)))[:, 1:],
         "audio.windows": windows,
-        "audioproj.tokens": build_audio_projection(case)(windows).unsqueeze(0),
+        "audioproj.tokens": SYSTEM.network(case, "audio_projection")(windows).unsqueeze(0),
     }
     scheduler, training = SPEC.scheduler(), DDIMScheduler(**TRAINING_SCHEDULER)
     scheduler.set_timesteps(40)
@@ -92,8 +116,15 @@ def run_modules(case: Case) -> Produced:
             loss(predicted, target, timesteps), loss.reduced_first(predicted, target, timesteps)
         ]),
     }  # fmt: skip
-    left = {name: SOUND_NOTE for name in case.expected if name.startswith("audio.") and name not in outputs}
-    return Produced(outputs, left)
+    return Produced(outputs, {})
+
+
+def heard(case: Case, multiple: int) -> SpeechFeatures:
+    """The case's sound by its speech model, with silence up to a multiple of so many frames."""
+    model = Wav2Vec2Model(Wav2Vec2Config(**config_of(case, "wav2vec"))).eval()
+    case.load(model, "wav2vec")
+    wave = case.scalar("waveform_scale") * case.input("waveform").numpy()
+    return SpeechFeatures(model, wave, rate=case.scalar("fps"), multiple=multiple)
 
 
 def run_masks(case: Case) -> Produced:
@@ -140,9 +171,13 @@ def run_blocks(case: Case) -> Produced:
 @torch.no_grad()
 def run_step(case: Case) -> Produced:
     """The write pass and a denoising pass, without guidance and with it, as published."""
-    reference_unet, unet, t = build_reference(case), build_denoiser(case), case.scalar("timestep")
+    reference_unet, unet, t = (
+        SYSTEM.network(case, "reference_unet"),
+        SYSTEM.network(case, "unet"),
+        case.scalar("timestep"),
+    )
     nobody, face, latents = (case.input(name) for name in ("face_tokens_uncond", "face_tokens", "latents"))
-    features = build_locator(case)(case.input("face_mask_image"))
+    features = SYSTEM.network(case, "face_locator")(case.input("face_mask_image"))
     audio, images = Held(case.input("audio_tokens").flatten(0, 1)), case.input("ref_latents")
     layer = unet.get_submodule("mid_block.motion_modules.0")
     modules = {"mid_block.attentions.0": "mid_block.attentions.0", "mid_block.motion_modules.0.audio": AUDIO}
@@ -173,7 +208,7 @@ def run_step(case: Case) -> Produced:
         heard_frames = unfold(kept[AUDIO], frames)
         before = [by_site[layer.site].transpose(2, 3).unflatten(3, heard_frames.shape[3:]) for by_site in motion]  # pyright: ignore
         clip = torch.cat([torch.cat(before).transpose(1, 2), heard_frames], dim=2)
-        outputs[f"{name}.mid_block.attentions.0"] = unfold(kept["mid_block.attentions.0"][0], frames)
+        outputs[f"{name}.mid_block.attentions.0"] = unfold(kept["mid_block.attentions.0"], frames)
         outputs[f"{name}.{AUDIO}"] = heard_frames
         outputs[f"{name}.mid_block.motion_modules.0"] = unfold(
             layer(fold(clip), num_frames=clip.shape[2]), clip.shape[2]
@@ -185,7 +220,7 @@ def run_step(case: Case) -> Produced:
 
 def audio_layer(case: Case) -> dict[str, Tensor]:
     """The audio transformer alone, with and without weights of its masks."""
-    config = component_config(case, "audio")
+    config = config_of(case, "audio")
     heads = config["num_attention_heads"]
     audio = AudioTransformer(
         config["in_channels"], heads * config["attention_head_dim"], heads=heads,
@@ -210,7 +245,7 @@ def motion_layer(case: Case) -> dict[str, Tensor]:
 
 def attention_block(case: Case) -> dict[str, Tensor]:
     """A down block of two layers under guidance, with portrait, audio and motion frames."""
-    config, told = component_config(case, "block"), Told()
+    config, told = config_of(case, "block"), Told()
     heads = config["attn_num_head_channels"]
     block: Any = CrossAttnDownBlockMotion(
         config["in_channels"], config["out_channels"], config["temb_channels"], num_layers=config["num_layers"],
@@ -242,7 +277,7 @@ def attention_block(case: Case) -> dict[str, Tensor]:
 
 def plain_block(case: Case) -> dict[str, Tensor]:
     """A down block without attention, whose motion module is not run."""
-    config = component_config(case, "plain")
+    config = config_of(case, "plain")
     block: Any = DownBlockMotion(
         config["in_channels"], config["out_channels"], config["temb_channels"], num_layers=config["num_layers"],
         resnet_eps=config["resnet_eps"], resnet_act_fn=config["resnet_act_fn"], resnet_groups=config["resnet_groups"],
@@ -277,12 +312,14 @@ class ToyAutoencoder(nn.Module):
 @torch.no_grad()
 def run_sample(case: Case) -> Produced:
     """Two clips through the pipeline's stream; and with a bank rounded to half precision."""
-    pipe = assemble(
-        HalloPipeline, vae=ToyAutoencoder(), reference_unet=build_reference(case), unet=build_denoiser(case),
-        face_locator=build_locator(case), face_projection=build_projection(case),
-        audio_projection=build_audio_projection(case), scheduler=build_scheduler(case),
-        motion_frames=case.scalar("motion_frames"), clip_frames=case.scalar("frames_per_clip"), tiled=True,
-    )  # fmt: skip
+    pipe = SYSTEM.pipe(
+        case,
+        vae=ToyAutoencoder(),
+        scheduler=scheduler_of(case),
+        motion_frames=case.scalar("motion_frames"),
+        clip_frames=case.scalar("frames_per_clip"),
+        tiled=True,
+    )
     outputs = film(case, pipe)
     # rounding enlarges differences of 1e-7 to its own size, so the second clip begins from the case's first one
     first = case.expected["clip0.latents_final_half_bank"]
@@ -331,47 +368,6 @@ def film(case: Case, pipe: HalloPipeline, **options: Any) -> dict[str, Tensor]:
 
 
 # --- parts ------------------------------------------------------------------------------------------------------------
-
-
-def build_reference(case: Case) -> ReferenceUNet:
-    """The reference net with its weights."""
-    unet = ReferenceUNet(**picture_config(component_config(case, "reference_unet"))).eval()
-    case.load(unet, "reference_unet")
-    return unet
-
-
-def build_denoiser(case: Case) -> AudioUNet:
-    """The denoiser with its weights."""
-    config = component_config(case, "denoising_unet")
-    unet = AudioUNet(audio_cross_attention_dim=config["audio_attention_dim"], **film_config(config)).eval()
-    case.load(unet, "denoising_unet", DENOISER_KEYS)
-    return unet
-
-
-def build_locator(case: Case) -> PoseGuider:
-    """The face locator with its weights."""
-    locator = PoseGuider(**component_config(case, "face_locator")).eval()
-    case.load(locator, "face_locator")
-    return locator
-
-
-def build_projection(case: Case) -> FaceProjection:
-    """The projection of a face's embedding, with its weights."""
-    config = component_config(case, "imageproj")
-    projection = FaceProjection(
-        config["clip_embeddings_dim"], config["cross_attention_dim"], config["clip_extra_context_tokens"]
-    ).eval()
-    case.load(projection, "imageproj")
-    return projection
-
-
-def build_audio_projection(case: Case) -> AudioProjection:
-    """The projection of speech features, with its weights."""
-    names = ("seq_len", "blocks", "channels", "intermediate_dim", "output_dim", "context_tokens")
-    config = component_config(case, "audioproj")
-    projection = AudioProjection(*(config[name] for name in names)).eval()
-    case.load(projection, "audioproj")
-    return projection
 
 
 def within(prefix: str) -> KeyMap:
