@@ -81,7 +81,7 @@ def run_modules(case: Case) -> Produced:
         "face_locator": unfold(SYSTEM.network(case, "face_locator")(fold(case.input("face_mask_image"))), 2),
         "imageproj.tokens": projection(case.input("face_emb")),
         "imageproj.tokens_zero": projection(torch.zeros(1, case.input("face_emb").shape[1])),
-        "audio.input_values": speech._wave(0, 64),
+        "audio.input_values": torch.from_numpy((speech.samples[:64] - speech.mean) / speech.deviation),
         "audio.embedding": features,
         "audio.embedding_unpadded": plain.of(range(len(plain)))[:, 1:],
         "audio.windows": windows,
