@@ -5,7 +5,7 @@ All networks are built by the functions that published files are read with, and 
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from types import SimpleNamespace
 from typing import Any
 
@@ -13,37 +13,64 @@ import numpy as np
 import torch
 from diffusers import DDIMScheduler
 from diffusers.configuration_utils import FrozenDict
-from diffusers.models.unets.unet_motion_model import CrossAttnDownBlockMotion, DownBlockMotion
 from torch import Tensor, nn
 from torch.nn import functional as F
+from transformers import Wav2Vec2Config, Wav2Vec2Model
 
-from referencenet.checkpoints.hallo import DENOISER_KEYS
-from referencenet.checkpoints.keymap import KeyMap
 from referencenet.links.attach import attach, write
-from referencenet.links.bank import ReferenceBank
 from referencenet.methods.hallo import SPEC, HalloPipeline
-from referencenet.networks.audio_attention import AudioTransformer, Heard, Held
-from referencenet.networks.audio_unet import AudioUNet, ClipLayer, Told, give_layers
-from referencenet.networks.layout import film_config, picture_config
+from referencenet.networks.audio_attention import Heard, Held
+from referencenet.networks.audio_unet import AudioUNet
+from referencenet.networks.layout import film_config
 from referencenet.networks.pose_guider import PoseGuider
 from referencenet.networks.projected_tokens import AudioProjection, FaceProjection, windows_of
-from referencenet.networks.reference_unet import ReferenceUNet
 from referencenet.parity.cases import Case
+<<<<<<< HEAD
 from referencenet.parity.record import Produced, Runner, each_output, fold, unfold
 from referencenet.parity.system import assembled, config_of, scheduler_of
 from referencenet.pipelines.passes import Pass, reading_plan
+=======
+from referencenet.parity.record import (
+    Produced,
+    Runner,
+    each_output,
+    fold,
+    unfold,
+)
+from referencenet.parity.system import Network, System, config_of, scheduler_of
+from referencenet.parity.systems.hallo_blocks import REGIONS, masks_of, motion_by_pass, plan_of, portraits, run_blocks
+>>>>>>> hallo
 from referencenet.pipelines.spec import Seat, Shown
 from referencenet.pipelines.talking import FACE, LOCATED, MASKS, NO_FACE, Located, contexts_of
 from referencenet.preprocess.face_regions import LIPS, OUTLINE, FaceRegions, bounds, expanded
+from referencenet.preprocess.speech import SpeechFeatures
 from referencenet.training.velocity_loss import TRAINING_SCHEDULER, VelocityLoss
 
-REGIONS = ("full", "face", "lip")
-"""Pose, face and lip, as the cases call them."""
+AUDIO_PROJECTION = ("seq_len", "blocks", "channels", "intermediate_dim", "output_dim", "context_tokens")
+FACE_PROJECTION = ("clip_embeddings_dim", "cross_attention_dim", "clip_extra_context_tokens")
+
+SYSTEM = System(
+    HalloPipeline,
+    {
+        "reference_unet": Network("reference_unet"),
+        "unet": Network(
+            "denoising_unet",
+            build=lambda config: AudioUNet(
+                audio_cross_attention_dim=config["audio_attention_dim"], **film_config(config)
+            ),
+        ),
+        "face_locator": Network("face_locator", build=lambda config: PoseGuider(**config)),
+        "face_projection": Network(
+            "imageproj", build=lambda config: FaceProjection(*(config[name] for name in FACE_PROJECTION))
+        ),
+        "audio_projection": Network(
+            "audioproj", build=lambda config: AudioProjection(*(config[name] for name in AUDIO_PROJECTION))
+        ),
+    },
+)
 
 AUDIO = "mid_block.audio_modules.0"
 """The middle's audio layer, as the cases call it."""
-
-SOUND_NOTE = "wav2vec2 is not Hallo's own: what it gives is taken from the case"
 
 
 # --- small networks, masks, losses ------------------------------------------------------------------------------------
@@ -52,15 +79,19 @@ SOUND_NOTE = "wav2vec2 is not Hallo's own: what it gives is taken from the case"
 @torch.no_grad()
 def run_modules(case: Case) -> Produced:
     """Locator, projections, windows, schedules and losses."""
-    projection = build_projection(case)
-    features = case.expected["audio.embedding"]
+    projection = SYSTEM.network(case, "face_projection")
+    speech, plain = (heard(case, multiple) for multiple in (case.scalar("clip_length"), 1))
+    features = speech.of(range(len(speech)))[:, 1:]
     windows = windows_of(features, 0, len(features), 5)
     outputs: dict[str, Tensor] = {
-        "face_locator": unfold(build_locator(case)(fold(case.input("face_mask_image"))), 2),
+        "face_locator": unfold(SYSTEM.network(case, "face_locator")(fold(case.input("face_mask_image"))), 2),
         "imageproj.tokens": projection(case.input("face_emb")),
         "imageproj.tokens_zero": projection(torch.zeros(1, case.input("face_emb").shape[1])),
+        "audio.input_values": torch.from_numpy((speech.samples[:64] - speech.mean) / speech.deviation),
+        "audio.embedding": features,
+        "audio.embedding_unpadded": plain.of(range(len(plain)))[:, 1:],
         "audio.windows": windows,
-        "audioproj.tokens": build_audio_projection(case)(windows).unsqueeze(0),
+        "audioproj.tokens": SYSTEM.network(case, "audio_projection")(windows).unsqueeze(0),
     }
     scheduler, training = SPEC.scheduler(), DDIMScheduler(**TRAINING_SCHEDULER)
     scheduler.set_timesteps(40)
@@ -84,8 +115,15 @@ def run_modules(case: Case) -> Produced:
             loss(predicted, target, timesteps), loss.reduced_first(predicted, target, timesteps)
         ]),
     }  # fmt: skip
-    left = {name: SOUND_NOTE for name in case.expected if name.startswith("audio.") and name not in outputs}
-    return Produced(outputs, left)
+    return Produced(outputs, {})
+
+
+def heard(case: Case, multiple: int) -> SpeechFeatures:
+    """The case's sound by its speech model, with silence up to a multiple of so many frames."""
+    model = Wav2Vec2Model(Wav2Vec2Config(**config_of(case, "wav2vec"))).eval()
+    case.load(model, "wav2vec")
+    wave = case.scalar("waveform_scale") * case.input("waveform").numpy()
+    return SpeechFeatures(model, wave, rate=case.scalar("fps"), multiple=multiple)
 
 
 def run_masks(case: Case) -> Produced:
@@ -124,17 +162,15 @@ def run_masks(case: Case) -> Produced:
 
 
 @torch.no_grad()
-def run_blocks(case: Case) -> Produced:
-    """The audio transformer, the motion module, and down blocks with and without attention."""
-    return Produced({**audio_layer(case), **motion_layer(case), **attention_block(case), **plain_block(case)}, {})
-
-
-@torch.no_grad()
 def run_step(case: Case) -> Produced:
     """The write pass and a denoising pass, without guidance and with it, as published."""
-    reference_unet, unet, t = build_reference(case), build_denoiser(case), case.scalar("timestep")
+    reference_unet, unet, t = (
+        SYSTEM.network(case, "reference_unet"),
+        SYSTEM.network(case, "unet"),
+        case.scalar("timestep"),
+    )
     nobody, face, latents = (case.input(name) for name in ("face_tokens_uncond", "face_tokens", "latents"))
-    features = build_locator(case)(case.input("face_mask_image"))
+    features = SYSTEM.network(case, "face_locator")(case.input("face_mask_image"))
     audio, images = Held(case.input("audio_tokens").flatten(0, 1)), case.input("ref_latents")
     layer = unet.get_submodule("mid_block.motion_modules.0")
     modules = {"mid_block.attentions.0": "mid_block.attentions.0", "mid_block.motion_modules.0.audio": AUDIO}
@@ -175,6 +211,7 @@ def run_step(case: Case) -> Produced:
     return Produced({name: outputs[name] for name in case.expected}, {})
 
 
+<<<<<<< HEAD
 def audio_layer(case: Case) -> dict[str, Tensor]:
     """The audio transformer alone, with and without weights of its masks."""
     config = config_of(case, "audio")
@@ -247,6 +284,8 @@ def plain_block(case: Case) -> dict[str, Tensor]:
     return {"plain.out": unfold(block(fold(hidden), temb, hidden.shape[2])[0], hidden.shape[2])}
 
 
+=======
+>>>>>>> hallo
 # --- clips ------------------------------------------------------------------------------------------------------------
 
 
@@ -269,12 +308,23 @@ class ToyAutoencoder(nn.Module):
 @torch.no_grad()
 def run_sample(case: Case) -> Produced:
     """Two clips through the pipeline's stream; and with a bank rounded to half precision."""
+<<<<<<< HEAD
     pipe = assembled(
         HalloPipeline, vae=ToyAutoencoder(), reference_unet=build_reference(case), unet=build_denoiser(case),
         face_locator=build_locator(case), face_projection=build_projection(case),
         audio_projection=build_audio_projection(case), scheduler=scheduler_of(case),
         motion_frames=case.scalar("motion_frames"), clip_frames=case.scalar("frames_per_clip"), tiled=True,
     )  # fmt: skip
+=======
+    pipe = SYSTEM.pipe(
+        case,
+        vae=ToyAutoencoder(),
+        scheduler=scheduler_of(case),
+        motion_frames=case.scalar("motion_frames"),
+        clip_frames=case.scalar("frames_per_clip"),
+        tiled=True,
+    )
+>>>>>>> hallo
     outputs = film(case, pipe)
     # rounding enlarges differences of 1e-7 to its own size, so the second clip begins from the case's first one
     first = case.expected["clip0.latents_final_half_bank"]
@@ -325,6 +375,7 @@ def film(case: Case, pipe: HalloPipeline, **options: Any) -> dict[str, Tensor]:
 # --- parts ------------------------------------------------------------------------------------------------------------
 
 
+<<<<<<< HEAD
 def build_reference(case: Case) -> ReferenceUNet:
     """The reference net with its weights."""
     unet = ReferenceUNet(**picture_config(config_of(case, "reference_unet"))).eval()
@@ -406,6 +457,8 @@ def plan_of(passes: Sequence[Pass]) -> Any:
     return reading_plan(passes, 1, len(passes), has_blank=True)
 
 
+=======
+>>>>>>> hallo
 def bounds_of(mask: np.ndarray) -> Tensor:
     """Left, right, top and bottom of what is white."""
     rows, columns = np.nonzero(mask)
