@@ -25,11 +25,6 @@ from referencenet.networks.layout import film_config
 from referencenet.networks.pose_guider import PoseGuider
 from referencenet.networks.projected_tokens import AudioProjection, FaceProjection, windows_of
 from referencenet.parity.cases import Case
-<<<<<<< HEAD
-from referencenet.parity.record import Produced, Runner, each_output, fold, unfold
-from referencenet.parity.system import assembled, config_of, scheduler_of
-from referencenet.pipelines.passes import Pass, reading_plan
-=======
 from referencenet.parity.record import (
     Produced,
     Runner,
@@ -39,7 +34,6 @@ from referencenet.parity.record import (
 )
 from referencenet.parity.system import Network, System, config_of, scheduler_of
 from referencenet.parity.systems.hallo_blocks import REGIONS, masks_of, motion_by_pass, plan_of, portraits, run_blocks
->>>>>>> hallo
 from referencenet.pipelines.spec import Seat, Shown
 from referencenet.pipelines.talking import FACE, LOCATED, MASKS, NO_FACE, Located, contexts_of
 from referencenet.preprocess.face_regions import LIPS, OUTLINE, FaceRegions, bounds, expanded
@@ -211,81 +205,6 @@ def run_step(case: Case) -> Produced:
     return Produced({name: outputs[name] for name in case.expected}, {})
 
 
-<<<<<<< HEAD
-def audio_layer(case: Case) -> dict[str, Tensor]:
-    """The audio transformer alone, with and without weights of its masks."""
-    config = config_of(case, "audio")
-    heads = config["num_attention_heads"]
-    audio = AudioTransformer(
-        config["in_channels"], heads * config["attention_head_dim"], heads=heads,
-        audio_channels=config["cross_attention_dim"], groups=config["norm_num_groups"],
-    ).eval()  # fmt: skip
-    case.load(layers_of(nn.ModuleDict({"audio": audio})), "audio", within("down_blocks.0.audio_modules.0."))
-    hidden, tokens = case.input("audio.hidden"), case.input("audio.tokens")
-    outputs: dict[str, Tensor] = {}
-    for name, weights, rows in (("out", (1.0,) * 3, 2), ("out_scaled", case.scalar("motion_scale"), 1)):
-        heard = Heard(tokens=[Held(tokens[:rows].flatten(0, 1))], masks=masks_of(case), weights=weights)
-        outputs[f"audio.{name}"] = unfold(audio(fold(hidden[:rows]), heard), hidden.shape[2])
-    return outputs
-
-
-def motion_layer(case: Case) -> dict[str, Tensor]:
-    """The motion module alone."""
-    hidden = case.input("motion.hidden")
-    layer = ClipLayer(nn.Identity(), Told(), "", channels=hidden.shape[1]).eval()  # pyright: ignore[reportArgumentType]
-    case.load(layers_of(layer), "motion", within("down_blocks.0.motion_modules.0."))
-    return {"motion.out": unfold(layer(fold(hidden), num_frames=hidden.shape[2]), hidden.shape[2])}
-
-
-def attention_block(case: Case) -> dict[str, Tensor]:
-    """A down block of two layers under guidance, with portrait, audio and motion frames."""
-    config, told = config_of(case, "block"), Told()
-    heads = config["attn_num_head_channels"]
-    block: Any = CrossAttnDownBlockMotion(
-        config["in_channels"], config["out_channels"], config["temb_channels"], num_layers=config["num_layers"],
-        resnet_eps=config["resnet_eps"], resnet_act_fn=config["resnet_act_fn"], resnet_groups=config["resnet_groups"],
-        num_attention_heads=heads, cross_attention_dim=config["cross_attention_dim"], temporal_num_attention_heads=8,
-    )  # fmt: skip
-    inner = [config["in_channels"], config["out_channels"]]
-    give_layers(
-        block, "down_blocks.0", inner, told, heads=heads, groups=config["resnet_groups"],
-        audio_channels=config["audio_attention_dim"], motion_heads=8, positions=32,
-    )  # fmt: skip
-    case.load(block, "block", within("down_blocks.0."))
-    network = nn.Module()
-    network.down_blocks = nn.ModuleList([block])
-    network.eval()
-    sites = [layer.site for layer in block.motion_modules]
-    banked = ReferenceBank(hidden={site: case.input(f"block.bank_{i}") for i, site in enumerate(sites)})
-    hidden, audio = case.input("block.hidden"), case.input("block.audio")
-    passes, frames = SPEC.guidance.passes(0, 3.5), hidden.shape[2]
-    told.motion = motion_by_pass(banked, len(passes))
-    told.heard = Heard(
-        tokens=[Held(each) for each in audio], masks=masks_of(case), weights=case.scalar("block_motion_scale")
-    )
-    with attach(network, [SPEC.link]) as link, link.reading(portraits(banked, len(passes)), plan=plan_of(passes)):
-        given = (case.input(f"block.{name}").repeat_interleave(frames, dim=0) for name in ("temb", "context"))
-        out, skips = block(fold(hidden), *given, num_frames=frames)
-    return {"block.out": unfold(out, frames), "block.res_0": unfold(skips[0], frames)[:, :, :1]}
-
-
-def plain_block(case: Case) -> dict[str, Tensor]:
-    """A down block without attention, whose motion module is not run."""
-    config = config_of(case, "plain")
-    block: Any = DownBlockMotion(
-        config["in_channels"], config["out_channels"], config["temb_channels"], num_layers=config["num_layers"],
-        resnet_eps=config["resnet_eps"], resnet_act_fn=config["resnet_act_fn"], resnet_groups=config["resnet_groups"],
-        add_downsample=config["add_downsample"],
-    )  # fmt: skip
-    give_layers(block, "down_blocks.3", [], Told(), heads=1, groups=1, audio_channels=1, motion_heads=1, positions=1)
-    case.load(block.eval(), "plain", within("down_blocks.3."))
-    hidden = case.input("plain.hidden")
-    temb = case.input("block.temb").repeat_interleave(hidden.shape[2], dim=0)
-    return {"plain.out": unfold(block(fold(hidden), temb, hidden.shape[2])[0], hidden.shape[2])}
-
-
-=======
->>>>>>> hallo
 # --- clips ------------------------------------------------------------------------------------------------------------
 
 
@@ -308,14 +227,6 @@ class ToyAutoencoder(nn.Module):
 @torch.no_grad()
 def run_sample(case: Case) -> Produced:
     """Two clips through the pipeline's stream; and with a bank rounded to half precision."""
-<<<<<<< HEAD
-    pipe = assembled(
-        HalloPipeline, vae=ToyAutoencoder(), reference_unet=build_reference(case), unet=build_denoiser(case),
-        face_locator=build_locator(case), face_projection=build_projection(case),
-        audio_projection=build_audio_projection(case), scheduler=scheduler_of(case),
-        motion_frames=case.scalar("motion_frames"), clip_frames=case.scalar("frames_per_clip"), tiled=True,
-    )  # fmt: skip
-=======
     pipe = SYSTEM.pipe(
         case,
         vae=ToyAutoencoder(),
@@ -324,7 +235,6 @@ def run_sample(case: Case) -> Produced:
         clip_frames=case.scalar("frames_per_clip"),
         tiled=True,
     )
->>>>>>> hallo
     outputs = film(case, pipe)
     # rounding enlarges differences of 1e-7 to its own size, so the second clip begins from the case's first one
     first = case.expected["clip0.latents_final_half_bank"]
@@ -375,90 +285,6 @@ def film(case: Case, pipe: HalloPipeline, **options: Any) -> dict[str, Tensor]:
 # --- parts ------------------------------------------------------------------------------------------------------------
 
 
-<<<<<<< HEAD
-def build_reference(case: Case) -> ReferenceUNet:
-    """The reference net with its weights."""
-    unet = ReferenceUNet(**picture_config(config_of(case, "reference_unet"))).eval()
-    case.load(unet, "reference_unet")
-    return unet
-
-
-def build_denoiser(case: Case) -> AudioUNet:
-    """The denoiser with its weights."""
-    config = config_of(case, "denoising_unet")
-    unet = AudioUNet(audio_cross_attention_dim=config["audio_attention_dim"], **film_config(config)).eval()
-    case.load(unet, "denoising_unet", DENOISER_KEYS)
-    return unet
-
-
-def build_locator(case: Case) -> PoseGuider:
-    """The face locator with its weights."""
-    locator = PoseGuider(**config_of(case, "face_locator")).eval()
-    case.load(locator, "face_locator")
-    return locator
-
-
-def build_projection(case: Case) -> FaceProjection:
-    """The projection of a face's embedding, with its weights."""
-    config = config_of(case, "imageproj")
-    projection = FaceProjection(
-        config["clip_embeddings_dim"], config["cross_attention_dim"], config["clip_extra_context_tokens"]
-    ).eval()
-    case.load(projection, "imageproj")
-    return projection
-
-
-def build_audio_projection(case: Case) -> AudioProjection:
-    """The projection of speech features, with its weights."""
-    names = ("seq_len", "blocks", "channels", "intermediate_dim", "output_dim", "context_tokens")
-    config = config_of(case, "audioproj")
-    projection = AudioProjection(*(config[name] for name in names)).eval()
-    case.load(projection, "audioproj")
-    return projection
-
-
-def within(prefix: str) -> KeyMap:
-    """The denoiser's key map for a part of it: names go on without the block's."""
-    block = prefix.split(".motion_modules")[0].split(".audio_modules")[0].rstrip(".").replace(".", r"\.")
-    return KeyMap(
-        renames=((r"^", prefix), *DENOISER_KEYS.renames, (rf"^{block}\.", "")),
-        squeezed=DENOISER_KEYS.squeezed,
-        ignored={r"motion_modules\..*": "never run", **DENOISER_KEYS.ignored}
-        if block.endswith("3")
-        else DENOISER_KEYS.ignored,
-    )
-
-
-def layers_of(layer: nn.Module) -> nn.Module:
-    """A layer where a block has it."""
-    return nn.ModuleDict({"motion_modules": nn.ModuleList([layer])})
-
-
-def masks_of(case: Case) -> dict[int, Tensor]:
-    """Number of tokens to the masks of pose, face and lip, (3, frames, n)."""
-    levels = [torch.stack([case.input(f"{name}_mask_{i}") for name in REGIONS]) for i in range(4)]
-    return {level.shape[-1]: level for level in levels}
-
-
-def portraits(bank: ReferenceBank, passes: int) -> ReferenceBank:
-    """The portrait of each pass, of a bank of its portrait and motion frames."""
-    return bank.map(lambda hidden: hidden[:: len(hidden) // passes])
-
-
-def motion_by_pass(bank: ReferenceBank, passes: int) -> list[dict[str, Tensor]]:
-    """The motion frames of each pass, of the same."""
-    return [
-        {site: hidden.chunk(passes)[k][1:].unsqueeze(0) for site, hidden in bank.hidden.items()} for k in range(passes)
-    ]
-
-
-def plan_of(passes: Sequence[Pass]) -> Any:
-    """Who reads the portraits."""
-    return reading_plan(passes, 1, len(passes), has_blank=True)
-
-
-=======
->>>>>>> hallo
 def bounds_of(mask: np.ndarray) -> Tensor:
     """Left, right, top and bottom of what is white."""
     rows, columns = np.nonzero(mask)
