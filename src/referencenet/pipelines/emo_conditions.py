@@ -8,22 +8,22 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from torch import Tensor, nn
+from torch import Tensor
 
 from referencenet.networks.audio_attention import Held
 from referencenet.networks.portrait_layers import with_positions
-from referencenet.pipelines.spec import Condition, Seat, UNetCall, spread
+from referencenet.pipelines.spec import Condition, UNetCall, spread
 from referencenet.pipelines.talking import Located
 
 
-class FacePlace(Located):
+class FacePlace(Condition):
     """Features of where the face may move, made once with the portrait's bank; all passes and frames have them."""
 
     enters = "features of a mask, added to the noisy latents (or behind the first convolution)"
 
     def encode(self, pipe: Any, call: Any) -> tuple[Tensor, bool]:
         """Features (1, width, h, w), and whether they are for the latents."""
-        return super().encode(pipe, call), pipe.config.face_locator_target == "latent"
+        return Located(self.name).encode(pipe, call), pipe.config.face_locator_target == "latent"
 
     def joined(self, values: Sequence[tuple[Tensor, bool]], samples: int) -> tuple[Tensor, bool]:
         """(p b, width, h, w)."""
@@ -35,10 +35,6 @@ class FacePlace(Located):
         if is_latent:
             return UNetCall(sample=call.sample + features, arguments=call.arguments, seated=call.seated)
         return call.having(condition=features.expand(-1, -1, call.sample.shape[2], -1, -1))
-
-    def hooks(self, unet: nn.Module, seat: Seat) -> Any:
-        """None: the latents carry it, or the UNet has an argument for it."""
-        return Condition.hooks(self, unet, seat)
 
 
 class Sound(Condition):
