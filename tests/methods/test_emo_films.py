@@ -95,6 +95,16 @@ def test_a_bank_serves_calls_and_clips_go_on_where_a_stream_was_left() -> None:
     assert torch.equal(call(pipe, audio, output_type="pt", num_frames=7)[0], whole[:7])
 
 
+def test_banks_of_another_size_or_system_are_refused() -> None:
+    pipe, options = pipeline(), {"width": 64, "height": 64, "num_inference_steps": 1}
+    bank = pipe.write(PORTRAIT, width=SQUARE[0], height=SQUARE[1])
+    with pytest.raises(ValueError, match="written at 32 x 32, but 64 x 64"):
+        pipe(bank, speech(2), **options)
+    bank.context.clear()
+    with pytest.raises(ValueError, match="of no portrait"):
+        pipe(bank, speech(2), **options)
+
+
 def test_30_a_seed_decides_and_steps_draw_no_noise() -> None:
     pipe, audio = pipeline(), speech(4)
     one = call(pipe, audio)

@@ -36,13 +36,13 @@ from referencenet.networks.pose_guider import PoseGuider
 from referencenet.networks.projected_tokens import AudioProjection
 from referencenet.pipelines.adapters import UNetAdapters
 from referencenet.pipelines.clips import ClipPipeline
-from referencenet.pipelines.emo_conditions import PLACE, FacePlace, HeadSpeed, MotionMaps, Sound
+from referencenet.pipelines.emo_conditions import FacePlace, HeadSpeed, MotionMaps, Sound
 from referencenet.pipelines.encoders import check_finite_input, encode_pixels, pixels_of, stretched
 from referencenet.pipelines.films import FilmOutput
 from referencenet.pipelines.options import ClipOptions, Settings
 from referencenet.pipelines.passes import TwoWay
 from referencenet.pipelines.spec import Canvas, Once, Shown, Spec
-from referencenet.pipelines.talking import read_features
+from referencenet.pipelines.talking import LOCATED, kept_of, read_features
 from referencenet.preprocess.face_boxes import face_place
 from referencenet.preprocess.portrait import Portrait
 
@@ -185,7 +185,7 @@ class EMOPipeline(ClipPipeline, UNetAdapters):
         locator = self.face_locator
         place = face_place(reference, canvas.size).to(self.device_of(locator), locator.dtype)
         latents = encode_pixels(self, pixels_of([stretched(reference.picture, canvas.size, Image.Resampling.BILINEAR)]))
-        return Shown(latents=latents, context=latents.new_zeros(1, 0, 0), kept={PLACE: locator(place)})
+        return Shown(latents=latents, context=latents.new_zeros(1, 0, 0), kept={LOCATED: locator(place)})
 
     def handed_on(self, latents: Tensor, frames: Tensor | None) -> Tensor:  # noqa: ARG002 - others hand on pictures
         """The last latents as they are, (b, n, 4, h, w)."""
@@ -221,7 +221,7 @@ class EMOPipeline(ClipPipeline, UNetAdapters):
     def motion_of(self, bank: ReferenceBank, motion: Tensor | None) -> dict[str, Tensor]:
         """Maps of motion frames (b, n, 4, h, w) by place, (b, n, h w, c); None: zeros."""
         if motion is None:
-            return self.unet.still(self.config.motion_frames, bank.context[PLACE])
+            return self.unet.still(self.config.motion_frames, kept_of(bank.context, LOCATED))
         self.check_writer(encoded=True)
         writer = self.reference_unet
         return writer.feature_maps(motion.to(self.device_of(writer), writer.dtype))

@@ -13,9 +13,7 @@ from torch import Tensor
 from referencenet.networks.audio_attention import Held
 from referencenet.networks.portrait_layers import with_positions
 from referencenet.pipelines.spec import Condition, UNetCall, spread
-
-PLACE = "locator"
-"""What of the portrait lies in its bank's context."""
+from referencenet.pipelines.talking import Located
 
 
 class FacePlace(Condition):
@@ -25,7 +23,7 @@ class FacePlace(Condition):
 
     def encode(self, pipe: Any, call: Any) -> tuple[Tensor, bool]:
         """Features (1, width, h, w), and whether they are for the latents."""
-        return call.kept[PLACE], pipe.config.face_locator_target == "latent"
+        return Located(self.name).encode(pipe, call), pipe.config.face_locator_target == "latent"
 
     def joined(self, values: Sequence[tuple[Tensor, bool]], samples: int) -> tuple[Tensor, bool]:
         """(p b, width, h, w)."""
