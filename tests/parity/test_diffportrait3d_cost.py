@@ -9,7 +9,7 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 
 from referencenet.checkpoints.diffportrait3d import PUBLISHED
 from referencenet.methods.diffportrait3d import SPEC, DiffPortrait3DPipeline
-from referencenet.parity.record import assemble
+from referencenet.parity.system import assembled
 from referencenet.pipelines import prediction
 from referencenet.pipelines.prediction import Call, predicting
 from referencenet.pipelines.spec import Canvas, Shown
@@ -24,7 +24,7 @@ def step_flops(views: int) -> int:
     """A guided step of so many views, the reference's writing and all."""
     with FakeTensorMode():
         parts: Any = {name: PUBLISHED.build[name](PUBLISHED.base_config).eval() for name in NETWORKS}
-        pipe = assemble(DiffPortrait3DPipeline, **parts, scheduler=SPEC.scheduler())
+        pipe = assembled(DiffPortrait3DPipeline, **parts, scheduler=SPEC.scheduler())
         context, x = torch.empty(1, 77, 768), torch.empty(1, 4, views, 64, 64)
         call = Call(
             canvas=Canvas(width=512, height=512, frames=views),

@@ -14,7 +14,6 @@ from referencenet.checkpoints.keymap import KeyMap
 from referencenet.checkpoints.keys.ldm import unet_config
 from referencenet.links.attach import attach
 from referencenet.methods.magicpose import (
-    BALANCE,
     PUBLISHED,
     PUBLISHED_STAGE1,
     SPEC,
@@ -27,6 +26,7 @@ from referencenet.parity.cases import Case, CaseError
 from referencenet.parity.kinds import Outputs
 from referencenet.parity.record import Runner, observed
 from referencenet.parity.system import Network, System
+from referencenet.pipelines.balance import BALANCE
 from referencenet.pipelines.passes import Pass
 from referencenet.pipelines.spec import EachStep, Shown
 from referencenet.sampling.ldm_ddim import LDMScheduler
