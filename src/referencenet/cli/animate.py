@@ -167,8 +167,6 @@ def animate(
     )
     drawn = driving_films(poses or [], keypoints, landmarks, fit_to, subject, settings, found)
     films = open_films(pipeline, drawn, settings)
-    if (every > 1) != (interpolator is not None):
-        raise ValueError("--every above 1 and --interpolator FILE belong together: it inserts the frames between.")
     own = {"pose_range": pose_range, "fusion_blocks": fusion_blocks}
     weights = Weights(pipeline=pipeline, checkpoint=checkpoint, base=base, device=device, dtype=dtype, own=own)
     done = run_film(weights, subject, films, out, settings, resume=resume, interpolator=interpolator)

@@ -120,8 +120,7 @@ def compose(
         shown = [needed(garment, method, "--garment", "what is worn")]
         given = {"garment": shown[0], "garment_prompt": garment_prompt}
         given |= {"style_fidelity": style_fidelity, "magnify": magnify}
-    own = {} if fusion_blocks is None else {"fusion_blocks": fusion_blocks}
-    pipe = load(pipeline, checkpoint, base, device, dtype, **own)
+    pipe = load(pipeline, checkpoint, base, device, dtype, fusion_blocks=fusion_blocks)
     with steps_shown("drawing", options["num_inference_steps"]) as done:
         pictures = pipe(
             **given,

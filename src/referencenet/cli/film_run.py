@@ -72,11 +72,10 @@ def run_film(
     """
     if (settings.every > 1) != (interpolator is not None):
         raise ValueError("--every above 1 and --interpolator FILE belong together: it inserts the frames between.")
-    own = {name: value for name, value in weights.own.items() if value is not None}
     with launched(weights.device) as processes:
         place = PartialState().device if processes.count > 1 else weights.device
         between = None if interpolator is None else read_interpolator(interpolator, choose_device(str(place)))
-        pipe = load(weights.pipeline, weights.checkpoint, weights.base, place, weights.dtype, **own)
+        pipe = load(weights.pipeline, weights.checkpoint, weights.base, place, weights.dtype, **weights.own)
         settings = settled(pipe, films, settings)
         run = partial(
             animate_film, pipe, subject, films, out, settings, resume=resume, interpolator=between, sound=sound,

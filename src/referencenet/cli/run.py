@@ -84,7 +84,7 @@ def load(
         base: Folder or hub name of the base model, for released files.
         device: As the option says it, or where it computes.
         dtype: As the option says it.
-        own: Settings of the pipeline itself, in place of its defaults.
+        own: Settings of the pipeline itself; None: its default.
 
     Raises:
         ValueError: If the folder holds another system's pipeline, or a base is given for a converted one.
@@ -100,7 +100,7 @@ def load(
         pipe = pipeline.from_pretrained(checkpoint)
     else:
         pipe = pipeline.from_published(checkpoint, **({} if base is None else {"base": base}))
-    pipe.register_to_config(**own)
+    pipe.register_to_config(**{name: value for name, value in own.items() if value is not None})
     pipe.set_progress_bar_config(disable=True)
     return pipe.to(device=target, dtype=choose_dtype(dtype, target))
 

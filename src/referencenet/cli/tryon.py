@@ -147,8 +147,7 @@ def tryon(
             "control_guidance_end": control_end,
         },
     }
-    own = {} if fusion_blocks is None else {"fusion_blocks": fusion_blocks}
-    pipe = load(pipeline, checkpoint, base, device, dtype, **own)
+    pipe = load(pipeline, checkpoint, base, device, dtype, fusion_blocks=fusion_blocks)
     with steps_shown("dressing", options["num_inference_steps"]) as done:
         results = pipe(
             **pictures,

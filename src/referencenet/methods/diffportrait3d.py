@@ -95,10 +95,6 @@ class DiffPortrait3DPipeline(FilmPipeline, TextAdapters):
         """A draw from the reference's posterior (1, 4, h, w), also kept, with the empty prompt as context."""
         return self._told(reference, prompt_states(self, "", "")[0])(canvas)
 
-    def size_for(self, drawing: tuple[int, int], width: int | None, height: int | None) -> tuple[int, int]:  # noqa: ARG002
-        """512 x 512 unless another size was asked for, whatever the pictures' size."""
-        return width or SIDE, height or SIDE
-
     @torch.no_grad()
     def __call__(
         self,

@@ -247,7 +247,7 @@ class EMOPipeline(ClipPipeline, UNetAdapters):
         """
         settings = self.settle(options)
         given = self._given(audio, head_speed)
-        return self.clip_film(portrait, given, given["audio"].shape[0], self.clip_canvas(settings), settings)
+        return self.clip_film(portrait, given, given["audio"].shape[0], settings)
 
     def stream(
         self,

@@ -243,8 +243,7 @@ class HalloPipeline(ClipPipeline, UNetAdapters):
         """
         settings = self.settle(options)
         given = self._given(audio, (pose_weight, face_weight, lip_weight))
-        canvas = self.clip_canvas(settings)
-        return self.clip_film(portrait, given, given["audio"][0].shape[0], canvas, settings)
+        return self.clip_film(portrait, given, given["audio"][0].shape[0], settings)
 
     def stream(
         self,

@@ -95,10 +95,6 @@ class MagicPosePipeline(FilmPipeline, TextAdapters):
         """A draw from the reference's posterior (1, 4, h, w), with the empty prompt as context."""
         return shown_on(self, reference, prompt_states(self, "", "")[0])(canvas)
 
-    def size_for(self, drawing: tuple[int, int], width: int | None, height: int | None) -> tuple[int, int]:  # noqa: ARG002
-        """512 x 512 unless another size was asked for, whatever the drawings' size."""
-        return width or SIDE, height or SIDE
-
     def check_drawings(self, films: Sequence[Tensor]) -> None:
         """Refuse DensePose; films (frames, 3, height, width)."""
         check_skeleton(films[0][0])

@@ -35,7 +35,7 @@ from referencenet.networks.pose_guider import PoseGuider
 from referencenet.networks.reference_unet import ReferenceUNet
 from referencenet.pipelines.adapters import TextAdapters
 from referencenet.pipelines.conditions import AfterConvIn, Context, Text
-from referencenet.pipelines.encoders import encode_pixels, pixels_of, prompt_states, stretched, text_states
+from referencenet.pipelines.encoders import clip_size, encode_pixels, pixels_of, prompt_states, stretched, text_states
 from referencenet.pipelines.options import PictureOptions
 from referencenet.pipelines.passes import TwoWay
 from referencenet.pipelines.pictures import PicturePipeline
@@ -185,9 +185,7 @@ class Parts2WholePipeline(PicturePipeline, TextAdapters):
     def image_tokens(self, pictures: Sequence[Image.Image]) -> Tensor:
         """CLIP's embeddings of pictures, cropped in the middle, as the six places (1, 6, channels)."""
         encoder, processor = self.image_encoder, self.image_processor
-        side = encoder.config.image_size
-        size = {"size": {"shortest_edge": side}, "crop_size": {"height": side, "width": side}}
-        pixels = processor(list(pictures), return_tensors="pt", **size).pixel_values
+        pixels = processor(list(pictures), return_tensors="pt", **clip_size(encoder)).pixel_values
         embedded = encoder(pixels.to(self.device_of(encoder), encoder.dtype)).image_embeds  # (parts, c)
         return six_places(embedded)
 
@@ -222,13 +220,10 @@ class Parts2WholePipeline(PicturePipeline, TextAdapters):
             ValueError: If arguments do not fit together.
         """
         settings = self.settle(options)
-        assert self.spec.size is not None  # it is declared above
-        width, height = settings.width or self.spec.size[0], settings.height or self.spec.size[1]
-        self.check_size(width, height)
         if isinstance(prompt, str) and not isinstance(negative_prompt, str) and len(negative_prompt) > 1:
             raise ValueError(f"{len(negative_prompt)} negative prompts were given for one prompt; give one.")
         texts = [prompt] if isinstance(prompt, str) else list(prompt)
-        canvas = Canvas(width=width, height=height, samples=len(texts) * settings.num_images_per_prompt)
+        canvas = self.canvas_for(settings, texts=len(texts))
         drawing = to_tensor(stretched(pose, canvas.size)).unsqueeze(0)  # (1, 3, H, W)
         with self.calling(settings):
             reference: ReferenceBank | Shown

@@ -96,13 +96,12 @@ class ClipPipeline(FilmPipeline):
         Raises:
             ValueError: If latents cannot have the size.
         """
-        width, height = self.spec.size
-        canvas = Canvas(width=settings.width or width, height=settings.height or height, samples=settings.num_films)
-        self.check_size(canvas.width, canvas.height)
-        return canvas
+        width, height = self.sides(settings.width, settings.height)
+        self.check_size(width, height)
+        return Canvas(width=width, height=height, samples=settings.num_films)
 
     def clip_film(
-        self, reference: Any, given: Mapping[str, Any], frames: int, canvas: Canvas, settings: Settings
+        self, reference: Any, given: Mapping[str, Any], frames: int, settings: Settings
     ) -> FilmOutput | tuple[Any]:
         """The body of a call: all clips behind each other, of the kind that was asked for.
 
@@ -110,9 +109,9 @@ class ClipPipeline(FilmPipeline):
             reference: As `show` takes it, a bank, or what is shown.
             given: Condition name to what it was given for the whole film.
             frames: Of what drives the film.
-            canvas: What is drawn.
             settings: Of the call.
         """
+        canvas = self.clip_canvas(settings)
         cuts, kind = self.cuts(frames, settings.num_frames), settings.output_type
         found = list(self.clips(reference, given, cuts, canvas, settings, decodes=kind != "latent"))
         wanted = settings.num_frames or frames

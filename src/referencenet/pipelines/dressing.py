@@ -223,7 +223,7 @@ def series_of(pipe: Any, banks: Mapping[int, ReferenceBank], settings: Settings)
     Raises:
         ValueError: If a timestep of the call has no bank.
     """
-    width, height = settings.width or pipe.spec.size[0], settings.height or pipe.spec.size[1]
+    width, height = pipe.sides(settings.width, settings.height)
     schedule = Schedule.of(pipe.scheduled(settings.num_inference_steps), width=width, height=height)
     missing = [timestep for timestep in schedule.timesteps if timestep not in banks]
     if missing:

@@ -193,12 +193,17 @@ def guided_states(
     return states, prompt_states(pipe, negative, negative)[0] if negative_embeds is None else negative_embeds
 
 
+def clip_size(encoder: Any) -> dict[str, dict[str, int]]:
+    """What CLIP's picture processor is told, so that pictures come at the size that a vision model has."""
+    side = encoder.config.image_size
+    return {"size": {"shortest_edge": side}, "crop_size": {"height": side, "width": side}}
+
+
 def clip_token(pipe: Any, pictures: Sequence[Image.Image]) -> Tensor:
     """CLIP's projected embeddings as tokens (r, 1, c); as published the pictures are squashed, not cropped."""
     side = pipe.image_encoder.config.image_size
     squashed = [picture.resize((side, side), Image.Resampling.BICUBIC) for picture in pictures]
-    size = {"size": {"shortest_edge": side}, "crop_size": {"height": side, "width": side}}
-    pixels = pipe.image_processor(squashed, return_tensors="pt", **size).pixel_values
+    pixels = pipe.image_processor(squashed, return_tensors="pt", **clip_size(pipe.image_encoder)).pixel_values
     encoder = pipe.image_encoder
     return encoder(pixels.to(pipe.device_of(encoder), encoder.dtype)).image_embeds.unsqueeze(1)
 

@@ -270,8 +270,9 @@ class FilmPipeline(ReferencePipeline):
         return read, Canvas(width=width, height=height, samples=settings.num_films, frames=lengths.pop())
 
     def size_for(self, drawing: tuple[int, int], width: int | None, height: int | None) -> tuple[int, int]:
-        """(width, height) of a film whose drawings have the given size: theirs, rounded down, by default."""
+        """(width, height) of a film whose drawings have the given size: the system's, or theirs, rounded down."""
         multiple = self.size_multiple
+        width, height = self.sides(width, height)
         return width or drawing[0] // multiple * multiple, height or drawing[1] // multiple * multiple
 
     @torch.no_grad()

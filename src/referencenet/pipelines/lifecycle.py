@@ -248,6 +248,11 @@ class ReferencePipeline(FolderPipeline):
         """Options with what was left open: see `options.settle`."""
         return settle(self, options)
 
+    def sides(self, width: int | None, height: int | None) -> tuple[int | None, int | None]:
+        """Width and height in pixels as a call gives them, or the system's where it has some."""
+        own = self.spec.size or (None, None)
+        return width or own[0], height or own[1]
+
     def check_size(self, width: int, height: int) -> None:
         """Refuse sizes that latents cannot have.
 

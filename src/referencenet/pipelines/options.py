@@ -10,7 +10,6 @@ from typing import Any, TypedDict
 from torch import Tensor
 
 from referencenet.pipelines.encoders import Generators
-from referencenet.pipelines.spec import EachStep
 from referencenet.sampling.windows import Windows
 
 Callback = Callable[[Any, int, Any, dict[str, Any]], dict[str, Any] | None]
@@ -143,7 +142,7 @@ def settle(pipe: Any, options: Mapping[str, Any]) -> Settings:
     for name in ("num_inference_steps", "num_images_per_prompt", "num_films", "write_every"):
         if getattr(settings, name) < 1:
             raise ValueError(f"{name} is {getattr(settings, name)}; expected at least 1.")
-    if settings.write_every > 1 and not isinstance(pipe.spec.write, EachStep):
+    if settings.write_every > 1 and not pipe.writes_each_step:
         raise ValueError("write_every is for writers that run at every step; this system has none.")
     if settings.half_precision_bank and pipe.spec.link is None:
         raise ValueError("half_precision_bank is for systems that read a bank; this one has none.")

@@ -64,8 +64,7 @@ class PicturePipeline(ReferencePipeline):
         Raises:
             ValueError: If the counts do not fit together, or latents cannot have the size.
         """
-        own = self.spec.size or (None, None)
-        width, height = settings.width or own[0], settings.height or own[1]
+        width, height = self.sides(settings.width, settings.height)
         if width is None or height is None:
             raise ValueError("no size was given; give width and height.")
         self.check_size(width, height)
