@@ -33,6 +33,8 @@ COMMANDS = {
     "benchmark": "Measure how much of a character the built-in model brings over.",
     "train": "Train the built-in model again.",
     "paperdoll": "Write data sets of drawn characters, in the layouts that the field reads.",
+    "comfyui": "Put the nodes into ComfyUI.",
+    "doctor": "Say what is installed and found here, and draw two small pictures.",
 }
 
 MODULES = {"models": "model_files"}

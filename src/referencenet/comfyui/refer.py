@@ -1,0 +1,330 @@
+"""Nodes of the training-free links: a model, references, banks, pictures that refer to them."""
+
+# ComfyUI is no dependency: it imports this
+# pyright: reportMissingImports=false, reportUntypedBaseClass=false
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import folder_paths
+import torch
+from comfy_api.latest import io
+from diffusers import DiffusionPipeline
+
+from referencenet.builtin.load import load as load_builtin
+from referencenet.comfyui.values import CATEGORY, Bank, Model, References, draw, mask, picture, pictures, sampling
+from referencenet.links.bank import ReferenceBank
+from referencenet.links.series import BankSeries
+from referencenet.methods.reference_only import Reference, reference
+from referencenet.methods.systems import load as load_system
+
+BUILTIN = {"builtin": "base", "builtin pose": "referencenet"}
+DTYPES = {"float32": torch.float32, "float16": torch.float16, "bfloat16": torch.bfloat16}
+LINKS = {"attention": "attention", "adain": "adain", "both": ["attention", "adain"]}
+FOLDER = "referencenet"
+"""Of banks, in ComfyUI's output folder."""
+
+
+def sampling_inputs(steps: int = 0, guidance: float = -1.0) -> list[io.Input]:
+    """The widgets of every node that draws; by default all is the model's own."""
+    side = {"default": 0, "min": 0, "max": 8192, "step": 8, "tooltip": "0: the model's own size."}
+    return [
+        io.Int.Input("width", **side),
+        io.Int.Input("height", **side),
+        io.Int.Input("steps", default=steps, min=0, max=1000, tooltip="0: the model's own number."),
+        io.Float.Input("guidance", default=guidance, min=-1.0, max=30.0, step=0.1, tooltip="-1: the model's own."),
+        io.Int.Input("seed", default=42, min=0, max=2**32 - 1, control_after_generate=True),
+    ]
+
+
+class LoadModel(io.ComfyNode):
+    """A pipeline from a folder."""
+
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        """Inputs and outputs."""
+        return io.Schema(
+            node_id="RefnetLoadModel",
+            display_name="Load model (referencenet)",
+            category=CATEGORY,
+            description="The small built-in model, a diffusers folder for Refer, or a system's folder that "
+            "`refnet convert` wrote.",
+            inputs=[
+                io.String.Input("folder", default="builtin",
+                                tooltip="builtin, builtin pose, a folder, or a name on the hub."),
+                io.Combo.Input("device", options=["auto", "cpu", "cuda"], default="auto"),
+                io.Combo.Input("dtype", options=["auto", *DTYPES], default="auto",
+                               tooltip="auto: half precision on CUDA."),
+            ],
+            outputs=[Model.Output("model")],
+        )  # fmt: skip
+
+    @classmethod
+    def execute(cls, folder: str, device: str, dtype: str) -> io.NodeOutput:
+        """Load it."""
+        if device == "auto":
+            device = "cuda" if torch.cuda.is_available() else "cpu"
+        kind = torch.float16 if dtype == "auto" and device == "cuda" else DTYPES.get(dtype, torch.float32)
+        if folder in BUILTIN:
+            return io.NodeOutput(load_builtin(BUILTIN[folder], dtype=kind).to(device))  # pyright: ignore
+        return io.NodeOutput(_load(folder, kind).to(device))
+
+
+class MakeReference(io.ComfyNode):
+    """A picture and how it is read."""
+
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        """Inputs and outputs."""
+        share = {"min": 0.0, "max": 1.0, "step": 0.01}
+        return io.Schema(
+            node_id="RefnetReference",
+            display_name="Reference",
+            category=CATEGORY,
+            description="A picture to refer to. Chain several through `others`.",
+            inputs=[
+                io.Image.Input("image"),
+                io.Mask.Input("image_mask", optional=True, tooltip="Which of its pixels may be read."),
+                io.Mask.Input("result_mask", optional=True, tooltip="Where in the result it may be read."),
+                References.Input("others", optional=True),
+                io.Float.Input("strength", default=1.0, **share),
+                io.Float.Input("weight", default=1.0, min=0.01, max=100.0, step=0.01,
+                               tooltip="How many times it counts beside other references."),
+                io.Float.Input("start", default=0.0, tooltip="Share of steps before which it is not read.", **share),
+                io.Float.Input("end", default=1.0, tooltip="Share of steps after which it is not read.", **share),
+            ],
+            outputs=[References.Output("references")],
+        )  # fmt: skip
+
+    @classmethod
+    def execute(
+        cls,
+        image: torch.Tensor,
+        strength: float,
+        weight: float,
+        start: float,
+        end: float,
+        image_mask: torch.Tensor | None = None,
+        result_mask: torch.Tensor | None = None,
+        others: list[Reference] | None = None,
+    ) -> io.NodeOutput:
+        """Put it behind the others."""
+        made = Reference(
+            picture(image),
+            strength=strength,
+            weight=weight,
+            start=start,
+            end=end,
+            mask=None if image_mask is None else mask(image_mask),
+            result_mask=None if result_mask is None else mask(result_mask),
+        )
+        return io.NodeOutput([*(others or []), made])
+
+
+class WriteBank(io.ComfyNode):
+    """What is needed of a reference, written once."""
+
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        """Inputs and outputs."""
+        return io.Schema(
+            node_id="RefnetWriteBank",
+            display_name="Write bank",
+            category=CATEGORY,
+            description="Write a reference once and read it any number of times. Of training-free links the encoded "
+            "pictures are kept; of systems what their reference network saw.",
+            inputs=[
+                Model.Input("model"),
+                io.Image.Input("image", optional=True, tooltip="Portrait, garment or faces of a system."),
+                References.Input("references", optional=True, tooltip="For Refer."),
+                io.Int.Input("width", default=512, min=8, max=8192, step=8),
+                io.Int.Input("height", default=512, min=8, max=8192, step=8),
+                io.Int.Input("steps", default=0, min=0, max=1000,
+                             tooltip="Of the calls, where the reference network runs at every step. 0: the default."),
+                io.Int.Input("seed", default=42, min=0, max=2**32 - 1),
+            ],
+            outputs=[Bank.Output("bank")],
+        )  # fmt: skip
+
+    @classmethod
+    def execute(
+        cls,
+        model: Any,
+        width: int,
+        height: int,
+        steps: int,
+        seed: int,
+        image: torch.Tensor | None = None,
+        references: list[Reference] | None = None,
+    ) -> io.NodeOutput:
+        """Write it."""
+        generator = torch.Generator().manual_seed(seed)
+        if hasattr(model, "write"):
+            if image is None:
+                raise ValueError(f"{type(model).__name__} is a system: connect an image, not references.")
+            several = pictures(image)
+            given = several[0] if len(several) == 1 else several
+            bank = model.write(
+                given, width=width, height=height, num_inference_steps=steps or None, generator=generator
+            )
+            return io.NodeOutput(bank)
+        if references is None:
+            if image is None:
+                raise ValueError("connect references, or an image.")
+            references = [Reference(one) for one in pictures(image)]
+        return io.NodeOutput([one.encode(model, width=width, height=height, generator=generator) for one in references])
+
+
+class SaveBank(io.ComfyNode):
+    """A bank as a file."""
+
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        """Inputs and outputs."""
+        return io.Schema(
+            node_id="RefnetSaveBank",
+            display_name="Save bank",
+            category=CATEGORY,
+            inputs=[Bank.Input("bank"), io.String.Input("name", default="hero")],
+            outputs=[io.String.Output("path")],
+            is_output_node=True,
+        )
+
+    @classmethod
+    def execute(cls, bank: Any, name: str) -> io.NodeOutput:
+        """Write it into ComfyUI's output folder."""
+        if isinstance(bank, list):
+            if len(bank) != 1:
+                raise ValueError(f"the bank holds {len(bank)} references; save each by itself.")
+            bank = bank[0]
+        path = bank_path(name)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        bank.save(path)
+        return io.NodeOutput(str(path))
+
+
+class LoadBank(io.ComfyNode):
+    """A bank from a file."""
+
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        """Inputs and outputs."""
+        return io.Schema(
+            node_id="RefnetLoadBank",
+            display_name="Load bank",
+            category=CATEGORY,
+            inputs=[io.String.Input("name", default="hero", tooltip="As Save bank was told.")],
+            outputs=[Bank.Output("bank")],
+        )
+
+    @classmethod
+    def fingerprint_inputs(cls, name: str) -> float:
+        """Load again when the file has changed."""
+        return bank_path(name).stat().st_mtime
+
+    @classmethod
+    def execute(cls, name: str) -> io.NodeOutput:
+        """Read it, whichever kind it is."""
+        path, reasons = bank_path(name), []
+        if not path.is_file():
+            raise ValueError(f"there is no bank {path}; save one with Save bank.")
+        for kind in (Reference, ReferenceBank, BankSeries):
+            try:
+                bank = kind.load(path)
+            except ValueError as error:
+                reasons.append(str(error))
+            else:
+                return io.NodeOutput([bank] if isinstance(bank, Reference) else bank)
+        raise ValueError(f"{path} is no bank: {reasons[-1]}")
+
+
+class Refer(io.ComfyNode):
+    """Pictures that refer to pictures."""
+
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        """Inputs and outputs."""
+        return io.Schema(
+            node_id="RefnetRefer",
+            display_name="Refer",
+            category=CATEGORY,
+            description="Draw with any Stable Diffusion model so that the picture refers to others, without training.",
+            inputs=[
+                Model.Input("model"),
+                References.Input("references", optional=True),
+                Bank.Input("bank", optional=True, tooltip="Instead of references: written ones."),
+                io.String.Input("prompt", multiline=True, default="full body, facing front, plain blue background"),
+                io.String.Input("negative_prompt", multiline=True, default=""),
+                io.Combo.Input("link", options=list(LINKS), default="attention"),
+                io.Float.Input("style_fidelity", default=0.5, min=0.0, max=1.0, step=0.01),
+                io.Int.Input("count", default=1, min=1, max=64),
+                *sampling_inputs(20, 3.0),
+            ],
+            outputs=[io.Image.Output("images")],
+        )
+
+    @classmethod
+    def execute(
+        cls,
+        model: Any,
+        prompt: str,
+        negative_prompt: str,
+        link: str,
+        style_fidelity: float,
+        count: int,
+        width: int,
+        height: int,
+        steps: int,
+        guidance: float,
+        seed: int,
+        references: list[Reference] | None = None,
+        bank: Any = None,
+    ) -> io.NodeOutput:
+        """Draw one at a time, each from its own seed, so that a picture does not depend on how many are asked for."""
+        if (references is None) == (bank is None):
+            raise ValueError("connect either references or a bank.")
+        if bank is not None and not isinstance(bank, list):
+            raise ValueError(
+                "this bank was written by a system; Refer reads banks that Write bank wrote for its model."
+            )
+        with reference(model, references or bank, links=LINKS[link], style_fidelity=style_fidelity):  # pyright: ignore
+            drawn = [
+                draw(
+                    model,
+                    prompt,
+                    seed=seed + number,
+                    negative_prompt=negative_prompt,
+                    **sampling(width=width, height=height, steps=steps, guidance=guidance),
+                )
+                for number in range(count)
+            ]
+        return io.NodeOutput(torch.cat(drawn))
+
+
+def bank_path(name: str) -> Path:
+    """Where a bank of this name lies: never outside of ComfyUI's output folder.
+
+    Raises:
+        ValueError: If the name leads elsewhere.
+    """
+    folder = (Path(folder_paths.get_output_directory()) / FOLDER).resolve()
+    path = (folder / f"{name.removesuffix('.safetensors')}.safetensors").resolve()
+    if not path.is_relative_to(folder) or path.parent != folder or not name.strip():
+        raise ValueError(f"{name!r} is no name of a bank; give a plain name, without folders.")
+    return path
+
+
+def _load(folder: str, dtype: torch.dtype) -> Any:
+    path = Path(folder).expanduser()
+    if not path.is_dir() and (folder.startswith((".", "/", "~")) or folder.count("/") != 1):
+        raise ValueError(f"there is no folder {folder}; give builtin, a diffusers folder, or a hub name owner/name.")
+    name = str(path) if path.is_dir() else folder
+    try:
+        return load_system(name, dtype=dtype)
+    except ValueError:  # no system of ours
+        return DiffusionPipeline.from_pretrained(name, dtype=dtype)
+
+
+NODES = [LoadModel, MakeReference, WriteBank, SaveBank, LoadBank, Refer]
