@@ -123,6 +123,8 @@ class PublishedSet:
         tiny_config: A configuration for `build` that makes narrow networks, to try an installation.
         further: What else the pipeline needs, in diffusers' or transformers' own layout. A component that files fill
             as well is read from them where they are there.
+        notice: What to know before the files are asked for, such as that there are no weights; it ends with what the
+            files are for.
         configure: From the paths of the files and the base to the configuration that `build` takes; None: the base's
             `unet/config.json` if a base is given, else `base_config`.
     """
@@ -136,6 +138,7 @@ class PublishedSet:
     base_config: Mapping[str, Any]
     tiny_config: Mapping[str, Any] = field(default_factory=lambda: TINY_SD15)
     further: Mapping[str, Part] = field(default_factory=dict[str, Part])
+    notice: str = "needs its released files; give their folder with --checkpoint."
     configure: Callable[[Mapping[str, Path], str | Path | None], Mapping[str, Any]] | None = None
 
     def config_of(self, paths: Mapping[str, Path], base: str | Path | None) -> Mapping[str, Any] | None:

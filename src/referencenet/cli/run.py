@@ -12,7 +12,7 @@ import typer
 from PIL import Image
 from rich.console import Console
 
-from referencenet.checkpoints.published import PublishedSet
+from referencenet.checkpoints.published import Part, PublishedSet
 from referencenet.cli.console import progress_bar, tell
 from referencenet.cli.models import choose_device, choose_dtype
 from referencenet.cli.settings import parse_size
@@ -26,7 +26,7 @@ StepDone = Callable[[Any, int, Any, dict[str, Any]], dict[str, Any]]
 
 
 def need_weights(
-    published: PublishedSet, checkpoint: Path | None, base: str | None, random_tiny: bool, *beside: PublishedSet
+    published: PublishedSet, checkpoint: Path | None, base: str | None, random_tiny: bool, *beside: PublishedSet | Part
 ) -> None:
     """Without weights say on one screen which files to get, and leave.
 
@@ -35,7 +35,7 @@ def need_weights(
         checkpoint: Their folder, as typed.
         base: The base model, as typed.
         random_tiny: Whether there shall be none.
-        beside: Further sets that the command reads from the same folder.
+        beside: Further sets and parts that the command reads from the same folder.
 
     Raises:
         typer.Exit: If there are none.
@@ -51,18 +51,18 @@ def need_weights(
         raise typer.Exit(2)
 
 
-def files_needed(published: PublishedSet, *beside: PublishedSet) -> str:
+def files_needed(published: PublishedSet, *beside: PublishedSet | Part) -> str:
     """Which files to get, from where and under which licence."""
     files = {file.path: file.component if file.component in published.further else None for file in published.files}
     needed = {
         name: part for name, part in published.further.items() if part.default is None and name not in files.values()
     }
     lines = [
-        f"[bold]{published.name}[/] needs its released files; give their folder with --checkpoint.",
+        f"[bold]{published.name}[/] {published.notice}",
         f"  from     {published.source}",
         f"  licence  {published.licence}",
         *(f"  file     {path}{f', or a folder {part}/' if part else ''}" for path, part in files.items()),
-        *(f"  file     {file.path}   from {further.source}" for further in beside for file in further.files),
+        *(line for further in beside for line in _lines_of(further)),
         *(
             f"  folder   {part.folder or name}/   from {part.source}{' (or --base)' * part.in_base}"
             for name, part in needed.items()
@@ -70,6 +70,13 @@ def files_needed(published: PublishedSet, *beside: PublishedSet) -> str:
         "Or try the installation without them: --random-tiny.",
     ]
     return "\n".join(lines)
+
+
+def _lines_of(further: PublishedSet | Part) -> list[str]:
+    """What else to get, a line each."""
+    if isinstance(further, Part):
+        return [f"  folder   {further.folder}/   from {further.source}"]
+    return [f"  file     {file.path}   from {further.source}" for file in further.files]
 
 
 def load(

@@ -233,8 +233,8 @@ class EMOPipeline(ClipPipeline, UNetAdapters):
 
         Args:
             portrait: A `Portrait`, or a bank that `write` wrote.
-            audio: What `hear` makes of a sound; or speech features of every frame, 25 a second: wav2vec2's twelve layers,
-                (frames, layers, channels), as a tensor, an array, or an .npy file. The last clip is as short as they are.
+            audio: What `hear` makes of a sound; or speech features of every frame, 25 a second: wav2vec2's twelve
+                layers, (frames, layers, channels), as a tensor, an array, or an .npy file. The last clip is as short.
             head_speed: How fast the head turns, in degrees a frame, 0 to 9: one number, or one for every frame.
             options: See `ClipOptions`.
 

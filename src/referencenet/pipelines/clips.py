@@ -25,7 +25,7 @@ from referencenet.pipelines.options import ClipOptions, Settings
 from referencenet.pipelines.pictures import unet_options
 from referencenet.pipelines.prediction import Call, predicting
 from referencenet.pipelines.spec import Canvas
-from referencenet.preprocess.speech import RATE, SpeechFeatures, read_speech_model
+from referencenet.preprocess.speech import RATE, WAV2VEC, SpeechFeatures, read_speech_model
 
 Cuts = Sequence[tuple[int, int]]
 """Clips of a film: first frame, and the one behind the last."""
@@ -54,10 +54,12 @@ class ClipPipeline(FilmPipeline):
     """Draws films clip by clip, of what it hears. It has the settings `clip_frames` and `motion_frames`.
 
     Attributes:
+        speech: The speech model that its weights were trained with.
         fills_clips: Whether a sound goes on with silence to the end of the last clip, as Hallo's does.
     """
 
     options = ClipOptions
+    speech = WAV2VEC
     fills_clips = False
 
     def clip_given(

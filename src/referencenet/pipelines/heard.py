@@ -1,4 +1,4 @@
-"""What a talking portrait hears: speech features of every frame, given as numbers or made of a sound as they are needed.
+"""What a talking portrait hears: speech features of every frame, given as numbers or made of a sound when needed.
 
 Both are read clip by clip, with the neighbours of a clip's frames, so memory does not grow with the film. Letters: f
 frames, k frames that are seen, w frames of a window.

@@ -22,8 +22,8 @@ from referencenet.methods.hallo import SPEC, HalloPipeline
 from referencenet.networks.audio_attention import Heard, Held
 from referencenet.networks.audio_unet import AudioUNet
 from referencenet.networks.layout import film_config
-from referencenet.networks.pose_guider import PoseGuider
 from referencenet.networks.neighbourhood import neighbours
+from referencenet.networks.pose_guider import PoseGuider
 from referencenet.networks.projected_tokens import AudioProjection, FaceProjection
 from referencenet.parity.cases import Case
 from referencenet.parity.record import (
