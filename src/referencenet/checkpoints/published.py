@@ -156,6 +156,11 @@ class PublishedSet:
         """The files that fill a component."""
         return [file for file in self.files if file.component == component]
 
+    def is_in(self, folder: Path) -> bool:
+        """Whether a folder holds a file by the name of each that the set needs."""
+        needed = {file.path for file in self.files if file.component not in self.further}
+        return bool(needed) and all(_in_folder(folder, path) is not None for path in needed)
+
     def fills(self, component: str, paths: Mapping[str, Path]) -> bool:
         """Whether all files of a component are among those on disk (published path to path)."""
         files = self.files_of(component)

@@ -3,7 +3,7 @@
 import json
 import os
 from collections.abc import Callable, Generator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -12,13 +12,14 @@ import typer
 from PIL import Image
 from rich.console import Console
 
+from referencenet.checkpoints.keymap import CheckpointError
 from referencenet.checkpoints.published import Part, PublishedSet
 from referencenet.cli.console import progress_bar, tell
 from referencenet.cli.models import choose_device, choose_dtype
 from referencenet.cli.settings import parse_size
 from referencenet.media.files import written_whole
 from referencenet.media.sheets import write_image
-from referencenet.methods.systems import pipelines
+from referencenet.methods.systems import pipelines, published_sets
 from referencenet.methods.tiny import tiny_pipeline
 from referencenet.version import __version__
 
@@ -46,9 +47,28 @@ def need_weights(
         raise ValueError("--random-tiny makes its own weights; leave away either it, or --checkpoint and --base.")
     if checkpoint is not None and not checkpoint.exists():
         raise FileNotFoundError(f"there is no --checkpoint {checkpoint}; give the folder of {published.name}'s files.")
+    if checkpoint is not None:
+        refuse_others_files(published, checkpoint)
     if checkpoint is None and not random_tiny:
         tell(files_needed(published, *beside))
         raise typer.Exit(2)
+
+
+def refuse_others_files(published: PublishedSet, folder: Path) -> None:
+    """Refuse a folder that holds another system's released files, by their names.
+
+    Raises:
+        ValueError: If it does; says whose.
+    """
+    if (folder / "model_index.json").is_file() or not folder.is_dir() or published.is_in(folder):
+        return
+    for other in published_sets().values():
+        with suppress(CheckpointError):  # a name that could be several files' is for who reads them
+            if other.is_in(folder):
+                raise ValueError(
+                    f"{folder} holds the files of {other.name}, not of {published.name}; give another --checkpoint or "
+                    "--method."
+                )
 
 
 def files_needed(published: PublishedSet, *beside: PublishedSet | Part) -> str:

@@ -25,7 +25,7 @@ from referencenet.cli.options import (
     refuse_others,
     settings_of,
 )
-from referencenet.cli.run import need_weights, write_settings
+from referencenet.cli.run import is_converted, need_weights, write_settings
 from referencenet.cli.settings import parse_size
 from referencenet.cli.talk_clips import clip_settings, run_clips, speaker, speech_model
 from referencenet.media.films import check_film_path, frame_rate
@@ -152,6 +152,8 @@ def talk(
     pipeline = PIPELINES[method]
     need_weights(pipeline.published, checkpoint, base, random_tiny, pipeline.speech)
     refuse_others(ctx, method)
+    if checkpoint is not None:
+        is_converted(checkpoint, pipeline)  # refuses what another system's pipeline saved
     sound = audio if out.suffix.lower() in TRACK_CODECS else None
     check_film_path(out, sound)
     samples = read_spoken(audio, vocals)
