@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable, Iterator, Mapping
 from copy import deepcopy
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import dataclass, field, replace
 from fractions import Fraction
 from itertools import repeat
 from pathlib import Path
@@ -174,7 +174,8 @@ def _decisive(pipe: ClipPipeline, portrait: Any, audio: Any, settings: TalkSetti
     config: Mapping[str, Any] = {k: v for k, v in pipe.config.items() if not k.startswith("_")}
     own = {name: value for name, value in config.items() if isinstance(value, str | int | float)}
     known = {"portrait": fingerprint_of(portrait), "sound": fingerprint_of(audio), "rate": rate_of(audio)}
-    return {name: str(value) for name, value in (asdict(settings) | own | known).items()}
+    decided = {name: value for name, value in vars(settings).items() if name != "told"}
+    return {name: str(value) for name, value in (decided | dict(settings.told) | own | known).items()}
 
 
 def fingerprint_of(given: Any) -> str:
