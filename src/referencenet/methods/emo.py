@@ -137,7 +137,7 @@ class EMOPipeline(ClipPipeline, UNetAdapters):
     @classmethod
     def from_published(
         cls, files: str | Path | Iterable[str | Path], *, base: str | Path | None = None,
-        dtype: torch.dtype | None = None, face_locator_target: str = "latent",
+        dtype: torch.dtype | None = None, reference_feature: str = "attn1_output", face_locator_target: str = "latent",
         centres: Sequence[float] | None = None, radii: Sequence[float] | None = None, zero_snr: bool = False,
         seed: int = 0, **parts: Any,
     ) -> Any:  # fmt: skip
@@ -147,6 +147,7 @@ class EMOPipeline(ClipPipeline, UNetAdapters):
             files: AnimateDiff's `mm_sd_v15_v2.ckpt`, or the folder that holds it.
             base: A folder or hub name of Stable Diffusion 1.5.
             dtype: Of all networks; None: as they were built.
+            reference_feature: "attn1_output", "norm1" or "attn1_residual".
             face_locator_target: "latent" or "conv_in".
             centres: Of the buckets of head speed in degrees a frame; None: ours.
             radii: Likewise.
@@ -168,7 +169,7 @@ class EMOPipeline(ClipPipeline, UNetAdapters):
         )
         scheduler = DDIMScheduler(**(ZERO_SNR if zero_snr else SCHEDULE))
         given = {"vae": vae, "scheduler": scheduler, **networks} | parts
-        pipe = cls(**given, face_locator_target=face_locator_target)
+        pipe = cls(**given, reference_feature=reference_feature, face_locator_target=face_locator_target)
         return pipe if dtype is None else pipe.to(dtype=dtype)
 
     @property
