@@ -20,6 +20,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
+import measuring
 import numpy as np
 import torch
 from torch import Tensor
@@ -128,8 +129,7 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=9)
     parser.add_argument("--json", type=Path)
     options = parser.parse_args()
-    found = {"operations": operations(), "torch": torch.__version__, "threads": torch.get_num_threads()}
-    found |= measure(options.rounds)
+    found = measuring.circumstances(torch.device("cpu")) | {"operations": operations()} | measure(options.rounds)
     print(json.dumps(found, indent=1))
     if options.json is not None:
         options.json.write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")

@@ -222,6 +222,11 @@ def test_what_does_not_fit_is_told_in_a_line(case: str, given: list[str], tmp_pa
     assert not (tmp_path / "film.mp4").exists()
 
 
+def test_several_processes_cannot_share_a_film_of_clips(given: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    assert "several processes cannot share a film" in one_line(*given, "--method", "emo", "--random-tiny")
+
+
 def test_faces_that_cannot_speak_are_told_in_a_line(given: list[str], tmp_path: Path) -> None:
     typed = [*given, "--method", "hallo", "--random-tiny"]
     for points, message in (

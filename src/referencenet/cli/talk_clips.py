@@ -1,5 +1,6 @@
 """`refnet talk` for systems that draw a film clip by clip of what they hear: Hallo and EMO."""
 
+import os
 from collections.abc import Mapping
 from fractions import Fraction
 from functools import partial
@@ -107,7 +108,15 @@ def run_clips(
 
     Returns:
         The settings with nothing left open.
+
+    Raises:
+        ValueError: If several processes were started together.
     """
+    if int(os.environ.get("WORLD_SIZE", "1")) > 1:
+        raise ValueError(
+            "each clip goes on from the one before, so several processes cannot share a film; start one, without "
+            "accelerate launch or torchrun."
+        )
     pipe = load(weights.pipeline, weights.checkpoint, weights.base, weights.device, weights.dtype, **weights.own)
     heard = pipe.hear(samples, tiny_speech_model(pipe) if model is None else model, rate=rate)
     settings = settings.settled(pipe, heard)
