@@ -18,6 +18,7 @@ from referencenet.media.sound import SAMPLE_RATE, read_sound
 from referencenet.methods.hallo import PUBLISHED
 from referencenet.methods.tiny import tiny_speech_model
 from referencenet.paperdoll.voice import speech
+from referencenet.preprocess import Portrait
 from referencenet.preprocess.face_geometry import pose_matrices
 from released import write_released as write_with_keys
 from sounds import write_sound
@@ -144,6 +145,17 @@ def test_a_face_track_is_as_good_as_landmarks(given: list[str], tmp_path: Path) 
     said(*typed, "-o", tmp_path / "a")
     said(*typed, "-o", tmp_path / "b", "--face", tmp_path / "track.npz")
     assert np.array_equal(pixels(tmp_path / "a"), pixels(tmp_path / "b"))
+
+
+def test_a_bank_speaks_as_its_portrait(given: list[str], tmp_path: Path) -> None:
+    typed = [*given, "--method", "hallo", "--random-tiny", "--frames", "2"]
+    said(*typed, "-o", tmp_path / "portrait")
+    shown = Portrait(picture=tmp_path / "portrait.png", landmarks=face_points(SIDE))
+    tiny_pipeline("hallo").write(shown, width=SIDE, height=SIDE).save(tmp_path / "bank.safetensors")
+    bank = [word for word in typed if word not in ("--face", str(tmp_path / "face.npz"))]
+    said(*bank, "-r", tmp_path / "bank.safetensors", "-o", tmp_path / "bank")
+    assert np.array_equal(pixels(tmp_path / "portrait"), pixels(tmp_path / "bank"))
+    assert "knows its face; leave --face away" in one_line(*typed, "-r", tmp_path / "bank.safetensors")
 
 
 def test_an_interrupted_command_goes_on_and_only_as_it_was_begun(

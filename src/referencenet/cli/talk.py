@@ -262,7 +262,6 @@ def load_speech(folder: Path | None, random_tiny: bool, device: str) -> TalkingF
         folder: Of the released files.
         random_tiny: Random weights instead.
         device: As the option says it.
-
     """
     face = tiny_talking_face() if random_tiny or folder is None else TalkingFace.from_published(folder)
     return face.to(choose_device(device))

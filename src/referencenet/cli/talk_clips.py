@@ -34,11 +34,10 @@ def speaker(reference: str, **given: Any) -> Portrait | ReferenceBank:
     """
     if not reference.endswith(".safetensors"):
         return read_portrait(reference, **given)
-    named = [name for name in ("face", "embedding", "person") if given[name] is not None]
+    options = {"face": "--face", "embedding": "--face-embedding", "person": "--person"}
+    named = [option for name, option in options.items() if given[name] is not None]
     if named:
-        raise ValueError(
-            f"{reference} is a bank, which knows its face; leave {', '.join(f'--{name}' for name in named)} away."
-        )
+        raise ValueError(f"{reference} is a bank, which knows its face; leave {', '.join(named)} away.")
     return ReferenceBank.load(reference)
 
 
