@@ -12,6 +12,7 @@ import pytest
 import torch
 from diffusers import DDIMScheduler, UNet2DConditionModel
 from torch import Tensor
+from typer.testing import CliRunner
 
 import referencenet
 from golden import GOLDENS
@@ -28,6 +29,7 @@ from referencenet.checkpoints.emo import (
 )
 from referencenet.checkpoints.keymap import CheckpointError
 from referencenet.checkpoints.motion_keys import MOTION_KEYS
+from referencenet.cli.app import app
 from referencenet.cli.convert import run_convert
 from referencenet.methods.emo import ZERO_SNR
 from referencenet.methods.tiny import filled, tiny_pipeline
@@ -201,6 +203,35 @@ def test_29_a_starting_point_is_converted_and_read_back(base: Path, tmp_path: Pa
     assert other.speed_projection.config.centres == [0.5, 2]
     assert other.scheduler.config.prediction_type == "v_prediction"
     assert call_quietly(other).isfinite().all()
+
+
+def test_choices_are_options_of_the_command_and_stay_in_the_folder(base: Path, tmp_path: Path) -> None:
+    typed = ["convert", "emo", str(base.parent / "mm_sd_v15_v2.ckpt"), "--base", str(base), "-o", str(tmp_path / "emo")]
+    choices = [
+        "--reference-feature",
+        "norm1",
+        "--face-locator-target",
+        "conv_in",
+        "--speed-edges",
+        "0,1,3",
+        "--zero-snr",
+    ]
+    result = CliRunner().invoke(app, [*typed, *choices])
+    assert result.exit_code == 0, result.output
+    pipe = referencenet.load(tmp_path / "emo")
+    assert pipe.config.reference_feature == "norm1"
+    assert pipe.config.face_locator_target == "conv_in"
+    assert (pipe.speed_projection.config.centres, pipe.speed_projection.config.radii) == ([0.5, 2.0], [0.5, 1.0])
+    assert pipe.scheduler.alphas_cumprod[-1] == 0
+    assert call_quietly(pipe).isfinite().all()
+    for further, message in (
+        (["--speed-edges", "0,2,1"], "expected at least two rising numbers"),
+        (["--speed-edges", "slow"], "--speed-edges is 'slow'; expected rising numbers"),
+    ):
+        result = CliRunner().invoke(app, [*typed[:-1], str(tmp_path / "no"), *further])
+        assert (result.exit_code, message in " ".join(result.output.split())) == (2, True), result.output
+    result = CliRunner().invoke(app, ["convert", "hallo", str(base), "-o", str(tmp_path / "no"), "--zero-snr"])
+    assert "--zero-snr is for emo; hallo does not take it" in " ".join(result.output.split())
 
 
 def call_quietly(pipe: Any) -> Tensor:

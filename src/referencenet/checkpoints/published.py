@@ -123,6 +123,8 @@ class PublishedSet:
         tiny_config: A configuration for `build` that makes narrow networks, to try an installation.
         further: What else the pipeline needs, in diffusers' or transformers' own layout. A component that files fill
             as well is read from them where they are there.
+        notice: What to know before the files are asked for, such as that there are no weights; it ends with what the
+            files are for.
         configure: From the paths of the files and the base to the configuration that `build` takes; None: the base's
             `unet/config.json` if a base is given, else `base_config`.
     """
@@ -136,6 +138,7 @@ class PublishedSet:
     base_config: Mapping[str, Any]
     tiny_config: Mapping[str, Any] = field(default_factory=lambda: TINY_SD15)
     further: Mapping[str, Part] = field(default_factory=dict[str, Part])
+    notice: str = "needs its released files; give their folder with --checkpoint."
     configure: Callable[[Mapping[str, Path], str | Path | None], Mapping[str, Any]] | None = None
 
     def config_of(self, paths: Mapping[str, Path], base: str | Path | None) -> Mapping[str, Any] | None:
@@ -152,6 +155,11 @@ class PublishedSet:
     def files_of(self, component: str) -> list[PublishedFile]:
         """The files that fill a component."""
         return [file for file in self.files if file.component == component]
+
+    def is_in(self, folder: Path) -> bool:
+        """Whether a folder holds a file by the name of each that the set needs."""
+        needed = {file.path for file in self.files if file.component not in self.further}
+        return bool(needed) and all(_in_folder(folder, path) is not None for path in needed)
 
     def fills(self, component: str, paths: Mapping[str, Path]) -> bool:
         """Whether all files of a component are among those on disk (published path to path)."""

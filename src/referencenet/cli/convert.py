@@ -4,13 +4,16 @@ import shutil
 from collections.abc import Sequence
 from inspect import signature
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import typer
 from rich.console import Console
 
+from referencenet.cli.options import only, refuse_others
 from referencenet.methods.systems import pipelines
+from referencenet.networks.neighbourhood import EDGES, buckets
 
+EMO = only("emo")
 SHARD = "2GB"  # written at once, so that memory stays below that of the largest file
 
 app = typer.Typer(add_completion=False)
@@ -18,6 +21,7 @@ app = typer.Typer(add_completion=False)
 
 @app.command()
 def convert(
+    ctx: typer.Context,
     system: Annotated[str, typer.Argument(help=f"One of {', '.join(pipelines())}.")],
     files: Annotated[list[Path], typer.Argument(help="The folder with the released files, or the files one by one.")],
     out: Annotated[Path, typer.Option("--out", "-o", help="Folder to write, which from_pretrained reads.")],
@@ -27,16 +31,52 @@ def convert(
     ] = None,
     vae: Annotated[Path | None, typer.Option(help="The autoencoder's folder, if it is not among the files.")] = None,
     image_encoder: Annotated[Path | None, typer.Option(help="CLIP's folder, if it is not among the files.")] = None,
-) -> None:
+    reference_feature: Annotated[
+        Literal["attn1_output", "norm1", "attn1_residual"] | None,
+        typer.Option(rich_help_panel=EMO, show_default="attn1_output", help="What the writer leaves for the denoiser."),
+    ] = None,
+    face_locator_target: Annotated[
+        Literal["latent", "conv_in"] | None,
+        typer.Option(rich_help_panel=EMO, show_default="latent", help="What the face locator's features are added to."),
+    ] = None,
+    speed_edges: Annotated[
+        str | None,
+        typer.Option(metavar="NUMBERS", rich_help_panel=EMO, show_default=",".join(f"{edge:g}" for edge in EDGES),
+                     help="Of the buckets of head speed, in degrees a frame."),
+    ] = None,
+    zero_snr: Annotated[
+        bool,
+        typer.Option("--zero-snr", rich_help_panel=EMO, help="Noise ends without signal, and velocity is predicted."),
+    ] = False,
+) -> None:  # fmt: skip
     """Convert the released files of a published system, strictly: every key has its place, or an error names it.
 
     Try: `refnet convert animate_anyone pretrained_weights/ --out animate-anyone`
     """
-    parts = {"vae": vae, "image_encoder": image_encoder}
+    refuse_others(ctx, system)
+    centres, radii = (None, None) if speed_edges is None else buckets(read_numbers(speed_edges))
+    further = {
+        "vae": vae, "image_encoder": image_encoder, "reference_feature": reference_feature,
+        "face_locator_target": face_locator_target, "centres": centres, "radii": radii, "zero_snr": zero_snr or None,
+    }  # fmt: skip
     path = run_convert(
-        system, files, out, base=base, **{name: part for name, part in parts.items() if part is not None}
+        system, files, out, base=base, **{name: value for name, value in further.items() if value is not None}
     )
     Console().print(f"converted: {path}", soft_wrap=True)
+
+
+def read_numbers(typed: str) -> list[float]:
+    """Numbers with commas between them.
+
+    Raises:
+        ValueError: If something else is among them.
+    """
+    try:
+        return [float(number) for number in typed.split(",")]
+    except ValueError as error:
+        raise ValueError(f"--speed-edges is {typed!r}; expected rising numbers with commas between, as 0,1,3,9.") from (
+            error
+        )
 
 
 def run_convert(system: str, files: Sequence[Path], out: Path, **options: Any) -> Path:

@@ -85,11 +85,11 @@ def run_film(
             run()
             return None
         with progress_bar("animating", num_predictions(pipe, settings)) as (bar, task):
-            run(step_done=partial(_show, bar, task))
+            run(step_done=partial(show, bar, task))
     return settings
 
 
-def _show(bar: Progress, task: TaskID, done: int) -> None:
+def show(bar: Progress, task: TaskID, done: int) -> None:
     """Move the progress bar."""
     bar.update(task, completed=done)
 

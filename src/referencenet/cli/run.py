@@ -3,7 +3,7 @@
 import json
 import os
 from collections.abc import Callable, Generator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -12,13 +12,14 @@ import typer
 from PIL import Image
 from rich.console import Console
 
-from referencenet.checkpoints.published import PublishedSet
+from referencenet.checkpoints.keymap import CheckpointError
+from referencenet.checkpoints.published import Part, PublishedSet
 from referencenet.cli.console import progress_bar, tell
 from referencenet.cli.models import choose_device, choose_dtype
 from referencenet.cli.settings import parse_size
 from referencenet.media.files import written_whole
 from referencenet.media.sheets import write_image
-from referencenet.methods.systems import pipelines
+from referencenet.methods.systems import pipelines, published_sets
 from referencenet.methods.tiny import tiny_pipeline
 from referencenet.version import __version__
 
@@ -26,7 +27,7 @@ StepDone = Callable[[Any, int, Any, dict[str, Any]], dict[str, Any]]
 
 
 def need_weights(
-    published: PublishedSet, checkpoint: Path | None, base: str | None, random_tiny: bool, *beside: PublishedSet
+    published: PublishedSet, checkpoint: Path | None, base: str | None, random_tiny: bool, *beside: PublishedSet | Part
 ) -> None:
     """Without weights say on one screen which files to get, and leave.
 
@@ -35,7 +36,7 @@ def need_weights(
         checkpoint: Their folder, as typed.
         base: The base model, as typed.
         random_tiny: Whether there shall be none.
-        beside: Further sets that the command reads from the same folder.
+        beside: Further sets and parts that the command reads from the same folder.
 
     Raises:
         typer.Exit: If there are none.
@@ -46,23 +47,42 @@ def need_weights(
         raise ValueError("--random-tiny makes its own weights; leave away either it, or --checkpoint and --base.")
     if checkpoint is not None and not checkpoint.exists():
         raise FileNotFoundError(f"there is no --checkpoint {checkpoint}; give the folder of {published.name}'s files.")
+    if checkpoint is not None:
+        refuse_others_files(published, checkpoint)
     if checkpoint is None and not random_tiny:
         tell(files_needed(published, *beside))
         raise typer.Exit(2)
 
 
-def files_needed(published: PublishedSet, *beside: PublishedSet) -> str:
+def refuse_others_files(published: PublishedSet, folder: Path) -> None:
+    """Refuse a folder that holds another system's released files, by their names.
+
+    Raises:
+        ValueError: If it does; says whose.
+    """
+    if (folder / "model_index.json").is_file() or not folder.is_dir() or published.is_in(folder):
+        return
+    for other in published_sets().values():
+        with suppress(CheckpointError):  # a name that could be several files' is for who reads them
+            if other.is_in(folder):
+                raise ValueError(
+                    f"{folder} holds the files of {other.name}, not of {published.name}; give another --checkpoint or "
+                    "--method."
+                )
+
+
+def files_needed(published: PublishedSet, *beside: PublishedSet | Part) -> str:
     """Which files to get, from where and under which licence."""
     files = {file.path: file.component if file.component in published.further else None for file in published.files}
     needed = {
         name: part for name, part in published.further.items() if part.default is None and name not in files.values()
     }
     lines = [
-        f"[bold]{published.name}[/] needs its released files; give their folder with --checkpoint.",
+        f"[bold]{published.name}[/] {published.notice}",
         f"  from     {published.source}",
         f"  licence  {published.licence}",
         *(f"  file     {path}{f', or a folder {part}/' if part else ''}" for path, part in files.items()),
-        *(f"  file     {file.path}   from {further.source}" for further in beside for file in further.files),
+        *(line for further in beside for line in _lines_of(further)),
         *(
             f"  folder   {part.folder or name}/   from {part.source}{' (or --base)' * part.in_base}"
             for name, part in needed.items()
@@ -70,6 +90,13 @@ def files_needed(published: PublishedSet, *beside: PublishedSet) -> str:
         "Or try the installation without them: --random-tiny.",
     ]
     return "\n".join(lines)
+
+
+def _lines_of(further: PublishedSet | Part) -> list[str]:
+    """What else to get, a line each."""
+    if isinstance(further, Part):
+        return [f"  folder   {further.folder}/   from {further.source}"]
+    return [f"  file     {file.path}   from {further.source}" for file in further.files]
 
 
 def load(

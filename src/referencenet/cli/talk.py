@@ -4,6 +4,7 @@ from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
+import numpy as np
 import typer
 from rich.console import Console
 
@@ -24,22 +25,25 @@ from referencenet.cli.options import (
     refuse_others,
     settings_of,
 )
-from referencenet.cli.run import need_weights, write_settings
+from referencenet.cli.run import is_converted, need_weights, write_settings
 from referencenet.cli.settings import parse_size
+from referencenet.cli.talk_clips import clip_settings, run_clips, speaker, speech_model
 from referencenet.media.films import check_film_path, frame_rate
-from referencenet.media.sound import SAMPLE_RATE, TRACK_CODECS, check_sound, read_sound
+from referencenet.media.sound import SAMPLE_RATE, TRACK_CODECS, read_sound
 from referencenet.methods.systems import pipelines
 from referencenet.methods.tiny import tiny_talking_face
+from referencenet.pipelines.clips import ClipPipeline
 from referencenet.pipelines.film_files import FilmSettings, open_films, vars_of
 from referencenet.preprocess.face_mesh import CANVAS
 from referencenet.preprocess.face_track import FaceTrack, read_track
-from referencenet.preprocess.speech import WHOLE
+from referencenet.preprocess.speech import RATE, WHOLE
 from referencenet.preprocess.talking_face import TRAINED_RATE, TalkingFace, read_head_poses
 
-PIPELINES = {name: pipeline for name, pipeline in pipelines("talk").items() if hasattr(pipeline, "speech")}
+PIPELINES = pipelines("talk")
 MethodChoice = StrEnum("MethodChoice", {name: name for name in PIPELINES})
 DEFAULT_METHOD = MethodChoice("aniportrait")
-DRAWN = only("aniportrait")
+DRAWN, HALLO, EMO, CLIPS = only("aniportrait"), only("hallo"), only("emo"), only("hallo", "emo")
+SAME_LENGTH = 0.1  # seconds by which a voice may be longer or shorter than the sound that it was separated from
 
 app = typer.Typer(add_completion=False)
 
@@ -52,10 +56,43 @@ def talk(
         Path, typer.Option("--audio", "-a", metavar="SOUND|FILM", help="What is said; becomes the film's track.")
     ],
     out: Annotated[Path, typer.Option("--out", "-o", help="film.mp4, .webm, .gif, or a folder for PNG frames.")],
+    vocals: Annotated[
+        Path | None,
+        typer.Option(metavar="SOUND", help="The voice of --audio alone, if you have separated it: this is heard, and "
+                     "--audio becomes the track."),
+    ] = None,
     face: Annotated[
         Path | None,
-        typer.Option(metavar="NPZ|JSON", rich_help_panel=DRAWN, help="The portrait's own face: a face track of one "
-                     "frame, as MediaPipe's face landmarker finds it."),
+        typer.Option(metavar="NPZ|JSON", help="The portrait's own face: a face track of one frame, as MediaPipe's face "
+                     "landmarker finds it. For hallo and emo landmarks are enough, or nothing: it is looked for."),
+    ] = None,
+    face_embedding: Annotated[
+        Path | None,
+        typer.Option(metavar="NPY", rich_help_panel=HALLO, show_default="zeros, as for a face that is not recognised",
+                     help="512 numbers of the face by InsightFace's glintr100."),
+    ] = None,
+    pose_weight: Annotated[
+        float, typer.Option(rich_help_panel=HALLO, help="How much sound moves all but a face.")
+    ] = 1.0,
+    face_weight: Annotated[
+        float, typer.Option(rich_help_panel=HALLO, help="How much it moves the face.")
+    ] = 1.0,
+    lip_weight: Annotated[
+        float, typer.Option(rich_help_panel=HALLO, help="How much it moves the lips.")
+    ] = 1.0,
+    head_speed: Annotated[
+        float,
+        typer.Option(min=0, max=9, rich_help_panel=EMO, help="How fast the head turns, in degrees a frame."),
+    ] = 0.5,
+    person: Annotated[
+        int | None,
+        typer.Option(min=1, rich_help_panel=CLIPS, show_default="there is one", help="Whose face of several, from the "
+                     "left."),
+    ] = None,
+    models: Annotated[
+        Path | None,
+        typer.Option(metavar="FOLDER", rich_help_panel=CLIPS, show_default="REFNET_MODELS, or the user's cache",
+                     help="What `refnet models fetch` got: it finds the face."),
     ] = None,
     head_poses: Annotated[
         Path | None,
@@ -69,8 +106,8 @@ def talk(
     ] = None,
     speech: Annotated[
         Path | None,
-        typer.Option(metavar="FOLDER", rich_help_panel=DRAWN, show_default="that of --checkpoint",
-                     help="Where audio2mesh.pt and audio2pose.pt are."),
+        typer.Option(metavar="FOLDER", show_default="that of --checkpoint",
+                     help="What hears: wav2vec2-base-960h; for aniportrait where audio2mesh.pt and audio2pose.pt are."),
     ] = None,
     every: Annotated[
         int,
@@ -110,47 +147,85 @@ def talk(
 ) -> None:  # fmt: skip
     """Let the person of a portrait speak.
 
-    Try: `refnet talk -r portrait.png --face portrait.npz -a speech.wav --checkpoint aniportrait -o film.mp4`
+    Try: `refnet talk --method hallo -r portrait.png -a speech.wav --checkpoint pretrained_models -o film.mp4`
     """
     pipeline = PIPELINES[method]
     need_weights(pipeline.published, checkpoint, base, random_tiny, pipeline.speech)
     refuse_others(ctx, method)
-    check_sound(audio)
+    if checkpoint is not None:
+        is_converted(checkpoint, pipeline)  # refuses what another system's pipeline saved
     sound = audio if out.suffix.lower() in TRACK_CODECS else None
     check_film_path(out, sound)
-    width, height = parse_size(size, multiple=8) if size else (CANVAS, CANVAS)
-    settings = FilmSettings(
-        width=width,
-        height=height,
-        num_frames=frames,
-        rate=TRAINED_RATE if fps is None else frame_rate(fps),
-        num_inference_steps=steps,
-        guidance_scale=guidance,
-        seed=seed,
-        side_by_side=side_by_side,
-        every=every,
-    )
-    subject = read_reference(reference)
-    portrait = own_face(face, str(method))
+    samples = read_spoken(audio, vocals)
+    clipwise = issubclass(pipeline, ClipPipeline)
+    rate = frame_rate(fps) if fps is not None else RATE if clipwise else TRAINED_RATE
+    dimensions = parse_size(size, multiple=8) if size else None
+    own = {"pose_range": pose_range}
+    weights = Weights(pipeline=pipeline, checkpoint=checkpoint, base=base, device=device, dtype=dtype, own=own)
+    common = {"num_frames": frames, "num_inference_steps": steps, "guidance_scale": guidance, "seed": seed,
+              "side_by_side": side_by_side}  # fmt: skip
+    if random_tiny and speech is not None:
+        raise ValueError("--random-tiny makes its own weights; leave away either it or --speech.")
+    found: dict[str, Any] = {"rate": rate}
+    if clipwise:
+        panels = {
+            HALLO: {"pose_weight": pose_weight, "face_weight": face_weight, "lip_weight": lip_weight},
+            EMO: {"head_speed": head_speed},
+        }
+        plan = clip_settings(panels, method, dimensions, samples, rate, **common)
+        subject = speaker(reference, face=face, embedding=face_embedding, models=models, person=person)
+        model = None if random_tiny else speech_model(speech, checkpoint, method, samples)
+        tell_of(samples, out, sound)
+        done: Any = run_clips(weights, subject, samples, model, out, plan, rate, resume=resume, sound=sound)
+        written = done.num_frames
+        found |= {name: value for name, value in vars(done).items() if name != "told"}
+    else:
+        width, height = dimensions or (CANVAS, CANVAS)
+        settings = FilmSettings(width=width, height=height, rate=rate, every=every, **common)
+        subject = read_reference(reference)
+        portrait = own_face(face, method)
+        chosen = moving(head_poses, identity)
+        face_that_speaks = load_speech(speech or checkpoint, random_tiny, device)
+        if chosen == {"identity": None}:
+            chosen["identity"] = face_that_speaks.identity_of(seed)
+        drawings = face_that_speaks(samples, portrait, rate=rate, width=width, height=height, **chosen)
+        films = open_films(pipeline, [drawings], settings)
+        tell_of(samples, out, sound)
+        del face_that_speaks, samples
+        done = run_film(weights, subject, films, out, settings, resume=resume, interpolator=interpolator, sound=sound)
+        if done is None:
+            return
+        written = done.num_written
+        found |= vars_of(done) | {"identity": chosen.get("identity")}
+    write_settings(out, settings_of(ctx, method) | found)
+    Console().print(f"{written} frames in {out}", soft_wrap=True)
+
+
+def read_spoken(audio: Path, vocals: Path | None) -> np.ndarray:
+    """What is heard, at 16 kHz: the sound, or its voice alone.
+
+    Raises:
+        FileNotFoundError: If there is no such file.
+        ValueError: If it cannot be read, or the voice is that of another sound.
+    """
     samples = read_sound(audio)
-    chosen = moving(head_poses, identity)
-    speaker = load_speech(speech or checkpoint, random_tiny, device)
-    if chosen == {"identity": None}:
-        chosen["identity"] = speaker.identity_of(seed)
-    drawings = speaker(samples, portrait, rate=settings.rate or TRAINED_RATE, width=width, height=height, **chosen)
-    films = open_films(pipeline, [drawings], settings)
+    if vocals is None:
+        return samples
+    voice = read_sound(vocals)
+    if abs(len(voice) - len(samples)) > SAME_LENGTH * SAMPLE_RATE:
+        raise ValueError(
+            f"--vocals {vocals} has {len(voice) / SAMPLE_RATE:.2f} s, --audio {audio} {len(samples) / SAMPLE_RATE:.2f} "
+            "s; expected the voice of that sound, as long as it is."
+        )
+    return voice
+
+
+def tell_of(samples: np.ndarray, out: Path, sound: Path | None) -> None:
+    """Say what is approximate of a long sound, and that a film has none."""
     if len(samples) > WHOLE * SAMPLE_RATE:
         tell(f"[yellow]note:[/] beyond {WHOLE} s features of sound are an approximation: it is heard in pieces.")
     if sound is None:
         tell(f"[yellow]note:[/] {out.name} cannot hold sound; .mp4 and .webm can.")
-    del speaker, samples
-    weights = Weights(
-        pipeline=pipeline, checkpoint=checkpoint, base=base, device=device, dtype=dtype, own={"pose_range": pose_range}
-    )
-    done = run_film(weights, subject, films, out, settings, resume=resume, interpolator=interpolator, sound=sound)
-    if done is not None:
-        write_settings(out, settings_of(ctx, method) | vars_of(done) | {"identity": chosen.get("identity")})
-        Console().print(f"{done.num_written} frames in {out}", soft_wrap=True)
 
 
 def own_face(path: Path | None, method: str) -> FaceTrack:
@@ -187,11 +262,6 @@ def load_speech(folder: Path | None, random_tiny: bool, device: str) -> TalkingF
         folder: Of the released files.
         random_tiny: Random weights instead.
         device: As the option says it.
-
-    Raises:
-        ValueError: If both are given.
     """
-    if random_tiny and folder is not None:
-        raise ValueError("--random-tiny makes its own weights; leave away either it or --speech.")
     face = tiny_talking_face() if random_tiny or folder is None else TalkingFace.from_published(folder)
     return face.to(choose_device(device))

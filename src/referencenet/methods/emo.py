@@ -39,10 +39,11 @@ from referencenet.pipelines.clips import ClipPipeline
 from referencenet.pipelines.emo_conditions import FacePlace, HeadSpeed, MotionMaps, Sound
 from referencenet.pipelines.encoders import check_finite_input, encode_pixels, pixels_of, stretched
 from referencenet.pipelines.films import FilmOutput
+from referencenet.pipelines.heard import FrameFeatures, around, read_features
 from referencenet.pipelines.options import ClipOptions, Settings
 from referencenet.pipelines.passes import TwoWay
 from referencenet.pipelines.spec import Canvas, Once, Shown, Spec
-from referencenet.pipelines.talking import LOCATED, kept_of, read_features
+from referencenet.pipelines.talking import LOCATED, kept_of
 from referencenet.preprocess.face_boxes import face_place
 from referencenet.preprocess.portrait import Portrait
 
@@ -136,7 +137,7 @@ class EMOPipeline(ClipPipeline, UNetAdapters):
     @classmethod
     def from_published(
         cls, files: str | Path | Iterable[str | Path], *, base: str | Path | None = None,
-        dtype: torch.dtype | None = None, face_locator_target: str = "latent",
+        dtype: torch.dtype | None = None, reference_feature: str = "attn1_output", face_locator_target: str = "latent",
         centres: Sequence[float] | None = None, radii: Sequence[float] | None = None, zero_snr: bool = False,
         seed: int = 0, **parts: Any,
     ) -> Any:  # fmt: skip
@@ -146,6 +147,7 @@ class EMOPipeline(ClipPipeline, UNetAdapters):
             files: AnimateDiff's `mm_sd_v15_v2.ckpt`, or the folder that holds it.
             base: A folder or hub name of Stable Diffusion 1.5.
             dtype: Of all networks; None: as they were built.
+            reference_feature: "attn1_output", "norm1" or "attn1_residual".
             face_locator_target: "latent" or "conv_in".
             centres: Of the buckets of head speed in degrees a frame; None: ours.
             radii: Likewise.
@@ -167,7 +169,7 @@ class EMOPipeline(ClipPipeline, UNetAdapters):
         )
         scheduler = DDIMScheduler(**(ZERO_SNR if zero_snr else SCHEDULE))
         given = {"vae": vae, "scheduler": scheduler, **networks} | parts
-        pipe = cls(**given, face_locator_target=face_locator_target)
+        pipe = cls(**given, reference_feature=reference_feature, face_locator_target=face_locator_target)
         return pipe if dtype is None else pipe.to(dtype=dtype)
 
     @property
@@ -202,21 +204,19 @@ class EMOPipeline(ClipPipeline, UNetAdapters):
             "motion": self.motion_of(bank, motion),
         }
 
-    def sound_of(self, features: Tensor, cut: tuple[int, int]) -> Tensor:
-        """Tokens of frames [start, stop), (f, t, c), of the whole film's features (frames, layers, channels)."""
+    def sound_of(self, features: FrameFeatures, cut: tuple[int, int]) -> Tensor:
+        """Tokens of frames [start, stop), (f, t, c), of the whole film's features."""
         projection = self.audio_projection
-        around = neighbours(*cut, projection.config.window, features.shape[0])
-        first = int(around.min())
-        seen = features[first : int(around.max()) + 1]
+        seen, places = around(features, cut, projection.config.window)
         check_finite_input("audio", seen)
-        seen, around = seen.to(self.device_of(projection), projection.dtype), around - first
-        return projection(seen[around]) if isinstance(projection, AudioProjection) else projection(seen, around)
+        seen = seen.to(self.device_of(projection), projection.dtype)
+        return projection(seen[places]) if isinstance(projection, AudioProjection) else projection(seen, places)
 
     def speed_of(self, speeds: Tensor, cut: tuple[int, int]) -> Tensor:
         """Features of frames [start, stop), (f, c), of the whole film's speeds (frames,)."""
         projection = self.speed_projection
-        around = neighbours(*cut, projection.config.window, speeds.shape[0])
-        return projection(speeds.to(self.device_of(projection)), around)
+        places = neighbours(*cut, projection.config.window, speeds.shape[0])
+        return projection(speeds.to(self.device_of(projection)), places)
 
     def motion_of(self, bank: ReferenceBank, motion: Tensor | None) -> dict[str, Tensor]:
         """Maps of motion frames (b, n, 4, h, w) by place, (b, n, h w, c); None: zeros."""
@@ -234,20 +234,20 @@ class EMOPipeline(ClipPipeline, UNetAdapters):
 
         Args:
             portrait: A `Portrait`, or a bank that `write` wrote.
-            audio: Speech features of every frame, 25 a second: wav2vec2's twelve layers, (frames, layers, channels), as
-                a tensor, an array, or an .npy file. The last clip is as short as they are.
+            audio: What `hear` makes of a sound; or speech features of every frame, 25 a second: wav2vec2's twelve
+                layers, (frames, layers, channels), as a tensor, an array, or an .npy file. The last clip is as short.
             head_speed: How fast the head turns, in degrees a frame, 0 to 9: one number, or one for every frame.
             options: See `ClipOptions`.
 
         Returns:
-            The films, 25 frames a second.
+            The films, as many frames a second as the features have.
 
         Raises:
             ValueError: If arguments do not fit together.
         """
         settings = self.settle(options)
         given = self._given(audio, head_speed)
-        return self.clip_film(portrait, given, given["audio"].shape[0], settings)
+        return self.clip_film(portrait, given, given["audio"], settings)
 
     def stream(
         self,
@@ -279,14 +279,13 @@ class EMOPipeline(ClipPipeline, UNetAdapters):
         """
         settings = self.settle({"generator": torch.Generator().manual_seed(seed), **options})
         given = self._given(audio, head_speed)
-        frames = given["audio"].shape[0]
-        yield from self.clip_stream(portrait, given, frames, settings, state=state, step_done=step_done)
+        yield from self.clip_stream(portrait, given, given["audio"], settings, state=state, step_done=step_done)
 
     def _given(self, audio: Any, head_speed: Speeds) -> dict[str, Any]:
         """The film's sound (frames, layers, channels) and speed (frames,)."""
         config = self.audio_projection.config
         features = read_features(audio, config.layers, config.channels)
-        frames, speeds = features.shape[0], torch.as_tensor(head_speed, dtype=torch.float32)
+        frames, speeds = features.num_frames, torch.as_tensor(head_speed, dtype=torch.float32)
         speeds = speeds.expand(frames) if speeds.ndim == 0 else speeds
         if speeds.shape != (frames,) or not bool((torch.isfinite(speeds) & (speeds >= 0)).all()):
             raise ValueError(

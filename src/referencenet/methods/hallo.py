@@ -33,12 +33,13 @@ from referencenet.links.concat import Concat
 from referencenet.links.tiled import Tiled
 from referencenet.networks.audio_unet import AudioUNet
 from referencenet.networks.pose_guider import PoseGuider
-from referencenet.networks.projected_tokens import AudioProjection, FaceProjection, windows_of
+from referencenet.networks.projected_tokens import AudioProjection, FaceProjection
 from referencenet.networks.reference_unet import ReferenceUNet
 from referencenet.pipelines.adapters import UNetAdapters
 from referencenet.pipelines.clips import ClipPipeline
 from referencenet.pipelines.encoders import check_finite_input, encode_pixels, pixels_of, stretched
 from referencenet.pipelines.films import FilmOutput
+from referencenet.pipelines.heard import around, read_features
 from referencenet.pipelines.options import ClipOptions, Settings
 from referencenet.pipelines.portraits import PORTRAIT_SCHEDULE
 from referencenet.pipelines.prediction import rounded
@@ -58,7 +59,6 @@ from referencenet.pipelines.talking import (
     level_sizes,
     of_frames,
     of_portrait,
-    read_features,
 )
 from referencenet.preprocess.portrait import Portrait
 
@@ -99,6 +99,7 @@ class HalloPipeline(ClipPipeline, UNetAdapters):
 
     spec = SPEC
     published = PUBLISHED
+    fills_clips = True
     model_cpu_offload_seq = "face_projection->face_locator->audio_projection->reference_unet->unet->vae"
     _optional_components = ["reference_unet"]
 
@@ -192,9 +193,9 @@ class HalloPipeline(ClipPipeline, UNetAdapters):
         """The clip's audio as tokens (f, t, c), and features of its motion frames, (b, n, 3, H, W) or the portrait."""
         features, weights = given["audio"]
         projection = self.audio_projection
-        windows = windows_of(features, *cut, projection.config.window)
-        check_finite_input("audio", windows)
-        tokens = projection(windows.to(self.device_of(projection), projection.dtype))
+        seen, places = around(features, cut, projection.config.window)
+        check_finite_input("audio", seen)
+        tokens = projection(seen[places].to(self.device_of(projection), projection.dtype))
         guided = self.do_classifier_free_guidance
         passes = contexts_of(self.config.motion_frames, guided=guided, tiled=self.config.tiled)
         frames = [contexts[1:] for contexts in passes]
@@ -227,23 +228,23 @@ class HalloPipeline(ClipPipeline, UNetAdapters):
 
         Args:
             portrait: A `Portrait`, or a bank that `write` wrote.
-            audio: Speech features of every frame, 25 a second: wav2vec2's twelve layers, (frames, layers, channels), as
-                a tensor, an array, or an .npy file. The last clip is as short as they are; as published they go on with
-                silence to a multiple of `clip_frames`, and `num_frames` says where the film ends.
+            audio: What `hear` makes of a sound: then the last clip is filled with silence, as published, and the film
+                ends with the sound. Or speech features of every frame, 25 a second: wav2vec2's twelve layers, (frames,
+                layers, channels), as a tensor, an array, or an .npy file; the last clip is as short as they are.
             pose_weight: How much the audio moves what is not the face.
             face_weight: How much it moves the face.
             lip_weight: How much it moves the lips.
             options: See `ClipOptions`.
 
         Returns:
-            The films, 25 frames a second.
+            The films, as many frames a second as the features have.
 
         Raises:
             ValueError: If arguments do not fit together.
         """
         settings = self.settle(options)
         given = self._given(audio, (pose_weight, face_weight, lip_weight))
-        return self.clip_film(portrait, given, given["audio"][0].shape[0], settings)
+        return self.clip_film(portrait, given, given["audio"][0], settings)
 
     def stream(
         self,
@@ -279,8 +280,7 @@ class HalloPipeline(ClipPipeline, UNetAdapters):
         """
         settings = self.settle({"generator": torch.Generator().manual_seed(seed), **options})
         given = self._given(audio, (pose_weight, face_weight, lip_weight))
-        frames = given["audio"][0].shape[0]
-        yield from self.clip_stream(portrait, given, frames, settings, state=state, step_done=step_done)
+        yield from self.clip_stream(portrait, given, given["audio"][0], settings, state=state, step_done=step_done)
 
     def _given(self, audio: Any, weights: tuple[float, float, float]) -> dict[str, Any]:
         """The film's conditions; refuses speech features of another form, and weights that are no numbers."""

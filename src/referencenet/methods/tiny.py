@@ -24,6 +24,8 @@ from transformers import (
     CLIPTokenizer,
     CLIPVisionConfig,
     CLIPVisionModelWithProjection,
+    Wav2Vec2Config,
+    Wav2Vec2Model,
 )
 
 from referencenet.checkpoints.audio2lmk import AUDIO2LMK
@@ -63,6 +65,29 @@ def tiny_talking_face(seed: int = 0) -> TalkingFace:
             for name, build in AUDIO2LMK.build.items()
         )
         return TalkingFace(*networks)
+
+
+def tiny_speech_model(pipe: Any, seed: int = 0) -> Wav2Vec2Model:
+    """wav2vec 2.0, narrow and with random weights, whose layers a tiny pipeline's audio projection takes.
+
+    Args:
+        pipe: The tiny pipeline.
+        seed: Of the weights.
+    """
+    projection = pipe.audio_projection.config
+    config = Wav2Vec2Config(
+        hidden_size=projection.channels,
+        num_hidden_layers=projection.layers,
+        num_attention_heads=2,
+        intermediate_size=8,
+        conv_dim=(8,) * 7,
+        num_conv_pos_embeddings=16,
+        num_conv_pos_embedding_groups=2,
+        mask_time_prob=0.0,
+        mask_feature_prob=0.0,
+    )
+    with torch.random.fork_rng(devices=[]):
+        return filled(Wav2Vec2Model(config), zlib.crc32(f"{seed}/speech".encode()))
 
 
 def _components(pipeline: type[Any]) -> dict[str, Any]:

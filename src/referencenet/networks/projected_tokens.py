@@ -63,19 +63,3 @@ class AudioProjection(ModelMixin, ConfigMixin):
         """(frames, window, layers, channels) to (frames, num_tokens, cross_attention_dim)."""
         hidden = torch.relu(self.proj2(torch.relu(self.proj1(features.flatten(1)))))
         return self.norm(self.proj3(hidden).unflatten(1, (self.config.num_tokens, -1)))
-
-
-def windows_of(features: Tensor, start: int, stop: int, size: int) -> Tensor:
-    """Each frame with its neighbours; those beyond the ends are the first or the last frame.
-
-    Args:
-        features: Of all frames, (frames, layers, channels).
-        start: First frame.
-        stop: Behind the last one.
-        size: Of a window, odd.
-
-    Returns:
-        (stop - start, size, layers, channels).
-    """
-    middle = torch.arange(start, stop).unsqueeze(1) + torch.arange(size) - size // 2
-    return features[middle.clamp(0, features.shape[0] - 1)]

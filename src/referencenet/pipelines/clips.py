@@ -8,18 +8,24 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from fractions import Fraction
+from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor
+from transformers import Wav2Vec2Model
 
 from referencenet.links.bank import ReferenceBank
+from referencenet.media.sound import Sound
 from referencenet.pipelines.encoders import check_finite_input
 from referencenet.pipelines.films import FilmOutput, FilmPipeline
+from referencenet.pipelines.heard import FrameFeatures, read_features
 from referencenet.pipelines.options import ClipOptions, Settings
 from referencenet.pipelines.pictures import unet_options
 from referencenet.pipelines.prediction import Call, predicting
 from referencenet.pipelines.spec import Canvas
+from referencenet.preprocess.speech import RATE, WAV2VEC, SpeechFeatures, read_speech_model
 
 Cuts = Sequence[tuple[int, int]]
 """Clips of a film: first frame, and the one behind the last."""
@@ -45,9 +51,16 @@ class Clip:
 
 
 class ClipPipeline(FilmPipeline):
-    """Draws films clip by clip. It has the settings `clip_frames` and `motion_frames`."""
+    """Draws films clip by clip, of what it hears. It has the settings `clip_frames` and `motion_frames`.
+
+    Attributes:
+        speech: The speech model that its weights were trained with.
+        fills_clips: Whether a sound goes on with silence to the end of the last clip, as Hallo's does.
+    """
 
     options = ClipOptions
+    speech = WAV2VEC
+    fills_clips = False
 
     def clip_given(
         self, bank: ReferenceBank, given: Mapping[str, Any], cut: tuple[int, int], motion: Tensor | None,
@@ -74,19 +87,46 @@ class ClipPipeline(FilmPipeline):
         kept = self.config.motion_frames
         return (self.decode(latents[:, :, -kept:], "pt") if frames is None else frames[:, -kept:]).clone()
 
-    def cuts(self, frames: int, num_frames: int | None) -> Cuts:
-        """The clips of a film.
+    def hear(self, sound: Sound, model: Wav2Vec2Model | str | Path, *, rate: Fraction | int = RATE) -> SpeechFeatures:
+        """What a sound says, as a call takes it for its audio; features are made piece by piece as clips need them.
 
         Args:
-            frames: Of what drives it.
-            num_frames: Frames that are asked for; None: all. Clips behind them are not drawn.
+            sound: A file with sound (wav, mp3, m4a, flac, ogg, a film), or samples at 16 kHz.
+            model: wav2vec2-base-960h, which the weights were trained with, or its folder.
+            rate: Frames a second of the film; features are interpolated to it before the model's encoder, as published.
+
+        Raises:
+            FileNotFoundError: If there is no such file or folder.
+            ValueError: If the sound cannot be read, or the model is another one than the weights were trained with.
+        """
+        speech_model = read_speech_model(model) if isinstance(model, str | Path) else model
+        features = SpeechFeatures(
+            speech_model.to(self.device), sound, rate=rate, multiple=self.config.clip_frames if self.fills_clips else 1
+        )
+        projection = self.audio_projection.config
+        read_features(features, projection.layers, projection.channels)  # refuses another model
+        return features
+
+    def film_frames(self, heard: FrameFeatures, num_frames: int | None) -> int:
+        """Frames of a film: as many as are asked for, else those of the sound itself.
 
         Raises:
             ValueError: If there are fewer, or none is asked for.
         """
-        wanted = frames if num_frames is None else num_frames
-        if not 1 <= wanted <= frames:
-            raise ValueError(f"{wanted} frames were asked for, but the audio has {frames}; expected 1 to {frames}.")
+        if num_frames is not None and not 1 <= num_frames <= heard.num_sounding:
+            raise ValueError(
+                f"{num_frames} frames were asked for, but the audio has {heard.num_sounding}; expected 1 to "
+                f"{heard.num_sounding}."
+            )
+        return heard.num_sounding if num_frames is None else num_frames
+
+    def cuts(self, frames: int, wanted: int) -> Cuts:
+        """The clips of a film.
+
+        Args:
+            frames: Of what drives it.
+            wanted: Frames that are asked for; clips behind them are not drawn.
+        """
         size = self.config.clip_frames
         return [(start, min(start + size, frames)) for start in range(0, wanted, size)]
 
@@ -101,20 +141,20 @@ class ClipPipeline(FilmPipeline):
         return Canvas(width=width, height=height, samples=settings.num_films)
 
     def clip_film(
-        self, reference: Any, given: Mapping[str, Any], frames: int, settings: Settings
+        self, reference: Any, given: Mapping[str, Any], heard: FrameFeatures, settings: Settings
     ) -> FilmOutput | tuple[Any]:
         """The body of a call: all clips behind each other, of the kind that was asked for.
 
         Args:
             reference: As `show` takes it, a bank, or what is shown.
             given: Condition name to what it was given for the whole film.
-            frames: Of what drives the film.
+            heard: Drives the film.
             settings: Of the call.
         """
         canvas = self.clip_canvas(settings)
-        cuts, kind = self.cuts(frames, settings.num_frames), settings.output_type
+        wanted = self.film_frames(heard, settings.num_frames)
+        cuts, kind = self.cuts(heard.num_frames, wanted), settings.output_type
         found = list(self.clips(reference, given, cuts, canvas, settings, decodes=kind != "latent"))
-        wanted = settings.num_frames or frames
         if kind == "latent":
             result: Any = torch.cat([clip.latents for clip in found], dim=2)[:, :, :wanted]
         else:
@@ -126,7 +166,7 @@ class ClipPipeline(FilmPipeline):
         self,
         reference: Any,
         given: Mapping[str, Any],
-        frames: int,
+        heard: FrameFeatures,
         settings: Settings,
         *,
         state: Mapping[str, Any] | None = None,
@@ -137,7 +177,7 @@ class ClipPipeline(FilmPipeline):
         Args:
             reference: As for `clip_film`.
             given: Likewise.
-            frames: Likewise.
+            heard: Likewise.
             settings: Of the call.
             state: Go on where the same call left off.
             step_done: Called after every step.
@@ -150,7 +190,8 @@ class ClipPipeline(FilmPipeline):
         """
         if settings.num_films != 1:
             raise ValueError(f"num_films is {settings.num_films}, but a stream gives one film; call the pipeline.")
-        cuts, wanted = self.cuts(frames, settings.num_frames), settings.num_frames or frames
+        wanted = self.film_frames(heard, settings.num_frames)
+        cuts = self.cuts(heard.num_frames, wanted)
         further = {"state": state, "step_done": step_done}
         for clip in self.clips(reference, given, cuts, self.clip_canvas(settings), settings, **further):
             assert clip.frames is not None

@@ -120,7 +120,7 @@ def animate_film(
     settings = settled(pipe, films, settings)
     width, height = settings.width or 0, settings.height or 0
     decisive = _decisive(pipe, settings)
-    saved = _read_state(out, decisive) if resume else None
+    saved = read_state(out, decisive) if resume else None
     processes.wait()  # all have read the state before it changes
     readers = [ForwardReader(film, settings.every) for film in films]
     count = 0 if saved is None else saved["predictions"]
@@ -159,9 +159,9 @@ def animate_film(
             shown = frames
             if interpolator is not None:
                 shown, last = _filled(last, frames, settings.every - 1, interpolator), frames[-1:].clone()
-            writer.add([_with(picture, beside) for picture in _pictures(shown)])
+            writer.add([with_beside(picture, beside) for picture in pictures_of(shown)])
             done = {"frames": writer.num_frames, "predictions": count, "last": last, "state": state()}
-            _write_state(out, {"settings": decisive, **done})
+            write_state(out, {"settings": decisive, **done})
         writer.finish()
     processes.wait()
     return out
@@ -249,7 +249,7 @@ def _filled(last: Tensor | None, frames: Tensor, count: int, interpolator: Inter
     return insert_frames(known, count, interpolator)[0 if last is None else 1 :]
 
 
-def _pictures(frames: Tensor) -> list[Image.Image]:
+def pictures_of(frames: Tensor) -> list[Image.Image]:
     """(frames, 3, height, width) in [0, 1] as pictures."""
     array = (frames.permute(0, 2, 3, 1) * 255).round().to(torch.uint8).numpy()
     return [Image.fromarray(np.ascontiguousarray(frame)) for frame in array]
@@ -266,7 +266,7 @@ def _beside(
     return ([*first, resize(pose, size, how="stretch")] for pose in islice(poses, skip, None))
 
 
-def _with(picture: Image.Image, beside: Iterator[list[Image.Image]] | None) -> Image.Image:
+def with_beside(picture: Image.Image, beside: Iterator[list[Image.Image]] | None) -> Image.Image:
     """A frame, with what stands beside it."""
     if beside is None:
         return picture
@@ -288,12 +288,13 @@ def _decisive(pipe: FilmPipeline, settings: FilmSettings) -> dict[str, str]:
     return {name: str(value) for name, value in (vars_of(settings) | own).items()}
 
 
-def _write_state(out: Path, state: dict[str, Any]) -> None:
+def write_state(out: Path, state: dict[str, Any]) -> None:
+    """Keep a film's state beside its finished pieces."""
     with written_whole(_state_path(out)) as file:
         torch.save(state, file)
 
 
-def _read_state(out: Path, decisive: Mapping[str, str]) -> dict[str, Any] | None:
+def read_state(out: Path, decisive: Mapping[str, str]) -> dict[str, Any] | None:
     """The state that an earlier run has left; None if there is none."""
     path = _state_path(out)
     if not path.exists():

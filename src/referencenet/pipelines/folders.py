@@ -67,9 +67,13 @@ class FolderPipeline(DiffusionPipeline):
         Args:
             pretrained_model_name_or_path: The folder, or a hub name.
             options: As diffusers' pipelines take them.
+
+        Raises:
+            ValueError: If the folder holds another system's pipeline.
         """
         index = Path(pretrained_model_name_or_path) / "model_index.json"
         parts = json.loads(index.read_text(encoding="utf-8")) if index.is_file() else {}
+        cls._refuse_another(index.parent, parts, options)
         if not parts.keys() & cls.renamed.keys():
             return super().from_pretrained(pretrained_model_name_or_path, **options)
         with TemporaryDirectory() as folder:
@@ -79,6 +83,20 @@ class FolderPipeline(DiffusionPipeline):
             named = {cls.renamed.get(name, name): part for name, part in parts.items()}
             (Path(folder) / index.name).write_text(json.dumps(named), encoding="utf-8")
             return super().from_pretrained(folder, **options)
+
+    @classmethod
+    def _refuse_another(cls, folder: Path, parts: Mapping[str, Any], given: Mapping[str, Any]) -> None:
+        """Refuse a folder whose parts are not those of this pipeline, before any is read."""
+        saved = parts.get("_class_name", cls.__name__)
+        saved = saved[-1] if isinstance(saved, list) else saved
+        expected, _ = cls._get_signature_keys(cls)
+        there = {cls.renamed.get(name, name) for name in parts} | set(given)
+        lacking = sorted(set(expected) - there - set(cls._optional_components))
+        if parts and saved != cls.__name__ and lacking:
+            raise ValueError(
+                f"{folder} holds a {saved}, not a {cls.__name__}: it has no {', '.join(lacking)}; give another folder, "
+                "or let referencenet.load read it as what it is."
+            )
 
     @classmethod
     def from_published(

@@ -9,10 +9,8 @@ from __future__ import annotations
 from collections.abc import Callable, Generator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -255,31 +253,3 @@ def of_frames(
         }
         for contexts in passes
     ]
-
-
-def read_features(audio: Any, layers: int, channels: int) -> Tensor:
-    """Speech features as numbers or an .npy file, which stays on disk until parts of it are read.
-
-    Args:
-        audio: (frames, layers, channels), a tensor, an array or a path.
-        layers: Expected.
-        channels: Expected.
-
-    Raises:
-        FileNotFoundError: If there is no such file.
-        TypeError: If it is of no kind that holds features.
-        ValueError: If the shape is another one, or values are not finite.
-    """
-    is_file = isinstance(audio, str | Path)
-    if not is_file and not isinstance(audio, np.ndarray | Tensor):
-        raise TypeError(f"the audio is a {type(audio).__name__}; give features as a tensor, an array or an .npy file.")
-    found = np.load(audio, mmap_mode="c") if is_file else audio
-    features = found if isinstance(found, Tensor) else torch.from_numpy(found)
-    if features.ndim != 3 or features.shape[0] < 1 or tuple(features.shape[1:]) != (layers, channels):
-        raise ValueError(
-            f"the audio is {tuple(features.shape)}; expected (frames, {layers}, {channels}): the layers of a speech "
-            "model at 25 frames a second."
-        )
-    if not is_file and not bool(torch.isfinite(features).all()):
-        raise ValueError("the audio holds features that are not finite; give numbers.")
-    return features

@@ -18,7 +18,7 @@ import torch
 from torch import Tensor
 from transformers import Wav2Vec2Model
 
-from referencenet.checkpoints.published import read_library_part
+from referencenet.checkpoints.published import Part, read_library_part
 from referencenet.media.sound import SAMPLE_RATE, Sound, read_sound
 from referencenet.networks.wav2vec import convolved, encoded, field_of, first_statistics, hop_of, speech_states
 
@@ -27,6 +27,13 @@ WHOLE = 60  # seconds up to which the model runs on the whole sound
 PIECE, CONTEXT = 30, 5  # seconds
 STRETCH = 500  # steps of the convolutions that are made together, ten seconds: exact, and small
 VARIANCE_FLOOR = 1e-7  # as published, in wav2vec 2.0's own preparation of sounds
+WAV2VEC = Part(
+    kind=Wav2Vec2Model,
+    folder="wav2vec/wav2vec2-base-960h",
+    source="huggingface.co/facebook/wav2vec2-base-960h (Apache-2.0)",
+)
+"""The speech model of the field's talking heads, where Hallo's release has it."""
+
 KEPT = 2  # pieces: windows of a film lie in at most so many
 
 

@@ -22,8 +22,9 @@ from referencenet.methods.hallo import SPEC, HalloPipeline
 from referencenet.networks.audio_attention import Heard, Held
 from referencenet.networks.audio_unet import AudioUNet
 from referencenet.networks.layout import film_config
+from referencenet.networks.neighbourhood import neighbours
 from referencenet.networks.pose_guider import PoseGuider
-from referencenet.networks.projected_tokens import AudioProjection, FaceProjection, windows_of
+from referencenet.networks.projected_tokens import AudioProjection, FaceProjection
 from referencenet.parity.cases import Case
 from referencenet.parity.record import (
     Produced,
@@ -76,7 +77,7 @@ def run_modules(case: Case) -> Produced:
     projection = SYSTEM.network(case, "face_projection")
     speech, plain = (heard(case, multiple) for multiple in (case.scalar("clip_length"), 1))
     features = speech.of(range(len(speech)))[:, 1:]
-    windows = windows_of(features, 0, len(features), 5)
+    windows = features[neighbours(0, len(features), 5, len(features))]
     outputs: dict[str, Tensor] = {
         "face_locator": unfold(SYSTEM.network(case, "face_locator")(fold(case.input("face_mask_image"))), 2),
         "imageproj.tokens": projection(case.input("face_emb")),
@@ -247,7 +248,7 @@ def run_sample(case: Case) -> Produced:
     outputs |= {f"{name}_half_bank": value for name, value in rounded.items() if name.endswith("latents_final")}
     size, features = case.scalar("frames_per_clip"), case.input("audio_embedding")
     for k in range(case.scalar("clips")):
-        tokens = pipe.audio_projection(windows_of(features, k * size, (k + 1) * size, 5))
+        tokens = pipe.audio_projection(features[neighbours(k * size, (k + 1) * size, 5, len(features))])
         outputs[f"clip{k}.audio_tokens"] = tokens[None, :1]
     return Produced(outputs, {})
 
