@@ -16,9 +16,9 @@ from referencenet.methods.diffportrait3d import DiffPortrait3DPipeline
 from referencenet.parity.verify import verify
 from referencenet.pipelines.conditions import StepResiduals
 from referencenet.pipelines.spec import Canvas, Shown
-from referencenet.pipelines.views import CLEAN, GroupResiduals
+from referencenet.pipelines.views import CLEAN
 from referencenet.preprocess.head_proxy import HeadFilm, swing
-from referencenet.sampling.windows import Windows
+from referencenet.sampling.windows import Window, Windows
 from tiny import tiny_pipeline
 from tolerances import ROUNDING, relative_error
 
@@ -120,12 +120,17 @@ def test_keys_and_values_of_the_bank_are_projected_once_for_all_groups(pipe: Dif
     assert sorted(counted["site"]) == [1, 16, 16]
 
 
-def test_residuals_are_kept_for_one_group_only() -> None:
+def test_residuals_are_let_go_behind_a_frames_last_window() -> None:
+    groups = ([0, 1, 2], [3, 4, 5], [4, 5, 6, 6])
+    ran: list[int] = []
+
     def run(latents: torch.Tensor, *_: Any) -> list[torch.Tensor]:
+        ran.extend(latents.flatten().int().tolist())
         return [latents]
 
     class Moment:
         timestep = 1
+        windows = [Window(tuple(frames), (1.0,) * len(frames)) for frames in groups]
 
         @staticmethod
         def of(frames: Any) -> torch.Tensor:
@@ -136,11 +141,12 @@ def test_residuals_are_kept_for_one_group_only() -> None:
         def of(frames: Any) -> torch.Tensor:
             return torch.zeros(len(frames), 3, 1, 1)
 
-    residuals = GroupResiduals.like(StepResiduals(run, Pictures(), torch.zeros(1), Moment()))  # pyright: ignore
-    for frames in ([0, 1, 2], [3, 4, 5], [4, 5, 6, 6]):
+    residuals = StepResiduals(run, Pictures(), torch.zeros(1), Moment())  # pyright: ignore[reportArgumentType]
+    for frames, kept in zip(groups, (set(), {4, 5}, set()), strict=True):
         (level,) = residuals.of(frames)
         assert level.flatten().tolist() == frames
-        assert set(residuals.kept) == set(frames)
+        assert set(residuals.kept) == kept
+    assert ran == list(range(7))
 
 
 def test_the_middle_view_module_runs_where_nothing_is_read(pipe: DiffPortrait3DPipeline) -> None:

@@ -6,6 +6,7 @@ latents, (H, W) pixels.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Generator, Sequence
 from contextlib import ExitStack, contextmanager
 from typing import Any
@@ -265,12 +266,12 @@ class Residuals(Condition):
         return value.of(frames)
 
     def blank(self, value: list[Tensor]) -> list[Tensor]:
-        """Zeros."""
-        return [torch.zeros_like(level) for level in value]
+        """Zeros, without storage of their own."""
+        return [level.new_zeros(()).expand_as(level) for level in value]
 
     def joined(self, values: Sequence[list[Tensor]], samples: int) -> list[Tensor]:  # noqa: ARG002 - they have samples
         """By level, all passes behind each other."""
-        return [torch.cat(level) for level in zip(*values, strict=True)]
+        return values[0] if len(values) == 1 else [torch.cat(level) for level in zip(*values, strict=True)]
 
     def enter(self, call: UNetCall, value: list[Tensor]) -> UNetCall:
         """As the UNet's additional residuals."""
@@ -331,7 +332,7 @@ class FrameStore:
 
 
 class StepResiduals:
-    """A ControlNet's residuals at one step; frames are computed when a window first needs them.
+    """A ControlNet's residuals at one step: a frame's are made for its first window, and let go behind its last.
 
     Args:
         run: (latents (n, 4, h, w), timestep, features (n or 1, width, h, w), context) to the residuals.
@@ -343,6 +344,7 @@ class StepResiduals:
     def __init__(self, run: Callable[..., list[Tensor]], features: Any, context: Tensor, moment: Moment) -> None:
         self.run, self.features, self.context, self.moment = run, features, context, moment
         self.kept: dict[int, list[Tensor]] = {}
+        self.awaited = Counter(frame for window in moment.windows for frame in window.frames)
 
     def of(self, frames: Sequence[int] | None) -> list[Tensor]:
         """Residuals of pictures (b, ...), or of a film's frames (b f, ...), row = sample * f + frame."""
@@ -351,7 +353,9 @@ class StepResiduals:
         new = [frame for frame in dict.fromkeys(frames) if frame not in self.kept]
         if new:
             self.kept.update(zip(new, self._frames(new), strict=True))
-        levels = zip(*(self.kept[frame] for frame in frames), strict=True)
+        levels = list(zip(*(self.kept[frame] for frame in frames), strict=True))
+        self.awaited.subtract(frames)
+        self.kept = {frame: kept for frame, kept in self.kept.items() if self.awaited[frame] > 0}
         return [torch.stack(level, dim=1).flatten(0, 1) for level in levels]  # (b f, c, h, w)
 
     def _frames(self, frames: list[int]) -> list[list[Tensor]]:
