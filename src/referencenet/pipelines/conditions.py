@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Generator, Sequence
 from contextlib import ExitStack, contextmanager
+from functools import partial
 from typing import Any
 
 import torch
@@ -248,12 +249,18 @@ class Residuals(Condition):
     def at_step(self, pipe: Any, value: tuple[Any, Tensor], moment: Moment) -> StepResiduals:
         """What gives the residuals of this step, frame by frame where there are frames."""
         features, context = value
-        return StepResiduals(lambda *given: self.run(pipe, *given), features, context, moment)
+        return StepResiduals(self.running(pipe), features, context, moment)
 
-    def run(self, pipe: Any, latents: Tensor, timestep: Any, features: Tensor, context: Tensor) -> list[Tensor]:
-        """Residuals of latents (n, 4, h, w): those of the down blocks, then the middle's."""
+    def running(self, pipe: Any) -> Callable[..., list[Tensor]]:
+        """The ControlNet as `run` takes its arguments, where and in which precision it computes at this step."""
         network = getattr(pipe, self.network)
-        place = (pipe.device_of(network), network.dtype)
+        return partial(self.run, network, (pipe.device_of(network), network.dtype))
+
+    def run(
+        self, network: Any, place: tuple[torch.device, torch.dtype], latents: Tensor, timestep: Any, features: Tensor,
+        context: Tensor,
+    ) -> list[Tensor]:  # fmt: skip
+        """Residuals of latents (n, 4, h, w): those of the down blocks, then the middle's."""
         with taking_features(network):
             down, middle = network(
                 latents.to(*place), timestep, encoder_hidden_states=each_for(context, len(latents)).to(*place),
@@ -288,9 +295,10 @@ class ScaledResiduals(Residuals):
     def at_step(self, pipe: Any, value: Any, moment: Moment) -> StepResiduals:
         """What gives the residuals of this step."""
         features, context, scale = value
+        running = self.running(pipe)
 
         def run(*given: Any) -> list[Tensor]:
-            return [level * scale for level in self.run(pipe, *given)]
+            return [level * scale for level in running(*given)]
 
         return StepResiduals(run, features, context, moment)
 

@@ -88,6 +88,7 @@ class Prediction:
 
     def __init__(self, pipe: Any, call: Call, link: Link | None, seats: Mapping[str, Seat], stack: ExitStack) -> None:
         self.pipe, self.call, self.link, self.seats = pipe, call, link, seats
+        self.dtype: torch.dtype = pipe.unet.dtype
         self.conditions = pipe.spec.conditions
         self.values = {c.name: c.encode(pipe, call) for c in self.conditions}
         self.reading = stack.enter_context(ExitStack())
@@ -157,7 +158,7 @@ class Prediction:
             blank[c.name] = c.blank(value) if blind else seen[c.name]
         kinds = [frozenset(name for name in p.blind if blank[name] is not seen[name]) for p in passes]
         distinct = list(dict.fromkeys(kinds)) if self._can_fork() else kinds
-        sample = torch.cat([part] * len(distinct)).to(self.pipe.unet.dtype)
+        sample = torch.cat([part] * len(distinct)).to(self.dtype)
         run = UNetCall(sample=sample, arguments=dict(self.call.unet_kwargs))
         for c in self.conditions:
             told = [blank[c.name] if c.name in kind else seen[c.name] for kind in distinct]
