@@ -1,6 +1,6 @@
-"""Rows of `trained_links` for AniPortrait, MagicPose and MagicAnimate: a step of one window, behind a film's first one.
+"""Rows of `trained_links` for AniPortrait, MagicPose, MagicAnimate and DiffPortrait3D: a step of one window.
 
-What is made once per film is there before, ours by a call that stands between two steps. Letters: f frames, (h, w)
+It is any but a film's first: what is made once per film is there before, ours by a call that stands between two steps. Letters: f frames, (h, w)
 latents, (H, W) pixels, c channels.
 """
 
@@ -12,6 +12,7 @@ from typing import Any
 import measuring
 import published_animate_anyone
 import published_aniportrait
+import published_diffportrait3d
 import published_magic_animate
 import published_magicpose
 import torch
@@ -22,6 +23,7 @@ from torch import Tensor
 
 from referencenet.methods.aniportrait import PUBLISHED as ANIPORTRAIT_FILES
 from referencenet.methods.aniportrait import AniPortraitPipeline
+from referencenet.methods.diffportrait3d import DiffPortrait3DPipeline
 from referencenet.methods.magic_animate import PUBLISHED as MAGIC_ANIMATE_FILES
 from referencenet.methods.magic_animate import MagicAnimatePipeline
 from referencenet.methods.magicpose import MagicPosePipeline
@@ -30,6 +32,7 @@ from referencenet.networks.layout import SD15_UNET, film_config
 from referencenet.networks.motion import SpatioTemporalUNet
 from referencenet.networks.reference_unet import ReferenceUNet
 from referencenet.networks.stable_diffusion import build_controlnet
+from referencenet.networks.views import ViewUNet
 from referencenet.pipelines.encoders import IMAGE_TOKEN
 from referencenet.pipelines.prediction import Call
 from referencenet.pipelines.spec import Canvas, Shown
@@ -212,6 +215,60 @@ def magic_animate(place: Place) -> Paths:
 
     return Paths(
         published=lambda: published_magic_animate.step(unet, reference_unet, controlnet, given, pipe.spec.scale),
+        ours=lambda: standing.step(latents, TIMESTEP),
+        ideal_flops=ideal,
+    )
+
+
+def diffportrait3d(place: Place) -> Paths:
+    """DiffPortrait3D: a guided step of 4 views of 256 x 256 (8 of 512 x 512), embedded before; written in it."""
+    config, side, views = (SD15_UNET, 64, 8) if place.full else (NARROW, 32, 4)
+
+    def network(name: str, module: torch.nn.Module) -> Any:
+        return place.network("diffportrait3d", name, module)
+
+    def draw(name: str, *shape: int) -> Tensor:
+        return place.draw("diffportrait3d", name, *shape)
+
+    settings = film_config(config, motion_heads=8 if place.full else 2)
+    ours, unet = (network("unet", ViewUNet(**settings)) for _ in range(2))
+    reference_unet = network("reference_unet", ReferenceUNet(**config))
+    controlnet: ControlNetModel = network("controlnet", build_controlnet({"unet": config}))
+    given: dict[str, Any] = {
+        "reference": draw("reference", 1, 4, side, side),
+        "context": draw("context", 1, 77, config["cross_attention_dim"]),
+        "timestep": TIMESTEP,
+        "cameras": draw("cameras", views, 3, 8 * side, 8 * side).sigmoid(),
+        "latents": draw("latents", 1, 4, views, side, side),
+    }
+    latents, context = given["latents"], given["context"]
+    pipe = DiffPortrait3DPipeline(NOTHING, NOTHING, NOTHING, reference_unet, ours, controlnet, NOTHING)
+    told = {"cameras": lambda start, stop: [given["cameras"][start:stop]], "middle": False}
+    call = Call(
+        canvas=canvas_of(latents),
+        given={"prompt": (context, context), **told},
+        guidance=pipe.spec.guidance,
+        shown=Shown(latents=given["reference"], context=context),
+    )
+    standing = Standing(pipe, call, views)
+    standing.step(latents, TIMESTEP)
+
+    def ideal() -> int:
+        """Denoiser with and without its middle view module, ControlNet once; one row written, projected and read."""
+        passes = [[False], [True]]
+        count = sum(
+            measuring.flops(lambda: unet(latents, TIMESTEP, context, middle=middle, return_dict=False))  # noqa: B023
+            for middle in passes
+        )
+        count += controlled(controlnet, latents.transpose(1, 2).flatten(0, 1), context, given["cameras"])
+        count += written(reference_unet, given["reference"], TIMESTEP, context)
+        bank = features(
+            lambda: reference_unet(given["reference"], TIMESTEP, encoder_hidden_states=context), blocks(reference_unet)
+        )
+        return count + sum(projection_flops(f) + views * product_flops(f, f) for f in bank)
+
+    return Paths(
+        published=lambda: published_diffportrait3d.step(unet, reference_unet, controlnet, given, pipe.spec.scale),
         ours=lambda: standing.step(latents, TIMESTEP),
         ideal_flops=ideal,
     )

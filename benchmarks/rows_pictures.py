@@ -1,4 +1,4 @@
-"""Rows of `trained_links` for Parts2Whole and StableGarment: a step behind a call's first one.
+"""Rows of `trained_links` for Parts2Whole, StableGarment and CatVTON: a step behind a call's first one.
 
 What is made once per call is there before, ours by a call that stands between two steps. Letters: (h, w) latents, c
 channels.
@@ -18,6 +18,8 @@ from rows_films import NARROW, NOTHING
 from steps import TIMESTEP, Paths, Place, Standing, product_flops, projection_flops, written
 from torch import Tensor
 
+from referencenet.methods.catvton import PUBLISHED as CATVTON_FILES
+from referencenet.methods.catvton import CatVTONPipeline
 from referencenet.methods.parts2whole import PUBLISHED as PARTS2WHOLE_FILES
 from referencenet.methods.parts2whole import Parts2WholePipeline
 from referencenet.methods.stable_garment import StableGarmentTryOnPipeline
@@ -163,4 +165,43 @@ def stable_garment(place: Place) -> Paths:
         ),
         ours=lambda: standing.step(latents, TIMESTEP),
         ideal_flops=ideal,
+    )
+
+
+def catvton(place: Place) -> Paths:
+    """CatVTON: a guided step of person above garment; 256 x 384 (768 x 1024) for each of the two.
+
+    The published step computes nothing that could be left out, so that memory alone can be less.
+    """
+    config, (height, width) = (SD15_UNET, (128, 96)) if place.full else (NARROW, (48, 32))
+
+    def draw(name: str, *shape: int) -> Tensor:
+        return place.draw("catvton", name, *shape)
+
+    unet = place.network("catvton", "unet", CATVTON_FILES.build["unet"](config))
+    pipe = CatVTONPipeline(NOTHING, unet, DDIMScheduler())
+    latents, person = draw("latents", 1, 4, 2 * height, width), draw("person", 1, 4, height, width)
+    garment, mask = draw("garment", 1, 4, height, width), draw("mask", 1, 1, height, width).gt(0).to(place.dtype)
+    call = Call(
+        canvas=Canvas(width=8 * width, height=8 * height),
+        given={"garment": (mask, person, garment)},
+        guidance=pipe.spec.guidance,
+    )
+    standing = Standing(pipe, call)
+    standing.step(latents, TIMESTEP)
+    white = torch.cat([mask, torch.zeros_like(mask)], dim=2)
+    below = torch.cat([torch.zeros_like(garment), garment])
+    told = torch.cat([white.repeat(2, 1, 1, 1), torch.cat([person.repeat(2, 1, 1, 1), below], dim=2)], dim=1)
+
+    def plain() -> Tensor:
+        return unet(torch.cat([latents.repeat(2, 1, 1, 1), told], dim=1), TIMESTEP, None, return_dict=False)[0]
+
+    def published() -> Tensor:
+        unconditional, conditional = plain().chunk(2)
+        return unconditional + pipe.spec.scale * (conditional - unconditional)
+
+    return Paths(
+        published=published,
+        ours=lambda: standing.step(latents, TIMESTEP),
+        ideal_flops=lambda: measuring.flops(plain),
     )

@@ -92,10 +92,15 @@ class Standing:
     def step(self, latents: Tensor, timestep: Any) -> Tensor:
         """The guided prediction like `latents`, (1, 4, h, w) or (1, 4, f, h, w)."""
         if self.opened is None:
-            self.opened = self.stack.enter_context(predicting(self.pipe, self.call))
-            if self.frames is not None:
-                self.opened.admit(0, self.frames)
-            self._predict(self.opened, latents, timestep)  # what windows and steps share is made by the first of them
+            self.begun(latents, timestep)  # what windows and steps share is made by the first of them
+        assert self.opened is not None
+        return self._predict(self.opened, latents, timestep)
+
+    def begun(self, latents: Tensor, timestep: Any) -> Tensor:
+        """Open the call and take its first step; its prediction like `latents`."""
+        self.opened = self.stack.enter_context(predicting(self.pipe, self.call))
+        if self.frames is not None:
+            self.opened.admit(0, self.frames)
         return self._predict(self.opened, latents, timestep)
 
     def _predict(self, prediction: Prediction, latents: Tensor, timestep: Any) -> Tensor:

@@ -31,8 +31,9 @@ from diffusers import DDIMScheduler, UNet2DConditionModel
 from published_parts import ended, features, hooked, stop
 from rich.console import Console
 from rich.table import Table
-from rows_films import aniportrait, magic_animate, magicpose
-from rows_pictures import parts2whole, stable_garment
+from rows_films import aniportrait, diffportrait3d, magic_animate, magicpose
+from rows_pictures import catvton, parts2whole, stable_garment
+from rows_talking import emo, hallo
 from steps import TIMESTEP, Paths, Place, product_flops, projection_flops, written
 from torch import Tensor, nn
 from torch._subclasses.fake_tensor import FakeTensorMode
@@ -295,6 +296,11 @@ SYSTEMS: Mapping[str, Callable[[Place], Paths]] = {
     "parts2whole_3": partial(parts2whole, parts=3),
     "parts2whole_6": partial(parts2whole, parts=6),
     "stable_garment": stable_garment,
+    "hallo": hallo,
+    "hallo_clip": partial(hallo, whole=True),
+    "emo": emo,
+    "diffportrait3d": diffportrait3d,
+    "catvton": catvton,
 }
 
 

@@ -82,6 +82,7 @@ SPEC = Spec(
     write=None,
     link=None,
     guidance=TwoWay(blind=("garment",)),
+    apart=True,  # the passes share nothing, and one alone is 24,576 tokens
     conditions=(GarmentBelow("garment"),),
     scheduler=partial(DDIMScheduler, **SCHEDULER),
     steps=50,

@@ -49,6 +49,7 @@ ETA = 0.5  # of DDIM, as published
 SPEC = Spec(
     write=EachStep(),
     guidance=TwoWay(blind=("cameras", "middle")),  # "controlnet_important", in the released script
+    apart=True,  # the passes share no layer: nothing is computed twice
     conditions=(Text("prompt"), Cameras("cameras"), MiddleViews("middle")),
     scheduler=partial(LDMScheduler, **LDM_SCHEDULE),
     windows=Windows(size=GROUP, overlap=0, filled=True),

@@ -47,6 +47,7 @@ SIDE = 512  # pixels, as trained
 SPEC = Spec(
     write=EachStep(),
     guidance=TwoWay(blind=("poses",)),  # "controlnet_important", in all released scripts
+    apart=True,  # the passes share no layer: nothing is computed twice
     conditions=(Text("prompt"), Poses("poses")),
     scheduler=partial(LDMScheduler, **LDM_SCHEDULE),
     windows=Windows(size=8, overlap=0),  # pictures at a time: results do not depend on it

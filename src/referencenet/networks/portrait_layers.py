@@ -66,7 +66,7 @@ class PortraitBlock(BasicTransformerBlock):
             hidden_states = hidden_states + self.attn2(self.norm2(hidden_states))
         if self.told.audio:
             hidden_states = self._hear(hidden_states)
-        return hidden_states + self.ff(self.norm3(hidden_states))
+        return hidden_states + fed_forward(self, self.norm3(hidden_states))
 
     def _hear(self, hidden_states: Tensor) -> Tensor:
         """With the sound: of tokens of zero the output's bias is left, whatever the query."""
@@ -114,7 +114,7 @@ class SpeedBlock(BasicTransformerBlock):
             placed = self.pos_embed(self.norm_speed(hidden_states))[:, before:]
             moved = hidden_states[:, before:] + self._follow(placed, self.told.speed)
             hidden_states = torch.cat([hidden_states[:, :before], moved], dim=1)
-        return hidden_states + self.ff(self.norm3(hidden_states))
+        return hidden_states + fed_forward(self, self.norm3(hidden_states))
 
     def _follow(self, frames: Tensor, speed: Held) -> Tensor:
         """What the speed of all frames adds, (p b h w, f, c); pixels are one long query, as all see the same keys."""
@@ -150,6 +150,15 @@ class TemporalLayer(ClipLayer):
     def forward(self, hidden_states: Tensor, *given: Any, **named: Any) -> Tensor:  # pyright: ignore[reportIncompatibleMethodOverride]
         """Features (p b f, c, h, w) to the same shape."""
         return super().forward(hidden_states, *given, **named) if self.told.temporal else hidden_states
+
+
+def fed_forward(block: BasicTransformerBlock, normed: Tensor) -> Tensor:
+    """What a block's feed-forward layer adds, piece by piece where `set_chunk_feed_forward` has said so."""
+    size = block._chunk_size  # pyright: ignore[reportPrivateUsage] - as blocks of diffusers read it
+    if size is None:
+        return block.ff(normed)
+    axis = block._chunk_dim  # pyright: ignore[reportPrivateUsage]
+    return torch.cat([block.ff(piece) for piece in normed.split(size, dim=axis)], dim=axis)
 
 
 def silent_at_first(attn: Attention) -> Attention:

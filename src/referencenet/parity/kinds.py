@@ -201,7 +201,7 @@ def predict(
     kept: Outputs = {}
     with (
         pipe.calling(settings),
-        each_output(pipe.unet, {"": raw, **watched}, kept),  # before what conditions add behind modules
+        each_output(pipe.unet, {"": raw, **watched}, kept, joins=pipe.spec.apart),  # before what conditions add behind modules
         predicting(pipe, call) as prediction,
     ):
         if frames is not None:
@@ -276,6 +276,8 @@ def sample(
         return tensors
 
     def keep_raw(_module: Any, _inputs: Any, output: Any) -> None:
+        if raw in kept and pipe.spec.apart and final not in kept:
+            kept[raw] = torch.cat([kept[raw], output[0]])
         kept.setdefault(raw, output[0])
 
     hook = pipe.unet.register_forward_hook(keep_raw)

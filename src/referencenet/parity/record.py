@@ -9,6 +9,7 @@ from collections.abc import Callable, Generator, Mapping
 from contextlib import contextmanager
 from typing import Any, NamedTuple
 
+import torch
 from torch import Tensor, nn
 
 from referencenet.parity.cases import Case
@@ -47,12 +48,22 @@ def cut(case: Case, outputs: Mapping[str, Tensor]) -> dict[str, Tensor]:
 
 
 @contextmanager
-def each_output(network: nn.Module, names: Mapping[str, str], kept: dict[str, Tensor]) -> Generator[None]:
-    """Keep what the named modules last gave, under the names given for them; of several results the first."""
+def each_output(
+    network: nn.Module, names: Mapping[str, str], kept: dict[str, Tensor], *, joins: bool = False
+) -> Generator[None]:
+    """Keep what the named modules last gave, under the names given for them; of several results the first.
+
+    Args:
+        network: Which has the modules.
+        names: Module to name.
+        kept: Where to.
+        joins: Put the rows of each run behind those of the runs before it: of passes that run one by one.
+    """
 
     def keep(name: str) -> Callable[..., None]:
         def hook(_module: nn.Module, _args: Any, output: Any) -> None:
-            kept[name] = output[0] if isinstance(output, tuple) else output
+            first = output[0] if isinstance(output, tuple) else output
+            kept[name] = torch.cat([kept[name], first]) if joins and name in kept else first
 
         return hook
 

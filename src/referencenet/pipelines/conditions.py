@@ -6,8 +6,10 @@ latents, (H, W) pixels.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Generator, Sequence
 from contextlib import ExitStack, contextmanager
+from functools import partial
 from typing import Any
 
 import torch
@@ -247,12 +249,18 @@ class Residuals(Condition):
     def at_step(self, pipe: Any, value: tuple[Any, Tensor], moment: Moment) -> StepResiduals:
         """What gives the residuals of this step, frame by frame where there are frames."""
         features, context = value
-        return StepResiduals(lambda *given: self.run(pipe, *given), features, context, moment)
+        return StepResiduals(self.running(pipe), features, context, moment)
 
-    def run(self, pipe: Any, latents: Tensor, timestep: Any, features: Tensor, context: Tensor) -> list[Tensor]:
-        """Residuals of latents (n, 4, h, w): those of the down blocks, then the middle's."""
+    def running(self, pipe: Any) -> Callable[..., list[Tensor]]:
+        """The ControlNet as `run` takes its arguments, where and in which precision it computes at this step."""
         network = getattr(pipe, self.network)
-        place = (pipe.device_of(network), network.dtype)
+        return partial(self.run, network, (pipe.device_of(network), network.dtype))
+
+    def run(
+        self, network: Any, place: tuple[torch.device, torch.dtype], latents: Tensor, timestep: Any, features: Tensor,
+        context: Tensor,
+    ) -> list[Tensor]:  # fmt: skip
+        """Residuals of latents (n, 4, h, w): those of the down blocks, then the middle's."""
         with taking_features(network):
             down, middle = network(
                 latents.to(*place), timestep, encoder_hidden_states=each_for(context, len(latents)).to(*place),
@@ -265,12 +273,12 @@ class Residuals(Condition):
         return value.of(frames)
 
     def blank(self, value: list[Tensor]) -> list[Tensor]:
-        """Zeros."""
-        return [torch.zeros_like(level) for level in value]
+        """Zeros, without storage of their own."""
+        return [level.new_zeros(()).expand_as(level) for level in value]
 
     def joined(self, values: Sequence[list[Tensor]], samples: int) -> list[Tensor]:  # noqa: ARG002 - they have samples
         """By level, all passes behind each other."""
-        return [torch.cat(level) for level in zip(*values, strict=True)]
+        return values[0] if len(values) == 1 else [torch.cat(level) for level in zip(*values, strict=True)]
 
     def enter(self, call: UNetCall, value: list[Tensor]) -> UNetCall:
         """As the UNet's additional residuals."""
@@ -287,9 +295,10 @@ class ScaledResiduals(Residuals):
     def at_step(self, pipe: Any, value: Any, moment: Moment) -> StepResiduals:
         """What gives the residuals of this step."""
         features, context, scale = value
+        running = self.running(pipe)
 
         def run(*given: Any) -> list[Tensor]:
-            return [level * scale for level in self.run(pipe, *given)]
+            return [level * scale for level in running(*given)]
 
         return StepResiduals(run, features, context, moment)
 
@@ -331,7 +340,7 @@ class FrameStore:
 
 
 class StepResiduals:
-    """A ControlNet's residuals at one step; frames are computed when a window first needs them.
+    """A ControlNet's residuals at one step: a frame's are made for its first window, and let go behind its last.
 
     Args:
         run: (latents (n, 4, h, w), timestep, features (n or 1, width, h, w), context) to the residuals.
@@ -343,6 +352,7 @@ class StepResiduals:
     def __init__(self, run: Callable[..., list[Tensor]], features: Any, context: Tensor, moment: Moment) -> None:
         self.run, self.features, self.context, self.moment = run, features, context, moment
         self.kept: dict[int, list[Tensor]] = {}
+        self.awaited = Counter(frame for window in moment.windows for frame in window.frames)
 
     def of(self, frames: Sequence[int] | None) -> list[Tensor]:
         """Residuals of pictures (b, ...), or of a film's frames (b f, ...), row = sample * f + frame."""
@@ -351,7 +361,9 @@ class StepResiduals:
         new = [frame for frame in dict.fromkeys(frames) if frame not in self.kept]
         if new:
             self.kept.update(zip(new, self._frames(new), strict=True))
-        levels = zip(*(self.kept[frame] for frame in frames), strict=True)
+        levels = list(zip(*(self.kept[frame] for frame in frames), strict=True))
+        self.awaited.subtract(frames)
+        self.kept = {frame: kept for frame, kept in self.kept.items() if self.awaited[frame] > 0}
         return [torch.stack(level, dim=1).flatten(0, 1) for level in levels]  # (b f, c, h, w)
 
     def _frames(self, frames: list[int]) -> list[list[Tensor]]:

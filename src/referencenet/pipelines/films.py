@@ -213,6 +213,7 @@ class FilmPipeline(ReferencePipeline):
             guidance=guidance or self.spec.guidance,
             rescale=settings.guidance_rescale,
             keeps_banks=keeps_banks,
+            windows=() if keeps_banks else windows,  # a stream begins a step for every window
             unet_kwargs=unet_options(settings),
             **self.written(reference, canvas, settings),
         )

@@ -92,8 +92,9 @@ class ReferencePipeline(FolderPipeline):
 
     def device_of(self, module: Any) -> torch.device:
         """Where a module computes: it may rest elsewhere under offloading."""
-        rests_elsewhere = hasattr(module, "_hf_hook") or module.device.type == "meta"
-        return self._execution_device if rests_elsewhere else module.device  # the first takes milliseconds to find
+        device: torch.device = module.device
+        rests_elsewhere = hasattr(module, "_hf_hook") or device.type == "meta"
+        return self._execution_device if rests_elsewhere else device  # the first takes milliseconds to find
 
     # --- references ---------------------------------------------------------------------------------------------------
 

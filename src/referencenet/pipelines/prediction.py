@@ -8,7 +8,7 @@ share their rows until there. Letters: b samples, p passes, c channels, f frames
 from __future__ import annotations
 
 from collections.abc import Callable, Generator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
 from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any
@@ -28,6 +28,7 @@ from referencenet.pipelines.encoders import check_finite_input
 from referencenet.pipelines.passes import Guidance, Pass, reading_plan
 from referencenet.pipelines.pieces import in_pieces
 from referencenet.pipelines.spec import Canvas, Moment, Seat, Shown, UNetCall
+from referencenet.sampling.windows import Window
 
 Predict = Callable[[Sequence[int] | None], Tensor]
 """Frames of the film, or None for pictures, to the guided prediction (b, c, ...)."""
@@ -49,6 +50,7 @@ class Call:
         write_every: The writer runs at every so many steps.
         half_precision_bank: Round the bank of every step; `bank` is taken as it is.
         keeps_banks: Whether banks are kept by timestep: a stream comes back to each.
+        windows: Of a film that is denoised as a whole, all of which every step predicts; none: each is asked for once.
         unet_kwargs: Further arguments of the denoiser.
     """
 
@@ -63,6 +65,7 @@ class Call:
     write_every: int = 1
     half_precision_bank: bool = False
     keeps_banks: bool = False
+    windows: Sequence[Window] = ()
     unet_kwargs: Mapping[str, Any] = field(default_factory=dict[str, Any])
 
     def __post_init__(self) -> None:
@@ -85,6 +88,7 @@ class Prediction:
 
     def __init__(self, pipe: Any, call: Call, link: Link | None, seats: Mapping[str, Seat], stack: ExitStack) -> None:
         self.pipe, self.call, self.link, self.seats = pipe, call, link, seats
+        self.dtype: torch.dtype = pipe.unet.dtype
         self.conditions = pipe.spec.conditions
         self.values = {c.name: c.encode(pipe, call) for c in self.conditions}
         self.reading = stack.enter_context(ExitStack())
@@ -112,31 +116,53 @@ class Prediction:
             first: Place of the latents' first frame in the film.
         """
         passes = self.call.guidance.passes(float(timestep), self.pipe.guidance_scale)
-        self._read(passes, latents, timestep)
-        moment = Moment(latents=latents, timestep=timestep, first=first)
+        self.num_begun += 1
+        bank = None if self.link is None else self._bank(timestep)
+        if bank is not None and not self.pipe.spec.apart:
+            self._read(bank, passes, latents)
+        moment = Moment(latents=latents, timestep=timestep, first=first, windows=self.call.windows)
         now = {c.name: c.at_step(self.pipe, self.values[c.name], moment) for c in self.conditions}
-        return partial(self._predict, moment, passes, now)
+        return partial(self._predict, moment, passes, bank, now)
 
     def _predict(
-        self, moment: Moment, passes: Sequence[Pass], now: Mapping[str, Any], frames: Sequence[int] | None = None
+        self,
+        moment: Moment,
+        passes: Sequence[Pass],
+        bank: ReferenceBank | None,
+        now: Mapping[str, Any],
+        frames: Sequence[int] | None = None,
     ) -> Tensor:
         """The guided prediction of the frames, (b, c, ...)."""
+        values = {c.name: c.at_window(self.pipe, now[c.name], frames) for c in self.conditions}
+        if not self.pipe.spec.apart:
+            parts = self._parts(moment, passes, values, frames)
+        else:
+            parts: list[Tensor] = []
+            for each in passes:
+                with self._reading_alone(bank, each, moment):
+                    parts += self._parts(moment, [each], values, frames)
+        return self.call.guidance.combine(passes, parts, self.call.rescale)
+
+    def _parts(
+        self, moment: Moment, passes: Sequence[Pass], values: Mapping[str, Any], frames: Sequence[int] | None
+    ) -> Sequence[Tensor]:
+        """What the denoiser predicts in each of the passes, (b, c, ...), all in one batch."""
         part = moment.of(frames)
         samples = part.shape[0]
         seen: dict[str, Any] = {}
         blank: dict[str, Any] = {}
         for c in self.conditions:
-            value = c.at_window(self.pipe, now[c.name], frames)
+            value = values[c.name]
             seen[c.name] = c.seen(value)
             blind = any(c.name in p.blind for p in passes)
             blank[c.name] = c.blank(value) if blind else seen[c.name]
         kinds = [frozenset(name for name in p.blind if blank[name] is not seen[name]) for p in passes]
         distinct = list(dict.fromkeys(kinds)) if self._can_fork() else kinds
-        sample = torch.cat([part] * len(distinct)).to(self.pipe.unet.dtype)
+        sample = torch.cat([part] * len(distinct)).to(self.dtype)
         run = UNetCall(sample=sample, arguments=dict(self.call.unet_kwargs))
         for c in self.conditions:
-            values = [blank[c.name] if c.name in kind else seen[c.name] for kind in distinct]
-            run = c.enter(run, c.joined(values, samples))
+            told = [blank[c.name] if c.name in kind else seen[c.name] for kind in distinct]
+            run = c.enter(run, c.joined(told, samples))
         rows = [distinct.index(kind) * samples + i for kind in kinds for i in range(samples)]
         if len(distinct) < len(kinds):
             length = 1 if frames is None else len(frames)
@@ -144,8 +170,7 @@ class Prediction:
                 predicted = self._run(run, moment.timestep)
         else:
             predicted = self._run(run, moment.timestep)
-        parts = predicted.to(moment.latents.dtype).chunk(len(passes))
-        return self.call.guidance.combine(passes, parts, self.call.rescale)
+        return predicted.to(moment.latents.dtype).chunk(len(passes))
 
     def _run(self, run: UNetCall, timestep: Any) -> Tensor:
         """A pass of the denoiser."""
@@ -157,13 +182,10 @@ class Prediction:
             for name in run.seated:
                 self.seats[name].value = None
 
-    def _read(self, passes: Sequence[Pass], latents: Tensor, timestep: Any) -> None:
-        """Let the denoiser read the bank of this step, if it is linked; what it reads already goes on being read."""
-        if self.link is None:
-            return
-        self.num_begun += 1
-        bank = self._bank(timestep)
-        plan = reading_plan(passes, latents.shape[0], bank.rows, has_blank=self.call.guidance.reads_blank)
+    def _read(self, bank: ReferenceBank, passes: Sequence[Pass], latents: Tensor) -> None:
+        """Let the denoiser read the bank of this step; what it reads already goes on being read."""
+        assert self.link is not None  # there is a bank
+        plan = self._plan(bank, passes, latents)
         if self.read is not None and self.read[0] is bank and self.read[1] == plan:
             return
         self.reading.close()
@@ -171,6 +193,20 @@ class Prediction:
         # a bank that was written for this step alone is read by one pass of pictures
         once = self.call.bank is None and self.call.series is None and latents.ndim == 4 and self.last is None
         self.reading.enter_context(self.link.reading(self.pipe.reads(bank), plan=plan, once=once))
+
+    def _reading_alone(self, bank: ReferenceBank | None, each: Pass, moment: Moment) -> AbstractContextManager[None]:
+        """Inside, one pass reads; each site's keys and values are made when the pass comes to it, and let go behind it."""
+        if self.link is None or bank is None:
+            return nullcontext()
+        plan = self._plan(bank, [each], moment.latents)
+        if not plan.sections:
+            return nullcontext()
+        alike = bank.map(lambda tensor: tensor)  # from which sites may be taken
+        return self.link.reading(self.pipe.reads(alike), plan=plan, once=True)
+
+    def _plan(self, bank: ReferenceBank, passes: Sequence[Pass], latents: Tensor) -> RowPlan:
+        """Which rows of the passes read which of the bank's."""
+        return reading_plan(passes, latents.shape[0], bank.rows, has_blank=self.call.guidance.reads_blank)
 
     def _bank(self, timestep: Any) -> ReferenceBank:
         """The bank of this step."""

@@ -19,7 +19,7 @@ from referencenet.links.attach import AnyLink, write
 from referencenet.links.bank import ReferenceBank
 from referencenet.links.concat import Concat
 from referencenet.pipelines.passes import Guidance
-from referencenet.sampling.windows import Windows
+from referencenet.sampling.windows import Window, Windows
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -112,11 +112,13 @@ class Moment:
         latents: Scaled as the scheduler wants them, (b, c, h, w) or (b, c, f, h, w).
         timestep: Of the step.
         first: In films the place of the latents' first frame.
+        windows: In films those that this step predicts, where a frame may be asked for again.
     """
 
     latents: Tensor
     timestep: Any
     first: int = 0
+    windows: Sequence[Window] = ()
 
     def of(self, frames: Sequence[int] | None) -> Tensor:
         """The latents of some frames of the film, or of all."""
@@ -217,6 +219,8 @@ class Spec:
         link: How the denoiser reads, a `Kind`; None: no bank is read, and the reference is a condition.
         joins: Whether all rows of a bank are one sequence: several references that are read together.
         guidance: The passes.
+        apart: Whether the denoiser runs pass by pass instead of all in one batch: less memory, as many operations, but
+            keys and values of what two passes read are made for each of them.
         conditions: In the order in which they enter the denoiser.
         scheduler: Makes the scheduler that a published set is used with.
         windows: How long films are cut; None: pictures.
@@ -231,6 +235,7 @@ class Spec:
     link: Any = field(default_factory=Concat)
     joins: bool = False
     guidance: Guidance
+    apart: bool = False
     conditions: tuple[Condition, ...]
     scheduler: Callable[[], Any]
     windows: Windows | None = None
@@ -247,6 +252,8 @@ class Spec:
 def spread(values: Sequence[Tensor], samples: int) -> Tensor:
     """Values of p passes, each (r, ...) with r that divides b, as (p b, ...); a view where one row serves all."""
     first = values[0]
+    if len(values) == 1:
+        return each_for(first, samples)
     if first.shape[0] == 1 and all(value is first for value in values):
         return first.expand(len(values) * samples, *first.shape[1:])
     return torch.cat([each_for(value, samples) for value in values])

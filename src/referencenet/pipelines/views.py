@@ -12,10 +12,9 @@ import torch
 from torch import Tensor
 
 from referencenet.pipelines.balance import Poses
-from referencenet.pipelines.conditions import StepResiduals
 from referencenet.pipelines.encoders import encode_pixels
 from referencenet.pipelines.prediction import Call
-from referencenet.pipelines.spec import Condition, Moment, UNetCall
+from referencenet.pipelines.spec import Condition, UNetCall
 
 Start = Literal["reference", "noise"]
 """What views without proxies begin with, under noise: the reference, or nothing."""
@@ -32,25 +31,6 @@ class Cameras(Poses):
     def as_seen(self, pictures: Tensor) -> Tensor:
         """Pictures (n, 3, H, W) in [0, 1], brought to [-1, 1]."""
         return pictures * 2 - 1
-
-    def at_step(self, pipe: Any, value: Any, moment: Moment) -> Any:
-        """What gives the residuals, per prompt."""
-        return tuple(each and GroupResiduals.like(each) for each in super().at_step(pipe, value, moment))
-
-
-class GroupResiduals(StepResiduals):
-    """Residuals of which those of the last group alone are kept, so that memory does not grow with the views."""
-
-    @classmethod
-    def like(cls, other: StepResiduals) -> GroupResiduals:
-        """The same as another's."""
-        return cls(other.run, other.features, other.context, other.moment)
-
-    def of(self, frames: Sequence[int] | None) -> list[Tensor]:
-        """Residuals of a group's views, (b v, ...)."""
-        found = super().of(frames)
-        self.kept = {frame: self.kept[frame] for frame in frames or ()}
-        return found
 
 
 class MiddleViews(Condition):

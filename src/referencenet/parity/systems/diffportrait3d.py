@@ -62,7 +62,7 @@ def run_write(case: Case) -> Produced:
 
 @torch.no_grad()
 def run_step(case: Case) -> Produced:
-    """A step in the released mode; what modules give comes with both passes in one batch."""
+    """A step in the released mode; what modules give in both passes, one behind the other."""
     pipe, kept = pipeline(case), dict[str, Tensor]()
     names = {
         "down_blocks.0.motion_modules.0": "mm_in0",
@@ -70,7 +70,7 @@ def run_step(case: Case) -> Produced:
         "mid_block.motion_modules.0": "mm_mid",
         "mid_block": "mid",
     }
-    with each_output(pipe.unet, names, kept):
+    with each_output(pipe.unet, names, kept, joins=True):
         (blind, seen), guided = predicted(pipe, case, SPEC.guidance)
     outputs = {"eps_cond": seen, "eps_uncond": blind, "eps_guided": guided[ENDS]}
     for name, both in kept.items():
