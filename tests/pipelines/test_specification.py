@@ -43,7 +43,7 @@ def compare(pipeline: Tiny, noise: list[torch.Tensor], *, attention: float | Non
     return relative_error(ours, expected)
 
 
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("kind", [kind for kind in KINDS if kind != "depth"])  # whose reference has to be a picture
 def test_pipeline_computes_what_the_specification_says(kind: str):
     pipeline = tiny(kind)
     noise = noises(count_passes(pipeline))

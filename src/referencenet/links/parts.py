@@ -37,7 +37,9 @@ def cut_plan(plan: RowPlan, start: int, stop: int, frames: int = 1) -> RowPlan:
             sources[row] = section.bank_start + (row - section.start) // readers
             weights[row], zeros[row] = section.amount, section.reads_zeros
     samples = [row // frames for row in range(start, stop)]
-    return plan_rows([sources[i] for i in samples], [weights[i] for i in samples], reads_zeros=[zeros[i] for i in samples])
+    return plan_rows(
+        [sources[i] for i in samples], [weights[i] for i in samples], reads_zeros=[zeros[i] for i in samples]
+    )
 
 
 class ReadChunks:
