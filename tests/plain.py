@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from diffusers.models.attention import BasicTransformerBlock
+from diffusers.models.attention import BasicTransformerBlock, FreeNoiseTransformerBlock
 from torch import Tensor, nn
 
 Tensors = dict[str, Tensor]
@@ -300,7 +300,7 @@ def published(
     def linked_forward(sample: Tensor, timestep: Any, encoder_hidden_states: Tensor, **kwargs: Any) -> Any:
         nonlocal step
         step += 1
-        guided, perturbed = pipe.do_classifier_free_guidance, _perturbed(pipe, everywhere)
+        guided, perturbed = _is_guided(pipe, sample), _perturbed(pipe, everywhere)
         rows = _reading(pipe, sample, guided, bool(perturbed), style_fidelity)
         unread = [name for name in perturbed if name not in sites]
         links = PlainLinks([*sites, *unread], adain_sites, style_fidelity, guided,
@@ -315,7 +315,7 @@ def published(
             if reference.steps is not None and step not in reference.steps:
                 continue
             noisy = _noised(pipe, reference.latents, noise[step], timestep, sample)
-            with plain_writing(unet, write_links, reference) as bank:
+            with _windows_of_one_frame(unet), plain_writing(unet, write_links, reference) as bank:
                 forward(noisy, timestep, encoder_hidden_states=context, **write_kwargs)
             if perturbed:  # what is perturbed reads what its conditional row left
                 _repeat_conditional(bank, guided)
@@ -328,6 +328,25 @@ def published(
         yield
     finally:
         del unet.forward
+
+
+@contextmanager
+def _windows_of_one_frame(unet: nn.Module) -> Generator[None]:
+    """Inside, FreeNoise takes the film of one frame that a reference is."""
+    blocks = [module for module in unet.modules() if isinstance(module, FreeNoiseTransformerBlock)]
+    before = [(block.context_length, block.context_stride) for block in blocks]
+    for block in blocks:
+        block.context_length = block.context_stride = 1
+    yield
+    for block, (length, stride) in zip(blocks, before, strict=True):
+        block.context_length, block.context_stride = length, stride
+
+
+def _is_guided(pipe: Any, sample: Tensor) -> bool:
+    """Whether there are unconditional rows; Panorama's property always denies it."""
+    if "Panorama" in type(pipe).__name__:
+        return sample.shape[0] > 1 and torch.equal(sample[0], sample[1])
+    return pipe.do_classifier_free_guidance
 
 
 def _reading(pipe: Any, sample: Tensor, guided: bool, perturbed: bool, style_fidelity: float) -> list[float]:
