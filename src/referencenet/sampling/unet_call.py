@@ -111,7 +111,7 @@ def _stretched(masks: Any, before: tuple[int, int], size: tuple[int, int]) -> An
         size: (height, width) of the other picture's latents.
     """
     if isinstance(masks, list | tuple):
-        return [_stretched(mask, before, size) for mask in masks]
+        return [None if mask is None else _stretched(mask, before, size) for mask in masks]
     pixels = max(masks.shape[-2] // before[0], 1)  # for each latent
     return F.interpolate(masks, (size[0] * pixels, size[1] * pixels), mode="nearest-exact")
 
