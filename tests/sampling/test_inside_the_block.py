@@ -1,4 +1,4 @@
-"""What users do inside the `with` block: other pipelines, processors, adapters, types; each call has its own picture."""
+"""What users do inside the block: other pipelines, processors, adapters, types; each call has its own picture."""
 
 from __future__ import annotations
 
