@@ -343,8 +343,8 @@ def _windows_of_one_frame(unet: nn.Module) -> Generator[None]:
 
 
 def _is_guided(pipe: Any, sample: Tensor) -> bool:
-    """Whether there are unconditional rows; Panorama's property always denies it."""
-    if "Panorama" in type(pipe).__name__:
+    """Whether there are unconditional rows; some pipelines' property always denies it."""
+    if "Panorama" in type(pipe).__name__ or "XLInstruct" in type(pipe).__name__:
         return sample.shape[0] > 1 and torch.equal(sample[0], sample[1])
     return pipe.do_classifier_free_guidance
 

@@ -36,6 +36,7 @@ from diffusers import (
     StableDiffusionXLControlNetPipeline,
     StableDiffusionXLImg2ImgPipeline,
     StableDiffusionXLInpaintPipeline,
+    StableDiffusionXLInstructPix2PixPipeline,
     StableDiffusionXLPAGPipeline,
     StableDiffusionXLPipeline,
     UNet2DConditionModel,
@@ -246,6 +247,7 @@ def _unet(name: str) -> torch.nn.Module:
         "instruct": {"in_channels": 8},
         "depth": {"in_channels": 5},
         "xl": XL,
+        "xl_instruct": XL | {"in_channels": 8},
         "refiner": XL | {"cross_attention_dim": 8, "projection_class_embeddings_input_dim": 5 * 4 + 12},
         "xl_inpaint9": XL | {"in_channels": 9},
     }
@@ -253,7 +255,7 @@ def _unet(name: str) -> torch.nn.Module:
 
 
 def unet(name: str = "sd1") -> UNet2DConditionModel:
-    """Return a fresh copy of the tiny UNet `name`: sd1, sd2, inpaint9, instruct, depth, xl, refiner or xl_inpaint9."""
+    """Return a fresh copy of the tiny UNet `name`, one of those that `_unet` builds."""
     return _unet(name)  # pyright: ignore[reportReturnType]
 
 
@@ -459,6 +461,10 @@ KINDS: dict[str, tuple[Callable[[], DiffusionPipeline], Callable[[], dict[str, A
     "instruct": (
         lambda: StableDiffusionInstructPix2PixPipeline(**_sd_parts("instruct")),
         lambda: {"image": picture(10)},
+    ),
+    "sdxl_instruct": (
+        lambda: StableDiffusionXLInstructPix2PixPipeline(**_xl_parts("xl_instruct")),
+        lambda: {"image": picture(10), "height": SIZE, "width": SIZE},
     ),
     "depth": (_depth, lambda: {"image": picture(10), "strength": 0.7, "num_inference_steps": 3}),
     "pag": (lambda: StableDiffusionPAGPipeline(**_sd_parts()), lambda: {"pag_scale": 3.0}),

@@ -119,6 +119,7 @@ SWITCHES = {
 
 @pytest.mark.parametrize("switch", SWITCHES)
 @pytest.mark.parametrize("kind", ["film", "reference"])
+@torch.no_grad()
 def test_whichever_processor_sits_there_single_tokens_need_no_queries(kind: str, switch: str) -> None:
     if kind == "film":
         unet, sample = filled(SpatioTemporalUNet(**CONFIG), 1), noise(2, 4, 2, 5, 6)

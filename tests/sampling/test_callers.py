@@ -130,6 +130,29 @@ def test_a_pipeline_that_has_the_unet_uncompiled_reads_as_well():
     torch._dynamo.reset()
 
 
+class Passing(torch.nn.Module):
+    """Hands every call on to a network, as somebody's wrapper does."""
+
+    def __init__(self, inner: Any) -> None:
+        super().__init__()
+        self.inner, self.config, self.dtype, self.device = inner, inner.config, inner.dtype, inner.device
+
+    def forward(self, *args: Any, **kwargs: Any) -> Any:
+        return self.inner(*args, **kwargs)
+
+
+def test_a_unet_that_is_wrapped_inside_the_block_reads_as_well():
+    pipeline = tiny("sd")
+    unet = pipeline.unet
+    with reference(pipeline.pipe, HERO):
+        expected = pipeline()
+        pipeline.pipe.unet = Passing(unet)
+        assert torch.equal(pipeline(), expected)
+    with pytest.raises(TypeError, match="denoiser of StableDiffusionPipeline is a Passing"):
+        with reference(pipeline.pipe, HERO):
+            pass
+
+
 def test_a_pipeline_of_a_kind_that_cannot_read_is_refused_when_it_calls():
     pipeline = tiny("sd")
     second = sharing(pipeline.pipe, StableDiffusionSAGPipeline)
