@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 import torch
 from diffusers import (
+    AnimateDiffPAGPipeline,
     AnimateDiffPipeline,
     AutoencoderKL,
     ControlNetModel,
@@ -25,12 +26,18 @@ from diffusers import (
     StableDiffusionControlNetImg2ImgPipeline,
     StableDiffusionControlNetInpaintPipeline,
     StableDiffusionControlNetPipeline,
+    StableDiffusionDepth2ImgPipeline,
     StableDiffusionImg2ImgPipeline,
     StableDiffusionInpaintPipeline,
+    StableDiffusionInstructPix2PixPipeline,
+    StableDiffusionPAGPipeline,
+    StableDiffusionPanoramaPipeline,
     StableDiffusionPipeline,
     StableDiffusionXLControlNetPipeline,
     StableDiffusionXLImg2ImgPipeline,
     StableDiffusionXLInpaintPipeline,
+    StableDiffusionXLInstructPix2PixPipeline,
+    StableDiffusionXLPAGPipeline,
     StableDiffusionXLPipeline,
     UNet2DConditionModel,
 )
@@ -44,6 +51,8 @@ from transformers import (
     CLIPTokenizer,
     CLIPVisionConfig,
     CLIPVisionModelWithProjection,
+    DPTConfig,
+    DPTForDepthEstimation,
 )
 
 from copies import made_once
@@ -161,6 +170,28 @@ def _image_encoder() -> torch.nn.Module:
 
 
 @made_once
+def _depth_estimator() -> torch.nn.Module:
+    config = DPTConfig(
+        hidden_size=8,
+        num_hidden_layers=4,
+        num_attention_heads=2,
+        intermediate_size=12,
+        backbone_out_indices=[0, 1, 2, 3],
+        neck_hidden_sizes=[4, 4, 4, 4],
+        fusion_hidden_size=4,
+        image_size=32,
+        patch_size=8,
+        is_hybrid=False,
+    )
+    return build(lambda: DPTForDepthEstimation(config), 9)
+
+
+def image_processor() -> CLIPImageProcessor:
+    """Return what brings pictures to the 32 x 32 pixels of the tiny vision models."""
+    return CLIPImageProcessor(size={"shortest_edge": 32}, crop_size={"height": 32, "width": 32})
+
+
+@made_once
 def _vae() -> torch.nn.Module:
     return build(
         lambda: AutoencoderKL(
@@ -213,14 +244,18 @@ def _unet(name: str) -> torch.nn.Module:
         "sd1": {},
         "sd2": {"attention_head_dim": (2, 4), "use_linear_projection": True},
         "inpaint9": {"in_channels": 9},
+        "instruct": {"in_channels": 8},
+        "depth": {"in_channels": 5},
         "xl": XL,
+        "xl_instruct": XL | {"in_channels": 8},
+        "refiner": XL | {"cross_attention_dim": 8, "projection_class_embeddings_input_dim": 5 * 4 + 12},
         "xl_inpaint9": XL | {"in_channels": 9},
     }
     return build(lambda: UNet2DConditionModel(**unet_config(**changes[name])), 5)
 
 
 def unet(name: str = "sd1") -> UNet2DConditionModel:
-    """Return a fresh copy of the tiny UNet `name`: sd1, sd2, inpaint9, xl or xl_inpaint9."""
+    """Return a fresh copy of the tiny UNet `name`, one of those that `_unet` builds."""
     return _unet(name)  # pyright: ignore[reportReturnType]
 
 
@@ -343,8 +378,8 @@ def _lora() -> DiffusionPipeline:
 
 
 def _ip_adapter() -> DiffusionPipeline:
-    processor = CLIPImageProcessor(size={"shortest_edge": 32}, crop_size={"height": 32, "width": 32})
-    pipe = StableDiffusionPipeline(**_sd_parts(image_encoder=_image_encoder(), feature_extractor=processor))
+    parts = _sd_parts(image_encoder=_image_encoder(), feature_extractor=image_processor())
+    pipe = StableDiffusionPipeline(**parts)
     pipe.load_ip_adapter(ip_adapter_weights(pipe.unet), subfolder="", weight_name="", low_cpu_mem_usage=False)
     return pipe
 
@@ -352,6 +387,19 @@ def _ip_adapter() -> DiffusionPipeline:
 def _animatediff() -> DiffusionPipeline:
     parts = _base_parts() | {"unet": unet(), "motion_adapter": _motion_adapter()}
     return AnimateDiffPipeline(**parts)
+
+
+def _depth() -> DiffusionPipeline:
+    names = ("vae", "text_encoder", "tokenizer", "unet", "scheduler")
+    parts = {name: part for name, part in _sd_parts("depth").items() if name in names}
+    estimator = {"depth_estimator": _depth_estimator(), "feature_extractor": image_processor()}
+    return StableDiffusionDepth2ImgPipeline(**parts, **estimator)
+
+
+def refiner() -> DiffusionPipeline:
+    """Return a fresh tiny SDXL refiner, which has a UNet of its own, one text model and an aesthetic score."""
+    parts = _xl_parts("refiner", text_encoder=None, tokenizer=None, requires_aesthetics_score=True)
+    return StableDiffusionXLImg2ImgPipeline(**parts)
 
 
 _TEXT = {"prompt": "a knight", "num_inference_steps": 2, "guidance_scale": 7.5}
@@ -410,6 +458,28 @@ KINDS: dict[str, tuple[Callable[[], DiffusionPipeline], Callable[[], dict[str, A
         lambda: {"image": picture(12)},
     ),
     "animatediff": (_animatediff, lambda: {"num_frames": 3, "height": SIZE, "width": SIZE}),
+    "instruct": (
+        lambda: StableDiffusionInstructPix2PixPipeline(**_sd_parts("instruct")),
+        lambda: {"image": picture(10)},
+    ),
+    "sdxl_instruct": (
+        lambda: StableDiffusionXLInstructPix2PixPipeline(**_xl_parts("xl_instruct")),
+        lambda: {"image": picture(10), "height": SIZE, "width": SIZE},
+    ),
+    "depth": (_depth, lambda: {"image": picture(10), "strength": 0.7, "num_inference_steps": 3}),
+    "pag": (lambda: StableDiffusionPAGPipeline(**_sd_parts()), lambda: {"pag_scale": 3.0}),
+    "sdxl_pag": (
+        lambda: StableDiffusionXLPAGPipeline(**_xl_parts(), pag_applied_layers=["mid", "up_blocks.0"]),
+        lambda: {"pag_scale": 3.0},
+    ),
+    "animatediff_pag": (
+        lambda: AnimateDiffPAGPipeline(**_base_parts(), unet=unet(), motion_adapter=_motion_adapter()),
+        lambda: {"num_frames": 3, "height": SIZE, "width": SIZE, "pag_scale": 3.0},
+    ),
+    "panorama": (
+        lambda: StableDiffusionPanoramaPipeline(**_sd_parts()),
+        lambda: {"height": SIZE, "width": 9 * SIZE, "view_batch_size": 2},
+    ),
 }
 
 

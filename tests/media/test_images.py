@@ -109,6 +109,7 @@ def test_boolean_mask_becomes_black_and_white():
         (np.zeros((0, 4, 3), np.uint8), ValueError, "4 x 0 pixels, which is empty"),
         (Image.new("RGB", (0, 4)), ValueError, "0 x 4 pixels, which is empty"),
         (torch.zeros(3, 0, 4), ValueError, "4 x 0 pixels, which is empty"),
+        (np.zeros((2, 4, 5, 3), np.uint8), ValueError, r"\(2, 4, 5, 3\); expected .* for several pictures give a list"),
         (np.zeros((3, 4, 5), np.uint8), ValueError, r"\(3, 4, 5\); expected .* channels come last in numpy"),
         (np.zeros((2, 3, 4, 5), np.uint8), ValueError, r"\(2, 3, 4, 5\); expected"),
         (torch.zeros(2, 3, 4, 5), ValueError, "give a list, one for each"),

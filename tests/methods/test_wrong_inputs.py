@@ -44,6 +44,9 @@ SAME: dict[str, Callable[[Path], Any]] = {
     "float_array": lambda _: np.array(HERO) / 255,
     "sixteen_bit_array": lambda _: np.array(HERO).astype(np.uint16) * 257,
     "tensor": lambda _: torch.from_numpy(np.array(HERO)).permute(2, 0, 1) / 255,
+    "array_of_one": lambda _: np.array(HERO)[None],
+    "tensor_of_one": lambda _: torch.from_numpy(np.array(HERO)).permute(2, 0, 1)[None] / 255,
+    "list_of_one": lambda _: [np.array(HERO)],
     "opaque_rgba": lambda _: HERO.convert("RGBA"),
     "exif": rotated_by_exif,
 }

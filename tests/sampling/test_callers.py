@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import inspect
 import threading
 from typing import Any
@@ -15,18 +16,18 @@ from diffusers import (
     HeunDiscreteScheduler,
     StableDiffusionImg2ImgPipeline,
     StableDiffusionInpaintPipelineLegacy,
-    StableDiffusionPAGPipeline,
     StableDiffusionPanoramaPipeline,
     StableDiffusionPipeline,
-    StableDiffusionXLModularPipeline,
-    UNet2DConditionModel,
+    StableDiffusionSAGPipeline,
 )
+from diffusers.hooks import PyramidAttentionBroadcastConfig, apply_pyramid_attention_broadcast
+from diffusers.models.attention_processor import AttnProcessor2_0
 from diffusers.pipelines.deprecated.paint_by_example.image_encoder import PaintByExampleImageEncoder
 from diffusers.pipelines.deprecated.paint_by_example.pipeline_paint_by_example import PaintByExamplePipeline
 from transformers import CLIPImageProcessor, CLIPVisionConfig
 
 from referencenet import Reference, reference, share
-from tiny import CONTEXT, Tiny, half_mask, latents, picture, scheduler, tiny, unet_config
+from tiny import CONTEXT, Tiny, half_mask, latents, picture, scheduler, tiny
 from tolerances import ROUNDING, relative_error
 
 pytestmark = pytest.mark.filterwarnings("ignore:The class .*InpaintPipelineLegacy.* is deprecated:FutureWarning")
@@ -129,12 +130,38 @@ def test_a_pipeline_that_has_the_unet_uncompiled_reads_as_well():
     torch._dynamo.reset()
 
 
+class Passing(torch.nn.Module):
+    """Hands every call on to a network, as somebody's wrapper does."""
+
+    def __init__(self, inner: Any) -> None:
+        super().__init__()
+        self.inner, self.config, self.dtype, self.device = inner, inner.config, inner.dtype, inner.device
+
+    def forward(self, *args: Any, **kwargs: Any) -> Any:
+        return self.inner(*args, **kwargs)
+
+
+def test_a_unet_that_is_wrapped_inside_the_block_reads_as_well():
+    pipeline = tiny("sd")
+    unet = pipeline.unet
+    with reference(pipeline.pipe, HERO):
+        expected = pipeline()
+        pipeline.pipe.unet = Passing(unet)
+        assert torch.equal(pipeline(), expected)
+    with pytest.raises(TypeError, match="denoiser of StableDiffusionPipeline is a Passing"):
+        with reference(pipeline.pipe, HERO):
+            pass
+
+
 def test_a_pipeline_of_a_kind_that_cannot_read_is_refused_when_it_calls():
     pipeline = tiny("sd")
-    second = sharing(pipeline.pipe, StableDiffusionPAGPipeline)
+    second = sharing(pipeline.pipe, StableDiffusionSAGPipeline)
     with reference(pipeline.pipe, HERO):
-        with pytest.raises(TypeError, match="StableDiffusionPAGPipeline has a guidance part of its own"):
-            second("a knight", num_inference_steps=1, pag_scale=0.0)
+        with pytest.raises(TypeError, match="StableDiffusionSAGPipeline keeps the attention map"):
+            second("a knight", num_inference_steps=1)
+        with pytest.raises(TypeError, match=r"CrossAttnStoreProcessor now.* take another"):  # which it left behind
+            pipeline()
+        pipeline.unet.set_attn_processor(AttnProcessor2_0())
         pipeline()
 
 
@@ -187,9 +214,10 @@ def test_a_panorama_of_one_view_is_the_usual_picture():
 
 
 def test_rows_in_an_order_of_their_own_are_refused():
+    """Two prompts at once: the panorama hands its UNet the views picture by picture, but the words part by part."""
     panorama = sharing(tiny("sd").pipe, StableDiffusionPanoramaPipeline)
     with reference(panorama, HERO), pytest.raises(ValueError, match="in an order of its own"):
-        panorama("a knight", height=64, width=576, view_batch_size=2, num_inference_steps=1)
+        panorama(["a knight", "a wizard"], height=64, width=64, num_inference_steps=1)
 
 
 class Wordless(StableDiffusionPipeline):
@@ -299,47 +327,40 @@ def test_channels_in_an_order_of_their_own_are_refused():
         pipe(**pictures, height=64, width=64, num_inference_steps=1)
 
 
-def test_freenoise_with_one_window_is_the_usual_film():
-    film = tiny("animatediff")
-    start = latents(3, 1, 4, 3, 8, 8)
-    with reference(film.pipe, HERO):
-        expected = film(latents=start)
-    film.pipe.enable_free_noise(context_length=3, context_stride=1, noise_type="random")
-    with reference(film.pipe, HERO):
-        assert relative_error(film(latents=start), expected) < ROUNDING
-        assert film(num_frames=5).isfinite().all()
-    assert {block.context_length for block in film.unet.modules() if hasattr(block, "context_length")} == {3}
-
-
-def test_layers_cut_into_chunks_are_refused():
-    film = tiny("animatediff")
-    film.pipe.enable_free_noise(context_length=3, context_stride=1)
-    film.pipe.enable_free_noise_split_inference(spatial_split_size=4, temporal_split_size=4)
-    with pytest.raises(TypeError, match="cut into chunks"), reference(film.pipe, HERO):
-        pass
-
-
-def test_a_forward_that_another_function_replaced_is_refused():
+@pytest.mark.parametrize("where", ["", "mid_block", "down_blocks.0.attentions.0"])
+def test_a_forward_that_another_function_replaced_is_refused(where: str):
+    """As caches between steps do, on the UNet or on its blocks, also those that keep the signature."""
     pipeline = tiny("sd")
-    inner = pipeline.unet.forward
-    pipeline.unet.forward = lambda *args, **kwargs: inner(*args, **kwargs)
+    module = pipeline.unet.get_submodule(where)
+    inner = module.forward
+    wrapper = functools.wraps(inner)(lambda *args, **kwargs: inner(*args, **kwargs))
+    with reference(pipeline.pipe, HERO):
+        module.forward = wrapper
+        with pytest.raises(TypeError, match=f"{where}.* forward has been replaced"):
+            pipeline()
+        del module.forward
+        pipeline()
+    module.forward = wrapper
     pipeline()
-    with reference(pipeline.pipe, HERO), pytest.raises(TypeError, match="forward has been replaced"):
+    with pytest.raises(TypeError, match="forward has been replaced"), reference(pipeline.pipe, HERO):
+        pass
+    module.forward = inner  # its own again, as hooks leave it when they are taken off
+    with reference(pipeline.pipe, HERO):
         pipeline()
 
 
-def test_what_cannot_read_is_told_why():
-    usual = tiny("sd").pipe
-    with (
-        pytest.raises(TypeError, match="modular pipeline"),
-        reference(object.__new__(StableDiffusionXLModularPipeline), HERO),
-    ):
+def test_attention_that_is_skipped_between_steps_is_refused():
+    pipeline = tiny("sd")
+    config = PyramidAttentionBroadcastConfig(
+        spatial_attention_block_skip_range=2, current_timestep_callback=lambda: 500
+    )
+    apply_pyramid_attention_broadcast(pipeline.unet, config)
+    with pytest.raises(TypeError, match=r"attn1 in .* diffusers' pyramid"), reference(pipeline.pipe, HERO):
         pass
-    with pytest.raises(TypeError, match="no VAE"), reference(sharing(usual, StableDiffusionPipeline, vae=None), HERO):
-        pass
-    wide = UNet2DConditionModel(**unet_config(in_channels=8))
-    with (
-        pytest.raises(TypeError, match="takes 8 channels and gives 4"),
-        reference(sharing(usual, StableDiffusionPipeline, unet=wide), HERO),
-    ):
+
+
+def test_a_forward_that_was_compiled_says_what_to_compile():
+    pipeline = tiny("sd")
+    pipeline.unet.forward = torch.compile(pipeline.unet.forward, backend="eager")
+    with pytest.raises(TypeError, match=r"pipe\.unet = torch\.compile"), reference(pipeline.pipe, HERO):
         pass

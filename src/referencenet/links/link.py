@@ -7,7 +7,7 @@ is its own affair (`kind.py`); here its tasks are put in place and taken away. L
 from __future__ import annotations
 
 from collections.abc import Callable, Generator, Iterable, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -18,6 +18,7 @@ from referencenet.links.bank import ReferenceBank
 from referencenet.links.kind import Kind, Task
 from referencenet.links.masks import Pyramid
 from referencenet.links.offloading import bring, rests_in_groups, send_back
+from referencenet.links.parts import ReadChunks, ReadUnperturbed, cutter_of, cutters_of, perturbed_parts
 from referencenet.links.reading import Banks, ReadBank, as_reads, check_masks, plan_over
 from referencenet.links.rows import RowPlan
 from referencenet.links.seats import Seat
@@ -96,15 +97,26 @@ class Link:
         is_late = empties or rests_in_groups(self.unet)
         if not is_late:
             bring(self.unet)  # its layers project the bank before its first pass, which would bring it otherwise
+        cutters = cutters_of(self.unet)
+        with ExitStack() as followed:
 
-        def read(kind: Kind, seat: Seat) -> Task | None:
-            if is_late:
-                return ReadLate(kind, seat, reads, plan, empties)
-            references = kind.take(seat, reads)
-            return kind.read(references, plan) if references else None
+            def read(kind: Kind, seat: Seat) -> Task | None:
+                cutter, parts = cutter_of(seat, cutters), perturbed_parts(seat)
+                late = ReadLate(kind, seat, reads, plan, empties, keeps=cutter is not None)
+                if not is_late:
+                    late.taken = kind.take(seat, reads)
+                    if not late.taken:
+                        return None
+                if cutter is not None:
+                    chunks = ReadChunks(late.by, plan)
+                    followed.callback(cutter.register_forward_pre_hook(chunks.begin, with_kwargs=True).remove)
+                    return chunks
+                if parts:
+                    return ReadUnperturbed(late.by, plan, parts)
+                return late if is_late else late.by(plan)
 
-        with self._tasks(read):
-            yield
+            with self._tasks(read):
+                yield
 
     @property
     def can_read_once(self) -> bool:
@@ -165,11 +177,12 @@ class Link:
 
 @dataclass
 class ReadLate:
-    """A read task whose references are made when a pass comes to its site, where its weights are then.
+    """A read task whose references are taken when a pass comes to its site, where its weights are then.
 
     Attributes:
         empties: Whether they are taken out of their banks and let go, for a single pass; else they are kept for the
             next, but under autograd or in compiled code, which must find every pass alike.
+        keeps: Whether they are kept all the same, where a single pass comes several times.
     """
 
     kind: Kind
@@ -177,22 +190,29 @@ class ReadLate:
     reads: Sequence[ReadBank]
     plan: RowPlan
     empties: bool
-    made: Task | None = None
+    keeps: bool = False
+    taken: Sequence[Any] | None = None
 
     def __call__(self, *args: Any) -> Tensor:
         """As the kind's own read task."""
-        if self.made is not None:
-            return self.made(*args)
+        return self.by(self.plan)(*args)
+
+    def by(self, plan: RowPlan) -> Task:
+        """The kind's own read task by a plan."""
+        references = self._references()
+        return self.kind.read(references, plan if references else RowPlan(rows=plan.rows, sections=()))
+
+    def _references(self) -> Sequence[Any]:
+        if self.taken is not None:
+            return self.taken
         references = self.kind.take(self.seat, self.reads)
-        plan = self.plan if references else RowPlan(rows=self.plan.rows, sections=())
-        task = self.kind.read(references, plan)
         if not torch.is_grad_enabled() and not torch.compiler.is_compiling():
             if self.empties:
                 for read in self.reads:
                     read.bank.forget(self.seat.site.name)
-            else:
-                self.made = task
-        return task(*args)
+            if self.keeps or not self.empties:
+                self.taken = references
+        return references
 
 
 @contextmanager

@@ -29,6 +29,9 @@ STANDARD_PROCESSORS = (
 )
 """Processors that compute plain self-attention, which the links may compute in their place."""
 
+PERTURBED = {"PAGIdentitySelfAttnProcessor2_0": 2, "PAGCFGIdentitySelfAttnProcessor2_0": 3}
+"""Those of perturbed-attention guidance, and the parts of their batch: plain but for the last, which sees itself."""
+
 SAVED = "original_attn_processors"
 """Where diffusers' UNets keep processors while their projections are fused."""
 
@@ -57,11 +60,19 @@ class Occupant:
 
 
 class ReferenceAttnProcessor(Occupant):
-    """An attention processor that does its slot's task, or what the original processor does."""
+    """An attention processor that does its slot's task, or what the original processor does.
+
+    Whoever asks a processor for its `__class__`, to make another like it (IP-Adapters) or to see whether it may be
+    replaced, is told the original's.
+    """
 
     def __init__(self, slot: Slot, original: Callable[..., Tensor]) -> None:
         super().__init__(slot)
         self.original = original
+
+    @property
+    def __class__(self) -> type:  # pyright: ignore[reportIncompatibleMethodOverride]
+        return type(self.original)
 
     def __call__(self, attn: Attention, hidden_states: Tensor, encoder_hidden_states: Tensor | None = None,
                  attention_mask: Tensor | None = None, temb: Tensor | None = None, *args: Any,
@@ -176,12 +187,16 @@ class ProcessorSeat(Seat):
         special = [
             part for part in ("spatial_norm", "group_norm", "norm_q", "norm_k") if getattr(attn, part, None) is not None
         ]
-        if processor not in STANDARD_PROCESSORS or special or attn.residual_connection:
+        if processor not in (*STANDARD_PROCESSORS, *PERTURBED) or special or attn.residual_connection:
+            remedy = (
+                "If the pipeline itself does so (as SAG, Attend-and-Excite and zero-shot films do), take another."
+                if since
+                else f"Give it one: unet.get_submodule({self.site.reader!r}).set_processor(AttnProcessor2_0())."
+            )
             raise TypeError(
                 f"the self-attention {self.site.reader} is computed by {processor}"
                 f"{f' with {special}' if special else ''}{since}, which a link would replace; expected one of "
-                f"{list(STANDARD_PROCESSORS)}. Give it one: "
-                f"unet.get_submodule({self.site.reader!r}).set_processor(AttnProcessor2_0())."
+                f"{list(STANDARD_PROCESSORS)}. {remedy}"
             )
 
 

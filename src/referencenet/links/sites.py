@@ -23,7 +23,8 @@ MID_UP: tuple[Stage, ...] = ("mid_block", "up_blocks")
 """The sites that many systems call `midup`; theirs of all stages are `full`."""
 
 _PLACE = re.compile(
-    r"(down_blocks|mid_block|up_blocks)(?:\.(\d+))?(?:\.(?:attentions|resnets)\.(\d+))?(?:\.transformer_blocks\.(\d+))?"
+    r"(down_blocks|mid_block|up_blocks)(?:\.(\d+))?(?:\.(?:attentions|resnets)\.(\d+)(?:\.module)?)?"
+    r"(?:\.transformer_blocks\.(\d+))?"
 )
 
 

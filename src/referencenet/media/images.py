@@ -29,8 +29,8 @@ def read_image(source: Picture) -> Image.Image:
 
     Args:
         source: A path; a Pillow picture; an array (H, W), (H, W, 1), (H, W, 3) or (H, W, 4) of uint8, uint16, bool,
-            or floats in [0, 1]; or a tensor (H, W), (1, H, W), (3, H, W) or (4, H, W), same types and ranges.
-            Transparent parts become white.
+            or floats in [0, 1]; or a tensor (H, W), (1, H, W), (3, H, W) or (4, H, W), same types and ranges. Both may
+            be a batch of one. Transparent parts become white.
 
     Returns:
         The picture, mode RGB, 8 bits a channel, upright.
@@ -206,8 +206,11 @@ def _from_tensor(tensor: torch.Tensor) -> Image.Image:
 
 def _from_array(array: np.ndarray, kind: str, shapes: str) -> Image.Image:
     """Make a Pillow picture of an array (H, W[, C]); `kind` and `shapes` only word the errors."""
+    if array.ndim == 4 and array.shape[0] == 1:
+        array = array[0]
     if array.ndim not in (2, 3) or (array.ndim == 3 and array.shape[2] not in (1, 3, 4)):
         hint = "; the channels come last in numpy" if array.ndim == 3 and array.shape[0] in (1, 3, 4) else ""
+        hint = "; for several pictures give a list, one for each" if array.ndim == 4 else hint
         raise ValueError(f"The {kind}'s shape is {array.shape}; expected {shapes}{hint}.")
     _check_size(array.shape[1], array.shape[0], f"The {kind}")
     if array.dtype == np.bool_:

@@ -109,6 +109,11 @@ class SpatioTemporalUNet(UNetMotionModel, ModelMixin):  # diffusers loads a comp
         inherited = UNetMotionModel if issubclass(input_class, UNetMotionModel) else input_class
         return {*inspect.signature(inherited.__init__).parameters, *inspect.signature(input_class.__init__).parameters}
 
+    @classmethod
+    def _get_signature_keys(cls, obj: type) -> tuple[set[str], set[str]]:
+        """The same for `from_unet2d`: those that have to be given (none) and those that may be."""
+        return set(), cls._get_init_keys(obj) - {"self"}
+
     def forward(  # pyright: ignore[reportIncompatibleMethodOverride]
         self,
         sample: Tensor,

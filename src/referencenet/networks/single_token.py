@@ -9,30 +9,27 @@ from __future__ import annotations
 
 from typing import Any
 
-from diffusers.models.attention_processor import Attention, AttnProcessor2_0
+from diffusers.models.attention_processor import Attention
 from torch import Tensor, nn
 
+from referencenet.links.seats import STANDARD_PROCESSORS
 
-class SingleTokenProcessor(AttnProcessor2_0):
-    """Attention processor that skips queries and keys where the context has one token; otherwise plain attention."""
 
-    def __call__(
-        self,
-        attn: Attention,
-        hidden_states: Tensor,
-        encoder_hidden_states: Tensor | None = None,
-        attention_mask: Tensor | None = None,
-        temb: Tensor | None = None,
-        *args: Any,
-        **kwargs: Any,
-    ) -> Tensor:
+class SingleTokenAttention(Attention):
+    """Attention that skips queries and keys where the context has one token.
+
+    Whichever processor computes plain attention otherwise (sliced, fused, the default one) is left aside then.
+    """
+
+    def forward(self, hidden_states: Tensor, encoder_hidden_states: Tensor | None = None,
+                attention_mask: Tensor | None = None, **kwargs: Any) -> Tensor:  # fmt: skip
         """Attend from (rows, tokens, channels) to a context (rows, 1, context channels)."""
-        if not _is_single(attn, encoder_hidden_states, attention_mask):
-            return super().__call__(attn, hidden_states, encoder_hidden_states, attention_mask, temb, *args, **kwargs)
-        vector = attn.to_v(encoder_hidden_states)  # (rows, 1, channels)
-        for layer in attn.to_out:
+        if not _is_single(self, encoder_hidden_states, attention_mask):
+            return super().forward(hidden_states, encoder_hidden_states, attention_mask, **kwargs)
+        vector = self.to_v(encoder_hidden_states)  # (rows, 1, channels)
+        for layer in self.to_out:
             vector = layer(vector)
-        return (vector / attn.rescale_output_factor).expand(-1, hidden_states.shape[1], -1)
+        return (vector / self.rescale_output_factor).expand(-1, hidden_states.shape[1], -1)
 
 
 def skip_single_tokens(unet: nn.Module) -> None:
@@ -42,11 +39,12 @@ def skip_single_tokens(unet: nn.Module) -> None:
         unet: A diffusers UNet under construction; changed in place.
     """
     for name, module in unet.named_modules():
-        if name.endswith(".attn2") and ".attentions." in name and isinstance(module, Attention):
-            module.set_processor(SingleTokenProcessor())
+        if name.endswith(".attn2") and ".attentions." in name and type(module) is Attention:
+            module.__class__ = SingleTokenAttention
 
 
 def _is_single(attn: Attention, context: Tensor | None, mask: Tensor | None) -> bool:
     """Whether the shortcut is exact here."""
     plain = attn.spatial_norm is None and attn.group_norm is None and not attn.residual_connection
-    return context is not None and context.shape[1] == 1 and mask is None and plain and not attn.norm_cross
+    plain = plain and not attn.norm_cross and type(attn.processor).__name__ in STANDARD_PROCESSORS
+    return context is not None and context.shape[1] == 1 and mask is None and plain

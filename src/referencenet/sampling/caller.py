@@ -107,8 +107,11 @@ def find_caller(unet: nn.Module) -> Caller:
 
 
 def has_unet(pipe: Any, unet: nn.Module) -> bool:
-    """Whether a pipeline has this UNet, itself or compiled."""
-    return any(getattr(part, "_orig_mod", part) is unet for part in vars(pipe).values() if isinstance(part, nn.Module))
+    """Whether a pipeline has this UNet: itself, compiled, or inside of a module of the user's."""
+    parts = [part for part in vars(pipe).values() if isinstance(part, nn.Module)]
+    if any(getattr(part, "_orig_mod", part) is unet for part in parts):
+        return True
+    return any(module is unet for part in parts for module in part.modules())
 
 
 def is_same(first: Any, second: Any) -> bool:

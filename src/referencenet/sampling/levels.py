@@ -33,8 +33,13 @@ def at_level(scheduler: Any, clean: Tensor, noise: Tensor, timestep: Any) -> Ten
 
     Raises:
         TypeError: If the scheduler has no way to noise a picture.
-        ValueError: If the pass is none of the scheduler's.
+        ValueError: If the pass is none of the scheduler's, or several at once.
     """
+    if isinstance(timestep, Tensor) and timestep.numel() > 1 and bool((timestep != timestep.flatten()[0]).any()):
+        raise ValueError(
+            f"the rows of this pass are at {len(timestep.unique())} timesteps, as where steps are made at once "
+            "(ParaDiGMS); a reference stands at one noise level: take a pipeline that goes step by step."
+        )
     if getattr(scheduler, "sigmas", None) is None or not hasattr(scheduler, "step_index"):
         if not hasattr(scheduler, "add_noise"):
             raise TypeError(

@@ -2,19 +2,19 @@
 
 A session lasts for one `with` block, a `Call` for one call of a pipeline. The UNet is followed through forward hooks;
 everything else comes from the pipeline that is calling it, which need not be the one that was linked: several may
-share a UNet. Letters: r rows of the guidance batch, b pictures (r or r / 2), c channels, (h, w) latents. How sites read
-is not known here; that is the links' part.
+share a UNet. Letters: r rows of the guidance batch, b pictures (r over the parts of guidance), c channels, (h, w)
+latents. How sites read is not known here; that is the links' part.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator, Sequence
-from contextlib import ExitStack, contextmanager
+from collections.abc import Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any, Literal
 
 import torch
-from diffusers.models.attention import FreeNoiseTransformerBlock
 from diffusers.utils.torch_utils import randn_tensor
 from PIL import Image
 from torch import Tensor, nn
@@ -24,13 +24,15 @@ from referencenet.links.masks import Pyramid
 from referencenet.links.rows import RowPlan, plan_rows
 from referencenet.media.images import Resize, resize, to_tensor
 from referencenet.sampling.caller import Caller, find_caller
+from referencenet.sampling.channels import Beside, beside_latents, only_where_shown, shown_beside
 from referencenet.sampling.following import surround
-from referencenet.sampling.guidance import check_halves, half_weights, is_guided
+from referencenet.sampling.guidance import Batch, batch_of
 from referencenet.sampling.latents import posterior_samples
 from referencenet.sampling.levels import at_level
 from referencenet.sampling.references import Reference
 from referencenet.sampling.rewriting import Rewriting
 from referencenet.sampling.support import check_pipeline
+from referencenet.sampling.undivided import undivided
 from referencenet.sampling.unet_call import UNetCall
 
 Noise = Literal["fresh", "fixed"] | Sequence[Tensor]
@@ -66,18 +68,22 @@ class Call:
         pipe: The pipeline.
         generator: The call's.
         latents: Reference number to its latents (1 or b, c, h, w).
+        beside: Reference number to what stands beside its latents (1 or b, further channels, h, w).
         fixed_noise: Shape of latents to the noise shared by all steps and pictures.
         distinct: The conditions last seen, and for each row the first row with equal ones.
-        seen: What of this call's batches was looked at, by what it depends on.
+        batches: What the rows of its passes are for, by what that depends on.
+        kinds: Number of channels to what stands beside the latents.
         rewriting: What was written last, where not every step writes.
     """
 
     pipe: Any
     generator: Generators = None
     latents: dict[int, Tensor] = field(default_factory=dict[int, Tensor])
+    beside: dict[int, Tensor] = field(default_factory=dict[int, Tensor])
     fixed_noise: dict[torch.Size, Tensor] = field(default_factory=dict[torch.Size, Tensor])
     distinct: tuple[object, list[int]] | None = None
-    seen: set[object] = field(default_factory=set[object])
+    batches: dict[object, Batch] = field(default_factory=dict[object, Batch])
+    kinds: dict[int, Beside] = field(default_factory=dict[int, Beside])
     rewriting: Rewriting = field(default_factory=Rewriting)
 
     @classmethod
@@ -99,12 +105,6 @@ class Call:
 
         return caller.kept(f"call of link {id(link)}", begin)
 
-    def once(self, key: object, check: Callable[[], None]) -> None:
-        """Check what holds for the whole call, once."""
-        if key not in self.seen:
-            check()
-            self.seen.add(key)
-
 
 @dataclass(frozen=True)
 class Pass:
@@ -112,14 +112,16 @@ class Pass:
 
     Attributes:
         unet: The call of the UNet.
-        pictures: The number of pictures b in the batch.
-        halves: How much each guidance half reads.
+        batch: What its rows are for.
+        amounts: How much each row reads.
+        beside: What stands beside its latents.
         step: The number of the step, and of how many; None where nothing depends on it.
     """
 
     unet: UNetCall
-    pictures: int
-    halves: Sequence[float]
+    batch: Batch
+    amounts: Sequence[float]
+    beside: Beside
     step: tuple[int, int] | None
 
 
@@ -147,10 +149,14 @@ class Session:
         given = UNetCall.bind(self.link.unet, args, kwargs)
         step = self._step(caller, given)
         active = [i for i, reference in enumerate(self.references) if _is_active(reference, step)]
-        halves = halves_of(caller, given, call, self.settings.guided, self.settings.style_fidelity)
-        if not active or not any(halves):
+        batch = batch_of(caller, given, self.settings.guided, call.batches)
+        amounts = batch.amounts(self.settings.style_fidelity)
+        if not active or not any(amounts):
             return
-        now = Pass(given, given.rows // len(halves), halves, step)
+        channels = given.sample.shape[1]
+        if channels not in call.kinds:
+            call.kinds[channels] = beside_latents(caller, given, _channels(self.link.unet))
+        now = Pass(given, batch, amounts, call.kinds[channels], step)
         latents = {i: self._latents(i, call, now) for i in active}
         rows, plan = self._rows(call, now, latents)
         reads = self._kept(call, now, latents, rows) or self._written(call, now, latents, rows)
@@ -172,7 +178,10 @@ class Session:
             if each.shape[1:] not in noise:
                 noise[each.shape[1:]] = self._noise(each, call, now)
         reads = [
-            self._write(self.references[i], each, noise[each.shape[1:]], call, now, rows) for i, each in latents.items()
+            self._write(
+                self.references[i], self._shown(i, each, noise[each.shape[1:]], call, now, rows), call, now, rows
+            )
+            for i, each in latents.items()
         ]
         if self.settings.write_every > 1:
             call.rewriting.keep(_like(now, latents, rows), reads)
@@ -198,46 +207,69 @@ class Session:
             The rows in whose place the reference is shown, and the plan of the reading batch over them.
         """
         rows = now.unet.rows
-        weights = [now.halves[row // now.pictures] for row in range(rows)]
-        alike = list(range(rows))
+        alike = now.batch.writers()
         if self.settings.noise == "fixed" and all(each.shape[0] == 1 for each in latents.values()):
             conditions = now.unet.conditions.get("encoder_hidden_states")
             if call.distinct is None or call.distinct[0] is not conditions:
-                call.distinct = (conditions, now.unet.distinct_rows())
-            alike = call.distinct[1]
-        written = sorted({alike[row] for row in range(rows) if weights[row] > 0})
+                call.distinct = (conditions, now.unet.distinct_rows(now.beside == "picture"))
+            alike = [call.distinct[1][row] for row in alike]
+        written = sorted({alike[row] for row in range(rows) if now.amounts[row] > 0})
         places = {row: place for place, row in enumerate(written)}
-        return written, plan_rows([places.get(alike[row], 0) for row in range(rows)], weights)
+        return written, plan_rows([places.get(alike[row], 0) for row in range(rows)], now.amounts)
 
-    def _write(self, reference: Reference, latents: Tensor, noise: Tensor, call: Call, now: Pass,
-               rows: list[int]) -> ReadBank:  # fmt: skip
-        """One reference's bank for this step.
+    def _shown(self, index: int, latents: Tensor, noise: Tensor, call: Call, now: Pass, rows: list[int]) -> Tensor:
+        """A reference as the UNet takes it at this step, (rows, channels, h, w), or a film of one such frame.
 
         Args:
-            reference: What is shown.
+            index: Which reference.
             latents: Its latents, (1 or b, c, h, w).
             noise: Of this step, (1, b or r, c, h, w).
             call: The pipeline's call.
             now: The pass that will read.
+            rows: The rows in whose place it is shown.
+        """
+        given, pictures = now.unet.sample, now.batch.pictures
+
+        def of(entries: Tensor) -> Tensor:
+            """The entries for the rows: one for all, one for each picture or one for each row."""
+            places = range(now.unet.rows) if len(entries) == now.unet.rows else pictures
+            return entries[[places[row] if len(entries) > 1 else 0 for row in rows]]
+
+        sample = at_level(call.pipe.scheduler, of(latents), of(noise), now.unet.timestep).to(given.dtype)
+        if now.beside != "nothing":
+            if index not in call.beside:
+                picture = partial(self._picture, self.references[index], call, now)
+                call.beside[index] = shown_beside(now.beside, call.pipe, latents, picture).to(given.dtype)
+            beside = of(call.beside[index])
+            sample = torch.cat(
+                [sample, only_where_shown(beside, given[rows]) if now.beside == "picture" else beside], 1
+            )
+        return sample.unsqueeze(2) if given.ndim == 5 else sample  # one frame
+
+    def _write(self, reference: Reference, sample: Tensor, call: Call, now: Pass, rows: list[int]) -> ReadBank:
+        """One reference's bank for this step.
+
+        Args:
+            reference: What is shown.
+            sample: As it is shown.
+            call: The pipeline's call.
+            now: The pass that will read.
             rows: The rows in whose place the reference is shown.
         """
-        clean, shown = latents[[row % latents.shape[0] for row in rows]], noise[[row % noise.shape[0] for row in rows]]
-        size = (latents.shape[-2], latents.shape[-1])
-        readable, visible = _mask(reference.mask, size, clean), _mask(reference.result_mask, now.unet.size, clean)
+        size = (sample.shape[-2], sample.shape[-1])
+        readable, visible = _mask(reference.mask, size, sample), _mask(reference.result_mask, now.unet.size, sample)
         conditions = now.unet.conditions_of(rows, size)
         if self.settings.own_size and reference.picture is not None:
             pixels = (size[0] * call.pipe.vae_scale_factor, size[1] * call.pipe.vae_scale_factor)
             conditions = _with_own_size(conditions, reference.picture, pixels)
+        # keys and values are twice the inputs, and a bank for half the rows or fewer can afford them; a bank for every
+        # row is projected again while it is read, 1 to 3 % of a step for a fifth of its memory
+        projected = 2 * len(rows) <= now.unet.rows
         self.is_writing = True
         try:
-            sample = _noised(clean, shown, call, now.unet)
-            # keys and values are twice the inputs, and a bank for half the rows or fewer can afford them; a bank for
-            # every row is projected again while it is read, 1 to 3 % of a step for a fifth of its memory
-            projected = 2 * len(rows) <= now.unet.rows
-            with _single_frames(self.link.unet):
-                bank = self.link.write(
-                    sample, now.unet.timestep_of(rows), readable=readable, projected=projected, **conditions
-                )
+            with undivided(self.link.unet):
+                timestep = now.unet.timestep_of(rows)
+                bank = self.link.write(sample, timestep, readable=readable, projected=projected, **conditions)
         finally:
             self.is_writing = False
         return ReadBank(
@@ -250,14 +282,14 @@ class Session:
         if isinstance(given, str):
             if given == "fixed" and shape in call.fixed_noise:
                 return call.fixed_noise[shape]
-            count = 1 if given == "fixed" else now.pictures
+            count = 1 if given == "fixed" else now.batch.count
             generator = _generator_for(call.generator, count)
             drawn = randn_tensor((count, *shape), generator=generator, device=latents.device, dtype=latents.dtype)
             if given == "fixed":
                 call.fixed_noise[shape] = drawn
             return drawn
         assert now.step is not None  # it was asked for, as noise is given by step
-        step, pictures, rows = now.step[0], now.pictures, now.unet.rows
+        step, pictures, rows = now.step[0], now.batch.count, now.unet.rows
         if step >= len(given):
             raise ValueError(f"noise has {len(given)} tensors, but this is step {step + 1}; give one per step.")
         noise = given[step].to(latents)
@@ -272,33 +304,38 @@ class Session:
         """A reference's latents, encoded once per call: (1 or b, c, h, w)."""
         if index not in call.latents:
             reference = self.references[index]
-            if reference.picture is not None:
-                latents = self._encode(reference.picture, call, now)
-            else:
-                assert reference.latents is not None  # a Reference has one or the other
+            if reference.latents is not None:
                 latents = reference.latents.to(now.unet.sample)
-            expected = int(self.link.unet.config.out_channels)  # pyright: ignore
-            if latents.shape[1] != expected or latents.shape[0] not in (1, now.pictures):
+            else:
+                latents = self._encode(reference, call, now)
+            expected, pictures = _channels(self.link.unet), now.batch.count
+            if latents.shape[1] != expected or latents.shape[0] not in (1, pictures):
                 raise ValueError(
-                    f"the reference latents are {tuple(latents.shape)}, but this call makes {now.pictures} pictures "
-                    f"with {expected} latent channels; expected (1 or {now.pictures}, {expected}, height, width)."
+                    f"the reference latents are {tuple(latents.shape)}, but this call makes {pictures} pictures "
+                    f"with {expected} latent channels; expected (1 or {pictures}, {expected}, height, width)."
                 )
             call.latents[index] = latents
         return call.latents[index]
 
-    def _encode(self, image: Image.Image, call: Call, now: Pass) -> Tensor:
+    def _encode(self, reference: Reference, call: Call, now: Pass) -> Tensor:
         """Samples of the VAE's posterior, scaled: one, or one per picture where each has a generator of its own."""
-        vae, like, scale = call.pipe.vae, now.unet.sample, call.pipe.vae_scale_factor
-        size = (now.unet.size[1] * scale, now.unet.size[0] * scale)
-        image = resize(image, size, how=self.settings.resize, multiple=scale)
-        count = 1 if self.settings.noise == "fixed" else now.pictures
+        image, like = self._picture(reference, call, now), now.unet.sample
+        assert image is not None  # a Reference has latents or a picture
+        count = 1 if self.settings.noise == "fixed" else now.batch.count
         generator = _generator_for(call.generator, count)
         generators = generator if isinstance(generator, list) else [generator]
-        return posterior_samples(vae, to_tensor(image)[None].to(like.device), generators).to(like.dtype)
+        return posterior_samples(call.pipe.vae, to_tensor(image)[None].to(like.device), generators).to(like.dtype)
+
+    def _picture(self, reference: Reference, call: Call, now: Pass) -> Image.Image | None:
+        """A reference's picture, if it is one, at the size at which it is shown."""
+        scale = call.pipe.vae_scale_factor
+        size = (now.unet.size[1] * scale, now.unet.size[0] * scale)
+        picture = reference.picture
+        return None if picture is None else resize(picture, size, how=self.settings.resize, multiple=scale)
 
 
 def halves_of(caller: Caller, given: UNetCall, call: Call, guided: bool | None, style_fidelity: float) -> list[float]:
-    """How much each guidance half of a pass reads.
+    """How much each part of a pass's guidance batch reads.
 
     Args:
         caller: The pipeline's call.
@@ -308,26 +345,15 @@ def halves_of(caller: Caller, given: UNetCall, call: Call, guided: bool | None, 
         style_fidelity: s in [0, 1].
 
     Raises:
-        ValueError: If the batch is of a kind that is not known.
+        ValueError: If the batch is of a kind that is not known, or has no parts behind each other.
     """
-    is_two = is_guided(caller, given, guided)
-    if is_two:
-        call.once(("halves", given.rows), lambda: check_halves(caller, given))
-    return half_weights(guided=is_two, style_fidelity=style_fidelity)
-
-
-@contextmanager
-def _single_frames(unet: nn.Module) -> Generator[None]:
-    """Inside, FreeNoise's windows over films hold one frame, as the film of a write pass does."""
-    blocks = [module for module in unet.modules() if isinstance(module, FreeNoiseTransformerBlock)]
-    usual = [(block.context_length, block.context_stride, block.weighting_scheme) for block in blocks]
-    try:
-        for block in blocks:
-            block.set_free_noise_properties(1, 1)
-        yield
-    finally:
-        for block, properties in zip(blocks, usual, strict=True):
-            block.set_free_noise_properties(*properties)
+    batch = batch_of(caller, given, guided, call.batches)
+    if batch.by_picture or "perturbed" in batch.parts:
+        raise ValueError(
+            f"the batch of {type(caller.pipe).__name__} holds {'views' if batch.by_picture else 'a perturbed part'}, "
+            "whose rows cannot share their first picture; use reference()."
+        )
+    return batch.amounts(style_fidelity)[:: batch.count]
 
 
 def _like(now: Pass, latents: dict[int, Tensor], rows: list[int]) -> tuple[object, ...]:
@@ -343,25 +369,9 @@ def _is_active(reference: Reference, step: tuple[int, int] | None) -> bool:
     return index / steps >= reference.start and (index + 1) / steps <= reference.end
 
 
-def _noised(clean: Tensor, noise: Tensor, call: Call, given: UNetCall) -> Tensor:
-    """The reference as the UNet takes it at this step, with the channels and axes of the denoising pass."""
-    sample = at_level(call.pipe.scheduler, clean, noise, given.timestep).to(given.sample.dtype)
-    if given.sample.shape[1] != clean.shape[1]:  # inpainting: [noised, nothing masked, clean]
-        call.once("channels", lambda: _check_inpainting(call.pipe, given.sample, clean.shape[1]))
-        sample = torch.cat([sample, torch.zeros_like(sample[:, :1]), clean.to(sample.dtype)], dim=1)
-    return sample.unsqueeze(2) if given.sample.ndim == 5 else sample  # one frame
-
-
-def _check_inpainting(pipe: Any, sample: Tensor, channels: int) -> None:
-    """See that a sample has the channels of an inpainting checkpoint in diffusers' order."""
-    is_one = sample.ndim == 4 and sample.shape[1] == 2 * channels + 1
-    mask = sample[:, channels : channels + 1]
-    if not is_one or not bool(((mask == 0) | (mask == 1)).all()):
-        raise ValueError(
-            f"{type(pipe).__name__} gives its UNet {sample.shape[1]} channels with a meaning of their own: channel "
-            f"{channels} is no mask of zeros and ones. Expected [latents, mask, latents of the masked picture], as "
-            "diffusers' inpainting pipelines have them; a reference cannot be shown in another order."
-        )
+def _channels(unet: nn.Module) -> int:
+    """Of the latents that a UNet works on."""
+    return int(unet.config.out_channels)  # pyright: ignore
 
 
 def _with_own_size(conditions: dict[str, Any], image: Image.Image, size: tuple[int, int]) -> dict[str, Any]:

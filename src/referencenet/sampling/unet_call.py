@@ -11,10 +11,14 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 PER_ROW = ("encoder_hidden_states", "class_labels", "timestep_cond", "encoder_attention_mask", "added_cond_kwargs")
 """Arguments of a diffusers UNet that hold something for every row."""
+
+REGIONS = "ip_adapter_masks"
+"""diffusers' name for where each image prompt acts, in `cross_attention_kwargs`."""
 
 _OF_THE_RESULT = (
     "down_block_additional_residuals",
@@ -40,18 +44,8 @@ class UNetCall:
 
     @classmethod
     def bind(cls, unet: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> UNetCall:
-        """Read a call of `unet` as a forward hook gets it.
-
-        Raises:
-            TypeError: If something else has taken the place of the UNet's forward.
-        """
+        """Read a call of `unet` as a forward hook gets it."""
         signature = inspect.signature(unet.forward)
-        if not {"sample", "timestep"} <= signature.parameters.keys():
-            raise TypeError(
-                f"{type(unet).__name__}.forward has been replaced by a function of {signature}, as caches between "
-                "steps do (DeepCache); they would give a pass over the reference what a pass over the picture left, "
-                "and the other way round: take the replacement away inside the block."
-            )
         named = dict(signature.bind(*args, **kwargs).arguments)
         return cls(named.pop("sample"), named.pop("timestep"), named)
 
@@ -79,27 +73,47 @@ class UNetCall:
 
         Args:
             rows: Which rows.
-            size: (height, width) of the reference's latents; attention masks made for another size are left out.
+            size: (height, width) of the reference's latents, to which the regions of image prompts are stretched.
         """
         kept: dict[str, Any] = {}
         for name, value in self.conditions.items():
             if name in PER_ROW:
                 kept[name] = _pick(value, rows, self.rows, self.frames)
-            elif name == "cross_attention_kwargs" and value and size != self.size:
-                kept[name] = {key: part for key, part in value.items() if key != "ip_adapter_masks"}
+            elif name == "cross_attention_kwargs" and value and REGIONS in value and size != self.size:
+                kept[name] = {**value, REGIONS: _stretched(value[REGIONS], self.size, size)}
             elif name not in (*_OF_THE_RESULT, "attention_mask", "return_dict"):
                 kept[name] = value
         return kept
 
-    def distinct_rows(self) -> list[int]:
-        """For every row the first row whose conditions are equal to its own."""
+    def distinct_rows(self, by_channels: bool = False) -> list[int]:
+        """For every row the first row whose conditions are equal to its own.
+
+        Args:
+            by_channels: Whether what is shown beside the latents is such a condition.
+        """
         found: list[int] = []
         conditions = {name: self.conditions.get(name) for name in PER_ROW}
+        if by_channels:
+            conditions["beside"] = self.sample[:, self.sample.shape[1] // 2 :].flatten(1).any(dim=1)
         rows = [_tensors(_pick(conditions, [row], self.rows, self.frames)) for row in range(self.rows)]
         for row in range(self.rows):
             same = (other for other in sorted(set(found)) if all(map(torch.equal, rows[other], rows[row])))
             found.append(next(same, row))
         return found
+
+
+def _stretched(masks: Any, before: tuple[int, int], size: tuple[int, int]) -> Any:
+    """Regions of a result, each (1, pictures, H, W), laid over a picture of other proportions.
+
+    Args:
+        masks: In whatever lists they are.
+        before: (height, width) of the result's latents.
+        size: (height, width) of the other picture's latents.
+    """
+    if isinstance(masks, list | tuple):
+        return [None if mask is None else _stretched(mask, before, size) for mask in masks]
+    pixels = max(masks.shape[-2] // before[0], 1)  # for each latent
+    return F.interpolate(masks, (size[0] * pixels, size[1] * pixels), mode="nearest-exact")
 
 
 def _pick(value: Any, rows: Sequence[int], total: int, frames: int) -> Any:
