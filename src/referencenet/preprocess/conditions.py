@@ -18,6 +18,7 @@ from PIL import Image, ImageDraw
 
 from referencenet.media.files import written_whole
 from referencenet.preprocess.body import PARTS, BodyPoints, draw_body
+from referencenet.preprocess.face_doubts import face_doubt
 from referencenet.preprocess.face_landmarker import APPROXIMATED, FaceLandmarker, FaceReading
 from referencenet.preprocess.face_mesh import draw_face_mesh
 from referencenet.preprocess.face_outline import LIPS, OVAL, face_bounds, outline_mask
@@ -47,6 +48,15 @@ class Condition(ABC):
     def regions(self, image: Image.Image) -> Sequence[Region]:
         """Those who are found in an RGB picture."""
         return self.finder.regions(image)
+
+    @property
+    def note(self) -> str | None:
+        """What a user should know of everything that is estimated; None: nothing."""
+        return None
+
+    def doubt(self, value: Any, size: Size) -> str | None:  # noqa: ARG002 - one kind doubts nothing
+        """Why a value should not be trusted, in words that follow "it is"; None: it should."""
+        return None
 
     @abstractmethod
     def read(self, image: Image.Image, region: Region) -> Any:
@@ -119,6 +129,10 @@ class Landmarks(Condition):
         """The landmarks of a face, (468, 3) in pixels."""
         return self.finder.read(image, region)
 
+    def doubt(self, value: np.ndarray, size: Size) -> str | None:
+        """Whether the face is cut off, turned aside, in profile or tiny."""
+        return face_doubt(value, size)
+
     def draw(self, value: np.ndarray, size: Size) -> list[Image.Image]:
         """The mesh as AniPortrait's drawings show it."""
         return [Image.fromarray(draw_face_mesh(value[:, :2] / size, *size))]
@@ -145,6 +159,10 @@ class FaceTracks(Condition):
     def read(self, image: Image.Image, region: Region) -> FaceReading | None:
         """The face."""
         return self.finder.read(image, region)
+
+    def doubt(self, value: FaceReading, size: Size) -> str | None:
+        """Whether the face is cut off, turned aside, in profile or tiny."""
+        return face_doubt(value.landmarks, size)
 
     def draw(self, value: FaceReading, size: Size) -> list[Image.Image]:
         """The mesh as AniPortrait's drawings show it."""

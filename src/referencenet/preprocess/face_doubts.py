@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import numpy as np
 
-from referencenet.preprocess.face_geometry import poses_of
 from referencenet.preprocess.face_mesh import checked_landmarks
 from referencenet.preprocess.face_outline import OVAL
 from referencenet.preprocess.metric_face import APPROXIMATE, metric_face

@@ -2,8 +2,8 @@
 
 The face is turned and scaled so that eyes, nose and corners of the mouth come to ArcFace's five places in a picture of
 112 x 112 (Deng et al. 2019, arXiv 1801.07698; insightface, face_align.py). The published programs take those five
-points from SCRFD, here they come from MediaPipe's landmarks, so that numbers differ a little. No network is part of this
-package: the user's `glintr100.onnx` is, whose licence allows research only.
+points from SCRFD, here they come from MediaPipe's landmarks, so that numbers differ a little. No network is part of
+this package: `glintr100.onnx` is the user's to get, and its licence allows research only.
 """
 
 from __future__ import annotations
@@ -78,7 +78,7 @@ class FaceEmbedder:
             import onnxruntime
         except ImportError as error:
             raise ImportError(
-                f"{file} needs onnxruntime: pip install 'referencenet[preprocess]', or give 512 numbers in an .npy file."
+                f"{file} needs onnxruntime: pip install 'referencenet[preprocess]', or give 512 numbers in an npy."
             ) from error
         options: Any = onnxruntime.SessionOptions()
         options.log_severity_level = 3  # errors only
@@ -94,7 +94,7 @@ class FaceEmbedder:
         shapes = [each.shape for each in (*given, *answers)]
         if len(shapes) != 2 or list(shapes[0][1:]) != [3, SIDE, SIDE] or shapes[1][-1] != EMBEDDING:
             raise ValueError(
-                f"{file} takes and gives {shapes}; expected one picture (1, 3, {SIDE}, {SIDE}) and {EMBEDDING} numbers: "
+                f"{file} takes and gives {shapes}; expected a picture (1, 3, {SIDE}, {SIDE}) and {EMBEDDING} numbers: "
                 "it is another network."
             )
         self._input = given[0].name

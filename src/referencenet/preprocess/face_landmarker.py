@@ -2,7 +2,7 @@
 
 With a `.task` bundle of the user's its own networks and canonical face are run. Without it the mesh of `FaceMesh` is
 fitted to a canonical face of ours, and scores are measured on the mesh: both are approximations, and say so.
-Not kept of MediaPipe's program: its tracking from frame to frame. Every picture is looked at anew, as its image mode does.
+Not kept of MediaPipe's program: its tracking from frame to frame. As in its image mode every picture is looked at anew.
 """
 
 from __future__ import annotations

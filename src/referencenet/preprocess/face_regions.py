@@ -214,7 +214,7 @@ def blurred(mask: np.ndarray, kernel: int) -> np.ndarray:
 
 
 def _joined(boxes: Sequence[tuple[Any, Any]], size: tuple[int, int]) -> tuple[Box, Box]:
-    """Rectangles of face and lips around those of all frames, (left, top, right, bottom) each; of one frame expanded."""
+    """Rectangles around all frames' face and lips, given as left, top, right, bottom; those of one frame expanded."""
     found = np.array(boxes)  # (frames, 2, 4)
     low, high = found[..., :2].min(axis=0), found[..., 2:].max(axis=0)
     ratios = (FACE_EXPAND, LIP_EXPAND) if len(found) == 1 else (1.0, 1.0)

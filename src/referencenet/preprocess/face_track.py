@@ -94,9 +94,9 @@ class FaceTrack:
 def read_track(path: str | Path) -> FaceTrack:
     """Read a track from an npz or JSON file.
 
-    Its keys are the fields of `FaceTrack`, as `refnet preprocess --to face-track` writes them, or those of the published
-    program: `lmks3d` (frames, 468, 3), `trans_mat` (frames, 4, 4) and perhaps `scores` or `bs`; of one picture without
-    frames. Without width and height the film is taken for a square.
+    Its keys are the fields of `FaceTrack`, as `refnet preprocess --to face-track` writes them, or those of the
+    published program: `lmks3d` (frames, 468, 3), `trans_mat` (frames, 4, 4) and perhaps `scores` or `bs`; of one
+    picture without frames. Without width and height the film is taken for a square.
 
     Raises:
         ValueError: If the file is of another kind or lacks a field.

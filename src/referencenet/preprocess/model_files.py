@@ -1,7 +1,7 @@
 """Files of small trained networks that estimators run: their names, sources and sums, and where they lie.
 
-None is part of this package. The .onnx and .task files are the user's to get; the .tflite files lie in the wheel of mediapipe
-0.10.21 (Apache-2.0), which is read as an archive: the package itself is neither installed nor imported.
+None is part of this package. The .onnx and .task files are the user's to get; the .tflite files lie in the wheel of
+mediapipe 0.10.21 (Apache-2.0), which is read as an archive: the package itself is neither installed nor imported.
 """
 
 from __future__ import annotations

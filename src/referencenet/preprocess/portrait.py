@@ -42,8 +42,8 @@ class Portrait:
 
     Attributes:
         picture: Square, the face half to two thirds of it.
-        landmarks: MediaPipe's, (468 or 478, 2), x and y in the picture's pixels, or a file of `refnet preprocess PICTURE
-            --to landmarks`; or `regions`.
+        landmarks: MediaPipe's, (468 or 478, 2), x and y in the picture's pixels, or a file of `refnet preprocess
+            PICTURE --to landmarks`; or `regions`.
         regions: Where face and lips are, if that is known already; or a file that `FaceRegions.read` takes.
         face: Embedding of the face as InsightFace's glintr100 gives it, not normalised: 512 numbers, an .npy file of
             them, or with landmarks the network itself, an .onnx file. None: zeros, as published where no face is
@@ -77,10 +77,10 @@ class Portrait:
         region = chosen(regions, person, None)
         points = None if region is None else reader.read(image, region)
         if points is None:
+            none = "no face was" if not regions else f"of {len(regions)} faces none that can be read was"
             raise ValueError(
-                f"{'no face was' if not regions else f'no readable face among {len(regions)} was'} found in the picture "
-                f"of {image.width} x {image.height} pixels; give a larger or clearer one that looks at the camera, or "
-                "its landmarks."
+                f"{none} found in the picture of {image.width} x {image.height} pixels; give a larger or clearer one "
+                "that looks at the camera, or its landmarks."
             )
         if person is None and len(regions) > 1:
             told(f"the picture shows {len(regions)} faces; the largest is taken.")
