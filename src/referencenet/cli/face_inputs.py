@@ -79,7 +79,7 @@ def portrait_track(face: Path | None, subject: Image.Image | ReferenceBank, mode
 def film_track(film: Path, models: Path | None, person: int | None = None, num_frames: int | None = None) -> FaceTrack:
     """A film's face through its frames: read from a track, or found.
 
-    Of a film of more than 45 frames a second only every second is taken, or third and so on, to come near to the 30 of
+    Of a film of 45 frames a second or more only one in two is taken, or three and so on, to come near to the 30 of
     training; published for 60.
 
     Args:
@@ -97,7 +97,7 @@ def film_track(film: Path, models: Path | None, person: int | None = None, num_f
     frames = Frames(film, num_frames)
     every = max(1, round(frames.rate / TRAINED_RATE))
     if every > 1:
-        tell(f"[yellow]note:[/] of {float(frames.rate):g} frames a second every {every}. is taken.")
+        tell(f"[yellow]note:[/] the film has {float(frames.rate):g} frames a second; one in {every} is taken.")
         frames = Frames(film, num_frames, every)
     finder = FaceTracks(models or default_folder())
     followed = Followed(frames, finder.regions, finder.read, person, finder.doubt)

@@ -88,9 +88,9 @@ def check_sources(given: Mapping[str, Any]) -> None:
     names = [name for name, it in given.items() if it]
     if len(names) != 1:
         raise ValueError(
-            f"{' and '.join(names) or 'no film'} was given; give one of --poses, drawings, --keypoints and "
-            "--landmarks, from which they are drawn, --video, an ordinary film in which they are found, and --driving, "
-            "one whose face moves the portrait's."
+            f"{' and '.join(names) + ' were' if names else 'no film was'} given; give one of --poses, drawings, "
+            "--keypoints and --landmarks, from which they are drawn, --video, an ordinary film in which they are found "
+            "and --driving, one whose face moves the portrait's."
         )
 
 

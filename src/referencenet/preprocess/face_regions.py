@@ -81,11 +81,7 @@ class FaceRegions:
             size: Width and height of the film.
         """
         frames = [checked_landmarks(each) for each in landmarks]
-        boxes: list[Box] = []
-        for which in (OVAL, LIPS):
-            found = np.array([expanded(bounds(points, which), size, 1.0) for points in frames])
-            low, high = found.min(axis=0), found.max(axis=0)
-            boxes.append((int(low[0]), int(high[1]), int(low[2]), int(high[3])))
+        boxes = [joined([bounds(points, which) for points in frames], size) for which in (OVAL, LIPS)]
         return cls.of_boxes(boxes[0], boxes[1], size)
 
     @classmethod
@@ -120,7 +116,7 @@ class FaceRegions:
         try:
             if path.suffix == ".json":
                 document = json.loads(path.read_text("utf-8"))
-                boxes = [(frame["box"], frame["lips"]) for frame in document["frames"]]
+                boxes = [[_turned(frame[name]) for name in ("box", "lips")] for frame in document["frames"]]
                 own, found = (document["width"], document["height"]), {"boxes": boxes}
             else:
                 with np.load(path, allow_pickle=False) as opened:
@@ -140,7 +136,10 @@ class FaceRegions:
             points = [frame[:, :2] * size for frame in checked_landmarks(found["landmarks"], frames=True)]
             return cls.of(points[0], size) if len(points) == 1 else cls.of_film(points, size)
         if "boxes" in found:
-            return cls.of_boxes(*_joined(found["boxes"], size), size)
+            faces, lips = zip(*found["boxes"], strict=True)
+            if len(faces) > 1:
+                return cls.of_boxes(joined(faces, size), joined(lips, size), size)
+            return cls.of_boxes(expanded(faces[0], size, FACE_EXPAND), expanded(lips[0], size, LIP_EXPAND), size)
         return cls(**found)
 
     @classmethod
@@ -213,17 +212,17 @@ def blurred(mask: np.ndarray, kernel: int) -> np.ndarray:
     return cv2.normalize(soft, None, 0, 255, cv2.NORM_MINMAX).astype(np.uint8)
 
 
-def _joined(boxes: Sequence[tuple[Any, Any]], size: tuple[int, int]) -> tuple[Box, Box]:
-    """Rectangles around all frames' face and lips, given as left, top, right, bottom; those of one frame expanded."""
-    found = np.array(boxes)  # (frames, 2, 4)
-    low, high = found[..., :2].min(axis=0), found[..., 2:].max(axis=0)
-    ratios = (FACE_EXPAND, LIP_EXPAND) if len(found) == 1 else (1.0, 1.0)
-    (left, top), (right, bottom) = low.T, high.T
-    face, lips = (
-        expanded((int(left[i]), int(right[i]), int(top[i]), int(bottom[i])), size, ratio)
-        for i, ratio in enumerate(ratios)
-    )
-    return face, lips
+def joined(boxes: Sequence[Box], size: tuple[int, int]) -> Box:
+    """The rectangle around those of all frames, as in training."""
+    found = np.array([expanded(box, size, 1.0) for box in boxes])
+    low, high = found.min(axis=0), found.max(axis=0)
+    return int(low[0]), int(high[1]), int(low[2]), int(high[3])
+
+
+def _turned(corners: Sequence[float]) -> Box:
+    """Left, top, right, bottom as a `Box`."""
+    left, top, right, bottom = map(round, corners)
+    return left, right, top, bottom
 
 
 def _expanded_side(low: int, high: int, limit: int, by: float) -> tuple[int, int]:

@@ -77,11 +77,19 @@ class Followed(Generic[T]):
             if value is not None:
                 yield from [value] * (late + 1)
         if value is None:
-            who = "anybody" if self.person is None else f"a person {self.person} from the left"
-            raise ValueError(
-                f"none of {self.num_frames} frames shows {who} (at most {self.most} were found in one); give a clearer "
-                "picture in which the person is larger."
-            )
+            raise ValueError(self._nobody())
+
+    def _nobody(self) -> str:
+        """Why there is no value."""
+        who = "anybody" if self.person is None else f"a person {self.person} from the left"
+        shown = f"the picture does not show {who}" if self.num_frames == 1 else (
+            f"none of {self.num_frames} frames shows {who}"
+        )  # fmt: skip
+        if self.most >= (self.person or 1):
+            seen = "somebody was found, but cannot be read, as in profile, covered or cut off"
+        else:
+            seen = f"at most {self.most} were found in one" if self.most else "nobody was found"
+        return f"{shown} ({seen}); give a clearer picture in which the person is larger."
 
     def _found(self, image: Image.Image) -> T | None:
         """What is said of the person in a frame."""

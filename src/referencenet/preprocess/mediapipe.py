@@ -261,4 +261,5 @@ def detected(
     """
     values, logits = network(frame.crop(image, network.side) * 2 - 1)
     cells = anchors(network.side, layers)
-    return detections(values.astype(np.float64), logits[:, 0].astype(np.float64), cells, network.side, least)
+    scores = logits.ravel().astype(np.float64)
+    return detections(values.reshape(len(scores), -1).astype(np.float64), scores, cells, network.side, least)
