@@ -13,7 +13,10 @@ from referencenet.cli.app import app
 from referencenet.media.films import Film, write_film
 from referencenet.media.images import read_image
 from referencenet.preprocess.body import read_key_points
+from referencenet.preprocess.face_geometry import projected
 from referencenet.preprocess.face_mesh import read_landmarks
+from referencenet.preprocess.face_regions import FaceRegions
+from referencenet.preprocess.face_track import read_track
 from tiny import picture
 
 SIDE = 321  # odd: a coded film has even sides
@@ -38,7 +41,7 @@ def film(tmp_path: Path) -> Path:
 
 
 @needs_models
-@pytest.mark.parametrize("to", ["openpose", "landmarks", "face-masks", "face-box", "person-mask"])
+@pytest.mark.parametrize("to", ["openpose", "face-track", "face-masks", "face-box", "person-mask"])
 def test_films_become_films_as_long_with_a_preview(to: str, film: Path) -> None:
     out, preview = film.with_name("out.mp4"), film.with_name("preview.webm")
     result = run("preprocess", film, "--to", to, "-o", out, "--models", MODELS, "--preview", preview)
@@ -59,8 +62,11 @@ def difference(one: Image.Image, other: Image.Image) -> float:
 
 @needs_models
 def test_numbers_are_read_by_what_draws_them(film: Path) -> None:
-    points, mesh, box = (film.with_name(name) for name in ("points.json", "mesh.npz", "box.json"))
-    for to, out in (("openpose", points), ("landmarks", mesh), ("face-box", box)):
+    points, mesh, box, track, masks = (
+        film.with_name(name) for name in ("points.json", "mesh.npz", "box.json", "track.npz", "masks.npz")
+    )
+    tos = ("openpose", "landmarks", "face-box", "face-track", "face-masks")
+    for to, out in zip(tos, (points, mesh, box, track, masks), strict=True):
         result = run("preprocess", film, "--to", to, "-o", out, "--models", MODELS, "--frames", 3)
         assert result.exit_code == 0, result.output
     frames, size = read_key_points(points)
@@ -72,6 +78,12 @@ def test_numbers_are_read_by_what_draws_them(film: Path) -> None:
     nose = frames[2].body[0, :2] / SIDE
     assert left < nose[0] < right
     assert top < nose[1] < bottom
+    heads = read_track(track)
+    assert (heads.matrices.shape, heads.width, heads.rate) == ((3, 4, 4), SIDE, 25)
+    seen = projected(heads.vertices, heads.matrices, SIDE, SIDE) / SIDE
+    assert np.allclose(seen, faces.landmarks[:, :, :2], atol=1e-3)
+    whole, lips = (FaceRegions.read(path, (SIDE, SIDE)) for path in (masks, box))
+    assert np.array_equal(whole.place, lips.place)
     assert np.allclose(faces.landmarks[2].mean(axis=0)[:2], ((left + right) / 2, (top + bottom) / 2), atol=0.05)
 
 
