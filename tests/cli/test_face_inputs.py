@@ -76,8 +76,8 @@ def test_a_film_is_made_of_tracks_with_its_settings_beside_it(folder: Path) -> N
 @pytest.mark.parametrize(
     ("typed", "message"),
     [
-        (("--driving", "{0}/driver.npz", "--models", "{0}"), "there is no {0}/face_detection_short_range.tflite; run `refnet"),
-        (("--driving", "{0}/driver.npz", "--face", "{0}/driver.npz"), "has the faces of 4 frames; expected that of the"),
+        (("--driving", "{0}/driver.npz", "--models", "{0}"), "short_range.tflite; run `refnet models fetch`"),
+        (("--driving", "{0}/driver.npz", "--face", "{0}/driver.npz"), "has the faces of 4 frames; expected that"),
         (("--driving", "{0}/hero.png", "--face", "{0}/hero.npz", "--models", "{0}"), "run `refnet models fetch`"),
         (("--driving", "{0}/none.mp4", "--face", "{0}/hero.npz"), "there is no film"),
         (("--face", "{0}/hero.npz", "-p", "{0}"), "--face is the portrait's for --driving"),

@@ -62,8 +62,8 @@ APPROXIMATE = FaceBasis(
 )
 """Ours, where MediaPipe's canonical face is not at hand: the mean of ten faces (`benchmarks/face_basis.py`).
 
-Turned and scaled so that on those faces poses are MediaPipe's on average. Of one face they then differ by 2.0, 0.9 and
-1.7 degrees about x, y and z (medians; at most 7.7), its distance by 3 % (at most 6 %), its mesh by 0.5 cm (mean).
+Turned and scaled so that on nine of them poses are MediaPipe's on average. Of one face they then differ by 2.0, 0.9
+and 1.7 degrees about x, y and z (medians; at most 7.7), its distance by at most 6 %, its mesh by 0.5 cm (mean).
 """
 
 
