@@ -58,7 +58,7 @@ def mean_face(faces: np.ndarray) -> np.ndarray:
     pairs = {one: other for row in SIDES for one, other in (row[:2], row[1::-1])} | {row[0]: row[0] for row in MIDDLE}
     mirrored = [numbers.index(pairs[number]) for number in numbers]
     points = faces[:, [*numbers, CHIN]] * (1, -1, -1)
-    mean = points[0, :-1]
+    whole, mean = points[0], points[0, :-1]
     for _ in range(ROUNDS):
         moved = [moved_by(similarity(each[:-1], mean), each) for each in points]
         whole = np.mean(moved, axis=0)

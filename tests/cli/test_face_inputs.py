@@ -14,6 +14,7 @@ from films import picture
 from referencenet.cli.app import app
 from referencenet.cli.face_inputs import film_head_poses, film_track, portrait_track, reenactment
 from referencenet.cli.preprocess import Frames
+from referencenet.cli.talk import moving
 from referencenet.links.bank import ReferenceBank
 from referencenet.media.films import Film, write_film
 from referencenet.pipelines.film_files import FilmSettings
@@ -147,6 +148,7 @@ def test_a_driving_film_moves_a_portrait_in_one_command(speaker: Path) -> None:
     assert all(drawing.max() > 60 for drawing in shown)
     poses = film_head_poses(speaker / "driver.mp4", MODELS)
     assert poses.shape == (3, 6)
+    assert np.array_equal(moving(speaker / "driver.mp4", None)["head_poses"], poses)  # `refnet talk --head-poses`
     track = film_track(speaker / "driver.mp4", MODELS)
     turned = np.degrees(np.arctan2(track.matrices[:, 1, 0], track.matrices[:, 0, 0]))
     assert turned[1] - turned[0] == pytest.approx(6, abs=2)  # frames 0 and 2 of the film

@@ -68,7 +68,7 @@ def portrait_track(face: Path | None, subject: Image.Image | ReferenceBank, mode
         raise ValueError(
             "the portrait's face is in profile, so half of it is unknown; give one that looks at the camera."
         )
-    tell_of(followed, None)
+    tell_of(followed, None, "--face NPZ gives another's.")
     extent = (reading.landmarks[:, :2].max(axis=0) - reading.landmarks[:, :2].min(axis=0)) / subject.size
     if extent.prod() < SMALL_FACE:
         share = f"{extent.prod():.0%} of the portrait"
@@ -102,11 +102,11 @@ def film_track(film: Path, models: Path | None, person: int | None = None, num_f
     finder = FaceTracks(models or default_folder())
     followed = Followed(frames, finder.regions, finder.read, person, finder.doubt)
     with progress_bar("finding the face", len(frames)) as (bar, task):
-        readings = list(bar.track(followed, task_id=task, total=len(frames)))
+        track = FaceTrack.of(bar.track(followed, task_id=task, total=len(frames)), frames.size, frames.rate)
     tell_of(followed, person)
     if finder.note is not None:
         tell(f"[yellow]note:[/] {finder.note}")
-    return FaceTrack.of(readings, frames.size, frames.rate)
+    return track
 
 
 def film_head_poses(path: Path, models: Path | None = None) -> np.ndarray:

@@ -119,7 +119,9 @@ def check_outputs(kind: type[Condition], name: str, is_picture: bool, out: Path,
         check(preview)
 
 
-def tell_of(followed: Followed[Any], person: int | None) -> None:
+def tell_of(
+    followed: Followed[Any], person: int | None, otherwise: str = "--person N takes another, from the left."
+) -> None:
     """Say in which frames nobody was found, or something doubtful, and whether somebody was chosen of several."""
     if followed.held:
         tell(
@@ -132,10 +134,7 @@ def tell_of(followed: Followed[Any], person: int | None) -> None:
         )  # fmt: skip
         tell(f"[yellow]note:[/] the face is {why}{where}; what was found may be wrong there.")
     if person is None and followed.most > 1:
-        tell(
-            f"[yellow]note:[/] up to {followed.most} were found in a frame; the largest is followed. --person N takes "
-            "another, from the left."
-        )
+        tell(f"[yellow]note:[/] up to {followed.most} were found in a frame; the largest is followed. {otherwise}")
 
 
 def listed(numbers: Sequence[int]) -> str:

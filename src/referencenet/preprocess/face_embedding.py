@@ -17,6 +17,7 @@ from torch import Tensor
 
 from referencenet.media.images import Picture, read_image
 from referencenet.preprocess.face_mesh import checked_landmarks
+from referencenet.preprocess.mediapipe import IBUG
 from referencenet.preprocess.model_files import GLINTR, model_file
 from referencenet.preprocess.procrustes import similarity
 
@@ -27,8 +28,9 @@ SIDE = 112
 FIVE = ((38.2946, 51.6963), (73.5318, 51.5014), (56.0252, 71.7366), (41.5493, 92.3655), (70.7299, 92.2041))
 """Where eyes, nose and corners of the mouth lie, x and y, from the picture's left; published with ArcFace."""
 
-LEFT_EYE, RIGHT_EYE = (33, 160, 158, 133, 153, 144), (362, 385, 387, 263, 373, 380)  # on the picture's left, its right
-NOSE, MOUTH = 4, (61, 291)
+LEFT_EYE, RIGHT_EYE, NOSE, MOUTH = IBUG[36:42], IBUG[42:48], IBUG[30], (IBUG[48], IBUG[54])
+"""Landmarks around the eye on the picture's left and on its right, of the nose's tip and of the mouth's corners."""
+
 MIDDLE, SCALE = 127.5, 127.5  # of the network's range
 
 

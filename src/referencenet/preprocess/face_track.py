@@ -10,7 +10,7 @@ portrait has others; here with the portrait's, which is the same where both are 
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
@@ -73,15 +73,16 @@ class FaceTrack:
         return 0 if self.blendshapes is None else int(self.blendshapes.sum(axis=1).argmin())
 
     @classmethod
-    def of(cls, readings: Sequence[FaceReading], size: tuple[int, int], rate: Fraction = Fraction(30)) -> FaceTrack:
+    def of(cls, readings: Iterable[FaceReading], size: tuple[int, int], rate: Fraction = Fraction(30)) -> FaceTrack:
         """A track of what was read of each frame.
 
         Args:
-            readings: At least one.
+            readings: At least one; read once.
             size: Width and height of the film.
             rate: Frames per second.
         """
-        arrays = (np.stack([getattr(each, name) for each in readings]) for name in ("vertices", "matrix", "scores"))
+        rows = [(each.vertices, each.matrix, each.scores) for each in readings]
+        arrays = map(np.stack, zip(*rows, strict=True))
         return cls(**dict(zip(ARRAYS, arrays, strict=True)), width=size[0], height=size[1], rate=rate)
 
     def document(self) -> dict[str, np.ndarray]:

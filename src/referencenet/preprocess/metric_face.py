@@ -71,7 +71,7 @@ def metric_face(landmarks: np.ndarray, size: tuple[int, int], basis: FaceBasis) 
     """A face's mesh and head pose.
 
     Args:
-        landmarks: (468 or 478, 3) in pixels; the third is depth, away from the viewer, in pixels of the width as well.
+        landmarks: (468 or 478, 3) in pixels; the third is depth, growing away from the viewer, in pixels too.
         size: Width and height of the picture in pixels.
         basis: Points of the canonical face.
 

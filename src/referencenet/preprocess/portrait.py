@@ -58,7 +58,7 @@ class Portrait:
     @classmethod
     def found(
         cls, picture: Picture, reader: FaceReader, *, person: int | None = None, face: Any = None,
-        told: Callable[[str], None] = warnings.warn,
+        told: Callable[[str], None] | None = None,
     ) -> Portrait:  # fmt: skip
         """The portrait in a photograph: a square around the face in which it takes about 60 % of the side.
 
@@ -67,11 +67,12 @@ class Portrait:
             reader: Finds faces.
             person: Which one of several, counted from the left from 1; None: the largest.
             face: Its embedding, or the network that gives it.
-            told: Told in a sentence what a user should know.
+            told: Told in a sentence what a user should know; None: it is warned of.
 
         Raises:
             ValueError: If no face is found, or it is in profile, so that landmarks say nothing of its far half.
         """
+        tell = told or warnings.warn
         image = read_image(picture)
         regions = reader.regions(image)
         region = chosen(regions, person, None)
@@ -83,14 +84,14 @@ class Portrait:
                 "that looks at the camera, or its landmarks."
             )
         if person is None and len(regions) > 1:
-            told(f"the picture shows {len(regions)} faces; the largest is taken.")
+            tell(f"the picture shows {len(regions)} faces; the largest is taken.")
         doubt = face_doubt(points, image.size)
         if doubt == IN_PROFILE:
             raise ValueError(
                 "the face is in profile: its far half is not seen; give a picture that looks at the camera."
             )
         if doubt is not None:
-            told(f"the face is {doubt}; what is made of it may be wrong there.")
+            tell(f"the face is {doubt}; what is made of it may be wrong there.")
         left, top, side = square_around(points, image.size)
         cut = image.crop((left, top, left + side, top + side))
         return cls(picture=cut, landmarks=points[:, :2] - (left, top), face=face)
