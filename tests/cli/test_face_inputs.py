@@ -20,6 +20,7 @@ from referencenet.media.films import Film, write_film
 from referencenet.pipelines.film_files import FilmSettings
 from referencenet.preprocess.face_geometry import pose_matrices
 from referencenet.preprocess.face_track import FaceTrack, read_track, reenacted
+from referencenet.preprocess.model_files import LANDMARKER
 from referencenet.preprocess.talking_face import head_poses_of
 
 RANDOM = np.random.default_rng(0)
@@ -117,6 +118,23 @@ def test_every_other_frame_of_a_fast_film_is_taken(tmp_path: Path) -> None:
     assert (len(halved), halved.rate) == (3, Fraction(25, 2))
     limited = Frames(tmp_path / "film", 2, 2)
     assert len(limited) == len(list(limited)) == 2
+
+
+def test_a_bundle_finds_the_faces_of_a_film_and_a_portrait(folder: Path) -> None:
+    tasks = pytest.importorskip("task_files", reason="LiteRT and its schema write the bundle")
+    mesh = RANDOM.normal(size=(468, 3)) * (5, 6, 3)
+    points = np.concatenate([mesh * (10, -10, -10) + 128, np.full((10, 3), 100.0)])
+    tasks.write_task(folder / LANDMARKER, points, RANDOM.normal(size=(52, 292)) / 1000, mesh)
+    write_film([picture(i) for i in range(3)], folder / "film.mp4", 25)
+    given = ("--driving", folder / "film.mp4", "--models", folder, "--size", "64x48", "--side-by-side")
+    result = animate(folder, *given, "-o", folder / "out")
+    assert result.exit_code == 0, result.output
+    assert "3 frames in" in told(result)
+    assert "approximate" not in told(result)
+    reading = portrait_track(None, picture(0), folder)
+    expected = reenacted(film_track(folder / "film.mp4", folder), reading)
+    assert np.allclose(expected.landmarks, expected.landmarks[0])  # one face, held still
+    assert len(list(Film(folder / "out"))) == 3
 
 
 @pytest.fixture

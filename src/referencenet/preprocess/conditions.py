@@ -162,7 +162,7 @@ class FaceTracks(Condition):
 
     def doubt(self, value: FaceReading, size: Size) -> str | None:
         """Whether the face is cut off, turned aside, in profile or tiny."""
-        return face_doubt(value.landmarks, size)
+        return face_doubt(value.landmarks, size, value.matrix)
 
     def draw(self, value: FaceReading, size: Size) -> list[Image.Image]:
         """The mesh as AniPortrait's drawings show it."""

@@ -94,7 +94,7 @@ class FaceEmbedder:
             ) from error
         given, answers = self.network.get_inputs(), self.network.get_outputs()
         shapes = [each.shape for each in (*given, *answers)]
-        if len(shapes) != 2 or list(shapes[0][1:]) != [3, SIDE, SIDE] or shapes[1][-1] != EMBEDDING:
+        if len(shapes) != 2 or list(shapes[0][1:]) != [3, SIDE, SIDE] or list(shapes[1][-1:]) != [EMBEDDING]:
             raise ValueError(
                 f"{file} takes and gives {shapes}; expected a picture (1, 3, {SIDE}, {SIDE}) and {EMBEDDING} numbers: "
                 "it is another network."
