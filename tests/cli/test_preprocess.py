@@ -10,6 +10,7 @@ from typer.testing import CliRunner, Result
 
 from fetched import MODELS, needs_models
 from referencenet.cli.app import app
+from referencenet.cli.preprocess import tell_of
 from referencenet.media.films import Film, write_film
 from referencenet.media.images import read_image
 from referencenet.preprocess.body import read_key_points
@@ -17,6 +18,8 @@ from referencenet.preprocess.face_geometry import projected
 from referencenet.preprocess.face_mesh import read_landmarks
 from referencenet.preprocess.face_regions import FaceRegions
 from referencenet.preprocess.face_track import read_track
+from referencenet.preprocess.following import Followed
+from referencenet.preprocess.regions import Region
 from tiny import picture
 
 SIDE = 321  # odd: a coded film has even sides
@@ -126,6 +129,25 @@ def test_what_does_not_fit_is_refused_before_networks_are_read(tmp_path: Path) -
         result = run("preprocess", source, "--to", to, "-o", tmp_path / out, "--models", tmp_path / "nothing")
         assert result.exit_code == 2
         assert words in told(result)
+
+
+def test_what_was_found_is_told_of(capsys: pytest.CaptureFixture[str]) -> None:
+    def regions(image: Image.Image) -> list[Region]:
+        return [Region(x=4 + 8 * i, y=4, side=8) for i in range(image.getpixel((0, 0))[0])]
+
+    frames = [Image.new("RGB", (64, 8), (people, 0, 0)) for people in (1, 0, 2, *[1] * 10)]
+    doubt = {"in profile": range(3, 13)}
+    numbers = iter(number for number in range(13) if number != 1)
+    followed = Followed(
+        frames, regions, lambda *_: next(numbers), None,
+        lambda number, _: next((why for why, those in doubt.items() if number in those), None),
+    )  # fmt: skip
+    list(followed)
+    tell_of(followed, None)
+    said = " ".join(capsys.readouterr().err.split())
+    assert "1 of 13 frames do not show the person (from 0: 1)" in said
+    assert "the face is in profile in 10 of 13 frames (from 0: 3, 4, 5, 6, 7, 8, 9, 10, ...)" in said
+    assert "up to 2 were found in a frame; the largest is followed. --person N takes another" in said
 
 
 def test_options_of_a_video_need_one(tmp_path: Path) -> None:
