@@ -12,13 +12,13 @@ from typer.testing import CliRunner, Result
 from fetched import MODELS, needs_models
 from films import picture
 from referencenet.cli.app import app
-from referencenet.cli.face_inputs import film_head_poses, film_track, portrait_track, reenactment
+from referencenet.cli.face_inputs import film_head_poses, film_track, reenactment, with_track
 from referencenet.cli.preprocess import Frames
 from referencenet.cli.talk import moving
 from referencenet.links.bank import ReferenceBank
 from referencenet.media.films import Film, write_film
 from referencenet.pipelines.film_files import FilmSettings
-from referencenet.preprocess.face_geometry import pose_matrices
+from referencenet.preprocess.face_geometry import pose_matrices, projected
 from referencenet.preprocess.face_track import FaceTrack, read_track, reenacted
 from referencenet.preprocess.model_files import LANDMARKER
 from referencenet.preprocess.talking_face import head_poses_of
@@ -54,13 +54,14 @@ def told(result: Result) -> str:
 
 def test_tracks_are_reenacted_at_the_portraits_proportions(folder: Path) -> None:
     driver, hero = (read_track(folder / f"{name}.npz") for name in ("driver", "hero"))
-    film = reenactment(folder / "driver.npz", folder / "hero.npz", picture(0), None, None, FilmSettings())
+    hero_picture = picture(0)
+    given = (folder / "driver.npz", folder / "hero.npz", hero_picture, None, None)
+    subject, film = reenactment(*given, FilmSettings())
+    assert subject is hero_picture
     assert np.array_equal(film.landmarks, reenacted(driver, hero).landmarks)
     assert (len(film), film.rate) == (4, 25)
     assert (film.width, film.height) == (592, 440)  # 4 : 3 at the area of 512 x 512
-    small = reenactment(
-        folder / "driver.npz", folder / "hero.npz", picture(0), None, None, FilmSettings(width=64, height=64)
-    )
+    _, small = reenactment(*given, FilmSettings(width=64, height=64))
     assert next(iter(small)).size == (64, 64)
 
 
@@ -99,8 +100,8 @@ def test_what_does_not_fit_is_told(folder: Path, typed: tuple[str, ...], message
 def test_a_bank_needs_the_portraits_track(folder: Path) -> None:
     bank = object.__new__(ReferenceBank)  # of which nothing is read
     with pytest.raises(ValueError, match="a bank shows no face; give the portrait's with --face NPZ"):
-        portrait_track(None, bank, None)
-    assert len(portrait_track(folder / "hero.npz", bank, None).vertices) == 1
+        with_track(None, bank, None)
+    assert len(with_track(folder / "hero.npz", bank, None)[1].vertices) == 1
 
 
 def test_head_poses_come_from_templates_and_tracks(folder: Path) -> None:
@@ -131,8 +132,8 @@ def test_a_bundle_finds_the_faces_of_a_film_and_a_portrait(folder: Path) -> None
     assert result.exit_code == 0, result.output
     assert "3 frames in" in told(result)
     assert "approximate" not in told(result)
-    reading = portrait_track(None, picture(0), folder)
-    expected = reenacted(film_track(folder / "film.mp4", folder), reading)
+    _, portrait = with_track(None, picture(0), folder)
+    expected = reenacted(film_track(folder / "film.mp4", folder), portrait)
     assert np.allclose(expected.landmarks, expected.landmarks[0])  # one face, held still
     assert len(list(Film(folder / "out"))) == 3
 
@@ -148,6 +149,23 @@ def speaker(tmp_path: Path) -> Path:
     frames[4] = Image.new("RGB", (160, 160), "grey")
     write_film(frames, tmp_path / "driver.mp4", 60)
     return tmp_path
+
+
+@needs_models
+def test_a_portrait_with_a_small_face_is_cut_around_it(speaker: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    close = Image.open(speaker / "hero.png")
+    whole = Image.new("RGB", (600, 400), "grey")
+    whole.paste(close, (380, 100))
+    cut, track = with_track(None, whole, MODELS)
+    assert "of the portrait, which is cut around it" in " ".join(capsys.readouterr().err.split())
+    assert isinstance(cut, Image.Image)
+    assert cut.width == cut.height < 190
+    assert (track.width, track.height) == cut.size
+    seen = projected(track.vertices, track.matrices, *cut.size)[0] / cut.size
+    assert np.allclose((seen.min(axis=0) + seen.max(axis=0)) / 2, 0.5, atol=0.03)  # the face in the middle
+    left, kept = with_track(None, close, MODELS)
+    assert left is close
+    assert (kept.width, kept.height) == close.size
 
 
 @needs_models

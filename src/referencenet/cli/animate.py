@@ -178,7 +178,7 @@ def animate(
         )
     found = None
     if driving is not None:
-        found = reenactment(driving, face, subject, models, person, settings)
+        subject, found = reenactment(driving, face, subject, models, person, settings)
     elif video is not None:
         condition = "landmarks" if method.startswith("aniportrait") else "openpose"
         found = estimated(video, condition, models, person, settings)

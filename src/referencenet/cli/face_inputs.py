@@ -12,8 +12,9 @@ from referencenet.media.images import fit_size
 from referencenet.pipelines.film_files import FilmSettings
 from referencenet.preprocess.conditions import FaceTracks
 from referencenet.preprocess.face_doubts import IN_PROFILE
+from referencenet.preprocess.face_landmarker import FaceReading
 from referencenet.preprocess.face_mesh import CANVAS, FaceMeshFilm
-from referencenet.preprocess.face_track import SMALL_FACE, FaceTrack, read_track, reenacted
+from referencenet.preprocess.face_track import SMALL_FACE, FaceTrack, crop_portrait, read_track, reenacted
 from referencenet.preprocess.following import Followed
 from referencenet.preprocess.model_files import default_folder
 from referencenet.preprocess.talking_face import TRAINED_RATE, head_poses_of, read_head_poses
@@ -24,8 +25,8 @@ TRACKS = (".npz", ".json")
 def reenactment(
     driving: Path, face: Path | None, subject: Image.Image | ReferenceBank, models: Path | None, person: int | None,
     settings: FilmSettings,
-) -> FaceMeshFilm:  # fmt: skip
-    """Drawings of the portrait's face, moved as the one in a film.
+) -> tuple[Image.Image | ReferenceBank, FaceMeshFilm]:  # fmt: skip
+    """The portrait, and drawings of its face, moved as the one in a film.
 
     Args:
         driving: The film, or its face track.
@@ -39,41 +40,59 @@ def reenactment(
         FileNotFoundError: If a film, a track or a network is missing.
         ValueError: If no face is found, or a bank was given without the portrait's track.
     """
-    portrait = portrait_track(face, subject, models)
+    subject, portrait = with_track(face, subject, models)
     track = film_track(driving, models, person, settings.num_frames)
     own = (portrait.width, portrait.height)
     width, height = fit_size(own, target=(CANVAS, CANVAS))
-    return reenacted(track, portrait, width=settings.width or width, height=settings.height or height)
+    return subject, reenacted(track, portrait, width=settings.width or width, height=settings.height or height)
 
 
-def portrait_track(face: Path | None, subject: Image.Image | ReferenceBank, models: Path | None) -> FaceTrack:
-    """The portrait's own face, of a file or found.
+def with_track(
+    face: Path | None, subject: Image.Image | ReferenceBank, models: Path | None
+) -> tuple[Image.Image | ReferenceBank, FaceTrack]:
+    """The portrait with its own face, of a file or found; around a small face the portrait is cut, as published.
+
+    Args:
+        face: Its face track: the portrait is left as it is; None: the face is found.
+        subject: The portrait, or its bank.
+        models: Folder of the networks; None: where they were fetched to.
 
     Raises:
         FileNotFoundError: If the file or a network is missing.
-        ValueError: If the file is a film's, no face is found or it is in profile, or the portrait is a bank.
+        ValueError: If the file is a film's, no face is found or it is in profile, or a bank has no file.
     """
     if face is not None:
         track = read_track(face)
-        if len(track.vertices) != 1:
-            count = len(track.vertices)
+        if (count := len(track.vertices)) != 1:
             raise ValueError(f"{face} has the faces of {count} frames; expected that of the portrait alone.")
-        return track
+        return subject, track
     if isinstance(subject, ReferenceBank):
         raise ValueError("a bank shows no face; give the portrait's with --face NPZ, of `preprocess --to face-track`.")
     finder = FaceTracks(models or default_folder())
-    followed = Followed([subject], finder.regions, finder.read, doubt=finder.doubt)
+    reading = read_portrait(finder, subject)
+    places = reading.landmarks[:, :2] / subject.size
+    share = float(np.ptp(places, axis=0).prod())
+    if share < SMALL_FACE:
+        tell(f"[yellow]note:[/] the face covers {share:.0%} of the portrait, which is cut around it as published.")
+        subject = crop_portrait(subject, places)
+        reading = read_portrait(finder, subject)
+    return subject, FaceTrack.of([reading], subject.size)
+
+
+def read_portrait(finder: FaceTracks, portrait: Image.Image) -> FaceReading:
+    """The face of a portrait.
+
+    Raises:
+        ValueError: If there is none, or it is in profile.
+    """
+    followed = Followed([portrait], finder.regions, finder.read, doubt=finder.doubt)
     (reading,) = followed
     if IN_PROFILE in followed.doubted:
         raise ValueError(
             "the portrait's face is in profile, so half of it is unknown; give one that looks at the camera."
         )
     tell_of(followed, None, "--face NPZ gives another's.")
-    extent = (reading.landmarks[:, :2].max(axis=0) - reading.landmarks[:, :2].min(axis=0)) / subject.size
-    if extent.prod() < SMALL_FACE:
-        share = f"{extent.prod():.0%} of the portrait"
-        tell(f"[yellow]note:[/] the face covers {share}; --fit NPZ cuts it out, as published below {SMALL_FACE:.0%}.")
-    return FaceTrack.of([reading], subject.size)
+    return reading
 
 
 def film_track(film: Path, models: Path | None, person: int | None = None, num_frames: int | None = None) -> FaceTrack:
