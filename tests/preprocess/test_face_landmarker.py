@@ -51,7 +51,7 @@ def test_landmarks_mesh_matrix_and_scores_are_those_of_the_networks(bundle: Path
     assert reading.landmarks.shape == (478, 3)
     assert np.allclose(reading.landmarks, expected, atol=1e-3)
     assert np.allclose(reading.scores, (WEIGHTS @ expected[list(SCORED), :2].ravel())[1:], rtol=1e-3, atol=1e-4)
-    vertices, matrix = metric_face(expected, size, landmarker.basis)
+    vertices, matrix = metric_face(expected, size, landmarker.mesh.basis)
     assert np.allclose(reading.vertices, vertices, atol=1e-3)
     assert np.allclose(reading.matrix, matrix, atol=1e-3)
     assert np.abs(projected(reading.vertices[None], matrix[None], *size)[0] - expected[:468, :2]).max() < 0.1

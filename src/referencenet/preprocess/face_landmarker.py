@@ -41,6 +41,8 @@ SCORED = (
 NUM_SCORES = 52  # the first is "neutral", which is left out
 LIPS_APART, LIDS_APART, BROW, MOUTH = (13, 14), ((159, 145), (386, 374)), ((105, 159), (334, 386)), (61, 291)
 OUTER_EYES = (33, 263)
+MOUTH_OPEN, LIDS_OPEN, BROWS_LOW, BROWS_RAISED, MOUTH_AT_REST, MOUTH_MOVED = 0.5, 0.13, 0.22, 0.1, 0.55, 0.25
+"""What ten photographs suggest, over the distance of the outer corners of the eyes."""
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -60,15 +62,51 @@ class FaceReading:
     scores: np.ndarray
 
 
+class BundledMesh:
+    """Finds faces, and 478 landmarks and the expression of each, by the networks of a `.task` bundle.
+
+    Args:
+        folder: Holds `face_landmarker_v2_with_blendshapes.task`; or the file itself.
+
+    Attributes:
+        basis: Of its canonical face.
+
+    Raises:
+        FileNotFoundError: If it is missing; says where to get it.
+        ValueError: If it is another one.
+        ImportError: If LiteRT is missing.
+    """
+
+    def __init__(self, folder: str | Path) -> None:
+        networks, self.basis = read_task(folder)
+        self.detector = LiteNetwork(networks[DETECTOR], DETECTOR, (896 * 16, 896))
+        self.network = LiteNetwork(networks[LANDMARKS], LANDMARKS, (3 * NUM_WITH_IRISES, 1))
+        self.blendshapes = LiteNetwork(networks[BLENDSHAPES], BLENDSHAPES, (NUM_SCORES,))
+
+    def regions(self, image: Image.Image) -> list[Region]:
+        """Where faces are, the surest first."""
+        frame = Region.whole(image.size)
+        found = detected(self.detector, NEAR_LAYERS, NEAR_SCORE, image, frame)
+        return [face_region(frame, each) for each in found]
+
+    def read(self, image: Image.Image, region: Region) -> np.ndarray | None:
+        """Landmarks of the face in a square, (478, 3) in pixels; None: it is no face."""
+        values, presence = self.network(region.crop(image, self.network.side))
+        if sigmoid(presence).item() < PRESENT:
+            return None
+        return region.points_of(values.reshape(NUM_WITH_IRISES, 3) / self.network.side)
+
+    def scores(self, landmarks: np.ndarray) -> np.ndarray:
+        """Blendshapes without "neutral", (51,), of landmarks (478, 3) in pixels."""
+        return self.blendshapes(landmarks[list(SCORED), :2])[0][1:].astype(np.float64)
+
+
 class FaceLandmarker:
     """Finds faces, and reads them in space.
 
     Args:
         folder: Holds `face_landmarker_v2_with_blendshapes.task`, or else the networks of `refnet models fetch`; or the
             `.task` file itself.
-
-    Attributes:
-        is_exact: Whether a `.task` file is run.
 
     Raises:
         FileNotFoundError: If neither is there; says how to get them.
@@ -78,43 +116,30 @@ class FaceLandmarker:
 
     def __init__(self, folder: str | Path) -> None:
         path = Path(folder).expanduser()
-        self.is_exact = path.suffix == ".task" or (path / LANDMARKER).is_file()
-        if self.is_exact:
-            networks, self.basis = read_task(path)
-            self.detector = LiteNetwork(networks[DETECTOR], DETECTOR, (896 * 16, 896))
-            self.network = LiteNetwork(networks[LANDMARKS], LANDMARKS, (3 * NUM_WITH_IRISES, 1))
-            self.blendshapes = LiteNetwork(networks[BLENDSHAPES], BLENDSHAPES, (NUM_SCORES,))
-        else:
-            self.mesh, self.basis = FaceMesh(path), APPROXIMATE
+        is_bundled = path.suffix == ".task" or (path / LANDMARKER).is_file()
+        self.mesh = BundledMesh(path) if is_bundled else FaceMesh(path)
+
+    @property
+    def is_exact(self) -> bool:
+        """Whether a `.task` bundle is run."""
+        return isinstance(self.mesh, BundledMesh)
 
     def regions(self, image: Image.Image) -> list[Region]:
         """Where faces are, the surest first."""
-        if not self.is_exact:
-            return self.mesh.regions(image)
-        frame = Region.whole(image.size)
-        found = detected(self.detector, NEAR_LAYERS, NEAR_SCORE, image, frame)
-        return [face_region(frame, each) for each in found]
+        return self.mesh.regions(image)
 
     def read(self, image: Image.Image, region: Region) -> FaceReading | None:
         """The face in a square; None: it is none."""
-        landmarks = self._landmarks(image, region)
+        landmarks = self.mesh.read(image, region)
         if landmarks is None:
             return None
-        vertices, matrix = metric_face(landmarks, image.size, self.basis)
-        if not self.is_exact:
-            scores = expression(vertices)
+        if isinstance(self.mesh, BundledMesh):
+            vertices, matrix = metric_face(landmarks, image.size, self.mesh.basis)
+            scores = self.mesh.scores(landmarks)
         else:
-            scores = self.blendshapes(landmarks[list(SCORED), :2])[0][1:].astype(np.float64)
+            vertices, matrix = metric_face(landmarks, image.size, APPROXIMATE)
+            scores = expression(vertices)
         return FaceReading(landmarks=landmarks, vertices=vertices, matrix=matrix, scores=scores)
-
-    def _landmarks(self, image: Image.Image, region: Region) -> np.ndarray | None:
-        """Landmarks (468 or 478, 3) in pixels; None: it is no face."""
-        if not self.is_exact:
-            return self.mesh.read(image, region)
-        values, presence = self.network(region.crop(image, self.network.side))
-        if sigmoid(presence).item() < PRESENT:
-            return None
-        return region.points_of(values.reshape(NUM_WITH_IRISES, 3) / self.network.side)
 
 
 def expression(vertices: np.ndarray) -> np.ndarray:
@@ -124,8 +149,7 @@ def expression(vertices: np.ndarray) -> np.ndarray:
         vertices: (..., 468, 3), without head pose.
 
     Returns:
-        (..., 5), from 0 at rest to 1: mouth open, right and left eye closed, brows raised, mouth wide.
-        At rest and at most are what ten photographs suggest, in widths from outer corner to outer corner of the eyes.
+        (..., 5), from 0 at rest to 1: mouth open, right and left eye closed, brows raised, mouth wide or narrow.
     """
     if vertices.shape[-2:] != (NUM_LANDMARKS, 3):
         raise ValueError(f"the vertices have shape {vertices.shape}; expected (..., {NUM_LANDMARKS}, 3).")
@@ -136,7 +160,7 @@ def expression(vertices: np.ndarray) -> np.ndarray:
     def apart(pair: tuple[int, int]) -> np.ndarray:
         return distance(pair) / np.maximum(distance(OUTER_EYES), 1e-6)
 
-    lids = [1 - apart(pair) / 0.13 for pair in LIDS_APART]
-    brows = sum(apart(pair) for pair in BROW) / 2
-    measures = [apart(LIPS_APART) / 0.5, *lids, (brows - 0.22) / 0.1, abs(apart(MOUTH) - 0.55) / 0.25]
+    lids = [1 - apart(pair) / LIDS_OPEN for pair in LIDS_APART]
+    brows = (sum(apart(pair) for pair in BROW) / 2 - BROWS_LOW) / BROWS_RAISED
+    measures = [apart(LIPS_APART) / MOUTH_OPEN, *lids, brows, abs(apart(MOUTH) - MOUTH_AT_REST) / MOUTH_MOVED]
     return np.clip(np.stack(measures, axis=-1), 0, 1)

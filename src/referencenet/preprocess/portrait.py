@@ -25,7 +25,7 @@ FACE_SHARE = 0.6
 
 
 class FaceReader(Protocol):
-    """Finds faces and reads their landmarks: `FaceMesh`, or another."""
+    """Finds faces and reads their landmarks: `FaceMesh`, `BundledMesh`, or another."""
 
     def regions(self, image: Image.Image) -> list[Region]:
         """Where faces are."""
