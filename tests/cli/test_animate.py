@@ -85,7 +85,7 @@ def test_key_points_are_drawn_and_fitted(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        (["-p", "poses.mp4"], "--poses and --keypoints was given; give one of --poses"),
+        (["-p", "poses.mp4"], "--poses and --keypoints were given; give one of --poses"),
         (["-k", "missing.json"], "there are no key points at missing.json"),
         (["--fit-to", "{folder}/dance.json"], "has 2 frames; expected one, of the reference picture"),
     ],
@@ -221,7 +221,7 @@ def test_released_files_are_read_with_a_base(folder: Path) -> None:
         ("magic_animate", ("-k", "x.json"), "--keypoints is for animate_anyone and magicpose"),
         ("aniportrait", ("--landmarks", "{0}/none.npz"), "No such file"),
         ("aniportrait", ("--landmarks", "{0}/hero.png"), "is no film of landmarks"),
-        ("aniportrait", ("--landmarks", "{0}/drive.npz", "-p", "x"), "--poses and --landmarks was given; give one"),
+        ("aniportrait", ("--landmarks", "{0}/drive.npz", "-p", "x"), "--poses and --landmarks were given; give one"),
         ("aniportrait", (), "no film was given; give one of --poses"),
         ("aniportrait", ("--landmarks", "{0}/drive.npz", "--every", "3"), "--every above 1 and --interpolator"),
         ("aniportrait", ("--landmarks", "{0}/drive.npz", "--interpolator", "x"), "--every above 1 and --interpolator"),

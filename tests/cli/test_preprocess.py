@@ -10,10 +10,16 @@ from typer.testing import CliRunner, Result
 
 from fetched import MODELS, needs_models
 from referencenet.cli.app import app
+from referencenet.cli.preprocess import tell_of
 from referencenet.media.films import Film, write_film
 from referencenet.media.images import read_image
 from referencenet.preprocess.body import read_key_points
+from referencenet.preprocess.face_geometry import projected
 from referencenet.preprocess.face_mesh import read_landmarks
+from referencenet.preprocess.face_regions import FaceRegions
+from referencenet.preprocess.face_track import read_track
+from referencenet.preprocess.following import Followed
+from referencenet.preprocess.regions import Region
 from tiny import picture
 
 SIDE = 321  # odd: a coded film has even sides
@@ -38,7 +44,7 @@ def film(tmp_path: Path) -> Path:
 
 
 @needs_models
-@pytest.mark.parametrize("to", ["openpose", "landmarks", "face-masks", "face-box", "person-mask"])
+@pytest.mark.parametrize("to", ["openpose", "face-track", "face-masks", "face-box", "person-mask"])
 def test_films_become_films_as_long_with_a_preview(to: str, film: Path) -> None:
     out, preview = film.with_name("out.mp4"), film.with_name("preview.webm")
     result = run("preprocess", film, "--to", to, "-o", out, "--models", MODELS, "--preview", preview)
@@ -59,8 +65,11 @@ def difference(one: Image.Image, other: Image.Image) -> float:
 
 @needs_models
 def test_numbers_are_read_by_what_draws_them(film: Path) -> None:
-    points, mesh, box = (film.with_name(name) for name in ("points.json", "mesh.npz", "box.json"))
-    for to, out in (("openpose", points), ("landmarks", mesh), ("face-box", box)):
+    points, mesh, box, track, masks = (
+        film.with_name(name) for name in ("points.json", "mesh.npz", "box.json", "track.npz", "masks.npz")
+    )
+    tos = ("openpose", "landmarks", "face-box", "face-track", "face-masks")
+    for to, out in zip(tos, (points, mesh, box, track, masks), strict=True):
         result = run("preprocess", film, "--to", to, "-o", out, "--models", MODELS, "--frames", 3)
         assert result.exit_code == 0, result.output
     frames, size = read_key_points(points)
@@ -72,6 +81,12 @@ def test_numbers_are_read_by_what_draws_them(film: Path) -> None:
     nose = frames[2].body[0, :2] / SIDE
     assert left < nose[0] < right
     assert top < nose[1] < bottom
+    heads = read_track(track)
+    assert (heads.matrices.shape, heads.width, heads.rate) == ((3, 4, 4), SIDE, 25)
+    seen = projected(heads.vertices, heads.matrices, SIDE, SIDE) / SIDE
+    assert np.allclose(seen, faces.landmarks[:, :, :2], atol=1e-3)
+    whole, lips = (FaceRegions.read(path, (SIDE, SIDE)) for path in (masks, box))
+    assert np.array_equal(whole.place, lips.place)
     assert np.allclose(faces.landmarks[2].mean(axis=0)[:2], ((left + right) / 2, (top + bottom) / 2), atol=0.05)
 
 
@@ -114,6 +129,25 @@ def test_what_does_not_fit_is_refused_before_networks_are_read(tmp_path: Path) -
         result = run("preprocess", source, "--to", to, "-o", tmp_path / out, "--models", tmp_path / "nothing")
         assert result.exit_code == 2
         assert words in told(result)
+
+
+def test_what_was_found_is_told_of(capsys: pytest.CaptureFixture[str]) -> None:
+    def regions(image: Image.Image) -> list[Region]:
+        return [Region(x=4 + 8 * i, y=4, side=8) for i in range(image.getpixel((0, 0))[0])]
+
+    frames = [Image.new("RGB", (64, 8), (people, 0, 0)) for people in (1, 0, 2, *[1] * 10)]
+    doubt = {"in profile": range(3, 13)}
+    numbers = iter(number for number in range(13) if number != 1)
+    followed = Followed(
+        frames, regions, lambda *_: next(numbers), None,
+        lambda number, _: next((why for why, those in doubt.items() if number in those), None),
+    )  # fmt: skip
+    list(followed)
+    tell_of(followed, None)
+    said = " ".join(capsys.readouterr().err.split())
+    assert "1 of 13 frames do not show the person (from 0: 1)" in said
+    assert "the face is in profile in 10 of 13 frames (from 0: 3, 4, 5, 6, 7, 8, 9, 10, ...)" in said
+    assert "up to 2 were found in a frame; the largest is followed. --person N takes another" in said
 
 
 def test_options_of_a_video_need_one(tmp_path: Path) -> None:

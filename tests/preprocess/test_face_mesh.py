@@ -70,11 +70,12 @@ def test_other_files_are_refused(tmp_path: Path) -> None:
         read_track(tmp_path / "a.json")
 
 
-def test_a_driver_that_rests_shows_the_portrait() -> None:
+def test_a_driver_that_rests_shows_the_portrait_whatever_its_own_proportions() -> None:
     portrait, driver = track(1), track(1)
-    driver = FaceTrack(vertices=driver.vertices.repeat(4, 0), matrices=portrait.matrices.repeat(4, 0))
-    expected = projected(portrait.vertices, portrait.matrices, 512, 512)[0] / 512
-    assert np.allclose(reenacted(driver, portrait).landmarks, expected)
+    expected = projected(portrait.vertices, portrait.matrices, 96, 64)[0] / (96, 64)
+    for size in ({}, {"width": 64, "height": 96}):
+        rests = FaceTrack(vertices=driver.vertices.repeat(4, 0), matrices=portrait.matrices.repeat(4, 0), **size)
+        assert np.allclose(reenacted(rests, portrait).landmarks, expected)
 
 
 def test_a_track_is_read_as_it_was_written(tmp_path: Path) -> None:

@@ -51,11 +51,25 @@ def test_what_is_read_as_nobody_is_held_too() -> None:
     assert list(Followed(film, regions, lambda _, region: region.x if region.x < 30 else None)) == [20, 20]
 
 
+def test_doubts_are_gathered_by_reason() -> None:
+    def doubt(x: float, size: tuple[int, int]) -> str | None:
+        return "far right" if x > size[0] / 2 else "far left" if x < 15 else None
+
+    followed = Followed([frame((10, 20)), frame(), frame((110, 20)), frame((2, 20))], regions, read, doubt=doubt)
+    assert list(followed) == [20, 20, 120, 12]
+    assert followed.doubted == {"far right": [2], "far left": [3]}
+    assert followed.held == [1]
+
+
 def test_films_that_never_show_the_person_are_told() -> None:
     with pytest.raises(ValueError, match="none of 2 frames shows anybody"):
         list(Followed([frame(), frame()], regions, read))
     with pytest.raises(ValueError, match=r"a person 2 from the left \(at most 1"):
-        list(Followed([frame((10, 20))], regions, read, person=2))
+        list(Followed([frame((10, 20))] * 2, regions, read, person=2))
+    with pytest.raises(ValueError, match=r"the picture does not show anybody \(nobody was found\)"):
+        list(Followed([frame()], regions, read))
+    with pytest.raises(ValueError, match="somebody was found, but cannot be read, as in profile"):
+        list(Followed([frame((10, 20))], regions, lambda *_: None))
     with pytest.raises(ValueError, match="frame 1 is 60 x 40 pixels, the first 200 x 40"):
         list(Followed([frame((10, 20)), frame((10, 20), size=(60, 40))], regions, read))
     with pytest.raises(ValueError, match="counted from 1"):

@@ -7,7 +7,8 @@ from typing import Annotated, Any, Literal
 import typer
 from rich.console import Console
 
-from referencenet.cli.film_inputs import driving_films, estimated, read_reference
+from referencenet.cli.face_inputs import reenactment
+from referencenet.cli.film_inputs import check_sources, driving_films, estimated, read_reference
 from referencenet.cli.film_run import Weights, run_film
 from referencenet.cli.options import (
     Base,
@@ -69,15 +70,25 @@ def animate(
         typer.Option("--video", metavar="FILM|FOLDER", rich_help_panel=SEEN,
                      help="Instead of --poses: an ordinary film; skeletons or face meshes are found in it."),
     ] = None,
+    driving: Annotated[
+        Path | None,
+        typer.Option("--driving", metavar="FILM|NPZ|JSON", rich_help_panel=FACE,
+                     help="Instead of --poses: re-enactment, the film's face moves the portrait's."),
+    ] = None,
+    face: Annotated[
+        Path | None,
+        typer.Option("--face", metavar="NPZ|JSON", rich_help_panel=FACE, show_default="found in the portrait",
+                     help="For --driving: the portrait's own face track."),
+    ] = None,
     person: Annotated[
         int | None,
         typer.Option(min=1, rich_help_panel=SEEN, show_default="the largest",
-                     help="Who of several in --video, from the left."),
+                     help="Who of several in --video or --driving, from the left."),
     ] = None,
     models: Annotated[
         Path | None,
         typer.Option(metavar="FOLDER", rich_help_panel=SEEN, show_default="REFNET_MODELS, or the user's cache",
-                     help="What `refnet models fetch` got, for --video."),
+                     help="What `refnet models fetch` got, for --video and --driving."),
     ] = None,
     fit: Annotated[
         Path | None,
@@ -138,6 +149,9 @@ def animate(
     need_weights(pipeline.published, checkpoint, base, random_tiny)
     refuse_others(ctx, method)
     check_film_path(out)
+    check_sources(
+        {"--poses": poses, "--keypoints": keypoints, "--landmarks": landmarks, "--video": video, "--driving": driving}
+    )
     width, height = parse_size(size, multiple=8) if size else (None, None)
     settings = FilmSettings(
         width=width,
@@ -154,17 +168,20 @@ def animate(
     subject = read_reference(reference, fit)
     if balance and isinstance(subject, ReferenceBank):
         raise ValueError("with --balance the reference is written for both prompts: give it as a picture.")
-    if video is None and (person is not None or models is not None):
-        raise ValueError("--person and --models say how --video is read, which was not given.")
+    if video is None and driving is None and (person is not None or models is not None):
+        raise ValueError("--person and --models say how --video or --driving is read, which was not given.")
+    if driving is None and face is not None:
+        raise ValueError("--face is the portrait's for --driving, which was not given.")
     if video is not None and method == "animate_anyone.reenact":
         raise ValueError(
             "animate_anyone.reenact is driven by drawings of head and mouth; --video finds none, give --poses."
         )
-    found = (
-        None
-        if video is None
-        else estimated(video, "landmarks" if method.startswith("aniportrait") else "openpose", models, person, settings)
-    )
+    found = None
+    if driving is not None:
+        subject, found = reenactment(driving, face, subject, models, person, settings)
+    elif video is not None:
+        condition = "landmarks" if method.startswith("aniportrait") else "openpose"
+        found = estimated(video, condition, models, person, settings)
     drawn = driving_films(poses or [], keypoints, landmarks, fit_to, subject, settings, found)
     films = open_films(pipeline, drawn, settings)
     own = {"pose_range": pose_range, "fusion_blocks": fusion_blocks}

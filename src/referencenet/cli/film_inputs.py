@@ -1,6 +1,6 @@
 """What `refnet animate` reads: the person, and drawings, as they are or made of key points or landmarks."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -51,7 +51,7 @@ def driving_films(
     fit_to: Path | None,
     subject: Any,
     settings: FilmSettings,
-    video: FrameSource | None = None,
+    found: FrameSource | None = None,
 ) -> list[Path | FrameSource]:
     """The films of drawings: as they are given, or drawn.
 
@@ -62,25 +62,36 @@ def driving_films(
         fit_to: Key points of the person, whose proportions the drawn skeletons get.
         subject: The reference, a picture or a bank.
         settings: Say the film's size if the key points do not.
-        video: Drawings of what was estimated in an ordinary film.
+        found: Drawings of what was found in an ordinary film.
 
     Raises:
-        ValueError: If not exactly one kind is given.
+        ValueError: If key points do not say the film's size, or `fit_to` has nothing to fit.
     """
-    sources = (("--poses", poses), ("--keypoints", keypoints), ("--landmarks", landmarks), ("--video", video))
-    given = [name for name, it in sources if it]
-    if len(given) != 1:
-        raise ValueError(
-            f"{' and '.join(given) or 'no film'} was given; give one of --poses, drawings, --keypoints and "
-            "--landmarks, from which they are drawn, and --video, an ordinary film in which they are found."
-        )
     if keypoints is not None:
         return [skeletons(keypoints, fit_to, subject, settings)]
     if fit_to is not None:
         raise ValueError("--fit-to needs --keypoints: drawn skeletons cannot be fitted, their key points can.")
     if landmarks is not None:
         return [read_landmarks(landmarks, width=settings.width or CANVAS, height=settings.height or CANVAS)]
-    return [video] if video is not None else list(poses)
+    return [found] if found is not None else list(poses)
+
+
+def check_sources(given: Mapping[str, Any]) -> None:
+    """Make sure that there is one source of drawings.
+
+    Args:
+        given: Option to what was typed.
+
+    Raises:
+        ValueError: If there is none, or several.
+    """
+    names = [name for name, it in given.items() if it]
+    if len(names) != 1:
+        raise ValueError(
+            f"{' and '.join(names) + ' were' if names else 'no film was'} given; give one of --poses, drawings, "
+            "--keypoints and --landmarks, from which they are drawn, --video, an ordinary film in which they are found "
+            "and --driving, one whose face moves the portrait's."
+        )
 
 
 def estimated(
@@ -101,7 +112,7 @@ def estimated(
     """
     film = Frames(video, settings.num_frames)
     finder = CONDITIONS[condition](models or default_folder())
-    followed = Followed(film, finder.regions, finder.read, person)
+    followed = Followed(film, finder.regions, finder.read, person, finder.doubt)
     with progress_bar("estimating", len(film)) as (bar, task):
         values = list(bar.track(followed, task_id=task, total=len(film)))
     tell_of(followed, person)

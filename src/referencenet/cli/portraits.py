@@ -13,7 +13,7 @@ from referencenet.preprocess.face_mesh import read_landmarks
 from referencenet.preprocess.face_track import read_track
 from referencenet.preprocess.model_files import default_folder
 from referencenet.preprocess.one_face import check_face, find_landmarks
-from referencenet.preprocess.portrait import Portrait, read_embedding
+from referencenet.preprocess.portrait import Portrait
 
 
 def read_portrait(
@@ -24,7 +24,7 @@ def read_portrait(
     Args:
         reference: The picture.
         face: Landmarks or a face track of it; None: the face is looked for.
-        embedding: 512 numbers of the face, an .npy file; None: there are none.
+        embedding: 512 numbers of the face, an .npy file, or glintr100.onnx, which makes them; None: there are none.
         models: Folder of the estimators; None: where they were fetched to.
         person: Which of several faces, from the left; None: there is to be one.
 
@@ -43,10 +43,12 @@ def read_portrait(
         )
     if face is not None and person is not None:
         raise ValueError("--face says where the face is, and --person which one to look for; give one of them.")
+    if embedding is not None and embedding.suffix.lower() not in (".npy", ".onnx"):
+        raise ValueError(f"--face-embedding {embedding.name} is no .npy or .onnx file; give 512 numbers or glintr100.")
     found = given_landmarks(face, picture.size) if face is not None else looked_for(picture, models, person)
     for sentence in check_face(found, picture.size):
         tell(f"[yellow]note:[/] {sentence}")
-    return Portrait(picture=picture, landmarks=found[:, :2], face=face_embedding(embedding))
+    return Portrait(picture=picture, landmarks=found[:, :2], face=embedding)
 
 
 def looked_for(picture: Image.Image, models: Path | None, person: int | None) -> np.ndarray:
@@ -89,25 +91,6 @@ def given_landmarks(path: Path, size: tuple[int, int]) -> np.ndarray:
     if len(frames) != 1:
         raise ValueError(f"{path} has the faces of {len(frames)} frames; expected that of the portrait alone.")
     return frames[0] * size
-
-
-def face_embedding(path: Path | None) -> np.ndarray | None:
-    """The numbers by which a recogniser knows a face, (1, 512), from an .npy file; None: there are none.
-
-    Raises:
-        FileNotFoundError: If there is no such file.
-        ValueError: If it holds something else.
-    """
-    if path is None:
-        return None
-    if not path.is_file():
-        raise FileNotFoundError(f"there is no --face-embedding {path}; give an .npy file of 512 numbers of glintr100.")
-    if path.suffix.lower() != ".npy":
-        raise ValueError(f"--face-embedding {path.name} is no .npy file; give 512 numbers of glintr100 as one.")
-    try:
-        return read_embedding(path).numpy()
-    except (ValueError, EOFError) as error:
-        raise ValueError(f"--face-embedding {path}: {error}") from error
 
 
 def _is_track(path: Path) -> bool:

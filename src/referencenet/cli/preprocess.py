@@ -31,13 +31,13 @@ def preprocess(
     source: Annotated[Path, typer.Argument(metavar="FILM|PICTURE|FOLDER", help="Who moves; a folder holds frames.")],
     to: Annotated[
         ConditionChoice,  # pyright: ignore[reportInvalidTypeForm] - the choices come from the table of conditions
-        typer.Option("--to", help="What is made of it: skeletons, face meshes, outlines of face and lips, the face's "
-                     "rectangle, or the person's mask."),
+        typer.Option("--to", help="What is made of it: skeletons, face meshes, faces in space, outlines of face and "
+                     "lips, the face's rectangle, or the person's mask."),
     ],
     out: Annotated[
         Path,
         typer.Option("--out", "-o", help="film.mp4, .webm, .gif or a folder for PNGs; of a picture a picture; "
-                     ".json for openpose and face-box, .npz for landmarks."),
+                     ".json for openpose and face-box, .npz for landmarks, face-track and face-masks."),
     ],
     models: Annotated[
         Path | None,
@@ -59,13 +59,15 @@ def preprocess(
     film = Frames(source, frames)
     check_outputs(kind, to, film.is_picture, out, preview)
     condition = kind(models or default_folder())
-    followed = Followed(film, condition.regions, condition.read, person)
+    followed = Followed(film, condition.regions, condition.read, person, condition.doubt)
     paths = [out.with_stem(f"{out.stem}{name}") for name in kind.pictured] if out.suffix != kind.ending else []
     with progress_bar("estimating", len(film)) as (bar, task):
         values = write_drawings(film, bar.track(followed, task_id=task, total=len(film)), condition, paths, preview)
     if not paths:
         condition.write(values, out, film.size, film.rate)
     tell_of(followed, person)
+    if condition.note is not None:
+        tell(f"[yellow]note:[/] {condition.note}")
     Console().print("\n".join(map(str, paths or [out])), soft_wrap=True, highlight=False)
 
 
@@ -117,19 +119,27 @@ def check_outputs(kind: type[Condition], name: str, is_picture: bool, out: Path,
         check(preview)
 
 
-def tell_of(followed: Followed[Any], person: int | None) -> None:
-    """Say in how many frames nobody was found, and whether somebody was chosen among several."""
+def tell_of(
+    followed: Followed[Any], person: int | None, otherwise: str = "--person N takes another, from the left."
+) -> None:
+    """Say in which frames nobody was found, or something doubtful, and whether somebody was chosen of several."""
     if followed.held:
-        numbers = ", ".join(map(str, followed.held[:8])) + (", ..." if len(followed.held) > 8 else "")
         tell(
             f"[yellow]note:[/] {len(followed.held)} of {followed.num_frames} frames do not show the person (from 0: "
-            f"{numbers}); they hold what was last found, or first."
+            f"{listed(followed.held)}); they hold what was last found, or first."
         )
+    for why, frames in followed.doubted.items():
+        where = "" if followed.num_frames == 1 else (
+            f" in {len(frames)} of {followed.num_frames} frames (from 0: {listed(frames)})"
+        )  # fmt: skip
+        tell(f"[yellow]note:[/] the face is {why}{where}; what was found may be wrong there.")
     if person is None and followed.most > 1:
-        tell(
-            f"[yellow]note:[/] up to {followed.most} were found in a frame; the largest is followed. --person N takes "
-            "another, from the left."
-        )
+        tell(f"[yellow]note:[/] up to {followed.most} were found in a frame; the largest is followed. {otherwise}")
+
+
+def listed(numbers: Sequence[int]) -> str:
+    """The first numbers of frames."""
+    return ", ".join(map(str, numbers[:8])) + (", ..." if len(numbers) > 8 else "")
 
 
 class Frames:
@@ -138,13 +148,14 @@ class Frames:
     Args:
         source: Its path.
         limit: Only so many frames.
+        every: Only every so many frames, which are counted by `limit`.
     """
 
-    def __init__(self, source: Path, limit: int | None) -> None:
+    def __init__(self, source: Path, limit: int | None, every: int = 1) -> None:
         self.is_picture = source.suffix.lower() in PICTURES and not source.is_dir()
         self.film: Film | Sequence[Image.Image] = [read_image(source)] if self.is_picture else Film(source)
-        self.rate: Fraction = getattr(self.film, "rate", Fraction(1))
-        self.limit = limit
+        self.rate: Fraction = getattr(self.film, "rate", Fraction(1)) / every
+        self.limit, self.every = limit, every
 
     @property
     def size(self) -> tuple[int, int]:
@@ -152,10 +163,11 @@ class Frames:
         return next(iter(self)).size
 
     def __len__(self) -> int:
-        return min(len(self.film), self.limit or len(self.film))
+        count = (len(self.film) - 1) // self.every + 1
+        return min(count, self.limit or count)
 
     def __iter__(self) -> Generator[Image.Image]:
-        yield from islice(self.film, self.limit)
+        yield from islice(islice(self.film, None, None, self.every), self.limit)
 
 
 class _Output:

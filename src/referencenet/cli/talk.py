@@ -9,6 +9,7 @@ import typer
 from rich.console import Console
 
 from referencenet.cli.console import tell
+from referencenet.cli.face_inputs import film_head_poses
 from referencenet.cli.film_inputs import read_reference
 from referencenet.cli.film_run import Weights, run_film
 from referencenet.cli.models import choose_device
@@ -37,7 +38,7 @@ from referencenet.pipelines.film_files import FilmSettings, open_films, vars_of
 from referencenet.preprocess.face_mesh import CANVAS
 from referencenet.preprocess.face_track import FaceTrack, read_track
 from referencenet.preprocess.speech import RATE, WHOLE
-from referencenet.preprocess.talking_face import TRAINED_RATE, TalkingFace, read_head_poses
+from referencenet.preprocess.talking_face import TRAINED_RATE, TalkingFace
 
 PIPELINES = pipelines("talk")
 MethodChoice = StrEnum("MethodChoice", {name: name for name in PIPELINES})
@@ -68,8 +69,9 @@ def talk(
     ] = None,
     face_embedding: Annotated[
         Path | None,
-        typer.Option(metavar="NPY", rich_help_panel=HALLO, show_default="zeros, as for a face that is not recognised",
-                     help="512 numbers of the face by InsightFace's glintr100."),
+        typer.Option(metavar="NPY|ONNX", rich_help_panel=HALLO,
+                     show_default="zeros, as for a face that is not recognised",
+                     help="512 numbers of the face by InsightFace's glintr100, or that network, glintr100.onnx."),
     ] = None,
     pose_weight: Annotated[
         float, typer.Option(rich_help_panel=HALLO, help="How much sound moves all but a face.")
@@ -96,8 +98,8 @@ def talk(
     ] = None,
     head_poses: Annotated[
         Path | None,
-        typer.Option(metavar="NPZ|JSON|NPY", rich_help_panel=DRAWN, help="The head moves as in a film, given by its "
-                     "face track, or by a template of poses; forth and back."),
+        typer.Option(metavar="FILM|NPZ|JSON|NPY", rich_help_panel=DRAWN, help="The head moves as in a film, given "
+                     "itself or by its face track, or by a template of poses; forth and back."),
     ] = None,
     identity: Annotated[
         int | None,
@@ -252,7 +254,7 @@ def moving(head_poses: Path | None, identity: int | None) -> dict[str, Any]:
         return {"identity": identity}
     if identity is not None:
         raise ValueError("--head-poses and --identity were given; the head moves as in a film, or by the sound.")
-    return {"head_poses": read_head_poses(head_poses)}
+    return {"head_poses": film_head_poses(head_poses)}
 
 
 def load_speech(folder: Path | None, random_tiny: bool, device: str) -> TalkingFace:

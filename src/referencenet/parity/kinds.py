@@ -201,7 +201,7 @@ def predict(
     kept: Outputs = {}
     with (
         pipe.calling(settings),
-        each_output(pipe.unet, {"": raw, **watched}, kept, joins=pipe.spec.apart),  # before what conditions add behind modules
+        each_output(pipe.unet, {"": raw, **watched}, kept, joins=pipe.spec.apart),  # before conditions add to it
         predicting(pipe, call) as prediction,
     ):
         if frames is not None:

@@ -3,7 +3,10 @@
 from referencenet.preprocess.agnostic import agnostic_mask
 from referencenet.preprocess.body import BodyPoints, SkeletonFilm, draw_body, only_person, read_key_points
 from referencenet.preprocess.estimators import DWPose, YuNet, film_points
+from referencenet.preprocess.face_embedding import read_face_embedding
+from referencenet.preprocess.face_landmarker import FaceLandmarker, FaceReading
 from referencenet.preprocess.face_regions import FaceRegions
+from referencenet.preprocess.face_track import FaceTrack, read_track, reenacted
 from referencenet.preprocess.faces import Face, crop_face, face_mask, find_face, square_face
 from referencenet.preprocess.following import Followed
 from referencenet.preprocess.head_proxy import HeadCamera, HeadColours, HeadFilm, draw_head, swing
@@ -21,7 +24,10 @@ __all__ = [
     "HeadCamera",
     "HeadColours",
     "HeadFilm",
+    "FaceLandmarker",
+    "FaceReading",
     "FaceRegions",
+    "FaceTrack",
     "Portrait",
     "FaceMesh",
     "Followed",
@@ -38,9 +44,12 @@ __all__ = [
     "find_face",
     "fit_bodies",
     "only_person",
+    "read_face_embedding",
     "read_head_poses",
     "read_key_points",
     "read_speech_model",
+    "read_track",
+    "reenacted",
     "square_face",
     "swing",
 ]

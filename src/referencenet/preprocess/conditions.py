@@ -18,8 +18,12 @@ from PIL import Image, ImageDraw
 
 from referencenet.media.files import written_whole
 from referencenet.preprocess.body import PARTS, BodyPoints, draw_body
+from referencenet.preprocess.face_doubts import face_doubt
+from referencenet.preprocess.face_landmarker import APPROXIMATED, FaceLandmarker, FaceReading
 from referencenet.preprocess.face_mesh import draw_face_mesh
 from referencenet.preprocess.face_outline import LIPS, OVAL, face_bounds, outline_mask
+from referencenet.preprocess.face_regions import FaceRegions
+from referencenet.preprocess.face_track import FaceTrack
 from referencenet.preprocess.mediapipe import BlazePose, FaceMesh
 from referencenet.preprocess.regions import Region
 
@@ -44,6 +48,15 @@ class Condition(ABC):
     def regions(self, image: Image.Image) -> Sequence[Region]:
         """Those who are found in an RGB picture."""
         return self.finder.regions(image)
+
+    @property
+    def note(self) -> str | None:
+        """What a user should know of everything that is estimated; None: nothing."""
+        return None
+
+    def doubt(self, value: Any, size: Size) -> str | None:  # noqa: ARG002 - one kind doubts nothing
+        """Why a value should not be trusted, in words that follow "it is"; None: it should."""
+        return None
 
     @abstractmethod
     def read(self, image: Image.Image, region: Region) -> Any:
@@ -116,6 +129,10 @@ class Landmarks(Condition):
         """The landmarks of a face, (468, 3) in pixels."""
         return self.finder.read(image, region)
 
+    def doubt(self, value: np.ndarray, size: Size) -> str | None:
+        """Whether the face is cut off, turned aside, in profile or tiny."""
+        return face_doubt(value, size)
+
     def draw(self, value: np.ndarray, size: Size) -> list[Image.Image]:
         """The mesh as AniPortrait's drawings show it."""
         return [Image.fromarray(draw_face_mesh(value[:, :2] / size, *size))]
@@ -126,19 +143,52 @@ class Landmarks(Condition):
         return {"landmarks": scaled.astype(np.float32), "rate": np.array(float(rate))}
 
 
+class FaceTracks(Condition):
+    """A face in space; as numbers, the npz that `read_track` reads."""
+
+    ending = ".npz"
+
+    def __init__(self, folder: str | Path) -> None:
+        self.finder = FaceLandmarker(folder)
+
+    @property
+    def note(self) -> str | None:
+        """That it is approximate, without MediaPipe's own file."""
+        return None if self.finder.is_exact else APPROXIMATED
+
+    def read(self, image: Image.Image, region: Region) -> FaceReading | None:
+        """The face."""
+        return self.finder.read(image, region)
+
+    def doubt(self, value: FaceReading, size: Size) -> str | None:
+        """Whether the face is cut off, turned aside, in profile or tiny."""
+        return face_doubt(value.landmarks, size, value.matrix)
+
+    def draw(self, value: FaceReading, size: Size) -> list[Image.Image]:
+        """The mesh as AniPortrait's drawings show it."""
+        return [Image.fromarray(draw_face_mesh(value.landmarks[:, :2] / size, *size))]
+
+    def document(self, values: Sequence[FaceReading], size: Size, rate: Fraction) -> Any:
+        """The arrays of a `FaceTrack`."""
+        return FaceTrack.of(values, size, rate).document()
+
+
 class FaceMasks(Landmarks):
-    """The face's outline filled with white, and the lips'."""
+    """The face's outline filled with white, and the lips'; as numbers, the npz of `FaceRegions`, which Hallo takes."""
 
     pictured = ("", "-lips")
-    ending = None
 
     def draw(self, value: np.ndarray, size: Size) -> list[Image.Image]:
         """Face and lips."""
         return [outline_mask(value, edge, size).convert("RGB") for edge in (OVAL, LIPS)]
 
+    def document(self, values: Sequence[np.ndarray], size: Size, rate: Fraction) -> Any:  # noqa: ARG002 - it has none
+        """`place` (height, width), `pose`, `face` and `lip` (64, 64), uint8: of a film, around all its frames."""
+        return vars(FaceRegions.of(values[0], size) if len(values) == 1 else FaceRegions.of_film(values, size))
+
 
 class FaceBox(Landmarks):
-    """The rectangle around a face, white; as numbers, JSON with `box` in pixels and `place` in fractions."""
+    """The rectangle around a face, white; as numbers, JSON with `box` and `lips` in pixels, `place` in fractions."""
 
     ending = ".json"
 
@@ -149,12 +199,12 @@ class FaceBox(Landmarks):
         return [mask]
 
     def document(self, values: Sequence[np.ndarray], size: Size, rate: Fraction) -> Any:
-        """Size, rate and boxes, as `refnet face` takes them with --box and --place."""
-        boxes = [face_bounds(value, size) for value in values]
-        frames = [
-            {"box": [round(side, 1) for side in box], "place": (np.array(box) / (*size, *size)).round(4).tolist()}
-            for box in boxes
-        ]
+        """Size, rate and boxes, as `refnet face` takes them with --box and --place, and `FaceRegions.read`."""
+        frames: list[dict[str, Any]] = []
+        for value in values:
+            box, lips = (list(map(round, face_bounds(value, size, edge))) for edge in (OVAL, LIPS))
+            place = (np.array(face_bounds(value, size)) / (*size, *size)).round(4).tolist()
+            frames.append({"box": box, "lips": lips, "place": place})
         return {"width": size[0], "height": size[1], "rate": float(rate), "frames": frames}
 
 
@@ -175,7 +225,7 @@ class PersonMask(Condition):
 
 
 CONDITIONS: dict[str, type[Condition]] = {
-    "openpose": OpenPose, "landmarks": Landmarks, "face-masks": FaceMasks, "face-box": FaceBox,
-    "person-mask": PersonMask,
+    "openpose": OpenPose, "landmarks": Landmarks, "face-track": FaceTracks, "face-masks": FaceMasks,
+    "face-box": FaceBox, "person-mask": PersonMask,
 }  # fmt: skip
 """By name."""

@@ -16,7 +16,8 @@ from PIL import Image
 from torch import Tensor
 
 from referencenet.media.images import read_image
-from referencenet.preprocess.face_regions import OUTLINE, Box, bounds, filled, read_landmarks
+from referencenet.preprocess.face_outline import OVAL
+from referencenet.preprocess.face_regions import Box, bounds, filled
 from referencenet.preprocess.portrait import Portrait
 
 MARGIN = 0.3
@@ -43,7 +44,7 @@ def face_place(portrait: Portrait, size: tuple[int, int], margin: float = MARGIN
         width, height = read_image(portrait.picture).size
         if width != height:
             raise ValueError(f"the portrait is {width} x {height}; crop it to a square around the face.")
-        box = bounds(read_landmarks(portrait.landmarks), OUTLINE)
+        box = bounds(portrait.points(), OVAL)
         place = filled(widened(box, (width, height), margin), (width, height))
     return _as_tensor(place, size)
 

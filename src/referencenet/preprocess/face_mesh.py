@@ -115,10 +115,7 @@ def checked_landmarks(landmarks: Any, frames: bool = False) -> np.ndarray:
     named = "(frames, 468 or 478, 2 or 3)" if frames else "(468 or 478, 2 or 3)"
     fits = found.ndim == 2 + frames and found.shape[-2] in (NUM_LANDMARKS, 478) and found.shape[-1] in (2, 3)
     if not fits or not found.shape[0]:
-        raise ValueError(
-            f"the landmarks have shape {found.shape}; expected {named}: MediaPipe's face mesh, as fractions of the "
-            "picture."
-        )
+        raise ValueError(f"the landmarks have shape {found.shape}; expected {named}: points of MediaPipe's face mesh.")
     if not np.isfinite(found).all():
         raise ValueError("a landmark is NaN or infinite; leave out frames without a face before they are drawn.")
     return found

@@ -35,13 +35,14 @@ def outline_mask(landmarks: np.ndarray, edge: tuple[int, ...], size: tuple[int, 
     return mask
 
 
-def face_bounds(landmarks: np.ndarray, size: tuple[int, int]) -> Box:
-    """Left, top, right, bottom of a face, cut off at the picture's border.
+def face_bounds(landmarks: np.ndarray, size: tuple[int, int], edge: tuple[int, ...] = OVAL) -> Box:
+    """Left, top, right, bottom of a face or its lips, cut off at the picture's border.
 
     Args:
         landmarks: (468 or 478, 2 or 3) in pixels.
         size: Width and height of the picture.
+        edge: `OVAL` or `LIPS`.
     """
-    edge = checked_landmarks(landmarks)[list(OVAL), :2].clip(0, size)
-    left, top, right, bottom = np.concatenate([edge.min(axis=0), edge.max(axis=0)]).tolist()
+    corners = checked_landmarks(landmarks)[list(edge), :2].clip(0, size)
+    left, top, right, bottom = np.concatenate([corners.min(axis=0), corners.max(axis=0)]).tolist()
     return left, top, right, bottom

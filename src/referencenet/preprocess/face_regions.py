@@ -6,8 +6,10 @@ Rectangles around landmarks, expanded, blurred at 64 x 64 and made 8 bit, as pub
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -16,14 +18,9 @@ from PIL import Image
 from torch import Tensor
 
 from referencenet.media.images import Picture, read_mask
+from referencenet.preprocess.face_mesh import checked_landmarks
+from referencenet.preprocess.face_outline import LIPS, OVAL
 
-LIPS = (
-    61, 185, 40, 39, 37, 0, 267, 269, 270, 409, 291, 146, 91, 181, 84, 17, 314, 405, 321, 375,
-)  # fmt: skip
-OUTLINE = (
-    10, 338, 297, 332, 284, 251, 389, 356, 454, 323, 361, 288, 397, 365, 379, 378, 400, 377, 152, 148, 176, 149, 150,
-    136, 172, 58, 132, 93, 234, 127, 162, 21, 54, 103, 67, 109,
-)  # fmt: skip
 SIDE = 64
 """Of the masks."""
 FACE_BLUR, LIP_BLUR = 51, 31
@@ -71,10 +68,8 @@ class FaceRegions:
         Raises:
             ValueError: If there are other landmarks, or a rectangle is empty.
         """
-        points = read_landmarks(landmarks)
-        boxes = [
-            expanded(bounds(points, which), size, by) for which, by in ((OUTLINE, face_expand), (LIPS, lip_expand))
-        ]
+        points = checked_landmarks(landmarks)
+        boxes = [expanded(bounds(points, which), size, by) for which, by in ((OVAL, face_expand), (LIPS, lip_expand))]
         return cls.of_boxes(boxes[0], boxes[1], size)
 
     @classmethod
@@ -85,12 +80,8 @@ class FaceRegions:
             landmarks: Of each frame, (468 or 478, 2) in pixels.
             size: Width and height of the film.
         """
-        frames = [read_landmarks(each) for each in landmarks]
-        boxes: list[Box] = []
-        for which in (OUTLINE, LIPS):
-            found = np.array([expanded(bounds(points, which), size, 1.0) for points in frames])
-            low, high = found.min(axis=0), found.max(axis=0)
-            boxes.append((int(low[0]), int(high[1]), int(low[2]), int(high[3])))
+        frames = [checked_landmarks(each) for each in landmarks]
+        boxes = [joined([bounds(points, which) for points in frames], size) for which in (OVAL, LIPS)]
         return cls.of_boxes(boxes[0], boxes[1], size)
 
     @classmethod
@@ -108,6 +99,48 @@ class FaceRegions:
             face=np.maximum(blurred_face.astype(np.int16) - blurred_lip, 0).astype(np.uint8),
             lip=blurred_lip,
         )
+
+    @classmethod
+    def read(cls, path: str | Path, size: tuple[int, int]) -> FaceRegions:
+        """Regions of a file that `refnet preprocess` wrote of a portrait, or of a film as in training.
+
+        Args:
+            path: An npz of `--to face-masks` or `--to landmarks`, or a JSON file of `--to face-box`.
+            size: Width and height of the portrait.
+
+        Raises:
+            FileNotFoundError: If there is no such file.
+            ValueError: If it is another one, or of a picture of another size.
+        """
+        path = Path(path)
+        try:
+            if path.suffix == ".json":
+                document = json.loads(path.read_text("utf-8"))
+                boxes = [[_turned(frame[name]) for name in ("box", "lips")] for frame in document["frames"]]
+                own, found = (document["width"], document["height"]), {"boxes": boxes}
+            else:
+                with np.load(path, allow_pickle=False) as opened:
+                    found = dict(opened)
+                own = found["place"].shape[::-1] if "place" in found else size
+            known = {"boxes", "landmarks", *cls.__dataclass_fields__} & found.keys()
+            if not known:
+                raise KeyError("boxes, landmarks or masks")
+        except (ValueError, KeyError, TypeError, EOFError) as error:
+            raise ValueError(
+                f"{path} does not say where a face is ({error}); expected what `refnet preprocess` writes with --to "
+                "face-masks (.npz), landmarks (.npz) or face-box (.json)."
+            ) from error
+        if tuple(own) != tuple(size):
+            raise ValueError(f"{path} is of a picture of {own[0]} x {own[1]}, the portrait is {size[0]} x {size[1]}.")
+        if "landmarks" in found:
+            points = [frame[:, :2] * size for frame in checked_landmarks(found["landmarks"], frames=True)]
+            return cls.of(points[0], size) if len(points) == 1 else cls.of_film(points, size)
+        if "boxes" in found:
+            faces, lips = zip(*found["boxes"], strict=True)
+            if len(faces) > 1:
+                return cls.of_boxes(joined(faces, size), joined(lips, size), size)
+            return cls.of_boxes(expanded(faces[0], size, FACE_EXPAND), expanded(lips[0], size, LIP_EXPAND), size)
+        return cls(**found)
 
     @classmethod
     def of_pictures(cls, place: Picture, pose: Picture, face: Picture, lip: Picture) -> FaceRegions:
@@ -136,25 +169,9 @@ class FaceRegions:
         return torch.cat(levels, dim=1)
 
 
-def read_landmarks(landmarks: Any) -> np.ndarray:
-    """Landmarks as (468 or 478, 2) float64; a third coordinate is left out.
-
-    Raises:
-        ValueError: If there are others, or they are not finite.
-    """
-    points = np.asarray(landmarks, dtype=np.float64)
-    if points.ndim != 2 or points.shape[0] not in (468, 478) or points.shape[1] not in (2, 3):
-        raise ValueError(
-            f"the landmarks are {points.shape}; expected (468, 2) or (478, 2): x and y in pixels of MediaPipe's points."
-        )
-    if not np.isfinite(points).all():
-        raise ValueError("the landmarks hold values that are not finite; give x and y in pixels.")
-    return points[:, :2]
-
-
 def bounds(points: np.ndarray, which: Sequence[int]) -> Box:
-    """The bounds of some landmarks, rounded."""
-    chosen = points[list(which)]
+    """The bounds of some landmarks (468 or 478, 2 or 3), rounded."""
+    chosen = points[list(which), :2]
     (left, top), (right, bottom) = chosen.min(axis=0), chosen.max(axis=0)
     return round(left), round(right), round(top), round(bottom)
 
@@ -193,6 +210,19 @@ def blurred(mask: np.ndarray, kernel: int) -> np.ndarray:
         ) from error
     soft = cv2.GaussianBlur(cv2.resize(mask, (SIDE, SIDE)), (kernel, kernel), 0)
     return cv2.normalize(soft, None, 0, 255, cv2.NORM_MINMAX).astype(np.uint8)
+
+
+def joined(boxes: Sequence[Box], size: tuple[int, int]) -> Box:
+    """The rectangle around those of all frames, as in training."""
+    found = np.array([expanded(box, size, 1.0) for box in boxes])
+    low, high = found.min(axis=0), found.max(axis=0)
+    return int(low[0]), int(high[1]), int(low[2]), int(high[3])
+
+
+def _turned(corners: Sequence[float]) -> Box:
+    """Left, top, right, bottom as a `Box`."""
+    left, top, right, bottom = map(round, corners)
+    return left, right, top, bottom
 
 
 def _expanded_side(low: int, high: int, limit: int, by: float) -> tuple[int, int]:

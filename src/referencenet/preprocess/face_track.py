@@ -1,14 +1,16 @@
-"""Faces of a driving film carried over to a portrait: AniPortrait's re-enactment (`vid2vid`), without an estimator.
+"""Faces of a driving film carried over to a portrait: AniPortrait's re-enactment (`vid2vid`).
 
 A track is what MediaPipe's face landmarker gives of each frame: metric vertices without head pose, the matrix from
 canonical to camera space, and blendshape scores. The driver's expression is taken relative to its most neutral frame,
-its head's movement relative to its first one.
+its head's place relative to its first one; how its head is turned is the portrait's.
+Published and done otherwise: faces are projected with the driver's proportions, so that they are squeezed where the
+portrait has others; here with the portrait's, which is the same where both are equal, as in all published examples.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
@@ -19,7 +21,12 @@ from PIL import Image
 
 from referencenet.media.images import Picture, read_image
 from referencenet.preprocess.face_geometry import pose_matrices, poses_of, projected, smoothed
+from referencenet.preprocess.face_landmarker import FaceReading
 from referencenet.preprocess.face_mesh import NUM_LANDMARKS, FaceMeshFilm, checked_landmarks
+
+ARRAYS = ("vertices", "matrices", "blendshapes")
+PUBLISHED = {"lmks3d": "vertices", "trans_mat": "matrices", "scores": "blendshapes", "bs": "blendshapes"}
+"""Names of the published program for them."""
 
 SMOOTHING = 3  # frames, as published
 SMALL_FACE = 0.15  # share of the picture below which a portrait is cropped to its face, as published
@@ -65,9 +72,32 @@ class FaceTrack:
         """The frame of least expression."""
         return 0 if self.blendshapes is None else int(self.blendshapes.sum(axis=1).argmin())
 
+    @classmethod
+    def of(cls, readings: Iterable[FaceReading], size: tuple[int, int], rate: Fraction = Fraction(30)) -> FaceTrack:
+        """A track of what was read of each frame.
+
+        Args:
+            readings: At least one; read once.
+            size: Width and height of the film.
+            rate: Frames per second.
+        """
+        rows = [(each.vertices, each.matrix, each.scores) for each in readings]
+        arrays = map(np.stack, zip(*rows, strict=True))
+        return cls(**dict(zip(ARRAYS, arrays, strict=True)), width=size[0], height=size[1], rate=rate)
+
+    def document(self) -> dict[str, np.ndarray]:
+        """Arrays by name, as an npz holds them and `read_track` reads them."""
+        numbers = {"width": self.width, "height": self.height, "rate": float(self.rate)}
+        arrays = {name: getattr(self, name) for name in ARRAYS if getattr(self, name) is not None}
+        return arrays | {name: np.array(value) for name, value in numbers.items()}
+
 
 def read_track(path: str | Path) -> FaceTrack:
-    """Read a track from an npz or JSON file whose keys are the fields of `FaceTrack`.
+    """Read a track from an npz or JSON file.
+
+    Its keys are the fields of `FaceTrack`, as `refnet preprocess --to face-track` writes them, or those of the
+    published program: `lmks3d` (frames, 468, 3), `trans_mat` (frames, 4, 4) and perhaps `scores` or `bs`; of one
+    picture without frames. Without width and height the film is taken for a square.
 
     Raises:
         ValueError: If the file is of another kind or lacks a field.
@@ -79,16 +109,21 @@ def read_track(path: str | Path) -> FaceTrack:
         else:
             with np.load(path, allow_pickle=False) as opened:
                 found = dict(opened)
-        arrays = {name: np.asarray(found[name], dtype=np.float64) for name in ("vertices", "matrices")}
-        if found.get("blendshapes") is not None:
-            arrays["blendshapes"] = np.asarray(found["blendshapes"], dtype=np.float64)
-        size = {name: int(found[name]) for name in ("width", "height")}
+        found = {PUBLISHED.get(name, name): value for name, value in found.items()}
+        arrays = {name: np.asarray(found[name], dtype=np.float64) for name in ARRAYS if found.get(name) is not None}
+        if arrays["vertices"].ndim == 2:  # of a picture
+            arrays = {name: value[None] for name, value in arrays.items()}
+        size = {name: int(found[name]) for name in ("width", "height") if name in found}
+        if len(size) == 1:
+            raise ValueError(f"it has {next(iter(size))} alone of width and height")
         rate = Fraction(float(found.get("rate", 30))).limit_denominator(1001)
     except (ValueError, KeyError, TypeError, AttributeError, EOFError) as error:
         raise ValueError(
             f"{path} is no face track ({error}); expected npz or JSON with vertices, matrices, width, height and "
-            "perhaps blendshapes and rate."
+            "perhaps blendshapes and rate, or with lmks3d, trans_mat and scores."
         ) from error
+    if "matrices" not in arrays:
+        raise ValueError(f"{path} is no face track: it has vertices without matrices (trans_mat).")
     return FaceTrack(**arrays, **size, rate=rate)
 
 
@@ -96,8 +131,8 @@ def reenacted(driving: FaceTrack, portrait: FaceTrack, *, width: int = 512, heig
     """Drawings of the portrait's face, moved as the driver's.
 
     Args:
-        driving: The driver's film; projected with its own size, as published.
-        portrait: The portrait, one frame.
+        driving: The driver's film.
+        portrait: The portrait, one frame; its proportions are the drawings' field of view.
         width: Of the drawings in pixels.
         height: Likewise.
 
@@ -107,10 +142,9 @@ def reenacted(driving: FaceTrack, portrait: FaceTrack, *, width: int = 512, heig
     poses = poses_of(driving.matrices)
     poses[:, 3:] += poses_of(portrait.matrices[0])[3:] - poses[0, 3:]
     vertices = driving.vertices - driving.vertices[driving.neutral] + portrait.vertices[0]
-    pixels = projected(vertices, pose_matrices(smoothed(poses, SMOOTHING)), driving.width, driving.height)
-    return FaceMeshFilm(
-        pixels / np.array([driving.width, driving.height]), width=width, height=height, rate=driving.rate
-    )
+    pixels = projected(vertices, pose_matrices(smoothed(poses, SMOOTHING)), portrait.width, portrait.height)
+    places = pixels / np.array([portrait.width, portrait.height])
+    return FaceMeshFilm(places, width=width, height=height, rate=driving.rate)
 
 
 def crop_portrait(picture: Picture, landmarks: np.ndarray) -> Image.Image:

@@ -26,11 +26,13 @@ class Followed(Generic[T]):
         regions: Finds people or faces of an RGB picture.
         read: What is said of one; None: it is none after all.
         person: Which one, counted from the left from 1; None: the largest.
+        doubt: Why what was read should not be trusted, by it and the size of the frames; None: it should.
 
     Attributes:
         num_frames: Read so far.
         held: Numbers of frames in which the person was not found, so far.
         most: People in one frame, at most, so far.
+        doubted: Why, and numbers of the frames of which it was doubted, so far.
 
     Raises:
         ValueError: While it is read, if no frame shows the person, or a frame has another size than the first.
@@ -42,11 +44,13 @@ class Followed(Generic[T]):
         regions: Callable[[Image.Image], Sequence[Region]],
         read: Callable[[Image.Image, Region], T | None],
         person: int | None = None,
+        doubt: Callable[[T, tuple[int, int]], str | None] | None = None,
     ) -> None:
         if person is not None and person < 1:
             raise ValueError(f"the person is {person}; they are counted from 1, from the left.")
-        self.frames, self.regions, self.read, self.person = frames, regions, read, person
+        self.frames, self.regions, self.read, self.person, self.doubt = frames, regions, read, person, doubt
         self.held: list[int] = []
+        self.doubted: dict[str, list[int]] = {}
         self.num_frames = self.most = 0
         self._last: Box | None = None
 
@@ -62,6 +66,9 @@ class Followed(Generic[T]):
                     f"{size[1]}; give frames of one size."
                 )
             found = self._found(image)
+            why = None if found is None or self.doubt is None else self.doubt(found, size)
+            if why is not None:
+                self.doubted.setdefault(why, []).append(self.num_frames)
             late = self.num_frames if value is None else 0
             self.num_frames += 1
             if found is None:
@@ -70,11 +77,19 @@ class Followed(Generic[T]):
             if value is not None:
                 yield from [value] * (late + 1)
         if value is None:
-            who = "anybody" if self.person is None else f"a person {self.person} from the left"
-            raise ValueError(
-                f"none of {self.num_frames} frames shows {who} (at most {self.most} were found in one); give a clearer "
-                "picture in which the person is larger."
-            )
+            raise ValueError(self._nobody())
+
+    def _nobody(self) -> str:
+        """Why there is no value."""
+        who = "anybody" if self.person is None else f"a person {self.person} from the left"
+        shown = f"the picture does not show {who}" if self.num_frames == 1 else (
+            f"none of {self.num_frames} frames shows {who}"
+        )  # fmt: skip
+        if self.most >= (self.person or 1):
+            seen = "somebody was found, but cannot be read, as in profile, covered or cut off"
+        else:
+            seen = f"at most {self.most} were found in one" if self.most else "nobody was found"
+        return f"{shown} ({seen}); give a clearer picture in which the person is larger."
 
     def _found(self, image: Image.Image) -> T | None:
         """What is said of the person in a frame."""

@@ -98,14 +98,13 @@ class FaceMesh:
         values, presence = self.mesh(region.crop(image, self.mesh.side))
         if sigmoid(presence).item() < PRESENT:
             return None
-        points = values.reshape(NUM_LANDMARKS, 3).astype(np.float64) / self.mesh.side
-        return np.column_stack([region.to_picture(points[:, :2]), points[:, 2] * region.side])
+        return region.points_of(values.reshape(NUM_LANDMARKS, 3) / self.mesh.side)
 
     def _found(self, image: Image.Image, frame: Region) -> list[Detection]:
         """Faces near and far, as fractions of the square that was looked at."""
         found: list[Detection] = []
         for network, layers, least in ((self.near, NEAR_LAYERS, NEAR_SCORE), (self.far, FAR_LAYERS, FAR_SCORE)):
-            for each in _detected(network, layers, least, image, frame):
+            for each in detected(network, layers, least, image, frame):
                 if all(overlap(each.box, other.box) < SAME_FACE for other in found):
                     found.append(each)
         return sorted(found, key=lambda each: -each.score)
@@ -153,7 +152,7 @@ class BlazePose:
         frame = Region.whole(image.size)
         return [
             body_region(frame.to_picture(found.points))
-            for found in _detected(self.people, PEOPLE_LAYERS, PEOPLE_SCORE, image, frame)
+            for found in detected(self.people, PEOPLE_LAYERS, PEOPLE_SCORE, image, frame)
         ]
 
     def read(self, image: Image.Image, region: Region) -> Person | None:
@@ -248,10 +247,19 @@ def upright(direction: np.ndarray) -> float:
     return math.atan2(direction[0], -direction[1])
 
 
-def _detected(
+def detected(
     network: LiteNetwork, layers: tuple[tuple[int, int], ...], least: float, image: Image.Image, frame: Region
 ) -> list[Detection]:
-    """What a detector finds in a square of a picture."""
+    """What a detector finds in a square of a picture.
+
+    Args:
+        network: The detector.
+        layers: Stride in pixels, and answers of each cell.
+        least: Answers of a lower score are left out.
+        image: RGB.
+        frame: Where it looks.
+    """
     values, logits = network(frame.crop(image, network.side) * 2 - 1)
     cells = anchors(network.side, layers)
-    return detections(values.astype(np.float64), logits[:, 0].astype(np.float64), cells, network.side, least)
+    scores = logits.ravel().astype(np.float64)
+    return detections(values.reshape(len(scores), -1).astype(np.float64), scores, cells, network.side, least)

@@ -1,7 +1,7 @@
 """Files of small trained networks that estimators run: their names, sources and sums, and where they lie.
 
-None is part of this package. The .onnx files are the user's to get; the .tflite files lie in the wheel of mediapipe
-0.10.21 (Apache-2.0), which is read as an archive: the package itself is neither installed nor imported.
+None is part of this package. The .onnx and .task files are the user's to get; the .tflite files lie in the wheel of
+mediapipe 0.10.21 (Apache-2.0), which is read as an archive: the package itself is neither installed nor imported.
 """
 
 from __future__ import annotations
@@ -14,12 +14,16 @@ from pathlib import Path
 from referencenet.media.files import written_whole
 
 YUNET = "face_detection_yunet_2023mar.onnx"
+GLINTR = "glintr100.onnx"
+LANDMARKER = "face_landmarker_v2_with_blendshapes.task"
 YOLOX, SIMCC = "yolox_l.onnx", "dw-ll_ucoco_384.onnx"
 FACES, FACE_MESH = "face_detection_short_range.tflite", "face_landmark.tflite"
 FAR_FACES = "face_detection_full_range_sparse.tflite"
 PEOPLE, BODY, HAND = "pose_detection.tflite", "pose_landmark_full.tflite", "hand_landmark_full.tflite"
 
 SOURCES = {
+    GLINTR: "huggingface.co/fudan-generative-ai/hallo, face_analysis/models (InsightFace's, for research only)",
+    LANDMARKER: "huggingface.co/fudan-generative-ai/hallo, face_analysis/models (MediaPipe's, Apache-2.0)",
     YUNET: "github.com/opencv/opencv_zoo, models/face_detection_yunet (MIT)",
     YOLOX: "huggingface.co/yzd-v/DWPose (Apache-2.0 by its tag, unverified)",
     SIMCC: "huggingface.co/yzd-v/DWPose (Apache-2.0 by its tag, unverified)",

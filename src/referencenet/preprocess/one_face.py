@@ -12,7 +12,8 @@ from pathlib import Path
 import numpy as np
 
 from referencenet.media.images import Picture, read_image
-from referencenet.preprocess.face_regions import OUTLINE, read_landmarks
+from referencenet.preprocess.face_mesh import checked_landmarks
+from referencenet.preprocess.face_outline import OVAL
 from referencenet.preprocess.following import chosen
 from referencenet.preprocess.mediapipe import FaceMesh
 
@@ -81,8 +82,8 @@ def check_face(landmarks: np.ndarray, size: tuple[int, int]) -> Sequence[str]:
     Raises:
         ValueError: If it is one of those; says which.
     """
-    points = read_landmarks(landmarks)
-    edge = points[list(OUTLINE)]
+    points = checked_landmarks(landmarks)[:, :2]
+    edge = points[list(OVAL)]
     low, high = edge.min(axis=0), edge.max(axis=0)
     sides = high - low
     over = np.concatenate([-low, high - np.array(size)]) / np.concatenate([sides, sides]).clip(1e-9)

@@ -2,19 +2,38 @@
 
 from __future__ import annotations
 
+import warnings
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
-import torch
+from PIL import Image
 from torch import Tensor
 
 from referencenet.media.images import Picture, read_image
+from referencenet.preprocess.face_doubts import IN_PROFILE, face_doubt
+from referencenet.preprocess.face_embedding import read_face_embedding
+from referencenet.preprocess.face_mesh import checked_landmarks, read_landmarks
 from referencenet.preprocess.face_regions import FaceRegions
+from referencenet.preprocess.following import chosen
+from referencenet.preprocess.regions import Region
 
-EMBEDDING = 512
-"""Numbers of InsightFace's recognisers."""
+FACE_SHARE = 0.6
+"""How much of the square's side the face takes in a portrait that is cut out: half to two thirds is usual."""
+
+
+class FaceReader(Protocol):
+    """Finds faces and reads their landmarks: `FaceMesh`, `BundledMesh`, or another."""
+
+    def regions(self, image: Image.Image) -> list[Region]:
+        """Where faces are."""
+        ...
+
+    def read(self, image: Image.Image, region: Region) -> np.ndarray | None:
+        """Landmarks (468 or 478, 3) in pixels of the face there; None: it is none."""
+        ...
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -23,16 +42,74 @@ class Portrait:
 
     Attributes:
         picture: Square, the face half to two thirds of it.
-        landmarks: MediaPipe's, (468 or 478, 2), x and y in the picture's pixels; or `regions`.
-        regions: Where face and lips are, if that is known already.
-        face: Embedding of the face as InsightFace's glintr100 gives it, not normalised: 512 numbers, or an .npy file of
-            them. None: zeros, as published where no face is recognised.
+        landmarks: MediaPipe's, (468 or 478, 2), x and y in the picture's pixels, or a file of `refnet preprocess
+            PICTURE --to landmarks`; or `regions`.
+        regions: Where face and lips are, if that is known already; or a file that `FaceRegions.read` takes.
+        face: Embedding of the face as InsightFace's glintr100 gives it, not normalised: 512 numbers, an .npy file of
+            them, or with landmarks the network itself, an .onnx file. None: zeros, as published where no face is
+            recognised.
     """
 
     picture: Picture
     landmarks: Any = None
-    regions: FaceRegions | None = None
+    regions: FaceRegions | str | Path | None = None
     face: Any = None
+
+    @classmethod
+    def found(
+        cls, picture: Picture, reader: FaceReader, *, person: int | None = None, face: Any = None,
+        told: Callable[[str], None] | None = None,
+    ) -> Portrait:  # fmt: skip
+        """The portrait in a photograph: a square around the face in which it takes about 60 % of the side.
+
+        Args:
+            picture: As `read_image` takes it. A square is left as it is where the face takes half of its side or more.
+            reader: Finds faces.
+            person: Which one of several, counted from the left from 1; None: the largest.
+            face: Its embedding, or the network that gives it.
+            told: Told in a sentence what a user should know; None: it is warned of.
+
+        Raises:
+            ValueError: If no face is found, or it is in profile, so that landmarks say nothing of its far half.
+        """
+        tell = told or warnings.warn
+        image = read_image(picture)
+        regions = reader.regions(image)
+        region = chosen(regions, person, None)
+        points = None if region is None else reader.read(image, region)
+        if points is None:
+            none = "no face was" if not regions else f"of {len(regions)} faces none that can be read was"
+            raise ValueError(
+                f"{none} found in the picture of {image.width} x {image.height} pixels; give a larger or clearer one "
+                "that looks at the camera, or its landmarks."
+            )
+        if person is None and len(regions) > 1:
+            tell(f"the picture shows {len(regions)} faces; the largest is taken.")
+        doubt = face_doubt(points, image.size)
+        if doubt == IN_PROFILE:
+            raise ValueError(
+                "the face is in profile: its far half is not seen; give a picture that looks at the camera."
+            )
+        if doubt is not None:
+            tell(f"the face is {doubt}; what is made of it may be wrong there.")
+        left, top, side = square_around(points, image.size)
+        cut = image.crop((left, top, left + side, top + side))
+        return cls(picture=cut, landmarks=points[:, :2] - (left, top), face=face)
+
+    def points(self) -> np.ndarray:
+        """The landmarks, (468 or 478, 2) in the picture's pixels.
+
+        Raises:
+            ValueError: If there are none, or others.
+        """
+        if self.landmarks is None:
+            raise ValueError("the portrait has no landmarks; give them, or find them with Portrait.found.")
+        if not isinstance(self.landmarks, str | Path):
+            return checked_landmarks(self.landmarks)[:, :2]
+        found = read_landmarks(self.landmarks).landmarks
+        if len(found) != 1:
+            raise ValueError(f"{self.landmarks} is of a film of {len(found)} frames; expected that of the portrait.")
+        return found[0, :, :2] * read_image(self.picture).size
 
     def located(self) -> FaceRegions:
         """Where face and lips are.
@@ -46,31 +123,33 @@ class Portrait:
         width, height = read_image(self.picture).size
         if width != height:
             raise ValueError(f"the portrait is {width} x {height}; crop it to a square around the face.")
-        return self.regions or FaceRegions.of(self.landmarks, (width, height))
+        if self.regions is None:
+            return FaceRegions.of(self.points(), (width, height))
+        given = isinstance(self.regions, FaceRegions)
+        return self.regions if given else FaceRegions.read(self.regions, (width, height))
 
     def embedding(self) -> Tensor:
         """The face's embedding, (1, 512)."""
-        return read_embedding(self.face)
+        return read_face_embedding(self.face, self.picture, None if self.landmarks is None else self.points())
 
 
-def read_embedding(face: Any) -> Tensor:
-    """An embedding of a face, as numbers or an .npy file; None: zeros.
+def square_around(landmarks: np.ndarray, size: tuple[int, int]) -> tuple[int, int, int]:
+    """Left, top and side of a square inside the picture in which a face takes `FACE_SHARE` of the side.
 
-    Returns:
-        (1, 512), float32.
+    Where the picture is too small for it, the face takes more; a square whose face takes half or more is left whole.
 
-    Raises:
-        FileNotFoundError: If there is no such file.
-        ValueError: If it has another number of numbers, or they are not finite.
+    Args:
+        landmarks: (468 or 478, 2 or 3) in pixels.
+        size: Width and height of the picture.
     """
-    if face is None:
-        return torch.zeros(1, EMBEDDING)
-    values = np.load(face) if isinstance(face, str | Path) else np.asarray(face)
-    if values.size != EMBEDDING or values.dtype.kind not in "fiu":
-        raise ValueError(
-            f"the face is {values.dtype} of shape {values.shape}; expected {EMBEDDING} numbers of glintr100."
-        )
-    found = torch.from_numpy(values.astype(np.float32).reshape(1, EMBEDDING))
-    if not bool(torch.isfinite(found).all()):
-        raise ValueError("the face's embedding holds values that are not finite; give numbers.")
-    return found
+    points = checked_landmarks(landmarks)[:, :2]
+    low, high = points.min(axis=0), points.max(axis=0)
+    longer = float((high - low).max())
+    if size[0] == size[1] and longer >= size[0] / 2:
+        return 0, 0, size[0]
+    side = min(round(longer / FACE_SHARE), *size)
+    left, top = (
+        int(np.clip(round(float(middle) - side / 2), 0, length - side))
+        for middle, length in zip((low + high) / 2, size, strict=True)
+    )
+    return left, top, side

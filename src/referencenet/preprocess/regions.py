@@ -77,6 +77,11 @@ class Region:
         """Points (n, 2) as fractions of the square, in the picture's pixels."""
         return np.asarray(points, dtype=np.float64) @ self._matrix(1)[:, :2].T + self._matrix(1)[:, 2]
 
+    def points_of(self, points: np.ndarray) -> np.ndarray:
+        """Points (n, 3) as fractions of the square, in the picture's pixels; so is their depth."""
+        points = np.asarray(points, dtype=np.float64)
+        return np.column_stack([self.to_picture(points[:, :2]), points[:, 2] * self.side])
+
     def paste(self, values: np.ndarray, size: tuple[int, int]) -> np.ndarray:
         """Values of the square's pixels at their places in a picture.
 

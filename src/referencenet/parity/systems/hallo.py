@@ -37,7 +37,8 @@ from referencenet.parity.system import Network, System, config_of, scheduler_of
 from referencenet.parity.systems.hallo_blocks import REGIONS, masks_of, motion_by_pass, plan_of, portraits, run_blocks
 from referencenet.pipelines.spec import Seat, Shown
 from referencenet.pipelines.talking import FACE, LOCATED, MASKS, NO_FACE, Located, contexts_of
-from referencenet.preprocess.face_regions import LIPS, OUTLINE, FaceRegions, bounds, expanded
+from referencenet.preprocess.face_outline import LIPS, OVAL
+from referencenet.preprocess.face_regions import FaceRegions, bounds, expanded
 from referencenet.preprocess.speech import SpeechFeatures
 from referencenet.training.velocity_loss import TRAINING_SCHEDULER, VelocityLoss
 
@@ -129,7 +130,7 @@ def run_masks(case: Case) -> Produced:
     lips = list(LIPS)
     points[lips] = np.array([width, height]) * (np.array([0.42, 0.58]) + np.array([0.17, 0.09]) * given[lips])
     ratios = (case.scalar("face_expand_ratio"), case.scalar("lip_expand_ratio"))
-    face, lip = (expanded(bounds(points, which), size, by) for which, by in zip((OUTLINE, LIPS), ratios, strict=True))
+    face, lip = (expanded(bounds(points, which), size, by) for which, by in zip((OVAL, LIPS), ratios, strict=True))
     regions = FaceRegions.of(points, size, face_expand=ratios[0], lip_expand=ratios[1])
     film = [points + np.array(shift) for shift in ((0, 0), (6.4, -3.2), (-4.7, 5.5))]
     trained = FaceRegions.of_film(film, size)

@@ -1,0 +1,99 @@
+"""MediaPipe's `.task` bundles of the face landmarker: an archive of networks and the metadata of its face geometry."""
+
+from __future__ import annotations
+
+import zipfile
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from referencenet.preprocess.face_mesh import NUM_LANDMARKS
+from referencenet.preprocess.metric_face import FaceBasis
+from referencenet.preprocess.model_files import LANDMARKER, model_file
+
+DETECTOR, LANDMARKS = "face_detector.tflite", "face_landmarks_detector.tflite"
+BLENDSHAPES, GEOMETRY = "face_blendshapes.tflite", "geometry_pipeline_metadata_landmarks.binarypb"
+VERTEX = 5  # numbers of a vertex: place and texture
+
+FIELDS = {
+    "Point": (("landmark", 1, "UINT32", False), ("weight", 2, "FLOAT", False)),
+    "Mesh": (("vertices", 3, "FLOAT", True),),
+    "Geometry": (("mesh", 1, "Mesh", False), ("basis", 2, "Point", True)),
+}
+"""Message to its fields that are read, under names of ours: number, type, whether there are several."""
+
+
+def read_task(folder: str | Path) -> tuple[dict[str, bytes], FaceBasis]:
+    """Read a bundle.
+
+    Args:
+        folder: Holds `face_landmarker_v2_with_blendshapes.task`; or the file itself.
+
+    Returns:
+        The three networks by name, and the basis of the canonical face.
+
+    Raises:
+        FileNotFoundError: If it is missing; says where to get it.
+        ValueError: If it is no such bundle.
+        ImportError: If protobuf is missing.
+    """
+    file = model_file(folder, LANDMARKER)
+    try:
+        with zipfile.ZipFile(file) as archive:
+            found = {name: archive.read(name) for name in (DETECTOR, LANDMARKS, BLENDSHAPES, GEOMETRY)}
+    except (zipfile.BadZipFile, KeyError) as error:
+        raise ValueError(f"{file} is no bundle of the face landmarker with blendshapes ({error}).") from error
+    return found, read_geometry(found.pop(GEOMETRY), str(file))
+
+
+def read_geometry(content: bytes, file: str) -> FaceBasis:
+    """The weighted points of the canonical face.
+
+    Args:
+        content: A `GeometryPipelineMetadata` message (mediapipe/tasks/cc/vision/face_geometry/proto).
+        file: Where it is from, for errors.
+
+    Raises:
+        ValueError: If it is something else.
+        ImportError: If protobuf is missing.
+    """
+    try:
+        from google.protobuf.message import DecodeError
+    except ImportError as error:
+        raise ImportError(f"{file} needs protobuf: pip install 'referencenet[preprocess]'.") from error
+    message = _geometry()
+    try:
+        message.ParseFromString(content)
+    except DecodeError as error:
+        raise ValueError(f"{file} has no face geometry ({error}); get the file again.") from error
+    vertices = np.array(message.mesh.vertices, dtype=np.float64)
+    points = [(point.landmark, point.weight) for point in message.basis]
+    if vertices.size != VERTEX * NUM_LANDMARKS or not points:
+        raise ValueError(
+            f"{file} has a canonical face of {vertices.size} numbers and {len(points)} weighted points; expected "
+            f"{NUM_LANDMARKS} vertices of {VERTEX}, and some points: it is another bundle."
+        )
+    landmarks = np.array([landmark for landmark, _ in points])
+    places = vertices.reshape(NUM_LANDMARKS, VERTEX)[landmarks, :3]
+    return FaceBasis(landmarks=landmarks, places=places, weights=np.array([weight for _, weight in points]))
+
+
+def _geometry() -> Any:
+    """An empty message of `FIELDS`."""
+    from google.protobuf import descriptor_pb2, descriptor_pool, message_factory
+
+    kinds: Any = descriptor_pb2.FieldDescriptorProto
+    described: Any = descriptor_pb2.FileDescriptorProto(name="geometry.proto", package="read", syntax="proto2")
+    for message, fields in FIELDS.items():
+        added = described.message_type.add(name=message)
+        for name, number, kind, several in fields:
+            label = kinds.LABEL_REPEATED if several else kinds.LABEL_OPTIONAL
+            field = added.field.add(name=name, number=number, label=label)
+            if kind in FIELDS:
+                field.type, field.type_name = kinds.TYPE_MESSAGE, f".read.{kind}"
+            else:
+                field.type = getattr(kinds, f"TYPE_{kind}")
+    pool = descriptor_pool.DescriptorPool()
+    pool.Add(described)
+    return message_factory.GetMessageClass(pool.FindMessageTypeByName("read.Geometry"))()
