@@ -32,10 +32,11 @@ if TYPE_CHECKING:  # a line for each public name; everybody else goes by `__geta
     from referencenet.methods.parts2whole import Parts2WholePipeline as Parts2WholePipeline
     from referencenet.methods.reference_only import Reference as Reference
     from referencenet.methods.reference_only import reference as reference
-    from referencenet.methods.reference_only import share as share
     from referencenet.methods.stable_garment import StableGarmentPipeline as StableGarmentPipeline
     from referencenet.methods.stable_garment import StableGarmentTryOnPipeline as StableGarmentTryOnPipeline
+    from referencenet.methods.style_aligned import share as share
     from referencenet.methods.systems import load as load
+    from referencenet.sampling.style import Style as Style
 
 _HOMES = {
     "AdaIN": "links.adain",
@@ -49,7 +50,8 @@ _HOMES = {
     "StableGarmentPipeline": "methods.stable_garment",
     "attach": "links.attach",
     "load": "methods.systems",
-    "share": "methods.reference_only",
+    "Style": "sampling.style",
+    "share": "methods.style_aligned",
     "write": "links.attach",
 } | {row.public_name: row.home.removeprefix("referencenet.") for row in METHODS.values() if row.public_name}
 

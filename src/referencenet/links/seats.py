@@ -188,7 +188,7 @@ class ProcessorSeat(Seat):
 class HookSeat(Seat):
     """The place behind a block, where its output is handed on."""
 
-    hook: ClassVar[type[BlockHook] | type[InputHook]] = BlockHook
+    hook: ClassVar[Callable[[Slot], Callable[..., Any]]] = BlockHook
 
     def take(self, undo: ExitStack) -> None:
         """Hook the block until `undo` closes."""

@@ -10,7 +10,8 @@ from typing import Any
 import torch
 from torch import nn
 
-Before = Callable[[nn.Module, tuple[Any, ...], dict[str, Any]], None]
+Before = Callable[[nn.Module, tuple[Any, ...], dict[str, Any]], Any]
+"""Returns None, or the positional and named arguments that the forward gets instead."""
 
 
 def surround(pipe: Any, before: Before, passes: ExitStack, undo: ExitStack) -> None:
@@ -37,12 +38,11 @@ def surround(pipe: Any, before: Before, passes: ExitStack, undo: ExitStack) -> N
         undo.callback(core.register_forward_hook(end, always_call=True).remove)
 
 
-def _unless_compiling(hook: Callable[..., None]) -> Callable[..., None]:
+def _unless_compiling(hook: Callable[..., Any]) -> Callable[..., Any]:
     """A hook that is nothing in compiled code: there the wrapper's hooks do the work."""
 
-    def hook_or_nothing(*args: Any) -> None:
-        if not torch.compiler.is_compiling():
-            hook(*args)
+    def hook_or_nothing(*args: Any) -> Any:
+        return None if torch.compiler.is_compiling() else hook(*args)
 
     return hook_or_nothing
 
@@ -57,9 +57,9 @@ class _Follower:
         self.owner = threading.current_thread()
         self.inside: list[nn.Module] = []
 
-    def begin(self, module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+    def begin(self, module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         if self._is_part_of_another(module):
-            return
+            return None
         if threading.get_ident() != self.owner.ident:
             raise RuntimeError(
                 f"this UNet is linked by the thread {self.owner.name!r} for the length of a `with reference(...)` or "
@@ -68,7 +68,7 @@ class _Follower:
                 "pipeline with a UNet of its own (copy.deepcopy(pipe.unet))."
             )
         self.inside.append(module)
-        self.before(module, args, kwargs)
+        return self.before(module, args, kwargs)
 
     def end(self, module: nn.Module, *_: Any) -> None:
         if self._is_part_of_another(module) or threading.get_ident() != self.owner.ident or not self.inside:

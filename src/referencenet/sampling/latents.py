@@ -51,6 +51,18 @@ def posterior_samples(vae: Any, pixels: Tensor, generators: Sequence[torch.Gener
     return scaled(torch.cat([encoded.latent_dist.sample(each) for each in generators]), vae.config)
 
 
+def posterior_mode(vae: Any, pixels: Tensor) -> Tensor:
+    """Scaled latents of a picture, the most probable ones: (1, c, h, w).
+
+    Args:
+        vae: The autoencoder; a tiny one gives its latents.
+        pixels: (1, 3, H, W) in [0, 1].
+    """
+    with in_safe_precision(vae) as dtype:
+        encoded = vae.encode(pixels.to(vae.device, dtype) * 2 - 1)
+    return scaled(encoded.latents if hasattr(encoded, "latents") else encoded.latent_dist.mode(), vae.config)
+
+
 @contextmanager
 def in_safe_precision(vae: Any) -> Generator[torch.dtype]:
     """Inside, an autoencoder that overflows in half precision and says so (SDXL's) computes in float32."""
