@@ -328,7 +328,7 @@ def test_other_pipelines_take_a_style(kind: str, cls: Any):
     assert torch.equal(pipeline(**two), plain)
 
 
-@pytest.mark.filterwarnings("ignore:__array_wrap__:DeprecationWarning:diffusers")
+@pytest.mark.filterwarnings("ignore:__array_wrap__:DeprecationWarning")
 def test_a_style_without_a_place_teaches():
     pipeline = tiny("sd")
     with share(pipeline.pipe, picture(1)), pytest.raises(ValueError, match="give two prompts"):

@@ -70,7 +70,8 @@ class Doubling(Occupant):
 
     def __call__(self, _module: nn.Module, args: tuple[Any, ...]) -> Any:
         """The input as the slot's task makes it."""
-        return None if self.slot.task is None else (self.slot.task(args[0]), *args[1:])
+        task = self.slot.current
+        return None if task is None else (task(args[0]), *args[1:])
 
 
 class Halving(Occupant):
@@ -78,7 +79,7 @@ class Halving(Occupant):
 
     def __call__(self, _module: nn.Module, _args: Any, output: Tensor) -> Any:
         """The upper half of (r, c, 2 h, w)."""
-        return None if self.slot.task is None else output[:, :, : output.shape[2] // 2]
+        return None if self.slot.current is None else output[:, :, : output.shape[2] // 2]
 
 
 class AroundSeat(HookSeat):

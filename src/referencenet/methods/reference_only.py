@@ -22,6 +22,7 @@ from referencenet.links.adain import AdaIN
 from referencenet.links.attach import AnyLink
 from referencenet.links.concat import Concat
 from referencenet.links.link import Link
+from referencenet.links.turns import Busy
 from referencenet.media.images import Picture, Resize
 from referencenet.sampling.linking import linked
 from referencenet.sampling.references import Reference, as_references
@@ -36,11 +37,11 @@ LINKS: dict[str, type[Concat] | type[AdaIN]] = {"attention": Concat, "adain": Ad
 def reference(pipe: DiffusionPipeline, references: Reference | Picture | Sequence[Reference | Picture], *,
               links: LinkName | AnyLink | Sequence[LinkName | AnyLink] = "attention", style_fidelity: float = 0.5,
               noise: Noise = "fresh", resize: Resize = "fit", own_size: bool = False,
-              guided: bool | None = None, write_every: int = 1) -> Generator[Link]:  # fmt: skip
+              guided: bool | None = None, write_every: int = 1, busy: Busy = "refuse") -> Generator[Link]:  # fmt: skip
     """Let every call of a pipeline inside the `with` block refer to pictures.
 
     So does every call of another pipeline that shares the UNet, such as one that `from_pipe` made. The block belongs to
-    the thread that entered it.
+    the thread that entered it: see `busy`.
 
     Args:
         pipe: Any diffusers pipeline with a UNet: Stable Diffusion 1, 2, XL, text-to-image, img2img, inpaint,
@@ -58,6 +59,8 @@ def reference(pipe: DiffusionPipeline, references: Reference | Picture | Sequenc
             held against the batch; a pipeline that does not say is refused.
         write_every: The writer runs at every so many steps, and the steps between read what was written last. Above 1
             an approximation: the reference is seen at the noise level of an earlier step.
+        busy: While another thread is in such a block with the same UNet or scheduler, `"refuse"` raises and `"wait"`
+            waits for its end. So do calls of the UNet from other threads while this block lasts.
 
     Yields:
         The link; `print` shows where it reads.
@@ -66,7 +69,8 @@ def reference(pipe: DiffusionPipeline, references: Reference | Picture | Sequenc
         TypeError: If the pipeline has no UNet that can be linked, or a link or picture is of no known kind.
         ValueError: If a value is out of range, there is no reference, or the UNet is linked already; inside, if a
             call's batch, steps or channels are of a kind that is not known.
-        RuntimeError: Inside, if the UNet is called in another thread, or outside of a pipeline's call.
+        RuntimeError: Inside, if the UNet is called outside of a pipeline's call; its kind BusyError if another thread
+            is at it, and, there, if the UNet is called in another thread.
     """
     chosen = as_references(references)
     parsed = [_as_link(link) for link in ([links] if isinstance(links, str | Concat | AdaIN) else links)]
@@ -82,8 +86,8 @@ def reference(pipe: DiffusionPipeline, references: Reference | Picture | Sequenc
         write_every=write_every,
     )
     has_pictures = any(one.picture is not None for one in chosen)
-    with linked(pipe, parsed, has_pictures=has_pictures) as (link, undo):
-        Session(link, chosen, settings).watch(pipe, undo)
+    with linked(pipe, parsed, busy=busy, has_pictures=has_pictures) as (link, undo):
+        Session(link, chosen, settings).watch(pipe, undo, busy)
         yield link
 
 

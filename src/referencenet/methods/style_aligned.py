@@ -22,6 +22,7 @@ from referencenet.links.aligned import Aligned
 from referencenet.links.attach import AnyLink
 from referencenet.links.link import Link
 from referencenet.links.shared_norm import SharedNorm
+from referencenet.links.turns import Busy
 from referencenet.media.images import Picture
 from referencenet.sampling.caller import find_caller
 from referencenet.sampling.following import surround
@@ -35,7 +36,7 @@ from referencenet.sampling.unet_call import UNetCall
 def share(pipe: DiffusionPipeline, style: Style | Picture | None = None, *, attention: bool = True,
           adain_queries: bool = True, adain_keys: bool = True, group_norm: bool = False, strength: float = 1.0,
           weight: float = 1.0, key_scale: float = 1.0, style_fidelity: float = 0.0, layers: float = 1.0,
-          guided: bool | None = None) -> Generator[Link]:  # fmt: skip
+          guided: bool | None = None, busy: Busy = "refuse") -> Generator[Link]:  # fmt: skip
     """Let every picture of a batch refer to its first one (StyleAligned).
 
     In films every frame refers to the first frame of the first film. Without `adain_queries` and `adain_keys` it is
@@ -56,6 +57,7 @@ def share(pipe: DiffusionPipeline, style: Style | Picture | None = None, *, atte
         style_fidelity: In [0, 1]: how much less the unconditional half reads.
         layers: In [0, 1]: the link's weight, how many self-attentions take part.
         guided: As for `reference`.
+        busy: As for `reference`.
 
     Yields:
         The link.
@@ -76,7 +78,7 @@ def share(pipe: DiffusionPipeline, style: Style | Picture | None = None, *, atte
         )
         links = [aligned, *links]
     taken = Style(style) if style is not None and not isinstance(style, Style) else cast("Style | None", style)
-    with linked(pipe, links, has_pictures=taken is not None) as (link, undo):
+    with linked(pipe, links, busy=busy, has_pictures=taken is not None) as (link, undo):
         passes, follower = ExitStack(), None if taken is None else StyleFollower(link, taken)
 
         def before(unet: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:  # noqa: ARG001
@@ -92,7 +94,7 @@ def share(pipe: DiffusionPipeline, style: Style | Picture | None = None, *, atte
                 return None
             return ((), kwargs | {"sample": sample}) if "sample" in kwargs else ((sample, *args[1:]), kwargs)
 
-        surround(pipe, before, passes, undo)
+        surround(pipe, before, passes, undo, busy)
         yield link
 
 

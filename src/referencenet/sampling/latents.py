@@ -13,6 +13,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from referencenet.links.turns import turn
+
 
 def scaled(latents: Tensor, config: Any) -> Tensor:
     """What an autoencoder gives, (b, c, h, w), as it is denoised.
@@ -65,16 +67,23 @@ def posterior_mode(vae: Any, pixels: Tensor) -> Tensor:
 
 @contextmanager
 def in_safe_precision(vae: Any) -> Generator[torch.dtype]:
-    """Inside, an autoencoder that overflows in half precision and says so (SDXL's) computes in float32."""
-    dtype = vae.dtype
-    if dtype != torch.float16 or not getattr(vae.config, "force_upcast", False):
-        yield dtype
+    """Inside, an autoencoder that overflows in half precision and says so (SDXL's) computes in float32.
+
+    Its weights are changed for that long, so threads that share it take turns.
+    """
+    if not getattr(vae.config, "force_upcast", False):
+        yield vae.dtype
         return
-    vae.to(torch.float32)
-    try:
-        yield torch.float32
-    finally:
-        vae.to(dtype)
+    with turn([vae], "wait"):
+        dtype = vae.dtype
+        if dtype != torch.float16:
+            yield dtype
+            return
+        vae.to(torch.float32)
+        try:
+            yield torch.float32
+        finally:
+            vae.to(dtype)
 
 
 def _statistics(config: Any, like: Tensor) -> tuple[Any, Any, float]:
