@@ -71,7 +71,8 @@ def generate(
         str, typer.Option("--model", "-m", metavar="builtin|FOLDER|HUB_ID", help="A Stable Diffusion model.")
     ] = "builtin",
     link: Annotated[
-        LinkChoice, typer.Option("--link", "-l", help="How references are read. referencenet is trained, built in; aligned takes the style.")
+        LinkChoice,
+        typer.Option("--link", "-l", help="How references are read; referencenet is trained, aligned is for styles."),
     ] = "attention",
     count: Annotated[int, typer.Option("--count", "-n", min=1, help="How many pictures.")] = 1,
     seed: Annotated[

@@ -1,8 +1,8 @@
 """StyleAligned's shared group norms: a picture is normalised together with the first picture of its batch.
 
-An option of Hertz et al. 2023's published code, off in its examples: the statistics of a group are those of the
-picture's features and the first one's, side by side. Layer norms look at one token alone, so sharing them would change
-nothing. Letters: r rows = halves x pictures (and frames), c channels, (h, w) the feature map.
+An option of the published code of Hertz et al. 2023, used in its example with a picture's style: the statistics of a
+group are those of the picture's features and the first one's, side by side. Layer norms look at one token alone, so
+sharing them would change nothing. Letters: r rows = halves x pictures (and frames), c channels, (h, w) the feature map.
 """
 
 from __future__ import annotations

@@ -52,8 +52,9 @@ def share(pipe: DiffusionPipeline, style: Style | Picture | None = None, *, atte
         group_norm: Whether group norms take their statistics of a picture and the first one together.
         strength: In [0, 1]: how far the others' outputs move toward reading.
         weight: Above 0: how many times the first picture's tokens count. Its logarithm is the published shift of
-            their logits, which is log 2 for pictures that the model knows too well.
-        key_scale: Above 0: what the first picture's keys are multiplied with where others attend to them.
+            their scores, which is log 2 in the published example with a picture's style.
+        key_scale: Above 0: what the first picture's keys, and so their scores, are multiplied with where others attend
+            to them; 0.5 is published for pictures that the model knows too well.
         style_fidelity: In [0, 1]: how much less the unconditional half reads.
         layers: In [0, 1]: the link's weight, how many self-attentions take part.
         guided: As for `reference`.
