@@ -23,8 +23,21 @@ from rich.markup import escape
 from referencenet.builtin.load import GUIDANCE, STEPS
 from referencenet.cli import styles
 from referencenet.cli.console import progress_bar, tell
-from referencenet.cli.models import BUILTIN, choose_device, choose_dtype, load_pipeline, load_referencenet
-from referencenet.cli.options import Device, Dtype
+from referencenet.cli.models import (
+    BUILTIN,
+    check_offload,
+    choose_device,
+    choose_dtype,
+    load_pipeline,
+    load_referencenet,
+    place,
+)
+from referencenet.cli.options import (
+    Device,
+    Dtype,
+    Offload,
+    VaeTiling,
+)
 from referencenet.cli.settings import (
     LinkChoice,
     Settings,
@@ -120,6 +133,8 @@ def generate(
     ] = None,
     device: Device = "auto",
     dtype: Dtype = "auto",
+    offload: Offload = None,
+    vae_tiling: VaeTiling = False,
     settings: Annotated[  # noqa: ARG001 - acts through its callback
         Path | None,
         typer.Option(
@@ -155,6 +170,8 @@ def generate(
         size=size,
         device=device,
         dtype=dtype,
+        offload=offload,
+        vae_tiling=vae_tiling,
         style_prompt=style_prompt,
         style_from=style_from,
         style_weight=style_weight,
@@ -205,13 +222,14 @@ def _artist(settings: Settings, references: list[Reference]) -> Generator[tuple[
     """
     device = choose_device(settings.device)
     dtype = choose_dtype(settings.dtype, device)
+    check_offload(settings.offload, device)
     is_trained = settings.link == "referencenet"
     if is_trained:
         pipe: Any = load_referencenet(settings.model, dtype=dtype)
     else:
         pipe = load_pipeline(settings.model, controlnets=pairs(settings.controlnet, "--controlnet"), dtype=dtype)
     pipe.set_progress_bar_config(disable=True)
-    pipe.to(device)
+    place(pipe, device, offload=settings.offload, vae_tiling=settings.vae_tiling)
     settings = _settled(settings, pipe, device, dtype)
     size = parse_size(settings.size or "")
     if is_trained:

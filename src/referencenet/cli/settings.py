@@ -9,6 +9,7 @@ from typing import Any, Literal
 
 LinkChoice = Literal["attention", "adain", "both", "referencenet", "aligned"]
 StyleFrom = Literal["inverted", "noised"]
+OffloadChoice = Literal["model", "group", "sequential"]
 DtypeChoice = Literal["auto", "float32", "float16", "bfloat16"]
 
 
@@ -35,6 +36,8 @@ class Settings:
         size: WIDTHxHEIGHT, or one number for both, in pixels.
         device: Where the model runs.
         dtype: What it computes in.
+        offload: How weights wait in the CPU's memory; None: they do not.
+        vae_tiling: Whether pictures are decoded tile by tile.
         style_prompt: What the style's picture shows; this and what follows is for the aligned link.
         style_from: How its latents are found.
         style_weight: How many times its tokens count.
@@ -62,6 +65,8 @@ class Settings:
     size: str | None = None
     device: str = "auto"
     dtype: DtypeChoice = "auto"
+    offload: OffloadChoice | None = None
+    vae_tiling: bool = False
     style_prompt: str = ""
     style_from: StyleFrom = "inverted"
     style_weight: float = 1.0

@@ -17,9 +17,11 @@ from referencenet.cli.options import (
     Device,
     Dtype,
     GuidanceScale,
+    Offload,
     RandomTiny,
     Size,
     Steps,
+    VaeTiling,
     only,
     refuse_others,
     settings_of,
@@ -107,6 +109,8 @@ def talk(
     resume: Annotated[bool, typer.Option("--resume", help="Go on with a film that was cut short.")] = False,
     device: Device = "auto",
     dtype: Dtype = "auto",
+    offload: Offload = None,
+    vae_tiling: VaeTiling = False,
 ) -> None:  # fmt: skip
     """Let the person of a portrait speak.
 
@@ -145,8 +149,9 @@ def talk(
         tell(f"[yellow]note:[/] {out.name} cannot hold sound; .mp4 and .webm can.")
     del speaker, samples
     weights = Weights(
-        pipeline=pipeline, checkpoint=checkpoint, base=base, device=device, dtype=dtype, own={"pose_range": pose_range}
-    )
+        pipeline=pipeline, checkpoint=checkpoint, base=base, device=device, dtype=dtype, offload=offload,
+        vae_tiling=vae_tiling, own={"pose_range": pose_range},
+    )  # fmt: skip
     done = run_film(weights, subject, films, out, settings, resume=resume, interpolator=interpolator, sound=sound)
     if done is not None:
         write_settings(out, settings_of(ctx, method) | vars_of(done) | {"identity": chosen.get("identity")})

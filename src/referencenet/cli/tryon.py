@@ -17,10 +17,12 @@ from referencenet.cli.options import (
     Dtype,
     FusionChoice,
     GuidanceScale,
+    Offload,
     RandomTiny,
     Seed,
     Size,
     Steps,
+    VaeTiling,
     is_typed,
     only,
     own_options,
@@ -119,6 +121,8 @@ def tryon(
     side_by_side: Annotated[bool, typer.Option("--side-by-side", help="Person, garment and result.")] = False,
     device: Device = "auto",
     dtype: Dtype = "auto",
+    offload: Offload = None,
+    vae_tiling: VaeTiling = False,
 ) -> None:  # fmt: skip
     """Dress the person of a picture in a garment.
 
@@ -151,7 +155,9 @@ def tryon(
             "control_guidance_end": control_end,
         },
     }
-    pipe = load(pipeline, checkpoint, base, device, dtype, fusion_blocks=fusion_blocks)
+    pipe = load(
+        pipeline, checkpoint, base, device, dtype, offload=offload, vae_tiling=vae_tiling, fusion_blocks=fusion_blocks
+    )
     with steps_shown("dressing", options["num_inference_steps"]) as done:
         results = pipe(
             **pictures,
