@@ -18,6 +18,7 @@ if TYPE_CHECKING:  # a line for each public name; everybody else goes by `__geta
     from referencenet.links.concat import Concat as Concat
     from referencenet.links.link import Link as Link
     from referencenet.links.series import BankSeries as BankSeries
+    from referencenet.links.turns import BusyError as BusyError
     from referencenet.methods.animate_anyone import AnimateAnyonePipeline as AnimateAnyonePipeline
     from referencenet.methods.animate_anyone import FaceReenactmentPipeline as FaceReenactmentPipeline
     from referencenet.methods.aniportrait import AniPortraitPipeline as AniPortraitPipeline
@@ -32,15 +33,18 @@ if TYPE_CHECKING:  # a line for each public name; everybody else goes by `__geta
     from referencenet.methods.parts2whole import Parts2WholePipeline as Parts2WholePipeline
     from referencenet.methods.reference_only import Reference as Reference
     from referencenet.methods.reference_only import reference as reference
-    from referencenet.methods.reference_only import share as share
     from referencenet.methods.stable_garment import StableGarmentPipeline as StableGarmentPipeline
     from referencenet.methods.stable_garment import StableGarmentTryOnPipeline as StableGarmentTryOnPipeline
+    from referencenet.methods.style_aligned import share as share
     from referencenet.methods.systems import load as load
+    from referencenet.sampling.replicas import replica as replica
+    from referencenet.sampling.style import Style as Style
 
 _HOMES = {
     "AdaIN": "links.adain",
     "Added": "links.added",
     "BankSeries": "links.series",
+    "BusyError": "links.turns",
     "Concat": "links.concat",
     "FaceReenactmentPipeline": "methods.animate_anyone",
     "Link": "links.link",
@@ -49,7 +53,9 @@ _HOMES = {
     "StableGarmentPipeline": "methods.stable_garment",
     "attach": "links.attach",
     "load": "methods.systems",
-    "share": "methods.reference_only",
+    "Style": "sampling.style",
+    "replica": "sampling.replicas",
+    "share": "methods.style_aligned",
     "write": "links.attach",
 } | {row.public_name: row.home.removeprefix("referencenet.") for row in METHODS.values() if row.public_name}
 

@@ -79,6 +79,45 @@ def test_strength_zero_is_plain_and_a_reference_moves_the_picture(generate):
     assert not any(np.array_equal(pictures[i], pictures[j]) for i, j in ((0, 1), (1, 2), (0, 2)))
 
 
+def test_a_style_is_taken_and_every_switch_counts(generate):
+    style = ("-p", "a", "--steps", "1", "--style", "a.png", "--seed", "3")
+    drawn = {}
+    for name, switches in {
+        "published": (),
+        "other style": ("--style", "b.png"),
+        "prompt": ("--style-prompt", "a fox"),
+        "noised": ("--style-from", "noised"),
+        "weight": ("--style-weight", "5"),
+        "attention": ("--no-share-attention",),
+        "queries": ("--no-adain-queries",),
+        "keys": ("--no-adain-keys",),
+        "norm": ("--group-norm",),
+        "strength": ("--strength", "0.5"),
+        "fidelity": ("--style-fidelity", "1"),
+    }.items():
+        result, out = generate(*switches, name=name, extra=style)
+        assert result.exit_code == 0, result.output
+        drawn[name] = pixels(out / "seed-3.png")
+    _, plain = generate("--strength", "0", name="plain", extra=style)
+    drawn["plain"] = pixels(plain / "seed-3.png")
+    assert len({picture.tobytes() for picture in drawn.values()}) == len(drawn)
+    _, unlinked = generate("--seed", "3", "--strength", "0", "--steps", "1", name="unlinked")
+    assert np.abs(drawn["plain"].astype(int) - pixels(unlinked / "seed-3.png")).max() <= 1
+    published = json.loads((plain.parent / "published" / "settings.json").read_text())["settings"]
+    assert (published["link"], published["style_fidelity"]) == ("aligned", 0.0)
+
+
+def test_styled_pictures_are_drawn_from_their_own_seeds_and_drawn_again(generate):
+    style = ("-p", "a", "--steps", "2", "--style", "a.png", "--group-norm", "--style-prompt", "a fox")
+    _, out = generate("--seed", "3", "--count", "2", extra=style)
+    _, alone = generate("--seed", "4", name="alone", extra=style)
+    result, again = generate("--settings", str(out / "settings.json"), name="again", model=None, extra=())
+    assert result.exit_code == 0, result.output
+    expected = pixels(out / "seed-4.png")
+    assert np.array_equal(pixels(alone / "seed-4.png"), expected)
+    assert np.array_equal(pixels(again / "seed-4.png"), expected)
+
+
 def test_controlnet_follows_its_picture(generate):
     result, out = generate("--seed", "1", "--control", "pose=pose.png", "--controlnet", "pose=net")
     assert result.exit_code == 0, result.output
@@ -101,6 +140,10 @@ def test_controlnet_follows_its_picture(generate):
         (["--control", "depth=a.png", "--link", "referencenet"], "give --control pose=PICTURE"),
         (["--link", "referencenet"], "give --control pose=PICTURE"),
         (["--link", "referencenet", "--control", "pose=pose.png", "--strength", "0.5"], "does not take --strength"),
+        (["--group-norm", "--no-adain-keys"], "--adain-keys, --group-norm is for --style PICTURE"),
+        (["--link", "aligned", "-r", "b.png"], "--link aligned does not take more than one --reference"),
+        (["--link", "aligned", "--mask", "mask.png"], "--link aligned does not take --mask"),
+        (["--style", "b.png"], "--style and --reference were both given"),
         (["--link", "referencenet", "--control", "pose=pose.png", "-r", "b.png"], "more than one --reference"),
         (["--link", "magic"], "magic"),
         (["--device", "toaster"], "--device toaster cannot be used"),

@@ -140,3 +140,25 @@ def test_a_missing_mask_is_explained(files: dict[str, str], further: tuple[str, 
     status, output = typed(files, *further, "--random-tiny")
     assert status == 2
     assert message in " ".join(output.split())
+
+
+@pytest.mark.parametrize("method", ["idm_vton", "stable_garment", "catvton"])
+def test_composite_keeps_the_person_outside_of_the_mask(files: dict[str, str], method: str) -> None:
+    mask = np.zeros((SIZE[1], SIZE[0]), dtype=np.uint8)
+    mask[16:40, 8:24] = 255
+    Image.fromarray(mask).save(files["mask"])
+    given = (f"--mask={files['mask']}", f"--method={method}", "--random-tiny", "--device=cpu")
+    without = ("densepose",) if method == "catvton" else ()
+    out = Path(files["person"]).with_name("out.png")
+    made: list[np.ndarray] = []
+    for further in ((), ("--composite",)):
+        status, output = typed(files, *given, *further, without=without)
+        assert status == 0, output
+        with Image.open(out) as image:
+            made.append(np.asarray(image))
+    with Image.open(files["person"]) as image:
+        person = np.asarray(image)
+    assert np.array_equal(made[1][mask == 0], person[mask == 0])
+    assert not np.array_equal(made[0][mask == 0], person[mask == 0])
+    assert np.array_equal(made[1][26:30, 14:18], made[0][26:30, 14:18])
+    assert json.loads(out.with_name("out.png.json").read_text())["composite"] is True

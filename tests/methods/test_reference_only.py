@@ -1,4 +1,4 @@
-"""What each option of `Reference`, `reference` and `share` means, against the plain computation or each other."""
+"""What each option of `Reference` and `reference` means, against the plain computation or each other."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ import torch
 from diffusers import EulerAncestralDiscreteScheduler
 from safetensors.torch import save_file
 
-from plain import PlainLinks, PlainReference, at_sites, attention_names, published, softmax_attention
-from referencenet import AdaIN, Concat, Reference, reference, share
+from plain import PlainReference, attention_names, published
+from referencenet import AdaIN, Concat, Reference, reference
 from tiny import Tiny, half_mask, latents, picture, scheduler, tiny
 from tolerances import ROUNDING, relative_error
 
@@ -389,59 +389,6 @@ def test_latents_are_normalised_as_the_vae_says(config: dict[str, Any], expected
     else:
         clean = (raw - 0.3) * 0.5
     assert relative_error(linked(pipeline, hero), linked(pipeline, Reference(latents=clean))) < ROUNDING
-
-
-# --- sharing ----------------------------------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize("guidance_scale", [7.5, 1.0])
-@pytest.mark.parametrize(
-    ("strength", "weight", "style_fidelity"), [(1.0, 1.0, 0.0), (0.5, 1.0, 0.0), (1.0, 3.0, 0.0), (1.0, 1.0, 0.5)]
-)
-def test_sharing_lets_every_picture_read_the_first(
-    strength: float, weight: float, style_fidelity: float, guidance_scale: float
-):
-    pipeline = tiny("sd")
-    arguments = {"num_images_per_prompt": 3, "guidance_scale": guidance_scale}
-    halves = 2 if guidance_scale > 1 else 1
-
-    def read_first(attn: Any, name: str, tokens: torch.Tensor) -> torch.Tensor:  # noqa: ARG001
-        plain = softmax_attention(attn, tokens, tokens)
-        outputs = []
-        for half, own in enumerate(tokens.chunk(halves)):
-            first = own[:1].expand_as(own)
-            bias = torch.cat([own.new_zeros(own.shape[1]), own.new_full((own.shape[1],), weight).log()])
-            full = softmax_attention(attn, own, torch.cat([own, first], dim=1), bias)
-            amount = strength * (1 - style_fidelity if half == 0 and halves == 2 else 1)
-            mixed = torch.lerp(plain.chunk(halves)[half], full, amount)
-            outputs.append(torch.cat([plain.chunk(halves)[half][:1], mixed[1:]]))
-        return torch.cat(outputs)
-
-    with share(pipeline.pipe, strength=strength, weight=weight, style_fidelity=style_fidelity):
-        ours = pipeline(**arguments)
-    with at_sites(pipeline.unet, PlainLinks(attention_names(pipeline.unet)), read_first, None):
-        expected = pipeline(**arguments)
-    assert relative_error(ours, expected) < ROUNDING
-
-
-@pytest.mark.parametrize("kind", ["sd", "sdxl", "controlnet"])
-def test_sharing_leaves_the_first_picture_and_single_pictures_alone(kind: str):
-    pipeline = tiny(kind)
-    arguments = {"prompt": ["a knight", "a wizard"]}
-    plain, single = pipeline(**arguments), pipeline()
-    with share(pipeline.pipe):
-        shared = pipeline(**arguments)
-        assert relative_error(pipeline(), single) < ROUNDING
-    assert relative_error(shared[:1], plain[:1]) < ROUNDING
-    assert relative_error(shared[1:], plain[1:]) > 1e-3
-    assert torch.equal(pipeline(**arguments), plain)
-
-
-def test_sharing_with_strength_zero_is_plain():
-    pipeline = tiny("sd")
-    plain = pipeline(num_images_per_prompt=2)
-    with share(pipeline.pipe, strength=0.0):
-        assert relative_error(pipeline(num_images_per_prompt=2), plain) < ROUNDING
 
 
 # --- equivalent spellings ---------------------------------------------------------------------------------------------

@@ -17,8 +17,10 @@ from referencenet.cli.options import (
     Dtype,
     FusionChoice,
     GuidanceScale,
+    Offload,
     RandomTiny,
     Steps,
+    VaeTiling,
     only,
     refuse_others,
     settings_of,
@@ -140,6 +142,8 @@ def animate(
     resume: Annotated[bool, typer.Option("--resume", help="Go on with a film that was cut short.")] = False,
     device: Device = "auto",
     dtype: Dtype = "auto",
+    offload: Offload = None,
+    vae_tiling: VaeTiling = False,
 ) -> None:  # fmt: skip
     """Animate the person of a picture.
 
@@ -185,7 +189,10 @@ def animate(
     drawn = driving_films(poses or [], keypoints, landmarks, fit_to, subject, settings, found)
     films = open_films(pipeline, drawn, settings)
     own = {"pose_range": pose_range, "fusion_blocks": fusion_blocks}
-    weights = Weights(pipeline=pipeline, checkpoint=checkpoint, base=base, device=device, dtype=dtype, own=own)
+    weights = Weights(
+        pipeline=pipeline, checkpoint=checkpoint, base=base, device=device, dtype=dtype, offload=offload,
+        vae_tiling=vae_tiling, own=own,
+    )  # fmt: skip
     done = run_film(weights, subject, films, out, settings, resume=resume, interpolator=interpolator)
     if done is not None:
         write_settings(out, settings_of(ctx, method) | vars_of(done))

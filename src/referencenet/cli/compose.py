@@ -18,10 +18,12 @@ from referencenet.cli.options import (
     Dtype,
     FusionChoice,
     GuidanceScale,
+    Offload,
     RandomTiny,
     Seed,
     Size,
     Steps,
+    VaeTiling,
     only,
     refuse_others,
     settings_of,
@@ -100,6 +102,8 @@ def compose(
     side_by_side: Annotated[bool, typer.Option("--side-by-side", help="What was given, and the result.")] = False,
     device: Device = "auto",
     dtype: Dtype = "auto",
+    offload: Offload = None,
+    vae_tiling: VaeTiling = False,
 ) -> None:  # fmt: skip
     """Draw a person from pictures of parts, a pose and words; or, from words, a person in a garment.
 
@@ -120,7 +124,9 @@ def compose(
         shown = [needed(garment, method, "--garment", "what is worn")]
         given = {"garment": shown[0], "garment_prompt": garment_prompt}
         given |= {"style_fidelity": style_fidelity, "magnify": magnify}
-    pipe = load(pipeline, checkpoint, base, device, dtype, fusion_blocks=fusion_blocks)
+    pipe = load(
+        pipeline, checkpoint, base, device, dtype, offload=offload, vae_tiling=vae_tiling, fusion_blocks=fusion_blocks
+    )
     with steps_shown("drawing", options["num_inference_steps"]) as done:
         pictures = pipe(
             **given,

@@ -5,7 +5,18 @@ from typing import Annotated, Any
 
 import typer
 
-from referencenet.cli.options import Base, Checkpoint, Count, Device, Dtype, RandomTiny, Seed, settings_of
+from referencenet.cli.options import (
+    Base,
+    Checkpoint,
+    Count,
+    Device,
+    Dtype,
+    Offload,
+    RandomTiny,
+    Seed,
+    VaeTiling,
+    settings_of,
+)
 from referencenet.cli.run import generators, load, need_weights, steps_shown, write_pictures
 from referencenet.cli.settings import parse_size
 from referencenet.media.images import read_image
@@ -49,6 +60,8 @@ def face(
     seed: Seed = 0,
     device: Device = "auto",
     dtype: Dtype = "auto",
+    offload: Offload = None,
+    vae_tiling: VaeTiling = False,
 ) -> None:  # fmt: skip
     """Draw the person of some face photographs, with FlashFace.
 
@@ -69,7 +82,7 @@ def face(
     }
     if size is not None:
         settings["width"], settings["height"] = parse_size(size, multiple=8)
-    pipe = load(FlashFacePipeline, checkpoint, base, device, dtype)
+    pipe = load(FlashFacePipeline, checkpoint, base, device, dtype, offload=offload, vae_tiling=vae_tiling)
     with steps_shown("drawing", steps) as done:
         images = pipe(crops, **settings, generator=generators(seed, count), callback_on_step_end=done).images
     write_pictures(images, out, settings_of(ctx, "flashface") | settings)

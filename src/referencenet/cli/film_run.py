@@ -30,6 +30,8 @@ class Weights:
         base: Folder or hub name of the base model.
         device: Where it computes.
         dtype: What it computes in.
+        offload: How its weights wait in the CPU's memory; None: they do not.
+        vae_tiling: Whether pictures are encoded and decoded tile by tile.
         own: Settings of the pipeline itself; None: its default.
     """
 
@@ -38,6 +40,8 @@ class Weights:
     base: str | None
     device: str
     dtype: str
+    offload: str | None = None
+    vae_tiling: bool = False
     own: Mapping[str, Any] = field(default_factory=dict[str, Any])
 
 
@@ -75,7 +79,10 @@ def run_film(
     with launched(weights.device) as processes:
         place = PartialState().device if processes.count > 1 else weights.device
         between = None if interpolator is None else read_interpolator(interpolator, choose_device(str(place)))
-        pipe = load(weights.pipeline, weights.checkpoint, weights.base, place, weights.dtype, **weights.own)
+        pipe = load(
+            weights.pipeline, weights.checkpoint, weights.base, place, weights.dtype, offload=weights.offload,
+            vae_tiling=weights.vae_tiling, **weights.own,
+        )  # fmt: skip
         settings = settled(pipe, films, settings)
         run = partial(
             animate_film, pipe, subject, films, out, settings, resume=resume, interpolator=between, sound=sound,

@@ -12,6 +12,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Any
 
+import click
 import diffusers
 import torch
 import typer
@@ -20,12 +21,27 @@ from rich.console import Console
 from rich.markup import escape
 
 from referencenet.builtin.load import GUIDANCE, STEPS
+from referencenet.cli import styles
 from referencenet.cli.console import progress_bar, tell
-from referencenet.cli.models import BUILTIN, choose_device, choose_dtype, load_pipeline, load_referencenet
-from referencenet.cli.options import Device, Dtype
+from referencenet.cli.models import (
+    BUILTIN,
+    check_offload,
+    choose_device,
+    choose_dtype,
+    load_pipeline,
+    load_referencenet,
+    place,
+)
+from referencenet.cli.options import (
+    Device,
+    Dtype,
+    Offload,
+    VaeTiling,
+)
 from referencenet.cli.settings import (
     LinkChoice,
     Settings,
+    StyleFrom,
     pairs,
     parse_size,
     read_document,
@@ -58,15 +74,18 @@ def _use_settings(ctx: typer.Context, file: Path | None) -> Path | None:
 @app.command()
 def generate(
     out: Annotated[Path, typer.Option("--out", "-o", help="Folder for the pictures, sheet.png and settings.json.")],
-    reference: Annotated[
-        list[str], typer.Option("--reference", "-r", metavar="PICTURE", help="Refer to this. May be given again.")
-    ],
     prompt: Annotated[str, typer.Option("--prompt", "-p", help="What the pictures show.")],
+    reference: Annotated[
+        list[str] | None,
+        typer.Option("--reference", "-r", metavar="PICTURE", help="Refer to this. May be given again."),
+    ] = None,
+    style: styles.StylePicture = None,
     model: Annotated[
         str, typer.Option("--model", "-m", metavar="builtin|FOLDER|HUB_ID", help="A Stable Diffusion model.")
     ] = "builtin",
     link: Annotated[
-        LinkChoice, typer.Option("--link", "-l", help="How references are read; referencenet is trained, built in.")
+        LinkChoice,
+        typer.Option("--link", "-l", help="How references are read; referencenet is trained, aligned is for styles."),
     ] = "attention",
     count: Annotated[int, typer.Option("--count", "-n", min=1, help="How many pictures.")] = 1,
     seed: Annotated[
@@ -74,8 +93,19 @@ def generate(
     ] = None,
     strength: Annotated[float, typer.Option(min=0, max=1, help="0 is no reference, 1 as published.")] = 1.0,
     style_fidelity: Annotated[
-        float, typer.Option(min=0, max=1, help="0: the prompt matters more; 1: the reference does.")
-    ] = 0.5,
+        float | None,
+        typer.Option(min=0, max=1, show_default="0.5, with --style 0",
+                     help="0: the prompt matters more; 1: the reference does."),
+    ] = None,
+    style_prompt: styles.StylePrompt = "",
+    style_from: Annotated[
+        StyleFrom, typer.Option(help="Invert the style's picture, or noise it.", rich_help_panel=styles.PANEL)
+    ] = "inverted",
+    style_weight: styles.StyleWeight = 1.0,
+    share_attention: styles.ShareAttention = True,
+    adain_queries: styles.AdainQueries = True,
+    adain_keys: styles.AdainKeys = True,
+    group_norm: styles.GroupNorm = False,
     mask: Annotated[
         list[str] | None,
         typer.Option(metavar="PICTURE", help="White may be read. The first is the first reference's, and so on."),
@@ -103,6 +133,8 @@ def generate(
     ] = None,
     device: Device = "auto",
     dtype: Dtype = "auto",
+    offload: Offload = None,
+    vae_tiling: VaeTiling = False,
     settings: Annotated[  # noqa: ARG001 - acts through its callback
         Path | None,
         typer.Option(
@@ -115,14 +147,18 @@ def generate(
 
     Try: `refnet generate -r hero.png -p "full body, waving, facing front, smiling, plain blue background" --out out`
     """
+    if style is not None and reference:
+        raise ValueError("--style and --reference were both given; the style's picture is the only one that is read.")
+    if style is None and not reference:
+        raise click.UsageError("Missing option '--reference' / '-r', or '--style'.")
     chosen = Settings(
         prompt=prompt,
-        reference=tuple(_absolute(reference)),
+        reference=tuple(_absolute(reference or [style or ""])),
         mask=tuple(_absolute(mask or [])),
         result_mask=next(iter(_absolute([result_mask])), None) if result_mask else None,
         negative_prompt=negative_prompt,
         model=model,
-        link=link,
+        link=link if style is None else "aligned",
         style_fidelity=style_fidelity,
         strength=strength,
         control=tuple(f"{kind}={_absolute([path])[0]}" for kind, path in pairs(control or [], "--control").items()),
@@ -134,6 +170,15 @@ def generate(
         size=size,
         device=device,
         dtype=dtype,
+        offload=offload,
+        vae_tiling=vae_tiling,
+        style_prompt=style_prompt,
+        style_from=style_from,
+        style_weight=style_weight,
+        share_attention=share_attention,
+        adain_queries=adain_queries,
+        adain_keys=adain_keys,
+        group_norm=group_norm,
     )
     sheet = run_generate(chosen, out)
     Console().print(f"{count} {'picture' if count == 1 else 'pictures'}, side by side in {sheet}", soft_wrap=True)
@@ -150,6 +195,7 @@ def run_generate(settings: Settings, out: Path) -> Path:
         The path of the contact sheet.
     """
     references = _read_references(settings)  # before the model is loaded: a wrong path is told at once
+    styles.check_style(settings)
     _check_controls(settings)
     with _artist(settings, references) as (draw, settings, made_with):
         seeds = range(settings.seed or 0, (settings.seed or 0) + settings.count)
@@ -161,7 +207,8 @@ def run_generate(settings: Settings, out: Path) -> Path:
             for seed in seeds:
                 drawn.append(draw(seed, lambda: bar.advance(task)))
                 write_image(drawn[-1], out / f"seed-{seed}.png")
-    captions = [*["reference"] * len(references), *[f"seed {seed}" for seed in seeds]]
+    word = "style" if settings.link == "aligned" else "reference"
+    captions = [*[word] * len(references), *[f"seed {seed}" for seed in seeds]]
     shown = [*[read_image(path) for path in settings.reference], *drawn]
     return write_image(contact_sheet(shown, captions=captions, cell=drawn[0].size), out / "sheet.png")
 
@@ -175,20 +222,25 @@ def _artist(settings: Settings, references: list[Reference]) -> Generator[tuple[
     """
     device = choose_device(settings.device)
     dtype = choose_dtype(settings.dtype, device)
+    check_offload(settings.offload, device)
     is_trained = settings.link == "referencenet"
     if is_trained:
         pipe: Any = load_referencenet(settings.model, dtype=dtype)
     else:
         pipe = load_pipeline(settings.model, controlnets=pairs(settings.controlnet, "--controlnet"), dtype=dtype)
     pipe.set_progress_bar_config(disable=True)
-    pipe.to(device)
+    place(pipe, device, offload=settings.offload, vae_tiling=settings.vae_tiling)
     settings = _settled(settings, pipe, device, dtype)
     size = parse_size(settings.size or "")
     if is_trained:
         pose = read_image(pairs(settings.control, "--control")["pose"])
         yield _drawer(pipe, settings, size, reference=references[0].image, pose=pose), settings, _made_with(pipe)
         return
-    with reference(pipe, references, links=LINKS[settings.link], style_fidelity=settings.style_fidelity):
+    if settings.link == "aligned":
+        with styles.in_style(pipe, settings):
+            yield _drawer(pipe, settings, size, **_conditions(settings, size)), settings, _made_with(pipe)
+        return
+    with reference(pipe, references, links=LINKS[settings.link], style_fidelity=settings.style_fidelity or 0.0):
         extra = {"negative_prompt": settings.negative_prompt or None, **_conditions(settings, size)}
         yield _drawer(pipe, settings, size, **extra), settings, _made_with(pipe)
 
@@ -211,16 +263,19 @@ def _drawer(pipe: Any, settings: Settings, size: tuple[int, int], **extra: Any) 
             on_step()
             return tensors
 
+        generator = torch.Generator("cpu").manual_seed(seed)  # the same picture on every device, up to rounding
+        told = {"prompt": settings.prompt, "generator": generator}
+        if settings.link == "aligned":
+            told = styles.beside_the_style(settings, seed)
         return pipe(
-            prompt=settings.prompt,
             width=size[0],
             height=size[1],
             num_inference_steps=settings.steps,
             guidance_scale=settings.guidance,
-            generator=torch.Generator("cpu").manual_seed(seed),  # the same picture on every device, up to rounding
             callback_on_step_end=step_done,
+            **told,
             **extra,
-        ).images[0]
+        ).images[-1]
 
     return draw
 
@@ -239,6 +294,7 @@ def _settled(settings: Settings, pipe: Any, device: torch.device, dtype: torch.d
     width, height = parse_size(settings.size or str(default_size))
     if width % scale or height % scale:
         raise ValueError(f"--size {width}x{height} does not fit this model; both must be multiples of {scale}.")
+    usual_fidelity = None if settings.link == "referencenet" else 0.0 if settings.link == "aligned" else 0.5
     return replace(
         settings,
         seed=random.SystemRandom().randrange(2**31) if settings.seed is None else settings.seed,
@@ -247,6 +303,7 @@ def _settled(settings: Settings, pipe: Any, device: torch.device, dtype: torch.d
         size=f"{width}x{height}",
         device=str(device),
         dtype=str(dtype).removeprefix("torch."),
+        style_fidelity=usual_fidelity if settings.style_fidelity is None else settings.style_fidelity,
     )
 
 

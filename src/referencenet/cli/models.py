@@ -32,6 +32,45 @@ def choose_dtype(name: str, device: torch.device) -> torch.dtype:
     return DTYPES[name]
 
 
+def check_offload(offload: str | None, device: torch.device) -> None:
+    """See that weights have somewhere to go to.
+
+    Raises:
+        ValueError: If the device that computes is the CPU itself.
+    """
+    if offload is not None and device.type == "cpu":
+        raise ValueError(
+            f"--offload {offload} keeps weights in the CPU's memory until an accelerator needs them, but the device is "
+            "the CPU; leave it away, or give --device."
+        )
+
+
+def place(pipe: Any, device: torch.device, *, offload: str | None = None, vae_tiling: bool = False) -> Any:
+    """Let a pipeline compute somewhere.
+
+    Args:
+        pipe: A pipeline on the CPU.
+        device: Where it computes.
+        offload: `model`: one network at a time is there; `sequential`: one layer; `group`: the same by diffusers' own
+            hooks, with less to wait for; None: everything.
+        vae_tiling: Whether the autoencoder works tile by tile.
+
+    Returns:
+        The pipeline.
+    """
+    if vae_tiling:
+        pipe.vae.enable_tiling()
+    if offload is None:
+        return pipe.to(device)
+    if offload == "group":
+        pipe.enable_group_offload(device, offload_type="leaf_level")
+    elif offload == "model":
+        pipe.enable_model_cpu_offload(device=device)
+    else:
+        pipe.enable_sequential_cpu_offload(device=device)
+    return pipe
+
+
 def load_pipeline(model: str, *, controlnets: Mapping[str, str], dtype: torch.dtype) -> DiffusionPipeline:
     """Load a diffusers pipeline.
 

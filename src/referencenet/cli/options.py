@@ -10,7 +10,7 @@ from typing import Annotated, Any, Literal
 
 import typer
 
-from referencenet.cli.settings import DtypeChoice
+from referencenet.cli.settings import DtypeChoice, OffloadChoice
 
 ONLY = "Only for "
 
@@ -32,6 +32,16 @@ Count = Annotated[int, typer.Option("--count", "-n", min=1, help="Pictures.")]
 Seed = Annotated[int, typer.Option(min=0, help="Of the first picture; the next ones count up.")]
 Device = Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1, mps.")]
 Dtype = Annotated[DtypeChoice, typer.Option(help="auto is half precision on CUDA.")]
+Offload = Annotated[
+    OffloadChoice | None,
+    typer.Option(
+        show_default="none",
+        help="Weights wait in the CPU's memory: whole models, groups of layers, or (slowest, least memory) each layer.",
+    ),
+]
+VaeTiling = Annotated[
+    bool, typer.Option("--vae-tiling", help="Encode and decode large pictures tile by tile: less memory, other pixels.")
+]
 FusionChoice = Literal["full", "midup"]
 
 

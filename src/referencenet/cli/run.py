@@ -15,7 +15,7 @@ from rich.console import Console
 from referencenet.checkpoints.keymap import CheckpointError
 from referencenet.checkpoints.published import Part, PublishedSet
 from referencenet.cli.console import progress_bar, tell
-from referencenet.cli.models import choose_device, choose_dtype
+from referencenet.cli.models import check_offload, choose_device, choose_dtype, place
 from referencenet.cli.settings import parse_size
 from referencenet.media.files import written_whole
 from referencenet.media.sheets import write_image
@@ -101,7 +101,7 @@ def _lines_of(further: PublishedSet | Part) -> list[str]:
 
 def load(
     pipeline: Any, checkpoint: Path | None, base: str | None, device: str | torch.device,
-    dtype: str, **own: Any,
+    dtype: str, *, offload: str | None = None, vae_tiling: bool = False, **own: Any,
 ) -> Any:  # fmt: skip
     """The pipeline: of a converted folder, of released files, or tiny and random.
 
@@ -111,12 +111,16 @@ def load(
         base: Folder or hub name of the base model, for released files.
         device: As the option says it, or where it computes.
         dtype: As the option says it.
+        offload: As the option says it.
+        vae_tiling: As the option says it.
         own: Settings of the pipeline itself; None: its default.
 
     Raises:
-        ValueError: If the folder holds another system's pipeline, or a base is given for a converted one.
+        ValueError: If the folder holds another system's pipeline, a base is given for a converted one, or weights
+            cannot be offloaded.
     """
     target = choose_device(device) if isinstance(device, str) else device
+    check_offload(offload, target)
     if checkpoint is None:
         if os.environ.get("RANK", "0") == "0":  # one of several processes speaks
             tell("[yellow]note:[/] tiny random weights; the result will show nothing.")
@@ -129,7 +133,7 @@ def load(
         pipe = pipeline.from_published(checkpoint, **({} if base is None else {"base": base}))
     pipe.register_to_config(**{name: value for name, value in own.items() if value is not None})
     pipe.set_progress_bar_config(disable=True)
-    return pipe.to(device=target, dtype=choose_dtype(dtype, target))
+    return place(pipe.to(choose_dtype(dtype, target)), target, offload=offload, vae_tiling=vae_tiling)
 
 
 def is_converted(folder: Path, pipeline: Any) -> bool:

@@ -7,7 +7,9 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-LinkChoice = Literal["attention", "adain", "both", "referencenet"]
+LinkChoice = Literal["attention", "adain", "both", "referencenet", "aligned"]
+StyleFrom = Literal["inverted", "noised"]
+OffloadChoice = Literal["model", "group", "sequential"]
 DtypeChoice = Literal["auto", "float32", "float16", "bfloat16"]
 
 
@@ -23,7 +25,7 @@ class Settings:
         negative_prompt: What the pictures shall not show.
         model: `builtin`, a folder, or an identifier on the hub.
         link: How the references are read.
-        style_fidelity: In [0, 1].
+        style_fidelity: In [0, 1]; None: 0.5, or 0 for the aligned link.
         strength: In [0, 1].
         control: KIND=PICTURE each.
         controlnet: KIND=PATH each.
@@ -34,6 +36,15 @@ class Settings:
         size: WIDTHxHEIGHT, or one number for both, in pixels.
         device: Where the model runs.
         dtype: What it computes in.
+        offload: How weights wait in the CPU's memory; None: they do not.
+        vae_tiling: Whether pictures are decoded tile by tile.
+        style_prompt: What the style's picture shows; this and what follows is for the aligned link.
+        style_from: How its latents are found.
+        style_weight: How many times its tokens count.
+        share_attention: Whether they are attended to.
+        adain_queries: Whether queries take its mean and deviation.
+        adain_keys: Whether keys do.
+        group_norm: Whether group norms look at both pictures.
     """
 
     prompt: str
@@ -43,7 +54,7 @@ class Settings:
     negative_prompt: str = ""
     model: str = "builtin"
     link: LinkChoice = "attention"
-    style_fidelity: float = 0.5
+    style_fidelity: float | None = None
     strength: float = 1.0
     control: tuple[str, ...] = ()
     controlnet: tuple[str, ...] = ()
@@ -54,6 +65,15 @@ class Settings:
     size: str | None = None
     device: str = "auto"
     dtype: DtypeChoice = "auto"
+    offload: OffloadChoice | None = None
+    vae_tiling: bool = False
+    style_prompt: str = ""
+    style_from: StyleFrom = "inverted"
+    style_weight: float = 1.0
+    share_attention: bool = True
+    adain_queries: bool = True
+    adain_keys: bool = True
+    group_norm: bool = False
 
     @property
     def files(self) -> list[str]:

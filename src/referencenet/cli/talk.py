@@ -19,9 +19,11 @@ from referencenet.cli.options import (
     Device,
     Dtype,
     GuidanceScale,
+    Offload,
     RandomTiny,
     Size,
     Steps,
+    VaeTiling,
     only,
     refuse_others,
     settings_of,
@@ -146,6 +148,8 @@ def talk(
     resume: Annotated[bool, typer.Option("--resume", help="Go on with a film that was cut short.")] = False,
     device: Device = "auto",
     dtype: Dtype = "auto",
+    offload: Offload = None,
+    vae_tiling: VaeTiling = False,
 ) -> None:  # fmt: skip
     """Let the person of a portrait speak.
 
@@ -163,7 +167,10 @@ def talk(
     rate = frame_rate(fps) if fps is not None else RATE if clipwise else TRAINED_RATE
     dimensions = parse_size(size, multiple=8) if size else None
     own = {"pose_range": pose_range}
-    weights = Weights(pipeline=pipeline, checkpoint=checkpoint, base=base, device=device, dtype=dtype, own=own)
+    weights = Weights(
+        pipeline=pipeline, checkpoint=checkpoint, base=base, device=device, dtype=dtype, offload=offload,
+        vae_tiling=vae_tiling, own=own,
+    )  # fmt: skip
     common = {"num_frames": frames, "num_inference_steps": steps, "guidance_scale": guidance, "seed": seed,
               "side_by_side": side_by_side}  # fmt: skip
     if random_tiny and speech is not None:

@@ -116,7 +116,10 @@ def run_clips(
             "each clip goes on from the one before, so several processes cannot share a film; start one, without "
             "accelerate launch or torchrun."
         )
-    pipe = load(weights.pipeline, weights.checkpoint, weights.base, weights.device, weights.dtype, **weights.own)
+    pipe = load(
+        weights.pipeline, weights.checkpoint, weights.base, weights.device, weights.dtype, offload=weights.offload,
+        vae_tiling=weights.vae_tiling, **weights.own,
+    )  # fmt: skip
     heard = pipe.hear(samples, tiny_speech_model(pipe) if model is None else model, rate=rate)
     settings = settings.settled(pipe, heard)
     with progress_bar("talking", num_steps(pipe, heard, settings)) as (bar, task):

@@ -17,10 +17,12 @@ from referencenet.cli.options import (
     Dtype,
     FusionChoice,
     GuidanceScale,
+    Offload,
     RandomTiny,
     Seed,
     Size,
     Steps,
+    VaeTiling,
     is_typed,
     only,
     own_options,
@@ -32,6 +34,7 @@ from referencenet.cli.run import drawing_options, generators, load, need_weights
 from referencenet.media.images import read_image, read_mask
 from referencenet.media.sheets import beside, check_picture_path
 from referencenet.methods.systems import pipelines
+from referencenet.pipelines.composite import composited
 from referencenet.pipelines.garments import check_masks
 from referencenet.preprocess.agnostic import ARM_WIDTHS, agnostic_mask
 
@@ -112,9 +115,14 @@ def tryon(
     guidance: GuidanceScale = None,
     count: Count = 1,
     seed: Seed = 42,
+    composite: Annotated[
+        bool, typer.Option("--composite", help="Outside of the mask the person stays as it is; the border is blended.")
+    ] = False,
     side_by_side: Annotated[bool, typer.Option("--side-by-side", help="Person, garment and result.")] = False,
     device: Device = "auto",
     dtype: Dtype = "auto",
+    offload: Offload = None,
+    vae_tiling: VaeTiling = False,
 ) -> None:  # fmt: skip
     """Dress the person of a picture in a garment.
 
@@ -147,7 +155,9 @@ def tryon(
             "control_guidance_end": control_end,
         },
     }
-    pipe = load(pipeline, checkpoint, base, device, dtype, fusion_blocks=fusion_blocks)
+    pipe = load(
+        pipeline, checkpoint, base, device, dtype, offload=offload, vae_tiling=vae_tiling, fusion_blocks=fusion_blocks
+    )
     with steps_shown("dressing", options["num_inference_steps"]) as done:
         results = pipe(
             **pictures,
@@ -158,6 +168,8 @@ def tryon(
             generator=generators(seed, count),
             callback_on_step_end=done,
         ).images
+    if composite:
+        results = composited(pipe, pictures["person"], white, results)
     shown = [beside([*pictures.values(), result]) for result in results] if side_by_side else results
     write_pictures(shown, out, settings_of(ctx, method) | options)
 

@@ -17,9 +17,11 @@ from referencenet.cli.options import (
     Device,
     Dtype,
     GuidanceScale,
+    Offload,
     RandomTiny,
     Size,
     Steps,
+    VaeTiling,
     is_typed,
     settings_of,
 )
@@ -94,6 +96,8 @@ def turn(
     side_by_side: Annotated[bool, typer.Option("--side-by-side", help="Portrait, camera and result.")] = False,
     device: Device = "auto",
     dtype: Dtype = "auto",
+    offload: Offload = None,
+    vae_tiling: VaeTiling = False,
 ) -> None:  # fmt: skip
     """Show the person of a portrait from other cameras.
 
@@ -123,7 +127,7 @@ def turn(
             )
         angles, seen = [], read_views(cameras, "--cameras", sides, views)
     rough = read_views(proxies, "--proxies", sides, len(seen)) if proxies else proxies_of(person, angles, sides, start)
-    pipe = load(pipeline, checkpoint, base, device, dtype)
+    pipe = load(pipeline, checkpoint, base, device, dtype, offload=offload, vae_tiling=vae_tiling)
     with steps_shown("turning", options["num_inference_steps"]) as done:
         pictures = pipe(
             person,

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from math import log
 from typing import ClassVar
 
 from diffusers.models.attention_processor import Attention as AttentionModule
@@ -20,7 +19,7 @@ from referencenet.links.heads import finish, own_mask, query_key_value
 from referencenet.links.kernel import ReferenceTokens, attend
 from referencenet.links.kind import Kind
 from referencenet.links.renamed import renamed
-from referencenet.links.rows import RowPlan, plan_rows
+from referencenet.links.rows import RowPlan
 from referencenet.links.sites import STAGES, Site, Stage, check_weight
 
 
@@ -50,10 +49,6 @@ class Concat(Kind):
         """Attention over own and reference tokens."""
         return Read(references, plan)
 
-    def share(self, halves: int, weights: Sequence[float], weight: float) -> ReadFirst:
-        """Every picture reads the first."""
-        return ReadFirst(halves, weights, log(weight))
-
 
 @dataclass
 class Read:
@@ -72,31 +67,6 @@ class Read:
         query, key, value = query_key_value(attn, hidden_states)
         mask = own_mask(attn, attention_mask, hidden_states)
         return finish(attn, attend(query, key, value, self.references, self.plan, mask))
-
-
-@dataclass
-class ReadFirst:
-    """Sharing inside a batch (StyleAligned, Hertz et al. 2023, without its AdaIN): every picture reads the first.
-
-    Attributes:
-        halves: Guidance halves in the batch, each with a first picture of its own.
-        weights: Per half how much it reads.
-        log_weight: Of the first picture's tokens.
-    """
-
-    halves: int
-    weights: Sequence[float]
-    log_weight: float = 0.0
-
-    def __call__(self, attn: AttentionModule, hidden_states: Tensor, attention_mask: Tensor | None) -> Tensor:
-        """Attention of (r, n, c), r = halves x pictures."""
-        query, key, value = query_key_value(attn, hidden_states)
-        pictures = hidden_states.shape[0] // self.halves
-        first = ReferenceTokens(key=key[::pictures], value=value[::pictures], log_weight=self.log_weight)
-        sources = [half for half in range(self.halves) for _ in range(pictures)]
-        weights = [0.0 if i == 0 else self.weights[half] for half in range(self.halves) for i in range(pictures)]
-        mask = own_mask(attn, attention_mask, hidden_states)
-        return finish(attn, attend(query, key, value, (first,), plan_rows(sources, weights), mask))
 
 
 __getattr__ = renamed(__name__, {"Attention": Concat})

@@ -96,4 +96,4 @@ class Kind(ABC):
         Raises:
             TypeError: If links of this kind cannot.
         """
-        raise TypeError(f"{self!r} cannot share inside a batch ({halves=}, {weights=}, {weight=}); use Concat().")
+        raise TypeError(f"{self!r} cannot share inside a batch ({halves=}, {weights=}, {weight=}); use Aligned().")

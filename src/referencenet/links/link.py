@@ -136,6 +136,15 @@ class Link:
         with self._tasks(lambda kind, _: kind.share(halves, weights, weight)):
             yield
 
+    def belong_to(self, thread: int) -> None:
+        """Let only one thread do what is written and read here.
+
+        Args:
+            thread: Its identity, as `threading.get_ident` tells it.
+        """
+        for _, seat in self._seats:
+            seat.slot.thread = thread
+
     @contextmanager
     def _tasks(self, task: Callable[[Kind, Seat], Task | None]) -> Generator[None]:
         """Inside, every seat has the task that is made for it, afterwards the one of before."""

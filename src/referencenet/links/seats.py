@@ -9,12 +9,14 @@ pass; whoever saved ours meanwhile and puts it back afterwards gets plain attent
 from __future__ import annotations
 
 import copy
+import threading
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from contextlib import ExitStack
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
+import torch
 from diffusers.models.attention_processor import Attention
 from torch import Tensor, nn
 
@@ -43,10 +45,18 @@ class Slot:
     Attributes:
         task: For attention `(attn, hidden_states, attention_mask)` to the output; for blocks features to features.
         is_taken: Whether the link is still attached.
+        thread: Identity of the only thread that does the task; None: whoever comes, as threads of autograd do.
     """
 
     task: Callable[..., Tensor] | None = None
     is_taken: bool = False
+    thread: int | None = None
+
+    @property
+    def current(self) -> Callable[..., Tensor] | None:
+        """The task, if it is this thread's: a pass that another thread began before goes on as it is."""
+        is_ours = self.thread is None or torch.compiler.is_compiling() or self.thread == threading.get_ident()
+        return self.task if is_ours else None
 
 
 class Occupant:
@@ -78,7 +88,7 @@ class ReferenceAttnProcessor(Occupant):
                  attention_mask: Tensor | None = None, temb: Tensor | None = None, *args: Any,
                  **kwargs: Any) -> Tensor:  # fmt: skip
         """Self-attention of (r, n, c), as diffusers calls it."""
-        task = self.slot.task
+        task = self.slot.current
         if task is not None:
             return task(attn, hidden_states, attention_mask)
         if temb is not None or args:  # SlicedAttnProcessor knows neither
@@ -94,7 +104,7 @@ class BlockHook(Occupant):
 
     def __call__(self, _module: nn.Module, _args: Any, output: Any) -> Any:
         """Replace the features in the module's output, whatever shape the output has."""
-        task = self.slot.task
+        task = self.slot.current
         if task is None:
             return None
         if isinstance(output, Tensor):
@@ -110,8 +120,9 @@ class InputHook(Occupant):
 
     def __call__(self, _module: nn.Module, args: Any, _output: Any) -> None:
         """Hand the first input on."""
-        if self.slot.task is not None:
-            self.slot.task(args[0])
+        task = self.slot.current
+        if task is not None:
+            task(args[0])
 
 
 class Seat(ABC):
@@ -203,7 +214,7 @@ class ProcessorSeat(Seat):
 class HookSeat(Seat):
     """The place behind a block, where its output is handed on."""
 
-    hook: ClassVar[type[BlockHook] | type[InputHook]] = BlockHook
+    hook: ClassVar[Callable[[Slot], Callable[..., Any]]] = BlockHook
 
     def take(self, undo: ExitStack) -> None:
         """Hook the block until `undo` closes."""

@@ -22,6 +22,9 @@ STAGES: tuple[Stage, ...] = ("down_blocks", "mid_block", "up_blocks")
 MID_UP: tuple[Stage, ...] = ("mid_block", "up_blocks")
 """The sites that many systems call `midup`; theirs of all stages are `full`."""
 
+_LAST = 10**6
+"""Behind every pair and layer of a block."""
+
 _PLACE = re.compile(
     r"(down_blocks|mid_block|up_blocks)(?:\.(\d+))?(?:\.(?:attentions|resnets)\.(\d+)(?:\.module)?)?"
     r"(?:\.transformer_blocks\.(\d+))?"
@@ -34,7 +37,7 @@ class Site:
 
     Attributes:
         name: The module's name in the UNet, such as `up_blocks.1.attentions.0.transformer_blocks.0.attn1`.
-        kind: `attention` or `adain`.
+        kind: `attention`, `adain` or `norm`.
         width: Channels of what is written there; 0 where the module does not tell.
         rank: Share in [0, 1] of the published order; the link's weight is compared with it.
         order: Sorts sites by when a forward pass reaches them.
@@ -43,7 +46,7 @@ class Site:
     """
 
     name: str
-    kind: Literal["attention", "adain"]
+    kind: Literal["attention", "adain", "norm"]
     width: int
     rank: float
     order: tuple[int, int, int, int]
@@ -97,6 +100,17 @@ def adain_sites(unet: nn.Module) -> list[Site]:
     return sorted(sites, key=lambda site: site.order)
 
 
+def norm_sites(unet: nn.Module) -> list[Site]:
+    """Every group norm over the features of one picture; those of motion modules see all frames, and are none."""
+    sites: list[Site] = []
+    for name, module in unet.named_modules():
+        if isinstance(module, nn.GroupNorm) and "motion_modules" not in name:
+            is_last = _PLACE.match(name) is None  # conv_norm_out, behind all blocks
+            order = (len(STAGES) - 1, _LAST, _LAST, 0) if is_last else _order(name, after=0)
+            sites.append(Site(name=name, kind="norm", width=module.num_channels, rank=0.0, order=order))
+    return sorted(sites, key=lambda site: site.order)
+
+
 def check_weight(link: object, weight: float) -> None:
     """Whether a link's weight is a share of the published order.
 
@@ -116,6 +130,5 @@ def _order(name: str, *, after: int) -> tuple[int, int, int, int]:
             "are read; give a diffusers UNet2DConditionModel or UNetMotionModel."
         )
     stage, block, pair, layer = match.groups()
-    last = 10**6  # behind every pair and layer of the block
-    pair_index = last if pair is None else int(pair)
-    return STAGES.index(stage), int(block or 0), pair_index, last * after + int(layer or 0)
+    pair_index = _LAST if pair is None else int(pair)
+    return STAGES.index(stage), int(block or 0), pair_index, _LAST * after + int(layer or 0)

@@ -179,6 +179,10 @@ class CatVTONPipeline(PicturePipeline, UNetAdapters):
         latents = [encode_pixels(self, pixels, settings.generator, sample=True) for pixels in (persons, garments)]
         return mask_to_latent_size(white, (latents[0].shape[2], latents[0].shape[3])), latents[0], latents[1]
 
+    def at_size(self, picture: Picture, size: tuple[int, int]) -> Image.Image:
+        """The middle of a person or a mask, at the results' (width, height)."""
+        return ImageOps.fit(read_image(picture), size, Image.Resampling.LANCZOS)
+
     def latent_shape(self, canvas: Canvas) -> tuple[int, int, int, int]:
         """(b, channels, 2h, w): the result, and the garment below it."""
         samples, channels, height, width = super().latent_shape(canvas)

@@ -29,6 +29,7 @@ from referencenet.checkpoints.published import Part, PublishedFile, PublishedSet
 from referencenet.links.bank import ReferenceBank
 from referencenet.links.concat import Concat
 from referencenet.links.series import BankSeries
+from referencenet.links.turns import Busy, turn
 from referencenet.media.images import Picture
 from referencenet.networks.layout import SD15_UNET, film_config, picture_config
 from referencenet.networks.motion import SpatioTemporalUNet
@@ -38,6 +39,7 @@ from referencenet.pipelines.adapters import TextAdapters
 from referencenet.pipelines.conditions import ScaledResiduals, Text
 from referencenet.pipelines.encoders import encode_pixels, pixels_of, prompt_states, read_one, stretched, text_states
 from referencenet.pipelines.films import Drawings, FilmOutput, FilmPipeline, Read, drawing_tensor
+from referencenet.pipelines.in_turn import changed_parts
 from referencenet.pipelines.options import FilmOptions, Settings
 from referencenet.pipelines.passes import TwoWay
 from referencenet.pipelines.spec import Canvas, EachStep, Shown, Spec
@@ -252,9 +254,8 @@ class MagicAnimatePipeline(FilmPipeline, TextAdapters):
         )  # fmt: skip
 
     @torch.no_grad()
-    def invert(
-        self, film: Drawings, prompt: str = "", *, width: int, height: int, num_inference_steps: int | None = None
-    ) -> Tensor:
+    def invert(self, film: Drawings, prompt: str = "", *, width: int, height: int,
+               num_inference_steps: int | None = None, busy: Busy = "refuse") -> Tensor:  # fmt: skip
         """The noise from which the plain denoiser (no reference, no drawings, no guidance) would make a film.
 
         Args:
@@ -263,17 +264,19 @@ class MagicAnimatePipeline(FilmPipeline, TextAdapters):
             width: Of the film in pixels.
             height: Likewise.
             num_inference_steps: Steps of DDIM's inversion; None: the system's.
+            busy: As for a call.
 
         Returns:
             Latents (1, 4, frames, h, w), for a call's `latents`.
         """
         self.check_size(width, height)
         pixels = drawing_tensor(film, width, height)
-        clean = torch.cat([encode_pixels(self, frame * 2 - 1) for frame in pixels.split(1)])
-        states = prompt_states(self, prompt, prompt)[0]
-        steps = self.inverting(clean.transpose(0, 1).unsqueeze(0).float(), states, num_inference_steps)
-        *_, last = steps
-        self.maybe_free_model_hooks()
+        with turn(changed_parts(self), busy):
+            clean = torch.cat([encode_pixels(self, frame * 2 - 1) for frame in pixels.split(1)])
+            states = prompt_states(self, prompt, prompt)[0]
+            steps = self.inverting(clean.transpose(0, 1).unsqueeze(0).float(), states, num_inference_steps)
+            *_, last = steps
+            self.maybe_free_model_hooks()
         return last
 
     @torch.no_grad()

@@ -20,11 +20,13 @@ from diffusers import AutoencoderKL, DDIMScheduler, ImagePipelineOutput, UNet2DC
 from transformers import CLIPTextModel, CLIPTokenizer
 
 from referencenet.links.bank import ReferenceBank
+from referencenet.links.turns import Busy, turn
 from referencenet.media.images import Picture, read_image, resize, to_tensor
 from referencenet.networks.pose_guider import PoseGuider
 from referencenet.pipelines.adapters import TextAdapters
 from referencenet.pipelines.conditions import AfterConvIn, Text
 from referencenet.pipelines.encoders import encode_pixels, listed, pixels_of, text_states
+from referencenet.pipelines.in_turn import changed_parts
 from referencenet.pipelines.options import PictureOptions
 from referencenet.pipelines.passes import TwoWay
 from referencenet.pipelines.pictures import PicturePipeline
@@ -129,13 +131,14 @@ class ReferenceNetPipeline(PicturePipeline, TextAdapters):
 
     @torch.no_grad()
     def encode_reference(
-        self, reference: Picture | Sequence[Picture], *, size: tuple[int, int] | None = None
+        self, reference: Picture | Sequence[Picture], *, size: tuple[int, int] | None = None, busy: Busy = "refuse"
     ) -> ReferenceBank:
         """Write pictures into a bank at their own size, or at the area of a result of `size`; see `write`.
 
         Args:
             reference: One picture or several of one size.
             size: Width and height of the result that will be drawn; None: the reference as it is.
+            busy: As for a call.
 
         Returns:
             A bank with one row per picture.
@@ -145,9 +148,9 @@ class ReferenceNetPipeline(PicturePipeline, TextAdapters):
         """
         self.check_writer()
         pictures = [read_image(picture) for picture in listed(reference)]
-        return self.bank_of(
-            self._shown([resize(each, size or each.size, multiple=self.size_multiple) for each in pictures]), 0
-        )
+        with turn(changed_parts(self), busy):
+            resized = [resize(each, size or each.size, multiple=self.size_multiple) for each in pictures]
+            return self.bank_of(self._shown(resized), 0)
 
     def _shown(self, pictures: Sequence[Any]) -> Shown:
         """Pictures of one size under the empty prompt.

@@ -10,7 +10,7 @@ from __future__ import annotations
 import copy
 import inspect
 from collections.abc import Callable, Generator, Mapping
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 from typing import Any, ClassVar
 
@@ -20,8 +20,10 @@ from torch import Tensor
 
 from referencenet.links.bank import ReferenceBank
 from referencenet.links.series import BankSeries, Schedule
+from referencenet.links.turns import Busy, turn
 from referencenet.pipelines.encoders import Generators, check_finite_input, check_generators, start_noise
 from referencenet.pipelines.folders import FolderPipeline
+from referencenet.pipelines.in_turn import changed_parts, in_turn
 from referencenet.pipelines.options import Options, Settings, settle
 from referencenet.pipelines.prediction import rounded
 from referencenet.pipelines.spec import Canvas, EachStep, Shown, UNetCall
@@ -36,6 +38,13 @@ class ReferencePipeline(FolderPipeline):
     _interrupt: bool
     _guidance_scale: float | None
     _num_timesteps: int
+
+    def __init_subclass__(cls, **kwargs: Any) -> None:
+        """Every system's call and stream take turns, also those of a system to come."""
+        super().__init_subclass__(**kwargs)
+        for name in ("__call__", "stream"):
+            if name in vars(cls):
+                setattr(cls, name, in_turn(vars(cls)[name]))
 
     def register(self, arguments: Mapping[str, Any], *settings: str) -> None:
         """Take a constructor's `locals()` as components, and those named as settings into the configuration."""
@@ -111,6 +120,7 @@ class ReferencePipeline(FolderPipeline):
         height: int,
         num_inference_steps: int | None = None,
         generator: torch.Generator | None = None,
+        busy: Busy = "refuse",
     ) -> ReferenceBank | BankSeries:
         """Write a reference: everything that is needed of it, which serves any number of calls without the writer.
 
@@ -120,6 +130,7 @@ class ReferencePipeline(FolderPipeline):
             height: Likewise.
             num_inference_steps: Of a writer that runs at every step: of the calls; None: the system's default.
             generator: For systems that draw the reference's latents from the autoencoder's posterior.
+            busy: As for a call.
 
         Returns:
             A bank or, of a writer that runs at every step, a series of banks. Both can be given as the reference, and
@@ -132,13 +143,12 @@ class ReferencePipeline(FolderPipeline):
         self.check_size(width, height)
         self.check_writer(encoded=_is_encoded(reference))
         canvas = Canvas(width=width, height=height, generator=generator)
-        try:
+        with turn(changed_parts(self), busy), ExitStack() as behind:
+            behind.callback(self.maybe_free_model_hooks)
             shown = self._shown_on(canvas, reference)
             return (
                 self._series_of(shown, canvas, num_inference_steps) if self.writes_each_step else self.bank_of(shown, 0)
             )
-        finally:
-            self.maybe_free_model_hooks()
 
     @property
     def writes_each_step(self) -> bool:

@@ -9,6 +9,7 @@ from typing import Any, TypedDict
 
 from torch import Tensor
 
+from referencenet.links.turns import Busy, check_busy
 from referencenet.pipelines.encoders import Generators
 from referencenet.sampling.windows import Windows
 
@@ -35,6 +36,8 @@ class Options(TypedDict, total=False):
         cross_attention_kwargs: Such as {"scale": 0.5} for a LoRA.
         callback_on_step_end: As in diffusers: (pipeline, step, timestep, tensors) to changed tensors or None.
         callback_on_step_end_tensor_inputs: Names of the tensors that it gets.
+        busy: While another thread is at the pipeline, or at another one with the same denoiser or scheduler: "refuse"
+            raises BusyError, "wait" waits its turn.
     """
 
     width: int | None
@@ -52,6 +55,7 @@ class Options(TypedDict, total=False):
     cross_attention_kwargs: dict[str, Any] | None
     callback_on_step_end: Callback | None
     callback_on_step_end_tensor_inputs: Sequence[str]
+    busy: Busy
 
 
 class PictureOptions(Options, total=False):
@@ -112,6 +116,7 @@ class Settings:
     cross_attention_kwargs: dict[str, Any] | None = None
     callback_on_step_end: Callback | None = None
     callback_on_step_end_tensor_inputs: Sequence[str] = ("latents",)
+    busy: Busy = "refuse"
     num_images_per_prompt: int = 1
     num_frames: int | None = None
     num_films: int = 1
@@ -139,6 +144,7 @@ def settle(pipe: Any, options: Mapping[str, Any]) -> Settings:
         )
     defaults = {"num_inference_steps": pipe.spec.steps, "guidance_scale": pipe.spec.scale, "eta": pipe.spec.eta}
     settings = Settings(**defaults | dict(options))
+    check_busy(settings.busy)
     for name in ("num_inference_steps", "num_images_per_prompt", "num_films", "write_every"):
         if getattr(settings, name) < 1:
             raise ValueError(f"{name} is {getattr(settings, name)}; expected at least 1.")

@@ -7,10 +7,12 @@ from typing import Any
 
 import torch
 from diffusers import ImagePipelineOutput
+from PIL import Image
 from torch import Tensor
 
 from referencenet.links.attach import AnyLink
-from referencenet.pipelines.encoders import decode_latents
+from referencenet.media.images import Picture
+from referencenet.pipelines.encoders import decode_latents, stretched
 from referencenet.pipelines.lifecycle import ReferencePipeline
 from referencenet.pipelines.options import PictureOptions, Settings
 from referencenet.pipelines.passes import Guidance
@@ -73,6 +75,10 @@ class PicturePipeline(ReferencePipeline):
             if count not in (1, most):
                 raise ValueError(f"{count} {what} were given for {most} results; give one, or one for each.")
         return Canvas(width=width, height=height, samples=most * settings.num_images_per_prompt)
+
+    def at_size(self, picture: Picture, size: tuple[int, int]) -> Image.Image:
+        """A person or a mask at the results' (width, height), in the place where the system sees it: stretched."""
+        return stretched(picture, size)
 
     def latent_shape(self, canvas: Canvas) -> tuple[int, int, int, int]:
         """(b, channels, h, w)."""

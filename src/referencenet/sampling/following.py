@@ -10,24 +10,29 @@ from typing import Any
 import torch
 from torch import nn
 
-Before = Callable[[nn.Module, tuple[Any, ...], dict[str, Any]], None]
+from referencenet.links.turns import Busy, turn
+
+Before = Callable[[nn.Module, tuple[Any, ...], dict[str, Any]], Any]
+"""Returns None, or the positional and named arguments that the forward gets instead."""
 
 
-def surround(pipe: Any, before: Before, passes: ExitStack, undo: ExitStack) -> None:
+def surround(pipe: Any, before: Before, passes: ExitStack, undo: ExitStack, busy: Busy) -> None:
     """Run `before` ahead of every forward of a pipeline's UNet, and close `passes` behind it, also when it raises.
 
-    What sites do during a pass lies in the UNet, so only the thread that came here may call it until `undo` closes. A
-    pipeline may have the UNet compiled while another, which shares it, has it as it is: both are followed.
+    What sites do during a pass lies in the UNet, so only the thread that came here may call it until `undo` closes;
+    others wait until then, or are refused. A pipeline may have the UNet compiled while another, which shares it, has it
+    as it is: both are followed.
 
     Args:
         pipe: Has the UNet.
         before: Gets the module that was called and its arguments.
         passes: What lasts for a pass.
         undo: Ends it.
+        busy: What becomes of other threads.
     """
     called: nn.Module = pipe.unet
     core: nn.Module = getattr(called, "_orig_mod", called)
-    follower = _Follower(called, before, passes)
+    follower = _Follower(called, before, passes, busy)
     undo.callback(passes.close)
     undo.callback(called.register_forward_pre_hook(follower.begin, with_kwargs=True).remove)
     undo.callback(called.register_forward_hook(follower.end, always_call=True).remove)
@@ -37,12 +42,11 @@ def surround(pipe: Any, before: Before, passes: ExitStack, undo: ExitStack) -> N
         undo.callback(core.register_forward_hook(end, always_call=True).remove)
 
 
-def _unless_compiling(hook: Callable[..., None]) -> Callable[..., None]:
+def _unless_compiling(hook: Callable[..., Any]) -> Callable[..., Any]:
     """A hook that is nothing in compiled code: there the wrapper's hooks do the work."""
 
-    def hook_or_nothing(*args: Any) -> None:
-        if not torch.compiler.is_compiling():
-            hook(*args)
+    def hook_or_nothing(*args: Any) -> Any:
+        return None if torch.compiler.is_compiling() else hook(*args)
 
     return hook_or_nothing
 
@@ -50,25 +54,22 @@ def _unless_compiling(hook: Callable[..., None]) -> Callable[..., None]:
 class _Follower:
     """What the hooks of a UNet do; `inside` has the modules whose forward is running, the outermost first."""
 
-    def __init__(self, called: nn.Module, before: Before, passes: ExitStack) -> None:
+    def __init__(self, called: nn.Module, before: Before, passes: ExitStack, busy: Busy) -> None:
         self.called = called
         self.before = before
         self.passes = passes
+        self.busy: Busy = busy
         self.owner = threading.current_thread()
         self.inside: list[nn.Module] = []
 
-    def begin(self, module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+    def begin(self, module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         if self._is_part_of_another(module):
-            return
+            return None
         if threading.get_ident() != self.owner.ident:
-            raise RuntimeError(
-                f"this UNet is linked by the thread {self.owner.name!r} for the length of a `with reference(...)` or "
-                f"`with share(...)` block, and was called in {threading.current_thread().name!r}, whose result would "
-                "be another's. Enter the block in the thread that calls, one after the other, or give this thread a "
-                "pipeline with a UNet of its own (copy.deepcopy(pipe.unet))."
-            )
+            with turn([getattr(module, "_orig_mod", module)], self.busy):
+                return None
         self.inside.append(module)
-        self.before(module, args, kwargs)
+        return self.before(module, args, kwargs)
 
     def end(self, module: nn.Module, *_: Any) -> None:
         if self._is_part_of_another(module) or threading.get_ident() != self.owner.ident or not self.inside:

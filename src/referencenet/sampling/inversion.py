@@ -1,7 +1,7 @@
-"""DDIM's inversion (Song et al. 2021, arXiv 2010.02502, section 4.3) of a film: from clean latents to their noise.
+"""DDIM's inversion (Song et al. 2021, arXiv 2010.02502, section 4.3): from clean latents to their noise.
 
-The steps of DDIM backwards, each with the prediction at its own end, without guidance. Letters: b samples, c channels,
-f frames, (h, w) latents.
+The steps of DDIM backwards, each with the prediction at its own end. A film goes over a schedule of its own, a picture
+over the very passes of a schedule that has been set. Letters: b samples, c channels, f frames, (h, w) latents.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ from typing import Any
 from diffusers import DDIMInverseScheduler
 from torch import Tensor
 
+from referencenet.sampling.levels import Level
 from referencenet.sampling.stream import denoise_step
 from referencenet.sampling.windows import Window, total_weights
 
@@ -43,3 +44,38 @@ def inverted(
         noise = denoise_step(part, current, windows) / weights
         latents = backwards.step(noise, t, current, return_dict=False)[0]
         yield latents
+
+
+def inverted_picture(
+    predict: Callable[[Tensor, Any], Tensor], latents: Tensor, levels: tuple[Sequence[Level], Level], kind: str
+) -> dict[int, Tensor]:
+    """The latents of a picture at every pass of a schedule.
+
+    Args:
+        predict: Latents (b, c, h, w) as the UNet takes them, and a timestep, to what it predicts.
+        latents: Clean, (b, c, h, w).
+        levels: The passes, the noisiest first, and where the last step ends.
+        kind: What is predicted: `"epsilon"`, `"v_prediction"` or `"sample"`.
+
+    Returns:
+        Number of the pass to latents (b, c, h, w), as the UNet takes them.
+    """
+    passes, last = levels
+    found: dict[int, Tensor] = {}
+    current = latents
+    for place in reversed(range(len(passes))):
+        level = passes[place]
+        noise = _noise_of(predict(current, level.timestep).to(current.dtype), current, level, kind)
+        clean = (current - last.sigma * noise) / last.alpha
+        current = found[place] = level.alpha * clean + level.sigma * noise
+        last = level
+    return found
+
+
+def _noise_of(predicted: Tensor, latents: Tensor, level: Level, kind: str) -> Tensor:
+    """The noise in latents (b, c, h, w), from what the UNet predicts of them."""
+    if kind == "epsilon":
+        return predicted
+    if kind == "v_prediction":
+        return level.alpha * predicted + level.sigma * latents
+    return (latents - level.alpha * predicted) / level.sigma

@@ -13,6 +13,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from referencenet.links.turns import turn
+
 
 def scaled(latents: Tensor, config: Any) -> Tensor:
     """What an autoencoder gives, (b, c, h, w), as it is denoised.
@@ -51,18 +53,37 @@ def posterior_samples(vae: Any, pixels: Tensor, generators: Sequence[torch.Gener
     return scaled(torch.cat([encoded.latent_dist.sample(each) for each in generators]), vae.config)
 
 
+def posterior_mode(vae: Any, pixels: Tensor) -> Tensor:
+    """Scaled latents of a picture, the most probable ones: (1, c, h, w).
+
+    Args:
+        vae: The autoencoder; a tiny one gives its latents.
+        pixels: (1, 3, H, W) in [0, 1].
+    """
+    with in_safe_precision(vae) as dtype:
+        encoded = vae.encode(pixels.to(vae.device, dtype) * 2 - 1)
+    return scaled(encoded.latents if hasattr(encoded, "latents") else encoded.latent_dist.mode(), vae.config)
+
+
 @contextmanager
 def in_safe_precision(vae: Any) -> Generator[torch.dtype]:
-    """Inside, an autoencoder that overflows in half precision and says so (SDXL's) computes in float32."""
-    dtype = vae.dtype
-    if dtype != torch.float16 or not getattr(vae.config, "force_upcast", False):
-        yield dtype
+    """Inside, an autoencoder that overflows in half precision and says so (SDXL's) computes in float32.
+
+    Its weights are changed for that long, so threads that share it take turns.
+    """
+    if not getattr(vae.config, "force_upcast", False):
+        yield vae.dtype
         return
-    vae.to(torch.float32)
-    try:
-        yield torch.float32
-    finally:
-        vae.to(dtype)
+    with turn([vae], "wait"):
+        dtype = vae.dtype
+        if dtype != torch.float16:
+            yield dtype
+            return
+        vae.to(torch.float32)
+        try:
+            yield torch.float32
+        finally:
+            vae.to(dtype)
 
 
 def _statistics(config: Any, like: Tensor) -> tuple[Any, Any, float]:

@@ -7,6 +7,7 @@ its place in a table, the level is read at that place. Levels that depend on the
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from math import isclose, sqrt
 from typing import Any
 
@@ -48,7 +49,7 @@ def at_level(scheduler: Any, clean: Tensor, noise: Tensor, timestep: Any) -> Ten
             )
         times = torch.as_tensor(timestep, device=clean.device).reshape(-1)[:1]
         return scheduler.scale_model_input(scheduler.add_noise(clean, noise, times), timestep)
-    place = _place(scheduler, timestep)
+    place = place_of(scheduler, timestep)
     scale = float(scheduler.scale_model_input(torch.ones((), dtype=torch.float64), timestep))
     if scale == 1.0 and hasattr(scheduler, "_sigma_to_alpha_sigma_t"):
         alpha, sigma = scheduler._sigma_to_alpha_sigma_t(scheduler.sigmas[place])
@@ -57,9 +58,63 @@ def at_level(scheduler: Any, clean: Tensor, noise: Tensor, timestep: Any) -> Ten
     return scheduler.scale_model_input(clean + sigma.to(clean.dtype) * noise, timestep)
 
 
-def _place(scheduler: Any, timestep: Any) -> int:
-    """Where the scheduler is in its table; before its first step it finds the place by the same rule."""
-    place = scheduler.step_index
+@dataclass(frozen=True)
+class Level:
+    """The noise of one pass: the UNet sees alpha clean + sigma noise, with alpha^2 + sigma^2 = 1.
+
+    Attributes:
+        timestep: What the UNet is told.
+        alpha: In (0, 1].
+        sigma: In [0, 1).
+    """
+
+    timestep: Any
+    alpha: float
+    sigma: float
+
+
+def levels(scheduler: Any) -> tuple[list[Level], Level]:
+    """Every pass of a schedule that has been set, the noisiest first, and where its last step ends.
+
+    Raises:
+        ValueError: If the scheduler's passes are not those of one walk from noise to a picture.
+    """
+    alphas, sigmas = getattr(scheduler, "alphas_cumprod", None), getattr(scheduler, "sigmas", None)
+    between = any(hasattr(scheduler, name) for name in ("sigmas_interpol", "mid_point_sigma"))
+    if (
+        alphas is None
+        or between
+        or hasattr(scheduler.config, "sigma_data")
+        or getattr(scheduler.config, "use_flow_sigmas", False)
+    ):
+        raise ValueError(
+            f"the steps of {type(scheduler).__name__} cannot be run backwards one by one; take DDIMScheduler or "
+            "EulerDiscreteScheduler, or Style(how='noised')."
+        )
+    if sigmas is None or not hasattr(scheduler, "step_index"):
+        end = getattr(scheduler, "final_alpha_cumprod", None)
+        shares = [float(alphas[int(t)]) for t in scheduler.timesteps] + [1.0 if end is None else float(end)]
+    else:
+        shares = [1 / (1 + float(sigma) ** 2) for sigma in sigmas]
+    found = [
+        Level(t, sqrt(share), sqrt(1 - share)) for t, share in zip([*scheduler.timesteps, None], shares, strict=True)
+    ]
+    return found[:-1], found[-1]
+
+
+def place_of(scheduler: Any, timestep: Any) -> int:
+    """Where the scheduler is in its table; before its first step it finds the place by the same rule.
+
+    Args:
+        scheduler: The one that is stepping.
+        timestep: Of the pass: a number or a tensor of equal entries.
+
+    Raises:
+        ValueError: If the pass is none of the scheduler's.
+    """
+    place = getattr(scheduler, "step_index", 0)
+    if not hasattr(scheduler, "step_index"):
+        place = next((i for i, each in enumerate(scheduler.timesteps) if is_same(each, timestep)), -1)
     if place is None:
         place = getattr(scheduler, "begin_index", None)
     if place is None:

@@ -22,6 +22,7 @@ from torch import Tensor, nn
 from referencenet.links.attach import Link, ReadBank
 from referencenet.links.masks import Pyramid
 from referencenet.links.rows import RowPlan, plan_rows
+from referencenet.links.turns import Busy
 from referencenet.media.images import Resize, resize, to_tensor
 from referencenet.sampling.caller import Caller, find_caller
 from referencenet.sampling.channels import Beside, beside_latents, only_where_shown, shown_beside
@@ -135,9 +136,9 @@ class Session:
         self.passes = ExitStack()
         self.is_writing = False
 
-    def watch(self, pipe: Any, undo: ExitStack) -> None:
-        """Follow the calls of a pipeline's UNet until `undo` closes, whichever pipeline makes them."""
-        surround(pipe, self.before, self.passes, undo)
+    def watch(self, pipe: Any, undo: ExitStack, busy: Busy = "refuse") -> None:
+        """Follow the calls of a pipeline's UNet until `undo` closes, whichever pipeline makes them, in one thread."""
+        surround(pipe, self.before, self.passes, undo, busy)
 
     def before(self, unet: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
         """Write what is read at this step, and let the pass that follows read it."""
