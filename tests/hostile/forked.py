@@ -55,9 +55,9 @@ class Forks:
 
     def close(self) -> None:
         """End the process."""
-        assert self.process.stdin is not None
-        self.process.stdin.close()
-        self.process.wait(10)
+        with self.process as process:
+            assert process.stdin is not None
+            process.stdin.close()
 
 
 def main() -> None:

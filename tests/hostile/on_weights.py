@@ -16,7 +16,20 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from hostile.case import Table
-from hostile.made import LFS, PAGE, Make, bytes_at, cut, json_at, link_in_tar, once, pipe_at, removed, with_holes
+from hostile.made import (
+    LFS,
+    PAGE,
+    Make,
+    bytes_at,
+    cut,
+    json_at,
+    link_in_tar,
+    once,
+    pipe_at,
+    removed,
+    saved_at,
+    with_holes,
+)
 
 TABLE = Table("weights")
 GUIDER, UNET, REFERENCE, MOTION = (
@@ -27,9 +40,9 @@ CLIP = "released/image_encoder"
 CONVERT = ("convert", "animate_anyone", "released", "--base", "released/base", "--out", "out")
 
 
-def refused(name: str, says: str, *damage: Make, typed: tuple[str, ...] = CONVERT) -> None:
+def refused(name: str, says: str, *damage: Make, **rest: Any) -> None:
     """Add a folder of released files that is damaged."""
-    TABLE.add(name, once("released"), *damage, typed=typed, says=says)
+    TABLE.add(name, once("released"), *damage, says=says, **({"typed": CONVERT} | rest))
 
 
 def state(name: str, change: Callable[[dict[str, Any]], Any], **options: Any) -> Make:
@@ -147,8 +160,16 @@ class Code:
 refused("a Git LFS pointer", r"pose_guider\.pth is a Git LFS pointer.*git lfs pull", bytes_at(GUIDER, LFS))
 refused("a web page", r"pose_guider\.pth is a web page.*download", bytes_at(GUIDER, PAGE))
 refused("a web page behind blank lines", r"pose_guider\.pth is a web page", bytes_at(GUIDER, b"\n \n" + PAGE))
-refused("an error as JSON", r"pose_guider\.pth is JSON, perhaps the error of a failed download", bytes_at(GUIDER, '{"error": "Repository not found"}'))
-refused("prose", r"pose_guider\.pth is no weight file: it begins with b'Dear cus'", bytes_at(GUIDER, "Dear customer,\nyour files are gone.\n"))
+refused(
+    "an error as JSON",
+    r"pose_guider\.pth is JSON, perhaps the error of a failed download",
+    bytes_at(GUIDER, '{"error": "Repository not found"}'),
+)
+refused(
+    "prose",
+    r"pose_guider\.pth is no weight file: it begins with b'Dear cus'",
+    bytes_at(GUIDER, "Dear customer,\nyour files are gone.\n"),
+)
 refused("nothing in the file", r"pose_guider\.pth is empty", bytes_at(GUIDER, b""))
 refused("one byte", r"pose_guider\.pth is no weight file", bytes_at(GUIDER, b"\x80"))
 refused("zeros", r"pose_guider\.pth is no weight file", bytes_at(GUIDER, bytes(4096)))
@@ -180,7 +201,9 @@ refused("a header of another kind", r"pose_guider\.pth is no whole safetensors f
 refused("a header nested without end", r"pose_guider\.pth is no whole safetensors file",
         bytes_at(GUIDER, safetensors(b'{"a":' * 50_000)))  # fmt: skip
 refused("no tensor in safetensors", r"pose_guider\.pth.*(no tensor|empty)", bytes_at(GUIDER, safetensors(b"{}")))
-refused("float8", r"pose_guider\.pth.*float8.*convert", bytes_at(GUIDER, safetensors(entry("F8_E4M3", [2], 2), b"\0\0")))
+refused(
+    "float8", r"pose_guider\.pth.*float8.*convert", bytes_at(GUIDER, safetensors(entry("F8_E4M3", [2], 2), b"\0\0"))
+)
 refused("whole numbers", r"pose_guider\.pth.*int64", state(GUIDER, first(lambda t: t.long())))
 refused("complex numbers", r"pose_guider\.pth.*complex64", state(GUIDER, first(lambda t: t.to(torch.complex64))))
 refused("a sparse tensor", r"pose_guider\.pth.*sparse", state(GUIDER, first(lambda t: t.flatten(1).to_sparse())))
@@ -188,18 +211,20 @@ refused("a tensor without numbers", r"pose_guider\.pth.*without numbers|pose_gui
         state(GUIDER, first(lambda t: t.to("meta"))))  # fmt: skip
 refused("an expanded tensor", r"pose_guider\.pth.*claims.*bytes",
         state(GUIDER, first(lambda t: t.view(-1)[:1].expand(60_000, 50_000))))  # fmt: skip
-refused("overlapping windows of one tensor", r"pose_guider\.pth.*claims.*bytes",
-        state(GUIDER, lambda s: {f"k{i}": v.as_strided((300, 300), (1, 1))
-                                 for i, v in enumerate([torch.zeros(600)] * 300)}))  # fmt: skip
+refused(
+    "overlapping windows of one tensor",
+    r"pose_guider\.pth.*claims.*bytes",
+    saved_at(GUIDER, {f"k{i}": v.as_strided((300, 300), (1, 1)) for i, v in enumerate([torch.zeros(600)] * 300)}),
+)
 refused("packed members", r"pose_guider\.pth.*compressed", repacked(GUIDER, zipfile.ZIP_DEFLATED))
-refused("gigabytes of packed zeros", r"pose_guider\.pth.*compressed", swollen)
+refused("gigabytes of packed zeros", r"pose_guider\.pth.*compressed", swollen, slow=True)
 
 # --- pickles ----------------------------------------------------------------------------------------------------------
 
 refused("code", r"pose_guider\.pth holds more than tensors", state(GUIDER, lambda s: s | {"x": Code()}))
 refused("a bare pickle of code", r"pose_guider\.pth", lambda f: (f / GUIDER).write_bytes(pickle.dumps(Code())))
-refused("a list", r"pose_guider\.pth holds a list, expected a dictionary of tensors", state(GUIDER, lambda s: [1]))
-refused("no key", r"pose_guider\.pth.*expected a dictionary of tensors", lambda f: torch.save({}, f / GUIDER))
+refused("a list", r"pose_guider\.pth holds a list, expected a dictionary of tensors", saved_at(GUIDER, [1]))
+refused("no key", r"pose_guider\.pth.*expected a dictionary of tensors", saved_at(GUIDER, {}))
 refused("words among the tensors", r"values that are no tensors \(note\)", state(GUIDER, lambda s: s | {"note": "hi"}))
 refused("keys that are no words", r"pose_guider\.pth.*key", state(GUIDER, lambda s: s | {7: torch.zeros(1)}))
 refused("dictionaries by the billion", r"pose_guider\.pth.*nested", state(GUIDER, knotted))
@@ -213,14 +238,16 @@ refused("the former format, cut short", r"pose_guider\.pth.*cut short",
 refused("NaN", r"pose_guider\.pth holds NaN or infinite weights in", state(GUIDER, first(one(float("nan")))))
 refused("infinity", r"motion_module\.pth holds NaN or infinite", state(MOTION, first(one(float("inf")))))
 refused("another shape", r"pose_guider\.pth does not fit.*expected", state(GUIDER, first(lambda t: t[:1])))
-refused("a key too few", r"pose_guider\.pth lacks 1 of its keys", state(GUIDER, lambda s: {k: s[k] for k in list(s)[1:]}))
+refused(
+    "a key too few", r"pose_guider\.pth lacks 1 of its keys", state(GUIDER, lambda s: {k: s[k] for k in list(s)[1:]})
+)
 refused("a key too many", r"keys that PoseGuider does not have: surprise",
         state(GUIDER, lambda s: s | {"surprise": torch.zeros(1)}))  # fmt: skip
 refused("a key without a name", r"pose_guider\.pth", state(GUIDER, lambda s: s | {"": torch.zeros(1)}))
 refused("another file of the same folder", r"pose_guider\.pth does not fit.*By its keys it is",
         lambda f: shutil.copy(f / REFERENCE, f / GUIDER))  # fmt: skip
 refused("a LoRA", r"By its keys it is a LoRA",
-        lambda f: torch.save({"unet.down.lora_A.weight": torch.zeros(2, 2)}, f / GUIDER))  # fmt: skip
+        saved_at(GUIDER, {"unet.down.lora_A.weight": torch.zeros(2, 2)}))  # fmt: skip
 refused("two files that could be meant", r"pose_guider\.pth could be",
         lambda f: (f / GUIDER).rename(f / "released/pose_guider-1000.pth"),
         lambda f: shutil.copy(f / "released/pose_guider-1000.pth", f / "released/pose_guider-2000.pth"))  # fmt: skip
@@ -234,7 +261,9 @@ refused("the first shard of none", r"pose_guider-00001-of-00000\.pth",
 # --- parts in their libraries' own layout -----------------------------------------------------------------------------
 
 refused("NaN in the autoencoder", r"sd-vae-ft-mse holds NaN or infinite", part(VAE, first(one(float("nan")))))
-refused("an autoencoder without its weights", r"sd-vae-ft-mse", lambda f: next((f / VAE).glob("*.safetensors")).unlink())
+refused(
+    "an autoencoder without its weights", r"sd-vae-ft-mse", lambda f: next((f / VAE).glob("*.safetensors")).unlink()
+)
 refused("half an autoencoder's file", r"sd-vae-ft-mse", lambda f: cut(
     str(next((f / VAE).glob("*.safetensors")).relative_to(f)))(f))  # fmt: skip
 refused("half of an image encoder's tensors", r"image_encoder does not fit.*tensors missing",

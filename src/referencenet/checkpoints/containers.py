@@ -120,7 +120,9 @@ def _check_zip(path: Path) -> None:
         with zipfile.ZipFile(path) as archive:
             members = archive.infolist()
     except (zipfile.BadZipFile, OSError, ValueError, NotImplementedError, EOFError) as error:
-        raise CheckpointError(f"{path} cannot be read as weights ({error}): it is cut short: download it again.") from error
+        raise CheckpointError(
+            f"{path} cannot be read as weights ({error}); it may be cut short: download it again."
+        ) from error
     names = [member.filename for member in members]
     if any(name.endswith("/constants.pkl") for name in names):
         raise CheckpointError(f"{path} is a TorchScript archive, a program; get the weights alone, a state dict.")
@@ -136,8 +138,8 @@ def _check_zip(path: Path) -> None:
     described = sum(member.file_size for member in members if not member.filename.rpartition("/")[0].endswith("/data"))
     if len(members) > MAX_KEYS or described > MAX_HEADER:
         raise CheckpointError(
-            f"{path} describes its tensors in {described} bytes and {len(members)} parts; expected at most {MAX_HEADER} "
-            f"and {MAX_KEYS}. It is no weight file."
+            f"{path} describes its tensors in {described} bytes and {len(members)} parts; expected at most "
+            f"{MAX_HEADER} and {MAX_KEYS}. It is no weight file."
         )
 
 

@@ -79,7 +79,7 @@ def _read(path: Path) -> Any:
         raise CheckpointError(f"{path} is no whole safetensors file ({error}); download it again.") from error
     except pickle.UnpicklingError as error:
         called = re.search(r"GLOBAL ([\w.]+)", str(error))
-        what = f"it names {called[1]}, and code could run when it is read" if called else "code could run when it is read"
+        what = "code could run when it is read" + (f": it names {called[1]}" if called else "")
         raise CheckpointError(
             f"{path} holds more than tensors ({what}), so it is not read. Get the file from its publisher, or convert "
             "it to safetensors on a machine you can afford to lose."

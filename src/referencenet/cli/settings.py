@@ -7,8 +7,17 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal
 
+from referencenet.checkpoints.keymap import some
+from referencenet.documents import read_json
+
 LinkChoice = Literal["attention", "adain", "both", "referencenet"]
 DtypeChoice = Literal["auto", "float32", "float16", "bfloat16"]
+
+
+SEVERAL = ("reference", "mask", "control", "controlnet")
+"""Options that may be given again."""
+
+SCALARS = (str, int, float, type(None))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -127,18 +136,29 @@ def read_document(path: Path) -> tuple[dict[str, Any], list[str]]:
     Raises:
         ValueError: It is not a file that `refnet generate` wrote.
     """
-    try:
-        document = json.loads(path.read_text(encoding="utf-8"))
-        settings, prints = dict(document["settings"]), dict(document["sha256"])
-        unknown = settings.keys() - Settings.__dataclass_fields__.keys()
-    except (KeyError, TypeError, ValueError) as error:
-        raise ValueError(f"{path} is no settings.json of refnet generate; give one that it wrote.") from error
+    expected = "the settings.json of an earlier run of refnet generate"
+    document = read_json(path, expected)
+    sections = [document.get(name) if isinstance(document, dict) else None for name in ("settings", "sha256")]
+    if not all(isinstance(section, dict) for section in sections):
+        raise ValueError(f"{path} is no settings.json of refnet generate: it lacks its sections; expected {expected}.")
+    settings, prints = sections[0] or {}, sections[1] or {}
+    unknown = settings.keys() - Settings.__dataclass_fields__.keys()
     if unknown:
-        raise ValueError(f"{path} holds unknown settings {', '.join(sorted(unknown))}; it is of another version.")
+        raise ValueError(f"{path} holds unknown settings {some(unknown)}; it is of another version.")
+    for name, value in settings.items():
+        several = name in SEVERAL
+        if not all(isinstance(one, SCALARS) for one in (value if several and isinstance(value, list) else [value])):
+            raise ValueError(
+                f"{path} has {name} = {str(value)[:80]!r}; expected {'a list' if several else 'one value'}."
+            )
+        if several and not isinstance(value, list):
+            raise ValueError(f"{path} has {name} = {str(value)[:80]!r}; expected a list.")
     return settings, [name for name, sha in prints.items() if fingerprint(name) != sha]
 
 
 def fingerprint(path: str) -> str | None:
     """Compute a file's sha256, or None if it is not there."""
-    file = Path(path)
-    return hashlib.sha256(file.read_bytes()).hexdigest() if file.is_file() else None
+    if not Path(path).is_file():
+        return None
+    with Path(path).open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()

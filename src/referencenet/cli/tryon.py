@@ -1,6 +1,5 @@
 """`refnet tryon`: the person of a picture in the garment of another."""
 
-import json
 from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -34,6 +33,7 @@ from referencenet.media.sheets import beside, check_picture_path
 from referencenet.methods.systems import pipelines
 from referencenet.pipelines.garments import check_masks
 from referencenet.preprocess.agnostic import ARM_WIDTHS, agnostic_mask
+from referencenet.preprocess.body import read_key_points
 
 PIPELINES = pipelines("tryon")
 MethodChoice = StrEnum("MethodChoice", {name: name for name in PIPELINES})
@@ -63,7 +63,8 @@ def tryon(
         Path | None, typer.Option(metavar="PNG", help="Human parsing, a grey picture of ATR's labels 0 to 18.")
     ] = None,
     keypoints: Annotated[
-        Path | None, typer.Option(metavar="JSON", help="18 body points [[x, y], ...] in pixels of the parsing.")
+        Path | None,
+        typer.Option(metavar="JSON", help="Body points in pixels of the parsing: OpenPose's, or [[x, y], ...]."),
     ] = None,
     category: Annotated[CategoryChoice, typer.Option(help="What the mask is made for.")] = "upper_body",
     arm_width: Annotated[
@@ -168,7 +169,7 @@ def read_or_make_mask(
     """The mask that was given, or the agnostic mask of a parsing and body points.
 
     Raises:
-        ValueError: If neither or both were given, or the points are no list of 18.
+        ValueError: If neither or both were given, or the points are not those of one person.
     """
     if (mask is None) == (parsing is None and keypoints is None):
         raise ValueError("give either --mask, or --parsing and --keypoints from which it is made.")
@@ -178,8 +179,7 @@ def read_or_make_mask(
         raise ValueError("a mask is made from --parsing and --keypoints together; give both.")
     with Image.open(parsing) as picture:
         labels = np.array(picture)
-    try:
-        points = json.loads(keypoints.read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise ValueError(f"{keypoints} is no JSON ({error}); expected [[x, y], ...], 18 of them.") from error
-    return agnostic_mask(labels, points, category=category, arm_width=arm_width)
+    frames, _ = read_key_points(keypoints)
+    if len(frames) != 1:
+        raise ValueError(f"{keypoints} has the key points of {len(frames)} pictures; expected those of the person's.")
+    return agnostic_mask(labels, frames[0].body, category=category, arm_width=arm_width)

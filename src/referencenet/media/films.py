@@ -34,8 +34,17 @@ CODECS: dict[str, tuple[str, str, dict[str, str]]] = {
 MAX_GIF_FRAMES = 600  # GIF's frames are held in memory while it is written
 
 
+MAX_RATE = 1000
+
+
 def frame_rate(number: float) -> Fraction:
-    """A rate as it was typed, exactly: 29.97 is 30000/1001, as are the other rates that television divides by 1.001."""
+    """A rate as it was typed, exactly: 29.97 is 30000/1001, as are the other rates that television divides by 1.001.
+
+    Raises:
+        ValueError: If it is no rate of a film.
+    """
+    if not 0.01 <= number <= MAX_RATE:  # NaN is neither
+        raise ValueError(f"a rate of {number:g} frames per second; expected 0.01 to {MAX_RATE}.")
     whole = round(number * 1.001)
     divided = Fraction(1000 * whole, 1001)
     return divided if whole >= 10 and abs(number - float(divided)) < 0.005 else Fraction(number).limit_denominator(1001)

@@ -7,8 +7,6 @@ its head's movement relative to its first one.
 
 from __future__ import annotations
 
-import json
-from collections.abc import Mapping
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
@@ -17,9 +15,16 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
+from referencenet.documents import as_numbers, read_arrays, read_json
+from referencenet.media.films import frame_rate
 from referencenet.media.images import Picture, read_image
 from referencenet.preprocess.face_geometry import pose_matrices, poses_of, projected, smoothed
-from referencenet.preprocess.face_mesh import NUM_LANDMARKS, FaceMeshFilm, checked_landmarks
+from referencenet.preprocess.face_mesh import NUM_LANDMARKS, FaceMeshFilm, checked_landmarks, within_reach
+
+FIELDS = ("vertices", "matrices", "width", "height", "blendshapes", "rate")
+"""What a file of a track holds; without the last two the first frame is the most neutral, 30 frames are a second."""
+
+MAX_SIDE = 16384  # pixels of the film that was tracked
 
 SMOOTHING = 3  # frames, as published
 SMALL_FACE = 0.15  # share of the picture below which a portrait is cropped to its face, as published
@@ -70,26 +75,24 @@ def read_track(path: str | Path) -> FaceTrack:
     """Read a track from an npz or JSON file whose keys are the fields of `FaceTrack`.
 
     Raises:
+        FileNotFoundError: If there is no such file.
         ValueError: If the file is of another kind or lacks a field.
     """
     path = Path(path)
+    expected = f"a face track: {', '.join(FIELDS[:4])}, and perhaps {' and '.join(FIELDS[4:])}"
+    found: Any = read_json(path, expected) if path.suffix == ".json" else read_arrays(path, FIELDS, expected)
+    missing = [name for name in FIELDS[:4] if not isinstance(found, dict) or name not in found]
+    if missing:
+        raise ValueError(f"{path} is no face track: it lacks {', '.join(missing)}; expected {expected}.")
+    given = {name: as_numbers(found[name], f"{name} of {path}") for name in FIELDS if found.get(name) is not None}
     try:
-        if path.suffix == ".json":
-            found: Mapping[str, Any] = json.loads(path.read_text("utf-8"))
-        else:
-            with np.load(path, allow_pickle=False) as opened:
-                found = dict(opened)
-        arrays = {name: np.asarray(found[name], dtype=np.float64) for name in ("vertices", "matrices")}
-        if found.get("blendshapes") is not None:
-            arrays["blendshapes"] = np.asarray(found["blendshapes"], dtype=np.float64)
-        size = {name: int(found[name]) for name in ("width", "height")}
-        rate = Fraction(float(found.get("rate", 30))).limit_denominator(1001)
-    except (ValueError, KeyError, TypeError, AttributeError, EOFError) as error:
-        raise ValueError(
-            f"{path} is no face track ({error}); expected npz or JSON with vertices, matrices, width, height and "
-            "perhaps blendshapes and rate."
-        ) from error
-    return FaceTrack(**arrays, **size, rate=rate)
+        numbers = {name: float(given.pop(name, np.array(30.0))) for name in ("width", "height", "rate")}
+        if not all(1 <= numbers[name] <= MAX_SIDE and numbers[name].is_integer() for name in ("width", "height")):
+            raise ValueError(f"a film of {numbers['width']:g} x {numbers['height']:g} pixels")
+        rate = frame_rate(numbers["rate"])
+        return FaceTrack(**given, width=int(numbers["width"]), height=int(numbers["height"]), rate=rate)
+    except (ValueError, TypeError) as error:
+        raise ValueError(f"{path} is no face track ({error}); expected {expected}.") from error
 
 
 def reenacted(driving: FaceTrack, portrait: FaceTrack, *, width: int = 512, height: int = 512) -> FaceMeshFilm:
@@ -123,7 +126,7 @@ def crop_portrait(picture: Picture, landmarks: np.ndarray) -> Image.Image:
         landmarks: Of its face, (468 or 478, 2 or 3), as fractions of the picture.
     """
     portrait = read_image(picture)
-    face = checked_landmarks(landmarks)[:, :2]
+    face = within_reach(checked_landmarks(landmarks), "the portrait's landmarks")[:, :2]
     low, high = face.min(axis=0), face.max(axis=0)
     size = np.array(portrait.size)
     if np.prod(high - low) < SMALL_FACE:

@@ -10,6 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from referencenet.documents import read_array
 from referencenet.media.images import Picture, read_image
 from referencenet.preprocess.face_regions import FaceRegions
 
@@ -65,12 +66,14 @@ def read_embedding(face: Any) -> Tensor:
     """
     if face is None:
         return torch.zeros(1, EMBEDDING)
-    values = np.load(face) if isinstance(face, str | Path) else np.asarray(face)
+    is_file = isinstance(face, str | Path)
+    name = str(face) if is_file else "the face"
+    values = read_array(face, f"the {EMBEDDING} numbers of a face") if is_file else np.asarray(face)
     if values.size != EMBEDDING or values.dtype.kind not in "fiu":
         raise ValueError(
-            f"the face is {values.dtype} of shape {values.shape}; expected {EMBEDDING} numbers of glintr100."
+            f"{name} is {values.dtype} of shape {values.shape}; expected {EMBEDDING} numbers of glintr100."
         )
     found = torch.from_numpy(values.astype(np.float32).reshape(1, EMBEDDING))
     if not bool(torch.isfinite(found).all()):
-        raise ValueError("the face's embedding holds values that are not finite; give numbers.")
+        raise ValueError(f"{name} holds values that are not finite; give the numbers of a face.")
     return found

@@ -1,0 +1,157 @@
+"""Parts in diffusers' or transformers' own layout, read by their library's loader, and strictly.
+
+The loaders put random numbers where a file lacks a tensor, build what a configuration claims before they look at the
+file, and speak of themselves when something is wrong. So the folder is looked at first, and the network afterwards.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from referencenet.checkpoints.containers import container_of
+from referencenet.checkpoints.files import check_finite
+from referencenet.checkpoints.keymap import CheckpointError, some
+from referencenet.documents import read_json
+
+MAX_LAYERS = 1000
+MAX_NUMBER = 2**40  # of any kind in a configuration: more is no count of anything
+
+STEMS = ("diffusion_pytorch_model", "model", "pytorch_model")
+"""Of the files that the loaders take."""
+
+
+def read_library_part(kind: Any, place: str | Path, *, subfolder: str | None = None, **settings: Any) -> Any:
+    """Read a part by its library's own loader, strictly.
+
+    Args:
+        kind: A class of diffusers or transformers: a network, tokenizer, processor or scheduler.
+        place: Its folder, or a hub name.
+        subfolder: Below it.
+        settings: In place of the configuration's.
+
+    Raises:
+        FileNotFoundError: If the folder has no such part.
+        CheckpointError: If a file is damaged or something else, the configuration claims another network than the file
+            holds, or a tensor is missing, of another shape, or not finite.
+    """
+    where = f"{place}/{subfolder}" if subfolder else str(place)
+    options: dict[str, Any] = settings if subfolder is None else {"subfolder": subfolder, **settings}
+    is_network = issubclass(kind, nn.Module)
+    if Path(where).is_dir():
+        _check_folder(kind, Path(where), is_network)
+    try:
+        found = kind.from_pretrained(str(place), **options, **({"output_loading_info": True} if is_network else {}))
+    except OSError as error:
+        raise FileNotFoundError(f"{where} holds no {kind.__name__} that can be read: {_first_line(error)}") from error
+    except Exception as error:  # whatever the library says of a damaged folder
+        raise CheckpointError(
+            f"{where} cannot be read as {kind.__name__} ({_first_line(error)}); get the whole folder again."
+        ) from error
+    if not is_network:
+        return found
+    network, info = found
+    missing = sorted(map(str, info.get("missing_keys", ())))
+    misshapen = sorted(str(entry[0]) for entry in info.get("mismatched_keys", ()))
+    if missing or misshapen:
+        raise CheckpointError(
+            f"{where} does not fit {kind.__name__}: {len(missing)} tensors missing ({some(missing)}), "
+            f"{len(misshapen)} of another shape ({some(misshapen)}). Get the whole files again."
+        )
+    check_finite(network.state_dict(), where)
+    return network
+
+
+def read_configuration(path: Path) -> dict[str, Any]:
+    """What a configuration says.
+
+    Raises:
+        FileNotFoundError: If there is none.
+        CheckpointError: If it is none, or claims what no network has.
+    """
+    try:
+        found = read_json(path, "a configuration")
+    except ValueError as error:
+        raise CheckpointError(f"{path} is no configuration ({error}): download it again.") from error
+    if not isinstance(found, dict):
+        raise CheckpointError(f"{path} is no configuration but a {type(found).__name__}: download it again.")
+    for name, number in _numbers(found):
+        most = MAX_LAYERS if "layers" in name or "blocks" in name else MAX_NUMBER
+        if abs(number) > most:
+            raise CheckpointError(f"{path} claims {name} = {number:g}, at most {most}: no network has so many.")
+    return found
+
+
+def _check_folder(kind: Any, folder: Path, is_network: bool) -> None:
+    """Look at a part's files before its library does."""
+    configuration = folder / "config.json"
+    if configuration.is_file():
+        read_configuration(configuration)
+    for index in folder.glob("*.index.json"):
+        _check_index(index)
+    if not is_network:
+        return
+    stored = [
+        path for path in sorted(folder.iterdir()) if path.is_file() and path.name.split("-")[0].split(".")[0] in STEMS
+    ]
+    weights = [path for path in stored if path.suffix == ".safetensors"] or [
+        path for path in stored if path.suffix == ".bin"
+    ]
+    for path in weights:
+        container_of(path)
+    if weights and configuration.is_file():
+        _check_claim(kind, folder, sum(path.stat().st_size for path in weights))
+
+
+def _check_index(index: Path) -> None:
+    """Make sure that the shards that an index names lie beside it."""
+    found = read_json(index, "the index of a file in shards")
+    named = found.get("weight_map") if isinstance(found, dict) else None
+    if not isinstance(named, dict) or not all(isinstance(name, str) for name in named.values()):
+        raise CheckpointError(f"{index} is no index of a file in shards: it has no weight_map; download it again.")
+    for name in sorted(set(named.values())):
+        if Path(name).name != name:
+            raise CheckpointError(f"{index} names {name[:200]!r}, outside of its folder; get the folder again.")
+        if not (index.parent / name).is_file():
+            raise CheckpointError(f"{index} names {name[:200]!r}, which is not beside it; get the whole folder again.")
+
+
+def _check_claim(kind: Any, folder: Path, num_bytes: int) -> None:
+    """Make sure that a configuration claims no larger network than the files hold, before it is built."""
+    try:
+        with torch.device("meta"):
+            if hasattr(kind, "load_config"):
+                network = kind.from_config(kind.load_config(str(folder)))
+            else:
+                network = kind(kind.config_class.from_pretrained(str(folder)))
+    except Exception as error:  # whatever the library says of what it cannot build
+        raise CheckpointError(
+            f"{folder / 'config.json'} describes no {kind.__name__} ({_first_line(error)}); download it again."
+        ) from error
+    claimed = sum(parameter.numel() for parameter in network.parameters())
+    if claimed > 2 * num_bytes:
+        raise CheckpointError(
+            f"{folder / 'config.json'} claims {claimed} weights, and the files beside it have {num_bytes} bytes: they "
+            "do not belong together. Get the whole folder again."
+        )
+
+
+def _numbers(found: Any, name: str = "") -> Iterator[tuple[str, float]]:
+    """Every number of a document, and the key that it stands under."""
+    if isinstance(found, Mapping):
+        for key, value in found.items():
+            yield from _numbers(value, str(key))
+    elif isinstance(found, list):
+        for value in found:
+            yield from _numbers(value, name)
+    elif isinstance(found, int | float):
+        yield name, found
+
+
+def _first_line(error: BaseException) -> str:
+    lines = str(error).strip().splitlines()
+    return " ".join(lines[:2])[:300] if lines else type(error).__name__
