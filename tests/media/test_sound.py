@@ -83,7 +83,7 @@ def test_faults_are_told_in_a_line(tmp_path: Path) -> None:
         (empty, ValueError, "empty.wav has no sample"),
         (write_sound(tmp_path / "loud.wav", loud, 16000), ValueError, "samples up to 20000; expected floats"),
         (write_film([Image.new("RGB", (32, 32))], tmp_path / "film.mp4"), ValueError, "film.mp4 has no sound; give"),
-        (tmp_path / "text.wav", ValueError, "text.wav is no sound that can be read"),
+        (tmp_path / "text.wav", ValueError, "text.wav is not a sound that can be read"),
         (tmp_path / "none.wav", FileNotFoundError, "there is no sound"),
         (tmp_path, FileNotFoundError, "there is no sound"),
         (np.zeros(0), ValueError, "has no sample"),

@@ -16,6 +16,8 @@ import av
 import numpy as np
 from torch import Tensor
 
+from referencenet.media.decoding import opened
+
 SAMPLE_RATE = 16000  # hertz
 TRACK_RATE = 48000  # hertz, of tracks that are written: both codecs take it
 TRACK_CODECS = {".mp4": ("aac", 192_000), ".webm": ("libopus", 128_000)}
@@ -119,14 +121,7 @@ def _opened(path: Path) -> Any:
         FileNotFoundError: If there is none.
         ValueError: If it cannot be read, or has no track.
     """
-    if not path.is_file():
-        raise FileNotFoundError(f"there is no sound {path}; check the path (the current folder is {Path.cwd()}).")
-    try:
-        container = av.open(str(path))
-    except (av.error.FFmpegError, OSError) as error:
-        raise ValueError(
-            f"{path} is no sound that can be read ({error}); export it again as wav, mp3, m4a, flac or ogg."
-        ) from error
+    container = opened(path, "sound", "export it again as wav, mp3, m4a, flac or ogg")
     if not container.streams.audio:
         container.close()
         raise ValueError(f"{path} has no sound; give a sound, or a film with a track.")
