@@ -27,7 +27,9 @@ def rows(*shape: int, **options: Any) -> torch.Tensor:
     return torch.zeros(shape, **options)
 
 
-def refused(name: str, says: str, *make: Make, call: Callable[[], Any] = lambda: ReferenceBank.load("b.safetensors")) -> None:
+def refused(
+    name: str, says: str, *make: Make, call: Callable[[], Any] = lambda: ReferenceBank.load("b.safetensors")
+) -> None:
     """Add a file that is no bank."""
     TABLE.add(name, *make, call=call, says=says)
 
@@ -53,17 +55,21 @@ def entry(shape: list[Any], begin: Any, end: Any, dtype: str = "F32") -> dict[st
 
 
 refused("no file", "there is no bank file at b.safetensors")
-refused("a folder", "there is no bank file at b.safetensors", lambda f: (f / "b.safetensors").mkdir())
-refused("a named pipe", "there is no bank file at b.safetensors", pipe_at("b.safetensors"))
-lying("nothing in the file", "no whole safetensors file", b"")
-lying("a Git LFS pointer", "Git LFS pointer|is no bank", LFS)
-lying("a web page", "web page|is no bank", PAGE)
+refused("a folder", "b.safetensors is a folder", lambda f: (f / "b.safetensors").mkdir())
+refused("a named pipe", "b.safetensors is a pipe", pipe_at("b.safetensors"))
+lying("nothing in the file", "is empty", b"")
+lying("a Git LFS pointer", "Git LFS pointer.*git lfs pull", LFS)
+lying("a web page", "web page.*download", PAGE)
 lying("a header of exabytes", "claim.* a header of", struct.pack("<Q", 2**63) + b"{}")
 lying("a header of the bound, in a file without it", "header", struct.pack("<Q", 2**24) + b"{}")
 lying("a header that is no JSON", "no whole safetensors file", struct.pack("<Q", 8) + b"{ not it")
 lying("a header nested without end", "no whole safetensors file", struct.pack("<Q", 400_000) + b'{"a":' * 80_000)
 lying("a tensor of terabytes", "no whole safetensors file", header({SITE: entry([2**20, 2**18, 4], 0, 2**42)}))
-lying("a shape whose product overflows", "no whole safetensors file", header({SITE: entry([2**32, 2**32, 4], 0, 16)}, bytes(16)))
+lying(
+    "a shape whose product overflows",
+    "no whole safetensors file",
+    header({SITE: entry([2**32, 2**32, 4], 0, 16)}, bytes(16)),
+)
 lying("offsets backwards", "no whole safetensors file", header({SITE: entry([1, 2, 2], 16, 0)}, bytes(16)))
 lying("offsets that leave a hole", "no whole safetensors file", header({SITE: entry([1, 2, 2], 16, 32)}, bytes(32)))
 lying("two tensors on one place", "no whole safetensors file",
@@ -106,7 +112,9 @@ def _series(folder: Path) -> None:
     tensors_at("b.safetensors", tensors, SERIES | {"made_for": json.dumps(made_for)})(folder)
 
 
-def series(name: str, says: str, made_for: str | dict[str, Any], tensors: dict[str, torch.Tensor] | None = None) -> None:
+def series(
+    name: str, says: str, made_for: str | dict[str, Any], tensors: dict[str, torch.Tensor] | None = None
+) -> None:
     """Add a series that does not say rightly for what it was made."""
     text = made_for if isinstance(made_for, str) else json.dumps(
         {"scheduler": "DDIM", "digest": "0", "timesteps": [1], "width": 64, "height": 64} | made_for)  # fmt: skip
@@ -124,7 +132,9 @@ series("a series of an infinite step", "does not say for which schedule", '{"tim
 series("a series of a negative size", "claims 1 steps of -8", {"width": -8})
 series("a bank of a step outside of the schedule", "is of no step of its schedule", {}, {f"7/{SITE}": rows(1, 2, 2)})
 series("a bank of no step", "is of no step of its schedule", {}, {f"first/{SITE}": rows(1, 2, 2)})
-refused("half a series", r"b\.safetensors", _series, cut("b.safetensors"), call=lambda: BankSeries.load("b.safetensors"))
+refused(
+    "half a series", r"b\.safetensors", _series, cut("b.safetensors"), call=lambda: BankSeries.load("b.safetensors")
+)
 refused("a series for a bank", "is no reference bank: its format is 'referencenet-series-1'", _series)
 
 
@@ -144,8 +154,8 @@ encoded("a reference of nested settings", "is no encoded reference", "[" * 20_00
 encoded("a reference without axes", "is no encoded reference", {}, latents=rows(4))
 
 TABLE.add("a bank of another system on the command line", once("hero"), once("poses"),
-          tensors_at("b.safetensors", {"hidden/nowhere": rows(1, 2, 2)}, FORM), says="site",
-          typed=("animate", "-r", "b.safetensors", "-p", "poses", "--random-tiny", "--steps", "1", "-o", "o.mp4"))  # fmt: skip
+          tensors_at("b.safetensors", {"hidden/nowhere": rows(1, 2, 2)}, FORM), says="no 'image_token' in its context",
+          typed=("animate", "-r", "b.safetensors", "-p", "poses", "--random-tiny", "-o", "o.mp4"))  # fmt: skip
 TABLE.add("weights for a bank on the command line", once("poses"),
           tensors_at("b.safetensors", {"conv_in.weight": rows(2, 2)}),
           says=r"b\.safetensors is no reference bank: its format is None",

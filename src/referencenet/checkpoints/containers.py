@@ -18,6 +18,7 @@ import torch
 from torch import Tensor
 
 from referencenet.checkpoints.keymap import CheckpointError, some
+from referencenet.inputs import regular_file
 
 
 class Container(Enum):
@@ -42,9 +43,6 @@ _PICKLED_MAGIC = re.compile(rb"\x80[\x02-\x05](\x95.{8})?\x8a\nl\xfc\x9cF\xf9 j\
 """How torch's former format begins: a pickle of its magic number."""
 
 _NO_WEIGHTS = {
-    rb"version https://git-lfs": "is a Git LFS pointer, not the file itself: run `git lfs pull`, or download the file",
-    rb"(\xef\xbb\xbf)?\s*<(!doctype\s+html|html|\?xml|head)": "is a web page, not a weight file: download the file "
-    "itself (on a hub its `resolve` address)",
     rb"\s*[\[{]\s*\"": "is JSON, perhaps the error of a failed download, not a weight file: download it again",
     rb"gguf": "is a GGUF file, which is not read; get safetensors or what torch.save writes",
     rb"\x1f\x8b": "is packed by gzip: unpack it first",
@@ -59,12 +57,15 @@ def container_of(path: Path) -> Container:
     """What a file is; it is then known to claim no more than it holds.
 
     Raises:
+        FileNotFoundError: If there is nothing.
         CheckpointError: If it is no weight file, or not a whole one.
     """
+    try:
+        regular_file(path, "weight file")
+    except ValueError as error:
+        raise CheckpointError(str(error)) from error
     with path.open("rb") as file:
         start = file.read(512)
-    if not start:
-        raise CheckpointError(f"{path} is empty: download it again.")
     if start.startswith(b"PK\x03\x04"):
         _check_zip(path)
         return Container.ZIP

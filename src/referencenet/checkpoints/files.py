@@ -68,8 +68,6 @@ def _shards(path: Path) -> list[Path]:
 
 def _read(path: Path) -> Any:
     """What a file holds, tensors mapped into memory."""
-    if not path.is_file():
-        raise FileNotFoundError(f"there is no weight file {path}.")
     container = container_of(path)
     try:
         if container is Container.SAFETENSORS:

@@ -16,7 +16,7 @@ from torch import nn
 from referencenet.checkpoints.containers import container_of
 from referencenet.checkpoints.files import check_finite
 from referencenet.checkpoints.keymap import CheckpointError, some
-from referencenet.documents import read_json
+from referencenet.inputs import read_json
 
 MAX_LAYERS = 1000
 MAX_NUMBER = 2**40  # of any kind in a configuration: more is no count of anything

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from referencenet.checkpoints.keymap import some
-from referencenet.documents import read_json
+from referencenet.inputs import read_json
 
 LinkChoice = Literal["attention", "adain", "both", "referencenet"]
 DtypeChoice = Literal["auto", "float32", "float16", "bfloat16"]

@@ -154,9 +154,7 @@ def write_gif(files: Sequence[Path], path: Path, rate: Fraction) -> None:
     """
     shown, durations = gif_times(len(files), rate)
     if len(shown) > MAX_GIF_FRAMES:
-        raise ValueError(
-            f"a GIF of {len(shown)} frames is too long, at most {MAX_GIF_FRAMES}; write .webm or .mp4."
-        )
+        raise ValueError(f"a GIF of {len(shown)} frames is too long, at most {MAX_GIF_FRAMES}; write .webm or .mp4.")
     if len(shown) < len(files):
         note(f"{path} shows {len(shown)} of {len(files)} frames: a GIF has at most {100 // SHORTEST} a second.")
     first, *others = _opened(files[i] for i in shown)

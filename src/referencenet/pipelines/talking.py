@@ -16,7 +16,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from referencenet.documents import mapped_array
+from referencenet.inputs import read_array
 from referencenet.links.bank import ReferenceBank
 from referencenet.networks.audio_attention import Heard, Held
 from referencenet.pipelines.conditions import AfterConvIn
@@ -274,7 +274,7 @@ def read_features(audio: Any, layers: int, channels: int) -> Tensor:
     is_file = isinstance(audio, str | Path)
     if not is_file and not isinstance(audio, np.ndarray | Tensor):
         raise TypeError(f"the audio is a {type(audio).__name__}; give features as a tensor, an array or an .npy file.")
-    found = mapped_array(audio, f"speech features (frames, {layers}, {channels})") if is_file else audio
+    found = read_array(audio, f"speech features (frames, {layers}, {channels})", mapped=True) if is_file else audio
     features = found if isinstance(found, Tensor) else torch.from_numpy(found)
     if features.ndim != 3 or features.shape[0] < 1 or tuple(features.shape[1:]) != (layers, channels):
         raise ValueError(

@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 from PIL import Image, ImageDraw
 
-from referencenet.documents import as_numbers, read_json
+from referencenet.inputs import as_numbers, read_json
 from referencenet.media.films import DEFAULT_RATE
 
 SEEN = 0.3  # points of a lower score are not drawn, as published

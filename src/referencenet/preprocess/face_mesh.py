@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from referencenet.documents import as_numbers, read_array, read_arrays, read_json
+from referencenet.inputs import as_numbers, read_arrays, read_json
 from referencenet.media.films import frame_rate
 
 FIELDS = ("landmarks", "rate")
@@ -176,8 +176,9 @@ def read_landmarks(path: str | Path, *, width: int = CANVAS, height: int = CANVA
     if path.suffix == ".json":
         found: Any = read_json(path, expected)
     else:
-        found = read_array(path, expected) if path.suffix == ".npy" else read_arrays(path, FIELDS, expected)
+        found = read_arrays(path, expected, FIELDS)
     named: dict[str, Any] = found if isinstance(found, dict) else {"landmarks": found}
+    named = {name or "landmarks": value for name, value in named.items()}  # of an .npy file
     if "landmarks" not in named:
         raise ValueError(f"{path} is no film of landmarks: it has no `landmarks`; expected {expected}.")
     try:

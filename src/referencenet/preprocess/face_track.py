@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from referencenet.documents import as_numbers, read_arrays, read_json
+from referencenet.inputs import as_numbers, read_arrays, read_json
 from referencenet.media.films import frame_rate
 from referencenet.media.images import Picture, read_image
 from referencenet.preprocess.face_geometry import pose_matrices, poses_of, projected, smoothed
@@ -80,7 +80,7 @@ def read_track(path: str | Path) -> FaceTrack:
     """
     path = Path(path)
     expected = f"a face track: {', '.join(FIELDS[:4])}, and perhaps {' and '.join(FIELDS[4:])}"
-    found: Any = read_json(path, expected) if path.suffix == ".json" else read_arrays(path, FIELDS, expected)
+    found: Any = read_json(path, expected) if path.suffix == ".json" else read_arrays(path, expected, FIELDS)
     missing = [name for name in FIELDS[:4] if not isinstance(found, dict) or name not in found]
     if missing:
         raise ValueError(f"{path} is no face track: it lacks {', '.join(missing)}; expected {expected}.")

@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from referencenet.documents import read_array
+from referencenet.inputs import read_array
 from referencenet.media.images import Picture, read_image
 from referencenet.preprocess.face_regions import FaceRegions
 

@@ -18,7 +18,7 @@ import torch
 
 from referencenet.checkpoints.audio2lmk import AUDIO2LMK
 from referencenet.checkpoints.published import find_files, read_component
-from referencenet.documents import read_array
+from referencenet.inputs import read_array
 from referencenet.media.sound import SAMPLE_RATE, Sound
 from referencenet.networks.audio2face import POSE, MeshFromSpeech, PoseFromSpeech
 from referencenet.networks.wav2vec import speech_states
