@@ -18,7 +18,7 @@ import numpy as np
 from PIL import Image, ImageDraw
 
 from referencenet.inputs import as_numbers, read_json
-from referencenet.media.films import DEFAULT_RATE
+from referencenet.media.films import DEFAULT_RATE, natural
 
 SEEN = 0.3  # points of a lower score are not drawn, as published
 
@@ -173,7 +173,7 @@ def read_key_points(path: str | Path) -> tuple[list[BodyPoints], tuple[int, int]
         ValueError: If it is something else, or a frame shows two people or more.
     """
     path = Path(path)
-    files = sorted(path.glob("[!.]*.json")) if path.is_dir() else [path]
+    files = sorted(path.glob("[!.]*.json"), key=natural) if path.is_dir() else [path]
     if not files:
         raise FileNotFoundError(f"there are no key points at {path}; give a JSON file, or a folder of them.")
     frames: list[BodyPoints] = []

@@ -26,6 +26,8 @@ FIELDS = ("vertices", "matrices", "width", "height", "blendshapes", "rate")
 
 MAX_SIDE = 16384  # pixels of the film that was tracked
 
+SMALLEST_TURN = 1e-6  # determinant of a head's rotation and scale, which is about 1
+
 SMOOTHING = 3  # frames, as published
 SMALL_FACE = 0.15  # share of the picture below which a portrait is cropped to its face, as published
 MARGIN = 1.5  # side of the crop over the larger side of the face, as published
@@ -64,6 +66,9 @@ class FaceTrack:
         values = (self.vertices, self.matrices, *(() if self.blendshapes is None else (self.blendshapes,)))
         if not all(np.isfinite(value).all() for value in values):
             raise ValueError("the track holds NaN or infinite values; end it before the first frame without a face.")
+
+        if float(np.abs(np.linalg.det(self.matrices[:, :3, :3])).min()) < SMALLEST_TURN:
+            raise ValueError("a matrix of the track is singular, of no head; leave out frames without a face.")
 
     @property
     def neutral(self) -> int:
