@@ -23,7 +23,7 @@ from PIL import Image
 
 from referencenet.inputs import note
 from referencenet.media.decoding import HIGH_RANGE, opened_film, picture_stream, pictures, rate_of, surveyed
-from referencenet.media.encoding import CODECS, check_frames, join_pieces, write_gif, write_piece, write_pictures
+from referencenet.media.encoding import CODECS, check_frames, join_pieces, write_gif, write_pictures, write_piece
 from referencenet.media.files import check_place, forget_settings, locked, write_settings
 from referencenet.media.images import Picture, moving, opened, read_frame
 from referencenet.media.sound import TRACK_CODECS, check_sound
