@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import pickle
 import re
+import zipfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, cast
@@ -18,6 +19,7 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from referencenet.checkpoints.keymap import CheckpointError, some
+from referencenet.inputs import regular_file
 
 _WRAPPERS = ("state_dict", "model_state_dict", "model")
 """Keys under which training programs nest the state dict."""
@@ -28,12 +30,11 @@ _AVERAGES = ("ema", "ema_state_dict", "state_dict_ema", "model_ema", "params_ema
 _PREFIXES = ("module.", "_orig_mod.", "_fsdp_wrapped_module.")
 """What data parallelism and torch.compile put before every key; dropped where all keys have it."""
 
-_NO_WEIGHTS = {
-    b"version https://git-lfs": "is a Git LFS pointer, not the file itself: run `git lfs pull`, or download the file",
-    b"<!doctype html": "is a web page, not a weight file: download the file itself (on a hub its `resolve` address)",
-    b"<html": "is a web page, not a weight file: download the file itself (on a hub its `resolve` address)",
-}
-"""How files begin that people hold for weights, and what they are."""
+ENDINGS = (".safetensors", ".bin", ".pth", ".pt", ".th", ".ckpt")
+"""Of weight files; what a file is, its first bytes say."""
+
+_MOST_KEYS, _DEEPEST = 200_000, 16
+"""Of a state dict: the largest models have some thousands of keys, nested three deep."""
 
 _SHARD = re.compile(r"(.*)-(\d{5})-of-(\d{5})(\.\w+)")
 
@@ -72,30 +73,60 @@ def _shards(path: Path) -> list[Path]:
 
 def _read(path: Path) -> Any:
     """What a file holds, tensors mapped into memory."""
-    if not path.is_file():
-        raise FileNotFoundError(f"there is no weight file {path}.")
-    with path.open("rb") as file:
-        start = file.read(32).lower()
-    for beginning, what in _NO_WEIGHTS.items():
-        if start.startswith(beginning):
-            raise CheckpointError(f"{path} {what}.")
+    try:
+        regular_file(path, "weight file")
+    except ValueError as error:
+        raise CheckpointError(str(error)) from error
+    kind = _kind_of(path)
     try:
         return (
             load_file(path)
-            if _is_safetensors(path)
-            else torch.load(path, map_location="cpu", weights_only=True, mmap=_is_zip(path))
+            if kind == "safetensors"
+            else torch.load(path, map_location="cpu", weights_only=True, mmap=kind == "zip")
         )
     except SafetensorError as error:
         raise CheckpointError(f"{path} is no whole safetensors file ({error}); download it again.") from error
     except pickle.UnpicklingError as error:
+        code = re.search(r"(?:GLOBAL|class|function)\s+(\S*\w)", str(error))
+        if code is None:
+            raise CheckpointError(f"{path} cannot be read as weights; it is cut short: download it again.") from error
         raise CheckpointError(
-            f"{path} holds more than tensors (code could run when it is read), so it is not read: {_first_line(error)} "
+            f"{path} holds more than tensors (code could run when it is read: it names {code[1]}), so it is not read. "
             "Get the file from its publisher, or convert it to safetensors on a machine you can afford to lose."
         ) from error
-    except (RuntimeError, EOFError, ValueError, OSError) as error:
+    except Exception as error:  # the parser raises whatever a damaged file makes of it
         raise CheckpointError(
-            f"{path} cannot be read as weights ({_first_line(error)}); it may be cut short: download it again."
+            f"{path} cannot be read as weights ({first_line(error)}); it may be cut short: download it again."
         ) from error
+
+
+def _kind_of(path: Path) -> str:
+    """How a weight file is packed, by its first bytes.
+
+    Raises:
+        CheckpointError: If in no way that weights are, or in one that unpacks to more than the file has.
+    """
+    with path.open("rb") as file:
+        start = file.read(9)
+    if path.suffix == ".safetensors" or start[8:9] == b"{":
+        return "safetensors"
+    if start.startswith(b"PK"):
+        try:
+            with zipfile.ZipFile(path) as archive:
+                members = archive.infolist()
+        except (zipfile.BadZipFile, OSError, ValueError, NotImplementedError) as error:
+            raise CheckpointError(
+                f"{path} cannot be read as weights ({first_line(error)}); it may be cut short: download it again."
+            ) from error
+        packed = [member.filename for member in members if member.compress_type != zipfile.ZIP_STORED]
+        if packed or sum(member.file_size for member in members) > path.stat().st_size:
+            raise CheckpointError(f"{path} is packed ({some(packed, 3)}), as weight files never are, and could unpack "
+                                  "to any size; get the file from its publisher.")  # fmt: skip
+        return "zip"
+    if not start.startswith(b"\x80"):
+        raise CheckpointError(f"{path} is no weight file: it begins with {start!r}; expected safetensors, or a file of "
+                              "torch.save.")  # fmt: skip
+    return "pickle"
 
 
 def check_finite(state: Mapping[str, Tensor], source: str) -> None:
@@ -126,35 +157,46 @@ def _state_dict(found: Any, path: Path) -> dict[str, Tensor]:
         raise CheckpointError(
             f"{path} holds a {type(found).__name__}, expected a dictionary of tensors (a state dict)."
         )
-    flat = _flatten(cast(dict[str, Any], found))
+    flat = _flatten(cast(dict[str, Any], found), path)
     others = [key for key, value in flat.items() if not isinstance(value, Tensor)]
     if others:
         raise CheckpointError(f"{path} holds values that are no tensors ({some(others)}); expected a state dict.")
+    odd = [f"{key} ({tensor.layout}, {tensor.dtype})" for key, tensor in flat.items() if not _is_plain(tensor)]
+    if odd:
+        raise CheckpointError(
+            f"{path} holds {some(odd, 3)}: sparse, quantised, eight-bit or expanded tensors; expected plain weights of "
+            "16 bits or more: get those, or convert the file."
+        )
     return flat
 
 
-def _flatten(nested: dict[str, Any], prefix: str = "") -> dict[str, Any]:
+def _is_plain(tensor: Tensor) -> bool:
+    """Whether a tensor is dense, of a common type, and no larger than what is stored of it."""
+    if tensor.layout != torch.strided or tensor.is_quantized or tensor.is_meta:
+        return False
+    fits = tensor.numel() * tensor.itemsize <= tensor.untyped_storage().nbytes()
+    return fits and not (tensor.is_floating_point() and tensor.itemsize < 2)
+
+
+def _flatten(nested: dict[str, Any], path: Path) -> dict[str, Any]:
     """Nested dictionaries as one, keys joined by dots."""
     flat: dict[str, Any] = {}
-    for key, value in nested.items():
-        if isinstance(value, dict):
-            flat |= _flatten(cast(dict[str, Any], value), f"{prefix}{key}.")
-        else:
-            flat[f"{prefix}{key}"] = value
+    waiting = [("", nested, 0)]
+    while waiting:
+        prefix, part, depth = waiting.pop()
+        for key, value in part.items():
+            if isinstance(value, dict):
+                waiting.append((f"{prefix}{key}.", cast(dict[str, Any], value), depth + 1))
+            else:
+                flat[f"{prefix}{key}"] = value
+        if depth > _DEEPEST or len(flat) + len(waiting) > _MOST_KEYS:
+            raise CheckpointError(
+                f"{path} nests dictionaries deeper than {_DEEPEST} or has more than {_MOST_KEYS} keys; expected a "
+                "state dict."
+            )
     return flat
 
 
-def _is_safetensors(path: Path) -> bool:
-    """Whether a file begins as safetensors do: the header's length, then a JSON object."""
-    with path.open("rb") as file:
-        start = file.read(9)
-    return path.suffix == ".safetensors" or (len(start) == 9 and start[8:9] == b"{")
-
-
-def _is_zip(path: Path) -> bool:
-    with path.open("rb") as file:
-        return file.read(2) == b"PK"
-
-
-def _first_line(error: BaseException) -> str:
-    return str(error).strip().split("\n", 1)[0]
+def first_line(error: BaseException) -> str:
+    """The first line of what a library says."""
+    return str(error).strip().split("\n", 1)[0] or type(error).__name__

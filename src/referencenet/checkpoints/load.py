@@ -36,6 +36,11 @@ def load_published(
         for name in sorted(set(own) & set(converted))
         if converted[name].shape != own[name].shape
     ]
+    unlike = [
+        f"{name} is {converted[name].dtype}, expected {own[name].dtype}"
+        for name in sorted(set(own) & set(converted))
+        if converted[name].is_floating_point() != own[name].is_floating_point()
+    ]
     problems: list[str] = []
     if unknown:
         problems.append(f"{len(unknown)} keys that {type(network).__name__} does not have: {some(unknown)}")
@@ -43,6 +48,8 @@ def load_published(
         problems.append(f"{len(missing)} keys missing: {some(missing)}")
     if misshapen:
         problems.append(f"{len(misshapen)} of another shape: {some(misshapen)}")
+    if unlike:
+        problems.append(f"{len(unlike)} of another type: {some(unlike)}")
     if problems:
         raise CheckpointError(
             f"{source} does not fit: {'; '.join(problems)}. {_looks_like(state)}Check that the file belongs to this "
