@@ -257,7 +257,7 @@ TABLE.add("embeddings, of words", array_at("a.npy", np.array(["x"] * 512)), call
 TABLE.add("features, of another model", array_at("a.npy", np.zeros((3, 5, 8), np.float32)),
           call=lambda: read_features("a.npy", 12, 768), says=r"\(3, 5, 8\); expected \(frames, 12, 768\)")  # fmt: skip
 TABLE.add("features, a terabyte of nothing and the wrong shape", with_holes("a.npy", npy_header((2**37 - 1000,)), 2**40),
-          call=lambda: read_features("a.npy", 12, 768), says=r"expected \(frames, 12, 768\)")  # fmt: skip
+          call=lambda: read_features("a.npy", 12, 768), says=r"expected .*\(frames, 12, 768\)")  # fmt: skip
 TABLE.add("features, of Python objects", array_at("a.npy", np.array([None, {}], dtype=object), allow_pickle=True),
           call=lambda: read_features("a.npy", 12, 768), says=r"a\.npy holds no array that can be read")  # fmt: skip
 TABLE.add("a track made by hand of other arrays", says=r"expected \(frames, 468, 3\)",

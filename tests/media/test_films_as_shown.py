@@ -27,18 +27,16 @@ def textured(i: int) -> np.ndarray:
     return np.roll(RAW, i, axis=1)
 
 
-def encode(path: Path, count: int = 30, *, turn: int = 0, shape: Fraction | None = None, begin: int = 0, steps: Any = None,
-           gop: int = 12, frame: Callable[[int], np.ndarray] = textured, tags: int | None = None) -> Path:  # fmt: skip
+def encode(path: Path, count: int = 30, *, turn: int = 0, shape: Fraction | None = None, begin: int = 0,
+           steps: Any = None, frame: Callable[[int], np.ndarray] = textured) -> Path:  # fmt: skip
     """A film by PyAV; its time begins `begin` frames before its first shown one."""
     with av.open(str(path), "w") as container:
-        stream: Any = container.add_stream("libx264", rate=25, options={"g": str(gop), "bf": "0", "sc_threshold": "0"})
+        stream: Any = container.add_stream("libx264", rate=25, options={"g": "12", "bf": "0", "sc_threshold": "0"})
         stream.width, stream.height, stream.pix_fmt = 64, 32, "yuv420p"
         if turn:
             stream.set_display_rotation(turn)
         if shape is not None:
             stream.codec_context.sample_aspect_ratio = shape
-        if tags is not None:
-            stream.codec_context.colorspace = tags
         packets = []
         for i in range(count):
             packets += stream.encode(av.VideoFrame.from_ndarray(frame(i), format="rgb24"))

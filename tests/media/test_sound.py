@@ -85,7 +85,7 @@ def test_faults_are_told_in_a_line(tmp_path: Path) -> None:
         (write_film([Image.new("RGB", (32, 32))], tmp_path / "film.mp4"), ValueError, "film.mp4 has no sound; give"),
         (tmp_path / "text.wav", ValueError, "text.wav is not a sound that can be read"),
         (tmp_path / "none.wav", FileNotFoundError, "there is no sound"),
-        (tmp_path, FileNotFoundError, "there is no sound"),
+        (tmp_path, ValueError, "is a folder; give the path of a sound in it"),
         (np.zeros(0), ValueError, "has no sample"),
         (np.zeros((2, 2, 2)), ValueError, r"shape \(2, 2, 2\) were given; expected \(samples,\)"),
         (np.zeros((16000, 2)), ValueError, r"expected \(samples,\) or \(channels, samples\)"),

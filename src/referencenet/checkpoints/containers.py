@@ -39,9 +39,6 @@ DTYPES = frozenset({
 })  # fmt: skip
 """What networks are made of."""
 
-_PICKLED_MAGIC = re.compile(rb"\x80[\x02-\x05](\x95.{8})?\x8a\nl\xfc\x9cF\xf9 j\xa8P\x19\.", re.DOTALL)
-"""How torch's former format begins: a pickle of its magic number."""
-
 _NO_WEIGHTS = {
     rb"\s*[\[{]\s*\"": "is JSON, perhaps the error of a failed download, not a weight file: download it again",
     rb"gguf": "is a GGUF file, which is not read; get safetensors or what torch.save writes",
@@ -69,7 +66,7 @@ def container_of(path: Path) -> Container:
     if start.startswith(b"PK\x03\x04"):
         _check_zip(path)
         return Container.ZIP
-    if _PICKLED_MAGIC.match(start):
+    if start.startswith(b"\x80"):
         return Container.PICKLE
     for beginning, what in _NO_WEIGHTS.items():
         if re.match(beginning, start.lower(), re.DOTALL):
@@ -132,9 +129,11 @@ def _check_zip(path: Path) -> None:
             f"{path} is no weight file: it is an archive of {some(names, 3) or 'nothing'}; expected what torch.save "
             "writes, or unpack it."
         )
-    if any(member.compress_type != zipfile.ZIP_STORED for member in members):
+    packed = [member.filename for member in members if member.compress_type != zipfile.ZIP_STORED]
+    if packed or sum(member.file_size for member in members) > path.stat().st_size:
         raise CheckpointError(
-            f"{path} is a compressed archive, which torch.save does not write; get the file from its publisher."
+            f"{path} is packed ({some(packed, 3)}), as weight files never are, and could unpack to any size; get the "
+            "file from its publisher."
         )
     described = sum(member.file_size for member in members if not member.filename.rpartition("/")[0].endswith("/data"))
     if len(members) > MAX_KEYS or described > MAX_HEADER:
@@ -155,8 +154,8 @@ def flatten(nested: Mapping[Any, Any], source: Path) -> dict[str, Any]:
     def enter(level: Mapping[Any, Any], prefix: str, depth: int) -> None:
         if depth > MAX_DEPTH or len(flat) > MAX_KEYS:
             raise CheckpointError(
-                f"{source} holds dictionaries nested more than {MAX_DEPTH} deep, or more than {MAX_KEYS} tensors; "
-                "expected a state dict."
+                f"{source} nests dictionaries deeper than {MAX_DEPTH}, or has more than {MAX_KEYS} keys; expected a "
+                "state dict."
             )
         for key, value in level.items():
             if not isinstance(key, str):
@@ -204,4 +203,6 @@ def _foreign(tensor: Tensor) -> str:
         return f"a quantised tensor ({dtype})"
     if tensor.layout != torch.strided or type(tensor) not in (Tensor, torch.nn.Parameter) or tensor.is_nested:
         return "a sparse or nested tensor"
-    return "" if tensor.dtype in DTYPES else dtype
+    if tensor.nbytes > tensor.untyped_storage().nbytes():
+        return f"an expanded tensor, {tuple(tensor.shape)} of {tensor.untyped_storage().nbytes()} bytes"
+    return "" if tensor.dtype in DTYPES else f"{dtype} numbers"

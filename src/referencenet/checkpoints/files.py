@@ -29,6 +29,9 @@ _AVERAGES = ("ema", "ema_state_dict", "state_dict_ema", "model_ema", "params_ema
 _PREFIXES = ("module.", "_orig_mod.", "_fsdp_wrapped_module.")
 """What data parallelism and torch.compile put before every key; dropped where all keys have it."""
 
+ENDINGS = (".safetensors", ".bin", ".pth", ".pt", ".th", ".ckpt")
+"""Of weight files; what a file is, its first bytes say."""
+
 _SHARD = re.compile(r"(.*)-(\d{5})-of-(\d{5})(\.\w+)")
 
 
@@ -76,11 +79,12 @@ def _read(path: Path) -> Any:
     except SafetensorError as error:
         raise CheckpointError(f"{path} is no whole safetensors file ({error}); download it again.") from error
     except pickle.UnpicklingError as error:
-        called = re.search(r"GLOBAL ([\w.]+)", str(error))
-        what = "code could run when it is read" + (f": it names {called[1]}" if called else "")
+        code = re.search(r"(?:GLOBAL|class|function)\s+(\S*\w)", str(error))
+        if code is None:
+            raise CheckpointError(f"{path} cannot be read as weights; it is cut short: download it again.") from error
         raise CheckpointError(
-            f"{path} holds more than tensors ({what}), so it is not read. Get the file from its publisher, or convert "
-            "it to safetensors on a machine you can afford to lose."
+            f"{path} holds more than tensors (code could run when it is read: it names {code[1]}), so it is not read. "
+            "Get the file from its publisher, or convert it to safetensors on a machine you can afford to lose."
         ) from error
     except Exception as error:  # a damaged pickle fails in every way there is
         raise CheckpointError(
@@ -118,3 +122,8 @@ def _state_dict(found: Any, path: Path) -> dict[str, Tensor]:
     flat = flatten(cast(dict[Any, Any], found), path)
     check_tensors(flat, path)
     return flat
+
+
+def first_line(error: BaseException) -> str:
+    """The first line of what a library says."""
+    return str(error).strip().split("\n", 1)[0] or type(error).__name__

@@ -25,7 +25,7 @@ from transformers import (
 
 from referencenet.checkpoints.files import read_state
 from referencenet.checkpoints.keymap import CheckpointError, KeyMap, Split
-from referencenet.checkpoints.library_parts import read_configuration
+from referencenet.checkpoints.library import read_configuration
 from referencenet.checkpoints.published import Part, PublishedFile, PublishedSet
 from referencenet.networks.image_prompt import ImagePromptResampler, ImagePromptUNet
 from referencenet.networks.stable_diffusion import SD15_PARTS

@@ -38,7 +38,7 @@ def load_published(
         if converted[name].shape != own[name].shape
     ]
     unlike = [
-        f"{name} is {str(converted[name].dtype).removeprefix('torch.')}"
+        f"{name} is {converted[name].dtype}, expected {own[name].dtype}"
         for name in sorted(set(own) & set(converted))
         if converted[name].is_floating_point() != own[name].is_floating_point()
     ]
@@ -50,7 +50,7 @@ def load_published(
     if misshapen:
         problems.append(f"{len(misshapen)} of another shape: {some(misshapen)}")
     if unlike:
-        problems.append(f"{len(unlike)} are whole numbers where others are expected: {some(unlike)}")
+        problems.append(f"{len(unlike)} of another type: {some(unlike)}")
     if problems:
         raise CheckpointError(
             f"{source} does not fit: {'; '.join(problems)}. {_looks_like(state)}Check that the file belongs to this "

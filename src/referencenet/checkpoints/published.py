@@ -18,14 +18,11 @@ from diffusers import UNet2DConditionModel
 from torch import Tensor, nn
 
 from referencenet.checkpoints.containers import container_of
-from referencenet.checkpoints.files import check_finite, read_state
+from referencenet.checkpoints.files import ENDINGS, check_finite, read_state
 from referencenet.checkpoints.keymap import CheckpointError, KeyMap, some
-from referencenet.checkpoints.library_parts import read_configuration, read_library_part
+from referencenet.checkpoints.library import read_configuration, read_library_part
 from referencenet.checkpoints.load import load_published
 from referencenet.networks.layout import TINY_SD15
-
-ENDINGS = (".safetensors", ".bin", ".pth", ".pt", ".th", ".ckpt")
-"""Of weight files; what a file is, its first bytes say."""
 
 ADDED = r"(?:[-_](?:step[-_]?)?\d+)?(?:\.(?:fp16|bf16|fp32|ema))?(?:-\d{5}-of-\d{5})?"
 """What people add to a weight file's name: its step, its precision, which shard it is."""
@@ -229,7 +226,7 @@ def find_files(published: PublishedSet, where: str | Path | Iterable[str | Path]
         CheckpointError: If a file is given that belongs to no row, or is no weight file.
     """
     given = [where] if isinstance(where, str | Path) else list(where)
-    folders = [Path(path) for path in given if Path(path).is_dir()]
+    folders = [snapshot_of(Path(path)) for path in given if Path(path).is_dir()]
     loose = [Path(path) for path in given if not Path(path).is_dir()]
     found = {
         file.path: path for file in published.files for folder in folders if (path := _in_folder(folder, file.path))
@@ -257,6 +254,13 @@ def find_files(published: PublishedSet, where: str | Path | Iterable[str | Path]
     for path in found.values():  # before anything large is read
         container_of(path)
     return found
+
+
+def snapshot_of(folder: Path) -> Path:
+    """A folder, or the newest snapshot in it where it is one of the hub's cache."""
+    places = folder / "snapshots"
+    found = [place for place in places.iterdir() if place.is_dir()] if places.is_dir() else []
+    return max(found, key=lambda place: place.stat().st_mtime) if found else folder
 
 
 def _in_folder(folder: Path, published: str) -> Path | None:

@@ -14,7 +14,8 @@ from rich.console import Console
 
 from referencenet.cli.console import progress_bar, tell
 from referencenet.cli.model_files import MODELS_HELP
-from referencenet.media.films import CODECS, PICTURES, Film, FilmWriter, check_film_path
+from referencenet.media.encoding import CODECS
+from referencenet.media.films import PICTURES, Film, FilmWriter, check_film_path
 from referencenet.media.images import read_image
 from referencenet.media.sheets import beside, check_picture_path, write_image
 from referencenet.preprocess.conditions import CONDITIONS, Condition

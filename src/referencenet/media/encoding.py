@@ -164,16 +164,14 @@ def write_gif(files: Sequence[Path], path: Path, rate: Fraction) -> None:
 
 def gif_times(count: int, rate: Fraction) -> tuple[list[int], list[int]]:
     """Which of so many frames a GIF shows, and how long each, in milliseconds: whole hundredths, right on average."""
-    ends = [round(100 * (i + 1) / rate) for i in range(count)]  # in hundredths of a second
-    ends[-1] = max(ends[-1], SHORTEST)
-    shown, begins, now = list[int](), list[int](), 0
-    for i, end in enumerate(ends):
-        begin = ends[i - 1] if i else 0
-        if begin >= now and ends[-1] - max(begin, 0) >= SHORTEST:
+    marks = [round(100 * i / rate) for i in range(count + 1)]  # where frames begin, in hundredths of a second
+    end = max(marks[-1], SHORTEST)
+    shown: list[int] = []
+    for i, begin in enumerate(marks[:-1]):
+        if end - begin >= SHORTEST and (not shown or begin - marks[shown[-1]] >= SHORTEST):
             shown.append(i)
-            begins.append(begin)
-            now = begin + SHORTEST
-    return shown, [10 * (end - begin) for begin, end in zip(begins, [*begins[1:], ends[-1]], strict=True)]
+    begins = [marks[i] for i in shown]
+    return shown, [10 * (stop - begin) for begin, stop in zip(begins, [*begins[1:], end], strict=True)]
 
 
 def _opened(files: Iterator[Path]) -> Iterator[Image.Image]:

@@ -25,9 +25,14 @@ from referencenet.media.files import written_whole
 from referencenet.media.films import Film, FilmWriter, FrameSource, check_film_path, parts_of
 from referencenet.media.images import Picture, read_image, resize
 from referencenet.pipelines.films import FilmPipeline, drawing_tensor
+from referencenet.pipelines.fingerprints import fingerprint, fingerprints_of, frame_print
 from referencenet.sampling.insertion import Interpolator, insert_frames
 from referencenet.sampling.processes import ALONE, Processes
 from referencenet.sampling.windows import OVERLAP, Windows
+
+PRINT = 8  # bytes of a frame's fingerprint
+FINGERPRINTS = ("reference", "weights", "scheduler", "interpolator")
+"""Among what a film must have been begun with, those that are hashes."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -84,6 +89,8 @@ def animate_film(
     across_processes: bool = False,
     interpolator: Interpolator | None = None,
     sound: str | Path | None = None,
+    overwrite: bool = False,
+    beside: Mapping[str, Any] | None = None,
     step_done: Callable[[int], None] | None = None,
 ) -> Path:
     """Write a film of any length in bounded memory.
@@ -99,17 +106,20 @@ def animate_film(
             the same arguments and see the same files. The main one writes; the film is the one that one would make.
         interpolator: Inserts frames where `every` leaves some out.
         sound: A file whose sound becomes the track; only for .mp4 and .webm.
+        overwrite: Take the frames of an older film out of the folder; files are replaced anyway.
+        beside: What else decided the film, to stand beside it as JSON with the settings; None: nothing does.
         step_done: Called with the number of predictions so far, of `num_predictions`.
 
     Returns:
         Where the film is.
 
     Raises:
-        ValueError: If films or settings do not fit together, or a resumed film was begun with others.
+        ValueError: If films or settings do not fit together, a resumed film was begun with others, with another
+            reference, other weights, poses, types or versions, or another process is writing the film.
         OSError: If the film cannot be written; what is finished stays for `resume`.
     """
     out = Path(out)
-    check_film_path(out, None if sound is None else Path(sound))
+    check_film_path(out, None if sound is None else Path(sound), resume=resume, overwrite=overwrite)
     if settings.every < 1 or (settings.every > 1) != (interpolator is not None):
         raise ValueError(
             f"every is {settings.every}, with {'no' if interpolator is None else 'an'} interpolator; frames are "
@@ -119,10 +129,11 @@ def animate_film(
     films = open_films(pipe, poses, settings)
     settings = settled(pipe, films, settings)
     width, height = settings.width or 0, settings.height or 0
-    decisive = _decisive(pipe, settings)
+    decisive = _decisive(pipe, settings) | fingerprints_of(pipe, _as_read(reference), interpolator)
     saved = _read_state(out, decisive) if resume else None
     processes.wait()  # all have read the state before it changes
-    readers = [ForwardReader(film, settings.every) for film in films]
+    known = [torch.empty(0, 8, dtype=torch.uint8)] * len(films) if saved is None else saved["poses"]
+    readers = [ForwardReader(film, settings.every, seen) for film, seen in zip(films, known, strict=True)]
     count = 0 if saved is None else saved["predictions"]
 
     def counted() -> None:
@@ -152,17 +163,17 @@ def animate_film(
         processes.wait()
         return out
     keep, rate = 0 if saved is None else saved["frames"], settings.rate or Fraction(25)
-    with FilmWriter(out, rate, keep_frames=keep, sound=sound) as writer:
-        beside = _beside(reference, films[0], settings, skip=writer.num_frames)
+    with FilmWriter(out, rate, keep_frames=keep, sound=sound, overwrite=overwrite) as writer:
+        panels = _beside(reference, films[0], settings, skip=writer.num_frames)
         last = None if saved is None else saved["last"]
         for frames, state in pieces:
             shown = frames
             if interpolator is not None:
                 shown, last = _filled(last, frames, settings.every - 1, interpolator), frames[-1:].clone()
-            writer.add([_with(picture, beside) for picture in _pictures(shown)])
+            writer.add([_with(picture, panels) for picture in _pictures(shown)])
             done = {"frames": writer.num_frames, "predictions": count, "last": last, "state": state()}
-            _write_state(out, {"settings": decisive, **done})
-        writer.finish()
+            _write_state(out, {"settings": decisive, "poses": [reader.prints for reader in readers], **done})
+        writer.finish(None if beside is None else {**beside, **vars_of(settings)})
     processes.wait()
     return out
 
@@ -230,17 +241,42 @@ class ForwardReader:
     Args:
         film: What is read.
         every: Only every so many frames count, from the first.
+        known: Fingerprints (frames, 8), uint8, of the first frames, which they must have.
     """
 
-    def __init__(self, film: FrameSource, every: int = 1) -> None:
+    def __init__(self, film: FrameSource, every: int = 1, known: Tensor | None = None) -> None:
         self.frames: Iterator[Image.Image] = islice(film, 0, None, every)
+        self.known = b"" if known is None else known.numpy().tobytes()
         self.position = 0
+        self._prints = bytearray()
 
     def __call__(self, start: int, stop: int) -> list[Image.Image]:
-        """Frames [start, stop)."""
-        frames = list(islice(self.frames, start - self.position, stop - self.position))
-        self.position = stop
+        """Frames [start, stop).
+
+        Raises:
+            ValueError: If a frame, also one that is passed over, is not the known one.
+        """
+        frames = [frame for i in range(self.position, stop) if (frame := self._next(i)) is not None and i >= start]
+        self.position = max(self.position, stop)
         return frames
+
+    def _next(self, number: int) -> Image.Image | None:
+        """The next frame, looked at; None behind the last."""
+        frame = next(self.frames, None)
+        if frame is not None:
+            self._prints += frame_print(frame)
+            here = slice(PRINT * number, PRINT * (number + 1))
+            if self._prints[here] != self.known[here] and self.known[here]:
+                raise ValueError(
+                    f"pose {number} is not the one with which the unfinished film was begun; give the same poses, or "
+                    "begin anew, without resuming."
+                )
+        return frame
+
+    @property
+    def prints(self) -> Tensor:
+        """Fingerprints of the frames read so far, (frames, 8), uint8."""
+        return torch.frombuffer(bytearray(self._prints), dtype=torch.uint8).view(-1, PRINT).clone()
 
 
 def _filled(last: Tensor | None, frames: Tensor, count: int, interpolator: Interpolator) -> Tensor:
@@ -277,6 +313,11 @@ def _with(picture: Image.Image, beside: Iterator[list[Image.Image]] | None) -> I
     return row
 
 
+def _as_read(reference: Any) -> Any:
+    """A reference in the form in which it is looked at: a file's name says nothing of its picture."""
+    return read_image(reference) if isinstance(reference, str | Path) else reference
+
+
 def _state_path(out: Path) -> Path:
     return parts_of(out) / "state.pt"
 
@@ -285,7 +326,9 @@ def _decisive(pipe: FilmPipeline, settings: FilmSettings) -> dict[str, str]:
     """What a film must have been begun with to go on with it: settings of the film and of the pipeline itself."""
     config: Mapping[str, Any] = {k: v for k, v in pipe.config.items() if not k.startswith("_")}
     own = {name: value for name, value in config.items() if isinstance(value, str | int | float)}
-    return {name: str(value) for name, value in (vars_of(settings) | own).items()}
+    plain = str | int | float | bool | None
+    told = {name: value if isinstance(value, plain) else fingerprint(value) for name, value in settings.told.items()}
+    return {name: str(value) for name, value in (vars_of(settings) | own | {"told": told}).items()}
 
 
 def _write_state(out: Path, state: dict[str, Any]) -> None:
@@ -300,12 +343,14 @@ def _read_state(out: Path, decisive: Mapping[str, str]) -> dict[str, Any] | None
         return None
     try:
         saved = torch.load(path, weights_only=True)
-    except (RuntimeError, EOFError, pickle.UnpicklingError) as error:
+        saved["settings"], saved["poses"]
+    except (RuntimeError, EOFError, KeyError, TypeError, pickle.UnpicklingError) as error:
         raise ValueError(f"{path} cannot be read ({error}); take the folder away and begin anew.") from error
+    begun = saved["settings"]
     differing = [
-        f"{name} was {saved['settings'].get(name)}, now {value}"
+        f"other {name}" if name in FINGERPRINTS else f"{name} was {begun.get(name)}, now {value}"
         for name, value in decisive.items()
-        if saved["settings"].get(name) != value
+        if begun.get(name) != value
     ]
     if differing:
         raise ValueError(

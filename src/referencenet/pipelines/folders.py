@@ -13,7 +13,9 @@ from typing import Any, ClassVar
 import torch
 from diffusers import DiffusionPipeline
 
-from referencenet.checkpoints.published import PublishedSet, find_files, read_component
+from referencenet.checkpoints.library import check_networks, read_networks
+from referencenet.checkpoints.published import PublishedSet, find_files, read_component, snapshot_of
+from referencenet.inputs import read_json
 from referencenet.pipelines.spec import Spec
 
 FINDS_CLASS = '''"""Whose folder this is: DiffusionPipeline.from_pretrained(folder, trust_remote_code=True) asks here.
@@ -67,18 +69,30 @@ class FolderPipeline(DiffusionPipeline):
         Args:
             pretrained_model_name_or_path: The folder, or a hub name.
             options: As diffusers' pipelines take them.
+
+        Raises:
+            CheckpointError: If a network lacks a tensor, or has one of another shape or with what is no number.
         """
         index = Path(pretrained_model_name_or_path) / "model_index.json"
-        parts = json.loads(index.read_text(encoding="utf-8")) if index.is_file() else {}
+        parts = read_json(index, "the index of a saved pipeline") if index.is_file() else {}
         if not parts.keys() & cls.renamed.keys():
-            return super().from_pretrained(pretrained_model_name_or_path, **options)
+            return cls._read(pretrained_model_name_or_path, options)
         with TemporaryDirectory() as folder:
             for place in index.parent.iterdir():
                 if place != index:
                     (Path(folder) / cls.renamed.get(place.name, place.name)).symlink_to(place.resolve())
             named = {cls.renamed.get(name, name): part for name, part in parts.items()}
             (Path(folder) / index.name).write_text(json.dumps(named), encoding="utf-8")
-            return super().from_pretrained(folder, **options)
+            return cls._read(folder, options)
+
+    @classmethod
+    def _read(cls, folder: Any, options: Mapping[str, Any]) -> Any:
+        """Read a folder or a hub name, every network strictly."""
+        has_index = (Path(folder) / "model_index.json").is_file()
+        networks = read_networks(Path(folder), options) if has_index else {}
+        pipe: Any = super().from_pretrained(folder, **options, **networks)
+        check_networks({name: part for name, part in pipe.components.items() if name not in networks}, str(folder))
+        return pipe
 
     @classmethod
     def from_published(
@@ -103,7 +117,7 @@ class FolderPipeline(DiffusionPipeline):
             warnings.warn("torch_dtype is called dtype now.", FutureWarning, stacklevel=2)
         published = cls.published
         paths = find_files(published, files)
-        folder = Path(files) if isinstance(files, str | Path) else None
+        folder = snapshot_of(Path(files)) if isinstance(files, str | Path) else None
         found: dict[str, Any] = {}
         for name, part in published.further.items():  # before the large files: it is soon known whether all are there
             if name in parts or not published.fills(name, paths):
@@ -117,5 +131,6 @@ class FolderPipeline(DiffusionPipeline):
         if "scheduler" not in {*found, *parts}:
             found["scheduler"] = cls.spec.scheduler()
         pipe = cls(**found, **parts)
+        check_networks(parts, "what was given")
         dtype = dtype or torch_dtype
         return pipe if dtype is None else pipe.to(dtype=dtype)

@@ -1,22 +1,24 @@
-"""Parts in diffusers' or transformers' own layout, read by their library's loader, and strictly.
+"""What diffusers' and transformers' own loaders read, strictly: they put random numbers where a file lacks a tensor.
 
-The loaders put random numbers where a file lacks a tensor, build what a configuration claims before they look at the
-file, and speak of themselves when something is wrong. So the folder is looked at first, and the network afterwards.
+Here a tensor that is missing, of another shape or not finite is an error, whatever read it: a part of a release, a
+folder that `save_pretrained` wrote, or a model of the hub.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
+import diffusers
 import torch
 from torch import nn
 
 from referencenet.checkpoints.containers import container_of
-from referencenet.checkpoints.files import check_finite
+from referencenet.checkpoints.files import ENDINGS, check_finite, first_line
 from referencenet.checkpoints.keymap import CheckpointError, some
-from referencenet.inputs import read_json
+from referencenet.inputs import read_json, regular_file
 
 MAX_LAYERS = 1000
 MAX_NUMBER = 2**40  # of any kind in a configuration: more is no count of anything
@@ -25,8 +27,12 @@ STEMS = ("diffusion_pytorch_model", "model", "pytorch_model")
 """Of the files that the loaders take."""
 
 
+PLAIN = {"dtype", "torch_dtype", "variant", "use_safetensors", "low_cpu_mem_usage", "local_files_only"}
+"""Options of a loader with which it does no more than read files."""
+
+
 def read_library_part(kind: Any, place: str | Path, *, subfolder: str | None = None, **settings: Any) -> Any:
-    """Read a part by its library's own loader, strictly.
+    """Read a part by its library's own loader.
 
     Args:
         kind: A class of diffusers or transformers: a network, tokenizer, processor or scheduler.
@@ -36,21 +42,23 @@ def read_library_part(kind: Any, place: str | Path, *, subfolder: str | None = N
 
     Raises:
         FileNotFoundError: If the folder has no such part.
-        CheckpointError: If a file is damaged or something else, the configuration claims another network than the file
-            holds, or a tensor is missing, of another shape, or not finite.
+        CheckpointError: If a tensor is missing, of another shape, or not finite; or a configuration claims a larger
+            network than its files hold.
+        ValueError: If a weight file is empty, a pointer of Git LFS or a web page.
     """
     where = f"{place}/{subfolder}" if subfolder else str(place)
+    if Path(where).is_dir():
+        _check_folder(kind, Path(where))
     options: dict[str, Any] = settings if subfolder is None else {"subfolder": subfolder, **settings}
     is_network = issubclass(kind, nn.Module)
-    if Path(where).is_dir():
-        _check_folder(kind, Path(where), is_network)
     try:
         found = kind.from_pretrained(str(place), **options, **({"output_loading_info": True} if is_network else {}))
     except OSError as error:
-        raise FileNotFoundError(f"{where} holds no {kind.__name__} that can be read: {_first_line(error)}") from error
-    except Exception as error:  # whatever the library says of a damaged folder
+        raise FileNotFoundError(f"{where} holds no {kind.__name__} that can be read: {first_line(error)}") from error
+    except Exception as error:  # loaders of foreign files raise whatever their parsers do
         raise CheckpointError(
-            f"{where} cannot be read as {kind.__name__} ({_first_line(error)}); get the whole folder again."
+            f"{where} holds no {kind.__name__} that can be read ({type(error).__name__}: {first_line(error)}); get the "
+            "whole folder again."
         ) from error
     if not is_network:
         return found
@@ -64,6 +72,67 @@ def read_library_part(kind: Any, place: str | Path, *, subfolder: str | None = N
         )
     check_finite(network.state_dict(), where)
     return network
+
+
+def read_networks(folder: Path, given: Mapping[str, Any]) -> dict[str, Any]:
+    """The networks of a saved pipeline, each read strictly.
+
+    Args:
+        folder: Holds `model_index.json`, and a folder for each part.
+        given: Options of the pipeline's `from_pretrained`: parts that are not to be read, type and variant. With
+            others, such as a quantisation, the library reads by itself.
+
+    Returns:
+        Networks by name; nothing where the library is to read them.
+
+    Raises:
+        CheckpointError: If a tensor is missing, of another shape, or not finite.
+    """
+    index: dict[str, Any] = read_json(folder / "model_index.json", "the index of a saved pipeline")
+    if not set(given) <= PLAIN | index.keys():
+        return {}
+    found: dict[str, Any] = {}
+    for name, entry in index.items():
+        kind = _kind(entry) if name not in given and (folder / name).is_dir() else None
+        if kind is not None and issubclass(kind, nn.Module):
+            found[name] = read_library_part(kind, folder / name, **_options(name, folder / name, given))
+    return found
+
+
+def check_networks(parts: Mapping[str, Any], where: str) -> None:
+    """Refuse networks whose weights are not numbers.
+
+    Raises:
+        CheckpointError: If one holds NaN or infinite values.
+    """
+    for name, part in parts.items():
+        if isinstance(part, nn.Module):
+            check_finite(part.state_dict(), f"{name} of {where}")
+
+
+def _kind(entry: Any) -> Any:
+    """The class that an index names by its library and its name; None if it names none."""
+    if not isinstance(entry, list) or len(entry) != 2 or not all(isinstance(word, str) for word in entry):
+        return None
+    library, name = entry
+    own = getattr(diffusers.pipelines, library, None)
+    if own is not None:
+        return getattr(own, name, None)
+    if library.split(".")[0] not in ("diffusers", "transformers", "referencenet"):
+        return None
+    found = getattr(import_module(library), name, None)
+    return found if isinstance(found, type) and hasattr(found, "from_pretrained") else None
+
+
+def _options(name: str, folder: Path, given: Mapping[str, Any]) -> dict[str, Any]:
+    """What a part's loader is told, as the pipeline's would tell it."""
+    dtype = given.get("dtype", given.get("torch_dtype"))
+    if isinstance(dtype, Mapping):
+        dtype = dtype.get(name, dtype.get("default", torch.float32))
+    variant = given.get("variant")
+    has_variant = variant is not None and any(f".{variant}." in file.name for file in folder.iterdir())
+    kept = {key: given[key] for key in ("use_safetensors", "low_cpu_mem_usage") if key in given}
+    return {"dtype": dtype, **kept, **({"variant": variant} if has_variant else {})}
 
 
 def read_configuration(path: Path) -> dict[str, Any]:
@@ -86,14 +155,17 @@ def read_configuration(path: Path) -> dict[str, Any]:
     return found
 
 
-def _check_folder(kind: Any, folder: Path, is_network: bool) -> None:
+def _check_folder(kind: Any, folder: Path) -> None:
     """Look at a part's files before its library does."""
+    for file in sorted(folder.iterdir()):
+        if file.suffix in (*ENDINGS, ".json"):
+            regular_file(file, "file")
     configuration = folder / "config.json"
     if configuration.is_file():
         read_configuration(configuration)
     for index in folder.glob("*.index.json"):
         _check_index(index)
-    if not is_network:
+    if not issubclass(kind, nn.Module):
         return
     stored = [
         path for path in sorted(folder.iterdir()) if path.is_file() and path.name.split("-")[0].split(".")[0] in STEMS
@@ -130,7 +202,7 @@ def _check_claim(kind: Any, folder: Path, num_bytes: int) -> None:
                 network = kind(kind.config_class.from_pretrained(str(folder)))
     except Exception as error:  # whatever the library says of what it cannot build
         raise CheckpointError(
-            f"{folder / 'config.json'} describes no {kind.__name__} ({_first_line(error)}); download it again."
+            f"{folder / 'config.json'} describes no {kind.__name__} ({first_line(error)}); download it again."
         ) from error
     claimed = sum(parameter.numel() for parameter in network.parameters())
     if claimed > 2 * num_bytes:
@@ -150,8 +222,3 @@ def _numbers(found: Any, name: str = "") -> Iterator[tuple[str, float]]:
             yield from _numbers(value, name)
     elif isinstance(found, int | float):
         yield name, found
-
-
-def _first_line(error: BaseException) -> str:
-    lines = str(error).strip().splitlines()
-    return " ".join(lines[:2])[:300] if lines else type(error).__name__
