@@ -118,7 +118,7 @@ def _run(case: Case) -> int:
     found = None
     if case.call is None:
         try:
-            app(list(case.typed))
+            app(list(case.typed), prog_name="refnet")
         except SystemExit as leaving:
             if leaving.code:
                 return int(leaving.code)

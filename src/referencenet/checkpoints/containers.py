@@ -6,6 +6,7 @@ hold is refused here, so that reading takes no more memory than the file has byt
 
 from __future__ import annotations
 
+import itertools
 import json
 import re
 import zipfile
@@ -31,6 +32,7 @@ class Container(Enum):
 
 MAX_HEADER = 2**26  # bytes of names and shapes: those of the largest released files are below a million
 MAX_KEYS = 200_000
+MAX_VALUES = 2_000_000
 MAX_DEPTH = 8  # of dictionaries in dictionaries
 
 DTYPES = frozenset({
@@ -167,6 +169,28 @@ def flatten(nested: Mapping[Any, Any], source: Path) -> dict[str, Any]:
 
     enter(nested, "", 1)
     return flat
+
+
+def tensors_in(value: Any, source: Path) -> list[Tensor]:
+    """Every tensor in dictionaries and lists.
+
+    Raises:
+        CheckpointError: If they nest without end.
+    """
+    found: list[Tensor] = []
+    waiting: list[tuple[Any, int]] = [(value, 0)]
+    for seen in itertools.count():
+        if not waiting:
+            return found
+        value, depth = waiting.pop()
+        if depth > MAX_DEPTH or seen > MAX_VALUES:
+            raise CheckpointError(f"{source} nests deeper than {MAX_DEPTH}, or has more than {MAX_VALUES} values.")
+        if isinstance(value, Tensor):
+            found.append(value)
+        elif isinstance(value, Mapping | list | tuple):
+            parts = cast(Any, value.values() if isinstance(value, Mapping) else value)
+            waiting += [(part, depth + 1) for part in parts]
+    return found
 
 
 def check_tensors(tensors: Mapping[str, Any], source: Path) -> None:

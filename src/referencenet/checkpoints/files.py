@@ -17,7 +17,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor
 
-from referencenet.checkpoints.containers import Container, check_tensors, container_of, flatten
+from referencenet.checkpoints.containers import Container, check_tensors, container_of, flatten, tensors_in
 from referencenet.checkpoints.keymap import CheckpointError, some
 
 _WRAPPERS = ("state_dict", "model_state_dict", "model")
@@ -55,6 +55,25 @@ def read_state(path: str | Path) -> dict[str, Tensor]:
     for prefix in _PREFIXES:
         if all(key.startswith(prefix) for key in found):
             found = {key.removeprefix(prefix): tensor for key, tensor in found.items()}
+    return found
+
+
+def read_saved(path: str | Path) -> Any:
+    """What torch.save wrote, of dictionaries, lists, tensors and plain values.
+
+    Args:
+        path: Of the file.
+
+    Returns:
+        What was saved, on the CPU.
+
+    Raises:
+        FileNotFoundError: If there is no such file.
+        CheckpointError: If the file is cut short, holds code, or claims tensors that it does not hold.
+    """
+    path = Path(path)
+    found = _read(path)
+    check_tensors({str(i): tensor for i, tensor in enumerate(tensors_in(found, path))}, path)
     return found
 
 

@@ -20,7 +20,9 @@ from referencenet.checkpoints.files import ENDINGS, check_finite, first_line
 from referencenet.checkpoints.keymap import CheckpointError, some
 from referencenet.inputs import read_json, regular_file
 
-MAX_LAYERS = 1000
+MOST = {"layers": 1000, "blocks": 1000, "train_timesteps": 100_000}
+"""Words in a configuration's names to the most that they may be: what is built of them takes time or memory."""
+
 MAX_NUMBER = 2**40  # of any kind in a configuration: more is no count of anything
 
 STEMS = ("diffusion_pytorch_model", "model", "pytorch_model")
@@ -88,7 +90,12 @@ def read_networks(folder: Path, given: Mapping[str, Any]) -> dict[str, Any]:
     Raises:
         CheckpointError: If a tensor is missing, of another shape, or not finite.
     """
-    index: dict[str, Any] = read_json(folder / "model_index.json", "the index of a saved pipeline")
+    index = read_index(folder)
+    named = [name for name, entry in index.items() if _is_named(entry) and not name.startswith("_")]
+    if absent := [name for name in named if name not in given and not (folder / name).is_dir()]:
+        raise FileNotFoundError(
+            f"{folder} has no folder {some(absent)}, which its model_index.json names; get the whole folder again."
+        )
     if not set(given) <= PLAIN | index.keys():
         return {}
     found: dict[str, Any] = {}
@@ -97,6 +104,31 @@ def read_networks(folder: Path, given: Mapping[str, Any]) -> dict[str, Any]:
         if kind is not None and issubclass(kind, nn.Module):
             found[name] = read_library_part(kind, folder / name, **_options(name, folder / name, given))
     return found
+
+
+def read_index(folder: Path) -> dict[str, Any]:
+    """The `model_index.json` of a saved pipeline.
+
+    Raises:
+        FileNotFoundError: If there is none.
+        CheckpointError: If it is none, or names what lies in other libraries than these.
+    """
+    path = folder / "model_index.json"
+    try:
+        index = read_json(path, "the index of a saved pipeline")
+    except ValueError as error:
+        raise CheckpointError(f"{error} Get the whole folder again.") from error
+    if not isinstance(index, dict):
+        raise CheckpointError(f"{path} is no index but a {type(index).__name__}: get the whole folder again.")
+    for name, entry in index.items():
+        if name.startswith("_") or not isinstance(entry, list):
+            continue
+        if not all(isinstance(word, str | None) for word in entry) or (_is_named(entry) and _kind(entry) is None):
+            raise CheckpointError(
+                f"{path} names {str(entry)[:100]} for {name[:100]!r}, which is no part of diffusers, transformers or "
+                "this package; get the folder from its publisher, or update the libraries."
+            )
+    return index
 
 
 def check_networks(parts: Mapping[str, Any], where: str) -> None:
@@ -110,9 +142,14 @@ def check_networks(parts: Mapping[str, Any], where: str) -> None:
             check_finite(part.state_dict(), f"{name} of {where}")
 
 
+def _is_named(entry: Any) -> bool:
+    """Whether an entry of an index names a class, not a setting or a part that is left out."""
+    return isinstance(entry, list) and len(entry) == 2 and all(isinstance(word, str) for word in entry)
+
+
 def _kind(entry: Any) -> Any:
     """The class that an index names by its library and its name; None if it names none."""
-    if not isinstance(entry, list) or len(entry) != 2 or not all(isinstance(word, str) for word in entry):
+    if not _is_named(entry):
         return None
     library, name = entry
     own = getattr(diffusers.pipelines, library, None)
@@ -120,7 +157,10 @@ def _kind(entry: Any) -> Any:
         return getattr(own, name, None)
     if library.split(".")[0] not in ("diffusers", "transformers", "referencenet"):
         return None
-    found = getattr(import_module(library), name, None)
+    try:
+        found = getattr(import_module(library), name, None)
+    except ImportError:
+        return None
     return found if isinstance(found, type) and hasattr(found, "from_pretrained") else None
 
 
@@ -149,7 +189,7 @@ def read_configuration(path: Path) -> dict[str, Any]:
     if not isinstance(found, dict):
         raise CheckpointError(f"{path} is no configuration but a {type(found).__name__}: download it again.")
     for name, number in _numbers(found):
-        most = MAX_LAYERS if "layers" in name or "blocks" in name else MAX_NUMBER
+        most = next((most for word, most in MOST.items() if word in name), MAX_NUMBER)
         if abs(number) > most:
             raise CheckpointError(f"{path} claims {name} = {number:g}, at most {most}: no network has so many.")
     return found
@@ -160,6 +200,9 @@ def _check_folder(kind: Any, folder: Path) -> None:
     for file in sorted(folder.iterdir()):
         if file.suffix in (*ENDINGS, ".json"):
             regular_file(file, "file")
+    for name in ("scheduler_config.json", "preprocessor_config.json"):
+        if (folder / name).is_file():
+            read_configuration(folder / name)
     configuration = folder / "config.json"
     if configuration.is_file():
         read_configuration(configuration)

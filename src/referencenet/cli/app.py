@@ -61,7 +61,16 @@ class Refnet(TyperGroup):
         except (typer.Exit, typer.Abort):
             raise
         except Exception as error:
-            if is_debugging or hasattr(error, "exit_code"):  # what typer raises and prints itself
+            if is_debugging or type(error).__name__ == "NoArgsIsHelpError":
+                raise
+            raise typer.Exit(tell_error(error)) from error
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        """Read what was typed before the command."""
+        try:
+            return super().parse_args(ctx, args)
+        except Exception as error:
+            if not hasattr(error, "format_message") or type(error).__name__ == "NoArgsIsHelpError":
                 raise
             raise typer.Exit(tell_error(error)) from error
 

@@ -26,6 +26,12 @@ def tell_error(error: Exception) -> int:
     Returns:
         The exit status that goes with it.
     """
+    if hasattr(error, "format_message"):  # what was typed is no use of the command
+        typed: Any = error
+        text = " ".join(typed.format_message().split()).rstrip(".")
+        how = f" ({typed.ctx.command_path} --help)" if getattr(typed, "ctx", None) is not None else ""
+        tell(f"[bold red]error:[/] {escape(text + how)}")
+        return 2
     text = " ".join(str(error).split()) or type(error).__name__
     if not isinstance(error, (*WRONGLY_ASKED, OSError)):
         text = f"{type(error).__name__}: {text} (refnet --debug shows where)"

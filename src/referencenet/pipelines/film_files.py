@@ -6,7 +6,6 @@ or its user, goes on from there and gives the same film as one that was not.
 
 from __future__ import annotations
 
-import pickle
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from copy import deepcopy
 from dataclasses import dataclass, field
@@ -20,6 +19,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
+from referencenet.checkpoints.files import read_saved
 from referencenet.links.bank import ReferenceBank
 from referencenet.media.files import written_whole
 from referencenet.media.films import Film, FilmWriter, FrameSource, check_film_path, parts_of
@@ -318,6 +318,10 @@ def _as_read(reference: Any) -> Any:
     return read_image(reference) if isinstance(reference, str | Path) else reference
 
 
+STATE = {"settings": dict, "poses": list, "frames": int, "predictions": int}
+"""What a state holds, beside the frames and the noise to go on from."""
+
+
 def _state_path(out: Path) -> Path:
     return parts_of(out) / "state.pt"
 
@@ -342,9 +346,10 @@ def _read_state(out: Path, decisive: Mapping[str, str]) -> dict[str, Any] | None
     if not path.exists():
         return None
     try:
-        saved = torch.load(path, weights_only=True)
-        saved["settings"], saved["poses"]
-    except (RuntimeError, EOFError, KeyError, TypeError, pickle.UnpicklingError) as error:
+        saved = read_saved(path)
+        if not isinstance(saved, dict) or not all(isinstance(saved.get(name), kind) for name, kind in STATE.items()):
+            raise ValueError("it is of another program or version")
+    except ValueError as error:
         raise ValueError(f"{path} cannot be read ({error}); take the folder away and begin anew.") from error
     begun = saved["settings"]
     differing = [

@@ -13,9 +13,10 @@ from typing import Any, ClassVar
 import torch
 from diffusers import DiffusionPipeline
 
-from referencenet.checkpoints.library import check_networks, read_networks
+from referencenet.checkpoints.files import first_line
+from referencenet.checkpoints.keymap import CheckpointError
+from referencenet.checkpoints.library import check_networks, read_index, read_networks
 from referencenet.checkpoints.published import PublishedSet, find_files, read_component, snapshot_of
-from referencenet.inputs import read_json
 from referencenet.pipelines.spec import Spec
 
 FINDS_CLASS = '''"""Whose folder this is: DiffusionPipeline.from_pretrained(folder, trust_remote_code=True) asks here.
@@ -56,6 +57,8 @@ class FolderPipeline(DiffusionPipeline):
     @classmethod
     def load_config(cls, pretrained_model_name_or_path: Any, *args: Any, **kwargs: Any) -> Any:
         """Read a folder's configuration; whose it is, the caller has said, so no code of the folder is asked."""
+        if (folder := Path(str(pretrained_model_name_or_path))).is_dir() and (folder / "model_index.json").is_file():
+            read_index(folder)
         loaded = super().load_config(pretrained_model_name_or_path, *args, **kwargs)
         config = loaded[0] if isinstance(loaded, tuple) else loaded
         if isinstance(config.get("_class_name"), list):
@@ -74,7 +77,7 @@ class FolderPipeline(DiffusionPipeline):
             CheckpointError: If a network lacks a tensor, or has one of another shape or with what is no number.
         """
         index = Path(pretrained_model_name_or_path) / "model_index.json"
-        parts = read_json(index, "the index of a saved pipeline") if index.is_file() else {}
+        parts = read_index(index.parent) if index.is_file() else {}
         if not parts.keys() & cls.renamed.keys():
             return cls._read(pretrained_model_name_or_path, options)
         with TemporaryDirectory() as folder:
@@ -90,7 +93,12 @@ class FolderPipeline(DiffusionPipeline):
         """Read a folder or a hub name, every network strictly."""
         has_index = (Path(folder) / "model_index.json").is_file()
         networks = read_networks(Path(folder), options) if has_index else {}
-        pipe: Any = super().from_pretrained(folder, **options, **networks)
+        try:
+            pipe: Any = super().from_pretrained(folder, **options, **networks)
+        except (OSError, CheckpointError):
+            raise
+        except Exception as error:  # whatever a library says of a damaged folder
+            raise CheckpointError(f"{folder} cannot be read ({first_line(error)[:200]}); get it again.") from error
         check_networks({name: part for name, part in pipe.components.items() if name not in networks}, str(folder))
         return pipe
 

@@ -11,6 +11,7 @@ import os
 import zipfile
 from pathlib import Path
 
+from referencenet.inputs import regular_file
 from referencenet.media.files import written_whole
 
 YUNET = "face_detection_yunet_2023mar.onnx"
@@ -25,6 +26,8 @@ SOURCES = {
     SIMCC: "huggingface.co/yzd-v/DWPose (Apache-2.0 by its tag, unverified)",
 }
 """File to where it comes from, for those that no command fetches."""
+
+MAX_NETWORK = 2**26  # bytes: the largest of the wheel's has six millions
 
 WHEEL = "mediapipe==0.10.21"
 WHEEL_TAGS = ("--python-version", "311", "--platform", "manylinux_2_28_x86_64")
@@ -81,16 +84,17 @@ def unpack(wheel: str | Path, folder: str | Path) -> list[Path]:
         ValueError: If it is no wheel, lacks a network, or one has another sum than the published one; nothing is
             written then.
     """
-    if not Path(wheel).is_file():
-        raise FileNotFoundError(f"there is no {wheel}; expected the wheel of {WHEEL}.")
+    regular_file(wheel, f"wheel of {WHEEL}")
     found: dict[str, bytes] = {}
     try:
         with zipfile.ZipFile(wheel) as archive:
-            for member in archive.namelist():
-                name = member.rpartition("/")[2]
+            for member in archive.infolist():
+                name = member.filename.rpartition("/")[2]
+                if name in SUMS and member.file_size > MAX_NETWORK:
+                    raise ValueError(f"{name} unpacks to {member.file_size} bytes, at most {MAX_NETWORK} are read")
                 if name in SUMS:
                     found[name] = archive.read(member)
-    except zipfile.BadZipFile as error:
+    except Exception as error:  # a damaged archive fails in every way there is
         raise ValueError(f"{wheel} is no wheel ({error}); expected that of {WHEEL}.") from error
     for name, expected in SUMS.items():
         if name not in found:
