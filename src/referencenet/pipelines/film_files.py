@@ -24,6 +24,7 @@ from referencenet.links.bank import ReferenceBank
 from referencenet.media.files import written_whole
 from referencenet.media.films import Film, FilmWriter, FrameSource, check_film_path, parts_of
 from referencenet.media.images import Picture, read_image, resize
+from referencenet.pipelines.encoders import check_finite_result
 from referencenet.pipelines.films import FilmPipeline, drawing_tensor
 from referencenet.pipelines.fingerprints import fingerprint, fingerprints_of, frame_print
 from referencenet.sampling.insertion import Interpolator, insert_frames
@@ -287,6 +288,7 @@ def _filled(last: Tensor | None, frames: Tensor, count: int, interpolator: Inter
 
 def _pictures(frames: Tensor) -> list[Image.Image]:
     """(frames, 3, height, width) in [0, 1] as pictures."""
+    check_finite_result(frames)
     array = (frames.permute(0, 2, 3, 1) * 255).round().to(torch.uint8).numpy()
     return [Image.fromarray(np.ascontiguousarray(frame)) for frame in array]
 

@@ -16,6 +16,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from referencenet.inputs import regular_file
 from referencenet.links.bank import ReferenceBank
 from referencenet.networks.audio_attention import Heard, Held
 from referencenet.pipelines.conditions import AfterConvIn
@@ -273,7 +274,7 @@ def read_features(audio: Any, layers: int, channels: int) -> Tensor:
     is_file = isinstance(audio, str | Path)
     if not is_file and not isinstance(audio, np.ndarray | Tensor):
         raise TypeError(f"the audio is a {type(audio).__name__}; give features as a tensor, an array or an .npy file.")
-    found = np.load(audio, mmap_mode="c") if is_file else audio
+    found = _mapped(audio) if is_file else audio
     features = found if isinstance(found, Tensor) else torch.from_numpy(found)
     if features.ndim != 3 or features.shape[0] < 1 or tuple(features.shape[1:]) != (layers, channels):
         raise ValueError(
@@ -283,3 +284,16 @@ def read_features(audio: Any, layers: int, channels: int) -> Tensor:
     if not is_file and not bool(torch.isfinite(features).all()):
         raise ValueError("the audio holds features that are not finite; give numbers.")
     return features
+
+
+def _mapped(path: str | Path) -> np.ndarray:
+    """An .npy file's array, mapped into memory.
+
+    Raises:
+        FileNotFoundError: If there is no such file.
+        ValueError: If it is none.
+    """
+    try:
+        return np.load(regular_file(path, "file of features"), mmap_mode="c", allow_pickle=False)
+    except (ValueError, EOFError) as error:
+        raise ValueError(f"{path} holds no features ({error}); expected an .npy file.") from error

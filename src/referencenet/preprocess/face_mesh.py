@@ -7,7 +7,6 @@ its own. No estimator is part of this: landmarks are given, as arrays or as a fi
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator
 from fractions import Fraction
 from pathlib import Path
@@ -15,6 +14,9 @@ from typing import Any
 
 import numpy as np
 from PIL import Image
+
+from referencenet.inputs import read_arrays, read_json
+from referencenet.media.decoding import MAX_RATE
 
 NUM_LANDMARKS = 468
 """Of MediaPipe's face mesh; with the irises, which are not drawn, 478."""
@@ -164,15 +166,24 @@ def read_landmarks(path: str | Path, *, width: int = CANVAS, height: int = CANVA
     Raises:
         ValueError: If the file is of another kind, or holds no landmarks.
     """
-    path = Path(path)
+    what = "npy, npz or JSON with `landmarks` (frames, 468, 2)"
+    found: Any = read_json(path, what) if Path(path).suffix.lower() == ".json" else read_arrays(path, what)
     try:
-        found = json.loads(path.read_text("utf-8")) if path.suffix == ".json" else np.load(path, allow_pickle=False)
-        named = hasattr(found, "keys")
+        named = hasattr(found, "keys") and "" not in found
         landmarks, rate = (found["landmarks"], found.get("rate", 30)) if named else (found, 30)
-        landmarks = np.asarray(landmarks, dtype=np.float64)
-        rate = Fraction(float(rate)).limit_denominator(1001)
-    except (ValueError, KeyError, TypeError, EOFError) as error:
-        raise ValueError(
-            f"{path} is no film of landmarks ({error}); expected npy, npz or JSON with `landmarks` (frames, 468, 2)."
-        ) from error
+        landmarks = landmarks[""] if hasattr(landmarks, "keys") else landmarks
+        landmarks, rate = np.asarray(landmarks, dtype=np.float64), checked_rate(float(rate))
+    except (ValueError, KeyError, TypeError, OverflowError) as error:
+        raise ValueError(f"{path} is no film of landmarks ({error}); expected {what}.") from error
     return FaceMeshFilm(landmarks, width=width, height=height, rate=rate)
+
+
+def checked_rate(number: float) -> Fraction:
+    """Frames per second that a file says.
+
+    Raises:
+        ValueError: If it is no rate.
+    """
+    if not 0 < number <= MAX_RATE:
+        raise ValueError(f"a rate of {number:g} frames per second; expected above 0, at most {MAX_RATE}")
+    return Fraction(number).limit_denominator(1001)

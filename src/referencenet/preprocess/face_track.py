@@ -7,8 +7,6 @@ its head's movement relative to its first one.
 
 from __future__ import annotations
 
-import json
-from collections.abc import Mapping
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
@@ -17,9 +15,10 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from referencenet.media.images import Picture, read_image
+from referencenet.inputs import read_arrays, read_json
+from referencenet.media.images import MAX_PIXELS, Picture, read_image
 from referencenet.preprocess.face_geometry import pose_matrices, poses_of, projected, smoothed
-from referencenet.preprocess.face_mesh import NUM_LANDMARKS, FaceMeshFilm, checked_landmarks
+from referencenet.preprocess.face_mesh import NUM_LANDMARKS, FaceMeshFilm, checked_landmarks, checked_rate
 
 SMOOTHING = 3  # frames, as published
 SMALL_FACE = 0.15  # share of the picture below which a portrait is cropped to its face, as published
@@ -70,25 +69,24 @@ def read_track(path: str | Path) -> FaceTrack:
     """Read a track from an npz or JSON file whose keys are the fields of `FaceTrack`.
 
     Raises:
-        ValueError: If the file is of another kind or lacks a field.
+        FileNotFoundError: If there is no such file.
+        ValueError: If the file is of another kind, lacks a field, or claims an enormous size.
     """
-    path = Path(path)
+    what = "a face track: npz or JSON with vertices, matrices, width, height and perhaps blendshapes and rate"
+    found: Any = read_json(path, what) if Path(path).suffix.lower() == ".json" else read_arrays(path, what)
     try:
-        if path.suffix == ".json":
-            found: Mapping[str, Any] = json.loads(path.read_text("utf-8"))
-        else:
-            with np.load(path, allow_pickle=False) as opened:
-                found = dict(opened)
         arrays = {name: np.asarray(found[name], dtype=np.float64) for name in ("vertices", "matrices")}
         if found.get("blendshapes") is not None:
             arrays["blendshapes"] = np.asarray(found["blendshapes"], dtype=np.float64)
         size = {name: int(found[name]) for name in ("width", "height")}
-        rate = Fraction(float(found.get("rate", 30))).limit_denominator(1001)
-    except (ValueError, KeyError, TypeError, AttributeError, EOFError) as error:
-        raise ValueError(
-            f"{path} is no face track ({error}); expected npz or JSON with vertices, matrices, width, height and "
-            "perhaps blendshapes and rate."
-        ) from error
+        rate = checked_rate(float(found.get("rate", 30)))
+    except KeyError as error:
+        raise ValueError(f"{path} is no face track (it has no {error}); expected {what}.") from error
+    except (ValueError, TypeError, AttributeError, OverflowError) as error:
+        raise ValueError(f"{path} is no face track ({error}); expected {what}.") from error
+    if min(size.values()) < 1 or size["width"] * size["height"] > MAX_PIXELS:
+        raise ValueError(f"{path} is of pictures of {size['width']} x {size['height']} pixels; at most "
+                         f"{MAX_PIXELS // 10**6} million are read.")  # fmt: skip
     return FaceTrack(**arrays, **size, rate=rate)
 
 

@@ -10,6 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from referencenet.inputs import read_arrays
 from referencenet.media.images import Picture, read_image
 from referencenet.preprocess.face_regions import FaceRegions
 
@@ -65,7 +66,8 @@ def read_embedding(face: Any) -> Tensor:
     """
     if face is None:
         return torch.zeros(1, EMBEDDING)
-    values = np.load(face) if isinstance(face, str | Path) else np.asarray(face)
+    is_file = isinstance(face, str | Path)
+    values = read_arrays(face, "an embedding, .npy").get("", np.empty(0)) if is_file else np.asarray(face)
     if values.size != EMBEDDING or values.dtype.kind not in "fiu":
         raise ValueError(
             f"the face is {values.dtype} of shape {values.shape}; expected {EMBEDDING} numbers of glintr100."
