@@ -11,7 +11,6 @@ import json
 import math
 import os
 import re
-import warnings
 import zipfile
 import zlib
 from pathlib import Path
@@ -28,15 +27,6 @@ _STAND_INS = {
     b"<html": "is a web page, not the file itself: download that (on a hub its `resolve` address)",
 }
 """How files begin that people hold for others, and what they are."""
-
-
-class Notice(UserWarning):
-    """Something of what was given is lost or changed on the way; `refnet` prints it as one line."""
-
-
-def note(text: str) -> None:
-    """Warn of what is lost or changed."""
-    warnings.warn(text, Notice, stacklevel=3)
 
 
 def regular_file(path: str | os.PathLike[str], what: str = "file") -> Path:

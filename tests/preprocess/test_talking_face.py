@@ -139,7 +139,7 @@ def test_head_poses_come_from_templates_and_tracks(tmp_path: Path) -> None:
     assert np.allclose(read_head_poses(tmp_path / "film.npz"), head_poses_of(track))
     for value in (np.ones((3, 7)), np.ones(6), np.full((2, 6), np.nan), np.ones((0, 6))):
         np.save(tmp_path / "wrong.npy", value)
-        with pytest.raises(ValueError, match=r"wrong.npy holds no arrays .*expected \(frames, 6\)"):
+        with pytest.raises(ValueError, match=r"wrong.npy holds no head poses .*expected \(frames, 6\)"):
             read_head_poses(tmp_path / "wrong.npy")
     (tmp_path / "wrong.npy").write_text("no numbers")
     with pytest.raises(ValueError, match="wrong.npy holds no arrays"):

@@ -2,10 +2,15 @@
 
 import hashlib
 import json
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal
+
+from referencenet.inputs import read_json, regular_file
+from referencenet.media.fitting import Fit
+from referencenet.media.images import MAX_PIXELS
 
 LinkChoice = Literal["attention", "adain", "both", "referencenet"]
 DtypeChoice = Literal["auto", "float32", "float16", "bfloat16"]
@@ -32,6 +37,7 @@ class Settings:
         steps: Of the scheduler.
         guidance: Scale; 1 is none.
         size: WIDTHxHEIGHT, or one number for both, in pixels.
+        fit: How pictures of other proportions come to the size; None: references keep theirs, skeletons are stretched.
         device: Where the model runs.
         dtype: What it computes in.
     """
@@ -52,6 +58,7 @@ class Settings:
     steps: int | None = None
     guidance: float | None = None
     size: str | None = None
+    fit: Fit | None = None
     device: str = "auto"
     dtype: DtypeChoice = "auto"
 
@@ -98,9 +105,11 @@ def parse_size(text: str, multiple: int = 1) -> tuple[int, int]:
         ValueError: The text is neither, or a side is no such multiple.
     """
     parts = text.lower().split("x")
-    if not 1 <= len(parts) <= 2 or not all(part.isdecimal() and int(part) > 0 for part in parts):
+    if not 1 <= len(parts) <= 2 or not all(re.fullmatch(r"0*[1-9][0-9]{0,6}", part) for part in parts):
         raise ValueError(f"--size was {text!r}; it is one number or WIDTHxHEIGHT in pixels, as in 512x768.")
     width, height = int(parts[0]), int(parts[-1])
+    if width * height > MAX_PIXELS:
+        raise ValueError(f"--size is {width}x{height}; at most {MAX_PIXELS // 10**6} million pixels are drawn.")
     if width % multiple or height % multiple:
         raise ValueError(f"--size is {width}x{height}; width and height must be multiples of {multiple}.")
     return width, height
@@ -128,10 +137,10 @@ def read_document(path: Path) -> tuple[dict[str, Any], list[str]]:
         ValueError: It is not a file that `refnet generate` wrote.
     """
     try:
-        document = json.loads(path.read_text(encoding="utf-8"))
+        document = read_json(path, "settings.json of refnet generate")
         settings, prints = dict(document["settings"]), dict(document["sha256"])
         unknown = settings.keys() - Settings.__dataclass_fields__.keys()
-    except (KeyError, TypeError, ValueError) as error:
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise ValueError(f"{path} is no settings.json of refnet generate; give one that it wrote.") from error
     if unknown:
         raise ValueError(f"{path} holds unknown settings {', '.join(sorted(unknown))}; it is of another version.")
@@ -140,5 +149,7 @@ def read_document(path: Path) -> tuple[dict[str, Any], list[str]]:
 
 def fingerprint(path: str) -> str | None:
     """Compute a file's sha256, or None if it is not there."""
-    file = Path(path)
-    return hashlib.sha256(file.read_bytes()).hexdigest() if file.is_file() else None
+    if not Path(path).is_file():
+        return None
+    with regular_file(path).open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
