@@ -158,8 +158,7 @@ def run_generate(settings: Settings, out: Path) -> Path:
         parse_size(settings.size)
     references = _read_references(settings)  # before the model is loaded: a wrong path is told at once
     _check_controls(settings)
-    out.mkdir(parents=True, exist_ok=True)
-    with locked(out / "settings.json"), _artist(settings, references) as (draw, settings, made_with):
+    with _artist(settings, references) as (draw, settings, made_with), locked(out / "settings.json"):
         seeds = range(settings.seed or 0, (settings.seed or 0) + settings.count)
         drawn: list[Image.Image] = []
         with progress_bar("drawing", settings.count * (settings.steps or 1)) as (bar, task):
