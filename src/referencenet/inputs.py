@@ -13,7 +13,6 @@ import math
 import os
 import re
 import sys
-import warnings
 import zipfile
 from collections.abc import Collection
 from pathlib import Path
@@ -31,15 +30,6 @@ _STAND_INS = {
     b"<?xml": "is XML, not the file itself: download that (on a hub its `resolve` address)",
 }
 """How files begin that people hold for others, and what they are."""
-
-
-class Notice(UserWarning):
-    """Something of what was given is lost or changed on the way; `refnet` prints it as one line."""
-
-
-def note(text: str) -> None:
-    """Warn of what is lost or changed."""
-    warnings.warn(text, Notice, stacklevel=3)
 
 
 def regular_file(path: str | os.PathLike[str], what: str = "file") -> Path:
@@ -190,10 +180,10 @@ def _check_array(file: IO[bytes], size: int, most: int) -> int:
     count = math.prod(shape)
     if dtype.kind not in "fiu":
         raise ValueError(f"an array of {dtype}, not of numbers")
-    if count > most:
-        raise ValueError(f"arrays of shape {shape} and {count} numbers, at most {most} are read")
     if min(shape, default=1) < 0 or count * dtype.itemsize > size - file.tell():
         raise ValueError(f"an array of shape {shape} takes {count * dtype.itemsize} bytes, the file has {size}")
+    if count > most:
+        raise ValueError(f"arrays of shape {shape} and {count} numbers, at most {MAX_NUMBERS} are read")
     return count
 
 

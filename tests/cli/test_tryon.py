@@ -43,8 +43,8 @@ def test_a_person_is_dressed_beside_the_settings(files: dict[str, str]) -> None:
 
 def test_a_mask_is_made_from_parsing_and_points(files: dict[str, str]) -> None:
     made = (f"--parsing={files['parsing']}", f"--keypoints={files['points']}")
-    status, _ = typed(files, *made, "--random-tiny", "--device=cpu")
-    assert status == 0
+    status, output = typed(files, *made, "--random-tiny", "--device=cpu")
+    assert status == 0, output
 
 
 def test_without_a_checkpoint_it_says_which_files_to_get(files: dict[str, str]) -> None:

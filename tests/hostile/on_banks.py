@@ -72,18 +72,28 @@ lying(
 )
 lying("offsets backwards", "no whole safetensors file", header({SITE: entry([1, 2, 2], 16, 0)}, bytes(16)))
 lying("offsets that leave a hole", "no whole safetensors file", header({SITE: entry([1, 2, 2], 16, 32)}, bytes(32)))
-lying("two tensors on one place", "no whole safetensors file",
-      header({SITE: entry([1, 2, 2], 0, 16), SITE + ".1": entry([1, 2, 2], 0, 16)}, bytes(16)))  # fmt: skip
+lying(
+    "two tensors on one place",
+    "no whole safetensors file",
+    header({SITE: entry([1, 2, 2], 0, 16), SITE + ".1": entry([1, 2, 2], 0, 16)}, bytes(16)),
+)
 lying("a shape of words", "no whole safetensors file", header({SITE: entry(["1", 2, 2], 0, 16)}, bytes(16)))
 lying("a negative size", "no whole safetensors file", header({SITE: entry([-1, 2, 2], 0, 16)}, bytes(16)))
 lying("metadata that is no text", "no whole safetensors file", header({}, form={"format": ["bank"]}))
 lying("bytes behind the last tensor", "no whole safetensors file", header({SITE: entry([1, 2, 2], 0, 16)}, bytes(4096)))
-refused("a sparse file of a terabyte", r"b\.safetensors.*no whole safetensors file",
-        with_holes("b.safetensors", header({SITE: entry([1, 2, 2], 0, 16)}, bytes(16)), 2**40))  # fmt: skip
+refused(
+    "a sparse file of a terabyte",
+    r"b\.safetensors.*no whole safetensors file",
+    with_holes("b.safetensors", header({SITE: entry([1, 2, 2], 0, 16)}, bytes(16)), 2**40),
+)
 of("its format is None", "weights of a network", {"conv_in.weight": rows(4, 4, 3, 3)}, {})
 of("is no reference bank: its format is 'pt'", "weights with torch's mark", {"a": rows(1, 2, 2)}, {"format": "pt"})
-of("is no reference bank: its format is 'referencenet-bank-9'", "a later form", {SITE: rows(1, 2, 2)},
-   {"format": "referencenet-bank-9"})  # fmt: skip
+of(
+    "is no reference bank: its format is 'referencenet-bank-9'",
+    "a later form",
+    {SITE: rows(1, 2, 2)},
+    {"format": "referencenet-bank-9"},
+)
 of("differ in rows, or there is none", "no entry", {})
 of("is unknown", "an entry of another kind", {"gradient/mid": rows(1, 2, 2)})
 of("has 2 dimensions instead of 3", "an input of two axes", {SITE: rows(2, 2)})
@@ -97,12 +107,20 @@ of("is C64", "complex numbers", {SITE: rows(1, 2, 2, dtype=torch.complex64)})
 of("not finite in", "NaN", {SITE: rows(1, 2, 2).fill_(float("nan"))})
 of("not finite in", "infinity in half precision", {SITE: rows(1, 2, 2).fill_(float("inf")).half()})
 of("it has 'key/mid' but not 'value/mid'", "keys without values", {"key/mid": rows(1, 2, 2)})
-of("'key/mid' and 'value/mid' differ in shape", "keys and values of two shapes",
-   {"key/mid": rows(1, 2, 2), "value/mid": rows(1, 3, 2)})  # fmt: skip
+of(
+    "'key/mid' and 'value/mid' differ in shape",
+    "keys and values of two shapes",
+    {"key/mid": rows(1, 2, 2), "value/mid": rows(1, 3, 2)},
+)
 of("differ in rows", "sites of two numbers of rows", {SITE: rows(1, 2, 2), "hidden/up": rows(2, 2, 2)})
-refused("a hundred thousand entries and one", r"b\.safetensors has 100001 entries; a bank has at most 100000",
-        bytes_at("b.safetensors", header({f"hidden/{i}": entry([1, 1, 1], 4 * i, 4 * i + 4) for i in range(100_001)},
-                                         bytes(400_004))))  # fmt: skip
+refused(
+    "a hundred thousand entries and one",
+    r"b\.safetensors has 100001 entries; a bank has at most 100000",
+    bytes_at(
+        "b.safetensors",
+        header({f"hidden/{i}": entry([1, 1, 1], 4 * i, 4 * i + 4) for i in range(100_001)}, bytes(400_004)),
+    ),
+)
 
 
 def _series(folder: Path) -> None:
@@ -116,11 +134,18 @@ def series(
     name: str, says: str, made_for: str | dict[str, Any], tensors: dict[str, torch.Tensor] | None = None
 ) -> None:
     """Add a series that does not say rightly for what it was made."""
-    text = made_for if isinstance(made_for, str) else json.dumps(
-        {"scheduler": "DDIM", "digest": "0", "timesteps": [1], "width": 64, "height": 64} | made_for)  # fmt: skip
+    text = (
+        made_for
+        if isinstance(made_for, str)
+        else json.dumps({"scheduler": "DDIM", "digest": "0", "timesteps": [1], "width": 64, "height": 64} | made_for)
+    )
     stored = {f"1/{SITE}": rows(1, 2, 2)} if tensors is None else tensors
-    refused(name, rf"b\.safetensors.*{says}", tensors_at("b.safetensors", stored, SERIES | {"made_for": text}),
-            call=lambda: BankSeries.load("b.safetensors"))  # fmt: skip
+    refused(
+        name,
+        rf"b\.safetensors.*{says}",
+        tensors_at("b.safetensors", stored, SERIES | {"made_for": text}),
+        call=lambda: BankSeries.load("b.safetensors"),
+    )
 
 
 series("a series without a schedule", "does not say for which schedule", "")
@@ -141,8 +166,12 @@ refused("a series for a bank", "is no reference bank: its format is 'referencene
 def encoded(name: str, says: str, settings: str | dict[str, Any], **tensors: torch.Tensor) -> None:
     """Add an encoded reference."""
     text = settings if isinstance(settings, str) else json.dumps(settings)
-    refused(name, rf"b\.safetensors.*{says}", tensors_at("b.safetensors", {"latents": rows(1, 4, 8, 8)} | tensors,
-            REFERENCE | {"settings": text}), call=lambda: Reference.load("b.safetensors"))  # fmt: skip
+    refused(
+        name,
+        rf"b\.safetensors.*{says}",
+        tensors_at("b.safetensors", {"latents": rows(1, 4, 8, 8)} | tensors, REFERENCE | {"settings": text}),
+        call=lambda: Reference.load("b.safetensors"),
+    )
 
 
 encoded("a reference of unknown settings", "is no encoded reference", {"loudness": 1})
@@ -153,10 +182,18 @@ encoded("a reference of a list", "is no encoded reference", [1])
 encoded("a reference of nested settings", "is no encoded reference", "[" * 20_000)
 encoded("a reference without axes", "is no encoded reference", {}, latents=rows(4))
 
-TABLE.add("a bank of another system on the command line", once("hero"), once("poses"),
-          tensors_at("b.safetensors", {"hidden/nowhere": rows(1, 2, 2)}, FORM), says="no 'image_token' in its context",
-          typed=("animate", "-r", "b.safetensors", "-p", "poses", "--random-tiny", "-o", "o.mp4"))  # fmt: skip
-TABLE.add("weights for a bank on the command line", once("poses"),
-          tensors_at("b.safetensors", {"conv_in.weight": rows(2, 2)}),
-          says=r"b\.safetensors is no reference bank: its format is None",
-          typed=("animate", "-r", "b.safetensors", "-p", "poses", "--random-tiny", "-o", "o.mp4"))  # fmt: skip
+TABLE.add(
+    "a bank of another system on the command line",
+    once("hero"),
+    once("poses"),
+    tensors_at("b.safetensors", {"hidden/nowhere": rows(1, 2, 2)}, FORM),
+    says="no 'image_token' in its context",
+    typed=("animate", "-r", "b.safetensors", "-p", "poses", "--random-tiny", "-o", "o.mp4"),
+)
+TABLE.add(
+    "weights for a bank on the command line",
+    once("poses"),
+    tensors_at("b.safetensors", {"conv_in.weight": rows(2, 2)}),
+    says=r"b\.safetensors is no reference bank: its format is None",
+    typed=("animate", "-r", "b.safetensors", "-p", "poses", "--random-tiny", "-o", "o.mp4"),
+)

@@ -76,8 +76,15 @@ STATE = ".o.mp4.parts/state.pt"
 
 def state(name: str, says: str, *make: Make) -> None:
     """Add an unfinished film whose state is none."""
-    TABLE.add(f"state of a film, {name}", once("hero"), once("poses"), lambda f: (f / STATE).parent.mkdir(), *make,
-              typed=RESUME, says=says)  # fmt: skip
+    TABLE.add(
+        f"state of a film, {name}",
+        once("hero"),
+        once("poses"),
+        lambda f: (f / STATE).parent.mkdir(),
+        *make,
+        typed=RESUME,
+        says=says,
+    )
 
 
 state("nothing in the file", r"state\.pt.*begin anew", bytes_at(STATE, b""))
@@ -86,24 +93,45 @@ state("a Git LFS pointer", r"state\.pt.*begin anew", bytes_at(STATE, LFS))
 state("a list", r"state\.pt.*begin anew", saved_at(STATE, [1, 2]))
 state("an empty object", r"state\.pt.*begin anew", saved_at(STATE, {}))
 state("settings that are a word", r"state\.pt.*begin anew", saved_at(STATE, {"settings": "x"}))
-state("settings of another film", r"state\.pt.*begin anew", saved_at(STATE, {
-    "settings": {"seed": "7"}, "frames": 1, "predictions": 1, "last": None, "state": {}}))  # fmt: skip
+state(
+    "settings of another film",
+    r"state\.pt.*begin anew",
+    saved_at(STATE, {"settings": {"seed": "7"}, "frames": 1, "predictions": 1, "last": None, "state": {}}),
+)
 state("code", r"state\.pt.*begin anew", saved_at(STATE, {"settings": Path("x")}))
 state("half a file", r"state\.pt.*begin anew", saved_at(STATE, {"settings": {}}), cut(STATE))
-state("an expanded tensor", r"state\.pt.*begin anew", saved_at(STATE, {
-    "settings": {}, "state": torch.zeros(1).expand(2**33)}))  # fmt: skip
-state("a packed archive of gigabytes", r"state\.pt.*begin anew", zip_of_zeros(STATE, {
-    "state/data.pkl": (b"\x80\x02}q\0.", 2**28), "state/version": (b"3\n", 0)}))  # fmt: skip
-TABLE.add("state of a film, a named pipe", once("hero"), once("poses"), lambda f: (f / STATE).parent.mkdir(),
-          pipe_at(STATE), typed=RESUME, says=r"state\.pt.*begin anew")  # fmt: skip
+state(
+    "an expanded tensor",
+    r"state\.pt.*begin anew",
+    saved_at(STATE, {"settings": {}, "state": torch.zeros(1).expand(2**33)}),
+)
+state(
+    "a packed archive of gigabytes",
+    r"state\.pt.*begin anew",
+    zip_of_zeros(STATE, {"state/data.pkl": (b"\x80\x02}q\0.", 2**28), "state/version": (b"3\n", 0)}),
+)
+TABLE.add(
+    "state of a film, a named pipe",
+    once("hero"),
+    once("poses"),
+    lambda f: (f / STATE).parent.mkdir(),
+    pipe_at(STATE),
+    typed=RESUME,
+    says=r"state\.pt.*begin anew",
+)
 
 # --- a training run ---------------------------------------------------------------------------------------------------
 
 
 def run(name: str, *make: Make) -> None:
     """Add a training run whose state is none."""
-    TABLE.add(f"state of training, {name}", lambda f: (f / "run").mkdir(), *make, call=lambda: RunFolder("run").load(),
-              says=r"run/state\.pt is no whole training state .*remove it")  # fmt: skip
+    TABLE.add(
+        f"state of training, {name}",
+        lambda f: (f / "run").mkdir(),
+        *make,
+        call=lambda: RunFolder("run").load(),
+        says=r"run/state\.pt is no whole training state .*remove it",
+    )
 
 
 run("nothing in the file", bytes_at("run/state.pt", b""))
@@ -128,12 +156,23 @@ saved("an index that is a list", r"model_index\.json", json_at(INDEX, [1]))
 saved(
     "an index of no class", r"converted holds a None", json_at(INDEX, {"unet": ["diffusers", "UNet2DConditionModel"]})
 )
-saved("an index of another library", r"model_index\.json names .*, which is no part of diffusers", lambda f: (f / INDEX).write_text(json.dumps(
-    json.loads((f / INDEX).read_text()) | {"vae": ["os", "system"]})))  # fmt: skip
-saved("an index of a class that is not there", r"model_index\.json names .*, which is no part of diffusers", lambda f: (f / INDEX).write_text(json.dumps(
-    json.loads((f / INDEX).read_text()) | {"vae": ["diffusers", "AutoencoderOfNobody"]})))  # fmt: skip
-saved("an index of numbers", r"model_index\.json names .*, which is no part of diffusers", lambda f: (f / INDEX).write_text(json.dumps(
-    json.loads((f / INDEX).read_text()) | {"vae": [1, 2]})))  # fmt: skip
+saved(
+    "an index of another library",
+    r"model_index\.json names .*, which is no part of diffusers",
+    lambda f: (f / INDEX).write_text(json.dumps(json.loads((f / INDEX).read_text()) | {"vae": ["os", "system"]})),
+)
+saved(
+    "an index of a class that is not there",
+    r"model_index\.json names .*, which is no part of diffusers",
+    lambda f: (f / INDEX).write_text(
+        json.dumps(json.loads((f / INDEX).read_text()) | {"vae": ["diffusers", "AutoencoderOfNobody"]})
+    ),
+)
+saved(
+    "an index of numbers",
+    r"model_index\.json names .*, which is no part of diffusers",
+    lambda f: (f / INDEX).write_text(json.dumps(json.loads((f / INDEX).read_text()) | {"vae": [1, 2]})),
+)
 saved(
     "a part that is missing",
     r"converted has no folder vae",
@@ -145,16 +184,39 @@ saved(
     bytes_at("converted/vae/diffusion_pytorch_model.safetensors", LFS),
 )
 saved("a part's weights are half a file", r"unet", cut("converted/unet/diffusion_pytorch_model.safetensors"))
-saved("a part as large as memory", r"unet/config\.json claims \d+ weights", lambda f: (f / "converted/unet/config.json").write_text(json.dumps(
-    json.loads((f / "converted/unet/config.json").read_text()) | {"block_out_channels": [2**20] * 2})))  # fmt: skip
-saved("a schedule of words", r"scheduler", lambda f: (f / "converted/scheduler/scheduler_config.json").write_text(json.dumps(
-    json.loads((f / "converted/scheduler/scheduler_config.json").read_text()) | {"num_train_timesteps": "many"})))  # fmt: skip
-saved("a schedule as long as memory", r"scheduler", lambda f: (f / "converted/scheduler/scheduler_config.json").write_text(json.dumps(
-    json.loads((f / "converted/scheduler/scheduler_config.json").read_text()) | {"num_train_timesteps": 2**40})))  # fmt: skip
+saved(
+    "a part as large as memory",
+    r"unet/config\.json claims \d+ weights",
+    lambda f: (f / "converted/unet/config.json").write_text(
+        json.dumps(json.loads((f / "converted/unet/config.json").read_text()) | {"block_out_channels": [2**20] * 2})
+    ),
+)
+saved(
+    "a schedule of words",
+    r"scheduler",
+    lambda f: (f / "converted/scheduler/scheduler_config.json").write_text(
+        json.dumps(
+            json.loads((f / "converted/scheduler/scheduler_config.json").read_text()) | {"num_train_timesteps": "many"}
+        )
+    ),
+)
+saved(
+    "a schedule as long as memory",
+    r"scheduler",
+    lambda f: (f / "converted/scheduler/scheduler_config.json").write_text(
+        json.dumps(
+            json.loads((f / "converted/scheduler/scheduler_config.json").read_text()) | {"num_train_timesteps": 2**40}
+        )
+    ),
+)
 TABLE.add("saved folders, no folder", call=lambda: load("gone"), says="gone")
-TABLE.add("saved folders, code that the folder brings", once("converted"),
-          bytes_at("converted/pipeline.py", "open('this-ran', 'w')\n"), call=lambda: load("converted"),
-          gives=lambda found: Path("this-ran").exists() and 1 / 0)  # fmt: skip
+TABLE.add(
+    "saved folders, code that the folder brings",
+    once("converted"),
+    bytes_at("converted/pipeline.py", "open('this-ran', 'w')\n"),
+    call=lambda: load("converted"),
+    gives=lambda _: Path("this-ran").exists() and 1 / 0,
+)
 
 # --- key lists and golden cases ---------------------------------------------------------------------------------------
 

@@ -83,14 +83,23 @@ points("truth values for numbers", "expected numbers", FRAME | {"people": [{"pos
 points("null among the numbers", "expected numbers", FRAME | {"people": [{"pose_keypoints_2d": [None] * 54}]})
 points("lists among the numbers", "different lengths", FRAME | {"people": [{"pose_keypoints_2d": [1, [2, 3]] * 27}]})
 points("NaN", "NaN or infinite", FRAME | {"people": [{"pose_keypoints_2d": [float("nan")] * 54}]})
-points("infinity written as 1e999", "NaN or infinite",
-       json.dumps(FRAME | {"people": [{"pose_keypoints_2d": [7] * 54}]}).replace("7,", "1e999,"))  # fmt: skip
+points(
+    "infinity written as 1e999",
+    "NaN or infinite",
+    json.dumps(FRAME | {"people": [{"pose_keypoints_2d": [7] * 54}]}).replace("7,", "1e999,"),
+)
 points("points beyond all pictures", "reach to 1e\\+300", FRAME | {"people": [{"pose_keypoints_2d": [1e300] * 54}]})
-points("numbers of three hundred digits", "expected numbers|reach to",
-       json.dumps(FRAME | {"people": [{"pose_keypoints_2d": [10**300] * 54}]}))  # fmt: skip
-points("a canvas of 30000", r"canvas_width and canvas_height \(30000, 30000\)",
-       FRAME | {"canvas_width": 30000, "canvas_height": 30000})  # fmt: skip
-points("a canvas of a word", "expected numbers", FRAME | {"canvas_width": "wide"})
+points(
+    "numbers of three hundred digits",
+    "expected numbers|reach to",
+    json.dumps(FRAME | {"people": [{"pose_keypoints_2d": [10**300] * 54}]}),
+)
+points(
+    "a canvas of 30000",
+    r"canvas_width and canvas_height \(30000, 30000\)",
+    FRAME | {"canvas_width": 30000, "canvas_height": 30000},
+)
+points("a canvas of a word", "canvas_width and canvas_height", FRAME | {"canvas_width": "wide"})
 points("a canvas below zero", "canvas_width and canvas_height", FRAME | {"canvas_width": -64})
 points("a canvas of half pixels", "canvas_width and canvas_height", FRAME | {"canvas_width": 64.5})
 points("a canvas of NaN", "canvas_width and canvas_height", FRAME | {"canvas_width": float("nan")})
@@ -106,21 +115,67 @@ TABLE.add(
 TABLE.add(
     "key points, a terabyte of zeros", with_holes("k.json", b"", 2**40), call=drawn, says=r"k\.json has \d+ bytes; JSON"
 )
-TABLE.add("key points, far outside of the picture", json_at("k.json", FRAME | {
-    "people": [{"pose_keypoints_2d": [900_000.0, -900_000.0, 1.0] * 18}]}), call=drawn)  # fmt: skip
-TABLE.add("key points, all in one place", json_at("k.json", FRAME | {
-    "people": [{"pose_keypoints_2d": [32.0, 32.0, 1.0] * 18}]}), call=drawn)  # fmt: skip
-TABLE.add("key points, of OpenPose for try-on's mask", once("hero"), json_at("k.json", {"people": [PERSON, PERSON]}),
-          typed=("tryon", "-p", "hero.png", "-g", "hero.png", "--parsing", "hero.png", "--keypoints", "k.json",
-                 "--densepose", "hero.png", "--random-tiny", "-o", "o.png"), says=r"2 people are seen in k\.json")  # fmt: skip
-TABLE.add("key points, of a film for try-on's mask", once("hero"), json_at("k.json", [FRAME, FRAME]),
-          typed=("tryon", "-p", "hero.png", "-g", "hero.png", "--parsing", "hero.png", "--keypoints", "k.json",
-                 "--densepose", "hero.png", "--random-tiny", "-o", "o.png"),
-          says=r"k\.json has the key points of 2 pictures")  # fmt: skip
-TABLE.add("key points, a folder whose frames count by tens", *(
-    json_at(f"k/{i}.json", {"people": [{"pose_keypoints_2d": [float(i), 1.0, 1.0] * 18}]}) for i in range(1, 12)),
-    bytes_at("k/._1.json", b"\0\5\x16\7"), call=lambda: read_key_points("k"),
-    gives=lambda found: order([frame.body[0, 0] for frame in found[0]]))  # fmt: skip
+TABLE.add(
+    "key points, far outside of the picture",
+    json_at("k.json", FRAME | {"people": [{"pose_keypoints_2d": [900_000.0, -900_000.0, 1.0] * 18}]}),
+    call=drawn,
+)
+TABLE.add(
+    "key points, all in one place",
+    json_at("k.json", FRAME | {"people": [{"pose_keypoints_2d": [32.0, 32.0, 1.0] * 18}]}),
+    call=drawn,
+)
+TABLE.add(
+    "key points, of OpenPose for try-on's mask",
+    once("hero"),
+    json_at("k.json", {"people": [PERSON, PERSON]}),
+    typed=(
+        "tryon",
+        "-p",
+        "hero.png",
+        "-g",
+        "hero.png",
+        "--parsing",
+        "hero.png",
+        "--keypoints",
+        "k.json",
+        "--densepose",
+        "hero.png",
+        "--random-tiny",
+        "-o",
+        "o.png",
+    ),
+    says=r"2 people are seen in k\.json",
+)
+TABLE.add(
+    "key points, of a film for try-on's mask",
+    once("hero"),
+    json_at("k.json", [FRAME, FRAME]),
+    typed=(
+        "tryon",
+        "-p",
+        "hero.png",
+        "-g",
+        "hero.png",
+        "--parsing",
+        "hero.png",
+        "--keypoints",
+        "k.json",
+        "--densepose",
+        "hero.png",
+        "--random-tiny",
+        "-o",
+        "o.png",
+    ),
+    says=r"k\.json has the key points of 2 pictures",
+)
+TABLE.add(
+    "key points, a folder whose frames count by tens",
+    *(json_at(f"k/{i}.json", {"people": [{"pose_keypoints_2d": [float(i), 1.0, 1.0] * 18}]}) for i in range(1, 12)),
+    bytes_at("k/._1.json", b"\0\5\x16\7"),
+    call=lambda: read_key_points("k"),
+    gives=lambda found: order([frame.body[0, 0] for frame in found[0]]),
+)
 
 
 def order(seen: list[float]) -> None:
@@ -187,25 +242,58 @@ archive("half a file", BROKEN, arrays_at("a.npz", **track(2)), cut("a.npz"))
 archive(
     "another archive", r"a\.npz is no face track: it lacks vertices, matrices", zipped("a.npz", {"letter.txt": b"Dear"})
 )
-archive("a packed array of gigabytes", BROKEN,
-        zip_of_zeros("a.npz", {"vertices.npy": (npy_header((2**31 // 1404 // 2, 468, 3), "<f2"), 2**31)}), slow=True)  # fmt: skip
-archive("many packed arrays at the bound", BROKEN, zip_of_zeros("a.npz", {
-    f"{name}.npy": (npy_header((2**26 - 2**20,), "|u1"), 2**26) for name in ("vertices", "matrices", "blendshapes")}))  # fmt: skip
+archive(
+    "a packed array of gigabytes",
+    BROKEN,
+    zip_of_zeros("a.npz", {"vertices.npy": (npy_header((2**31 // 1404 // 2, 468, 3), "<f2"), 2**31)}),
+    slow=True,
+)
+archive(
+    "many packed arrays at the bound",
+    BROKEN,
+    zip_of_zeros(
+        "a.npz",
+        {
+            f"{name}.npy": (npy_header((2**26 - 2**20,), "|u1"), 2**26)
+            for name in ("vertices", "matrices", "blendshapes")
+        },
+    ),
+)
 archive(
     "a member that claims more than it holds", BROKEN, zipped("a.npz", {"vertices.npy": npy_header((1, 468, 3)) + b"0"})
 )
-archive("a member of Python objects", BROKEN,
-        lambda f: np.savez(f / "a.npz", **track(1, vertices=np.array([{}], dtype=object)), allow_pickle=True))  # fmt: skip
-archive("a member packed in a way unknown here", BROKEN, zipped("a.npz", {"vertices.npy": npy_header((1,)) + bytes(8)}),
-        lambda f: (f / "a.npz").write_bytes((f / "a.npz").read_bytes().replace(b"\x08\x00", b"\x63\x00")))  # fmt: skip
-archive("a damaged member", BROKEN, zipped("a.npz", {"vertices.npy": npy_header((999,)) + bytes(7992)}, zipfile.ZIP_STORED),
-        lambda f: (f / "a.npz").write_bytes((f / "a.npz").read_bytes().replace(bytes(100), b"\1" * 100, 1)))  # fmt: skip
-archive("a field too few", r"a\.npz is no face track: it lacks width", arrays_at("a.npz", **{
-    name: value for name, value in track(1).items() if name != "width"}))  # fmt: skip
-archive("faces of another mesh", r"a\.npz is no face track .*expected \(frames, 468, 3\)", arrays_at(
-    "a.npz", **track(1, vertices=np.zeros((1, 400, 3)))))  # fmt: skip
-archive("no frame", r"a\.npz is no face track .*one frame at least", arrays_at(
-    "a.npz", **track(1, vertices=np.zeros((0, 468, 3)), matrices=np.zeros((0, 4, 4)))))  # fmt: skip
+archive(
+    "a member of Python objects",
+    BROKEN,
+    lambda f: np.savez(f / "a.npz", **track(1, vertices=np.array([{}], dtype=object)), allow_pickle=True),
+)
+archive(
+    "a member packed in a way unknown here",
+    BROKEN,
+    zipped("a.npz", {"vertices.npy": npy_header((1,)) + bytes(8)}),
+    lambda f: (f / "a.npz").write_bytes((f / "a.npz").read_bytes().replace(b"\x08\x00", b"\x63\x00")),
+)
+archive(
+    "a damaged member",
+    BROKEN,
+    zipped("a.npz", {"vertices.npy": npy_header((999,)) + bytes(7992)}, zipfile.ZIP_STORED),
+    lambda f: (f / "a.npz").write_bytes((f / "a.npz").read_bytes().replace(bytes(100), b"\1" * 100, 1)),
+)
+archive(
+    "a field too few",
+    r"a\.npz is no face track: it lacks width",
+    arrays_at("a.npz", **{name: value for name, value in track(1).items() if name != "width"}),
+)
+archive(
+    "faces of another mesh",
+    r"a\.npz is no face track .*expected \(frames, 468, 3\)",
+    arrays_at("a.npz", **track(1, vertices=np.zeros((1, 400, 3)))),
+)
+archive(
+    "no frame",
+    r"a\.npz is no face track .*one frame at least",
+    arrays_at("a.npz", **track(1, vertices=np.zeros((0, 468, 3)), matrices=np.zeros((0, 4, 4)))),
+)
 archive(
     "NaN",
     r"a\.npz is no face track .*NaN or infinite",
@@ -220,45 +308,122 @@ archive(
 archive("a rate of none", r"a\.npz is no face track .*a rate of 0 frames", arrays_at("a.npz", **track(1, rate=0)))
 archive("a rate of NaN", r"a\.npz is no face track .*a rate of nan frames", arrays_at("a.npz", **track(1, rate=np.nan)))
 archive("a rate for each frame", r"a\.npz is no face track", arrays_at("a.npz", **track(2, rate=np.array([30, 30]))))
-archive("a film where one face is wanted", r"a\.npz has the faces of 2 frames", arrays_at("a.npz", **track(2)),
-        call=lambda: own_face(Path("a.npz"), "aniportrait"))  # fmt: skip
-archive("matrices that is singular", r"a\.npz is no face track .*is singular", arrays_at("a.npz", **track(2, matrices=np.zeros((2, 4, 4)))),
-        call=lambda: read_head_poses("a.npz"))  # fmt: skip
-TABLE.add("archives, a field that nobody asked for", arrays_at("a.npz", names=np.array(["a"]), **track(1)),
-          call=lambda: read_track("a.npz"), gives=lambda found: len(found.vertices) == 1 or 1 / 0)  # fmt: skip
-TABLE.add("tracks, a list for an object", json_at("a.json", [1, 2]), call=lambda: read_track("a.json"),
-          says=r"a\.json is no face track: it lacks vertices")  # fmt: skip
-TABLE.add("tracks, words for numbers", json_at("a.json", {
-    "vertices": "many", "matrices": [], "width": 64, "height": 64}), call=lambda: read_track("a.json"),
-    says=r"vertices of a\.json is 'many'; expected numbers")  # fmt: skip
-TABLE.add("tracks, null for a field", json_at("a.json", dict.fromkeys(("vertices", "matrices", "width", "height"))),
-          call=lambda: read_track("a.json"), says=r"a\.json is no face track")  # fmt: skip
-TABLE.add("landmarks, JSON without them", json_at("a.json", {"rate": 30}), call=lambda: read_landmarks("a.json"),
-          says=r"a\.json is no film of landmarks: it has no `landmarks`")  # fmt: skip
-TABLE.add("landmarks, a rate of a word", json_at("a.json", {"landmarks": [[[0.1, 0.1]] * 468], "rate": "fast"}),
-          call=lambda: read_landmarks("a.json"), says=r"a\.json is no film of landmarks .*'fast'; expected numbers")  # fmt: skip
-TABLE.add("landmarks, of a face as wide as ten pictures", call=lambda: crop_portrait(
-    picture(0, (64, 64)), np.random.default_rng(0).uniform(0, 5000, (468, 2))), says="reach to 4.*expected x and y as fractions")  # fmt: skip
-TABLE.add("head poses, of five numbers", array_at("a.npy", np.zeros((3, 5))), call=lambda: read_head_poses("a.npy"),
-          says=r"a\.npy holds no head poses .*expected \(frames, 6\)")  # fmt: skip
-TABLE.add("head poses, of infinity", array_at("a.npy", np.full((3, 6), np.inf)), call=lambda: read_head_poses("a.npy"),
-          says=r"a\.npy holds no head poses .*not all finite")  # fmt: skip
-TABLE.add("head poses, an archive of that name", arrays_at("b.npz", poses=np.zeros((3, 6))),
-          lambda f: (f / "b.npz").rename(f / "a.npy"), call=lambda: read_head_poses("a.npy"),
-          says=r"a\.npy is an archive of arrays, not one")  # fmt: skip
-TABLE.add("embeddings, of a hundred numbers", array_at("a.npy", np.zeros(100)), call=lambda: read_embedding("a.npy"),
-          says=r"a\.npy is float64 of shape \(100,\); expected 512 numbers")  # fmt: skip
-TABLE.add("embeddings, of NaN", array_at("a.npy", np.full(512, np.nan)), call=lambda: read_embedding("a.npy"),
-          says=r"a\.npy holds values that are not finite")  # fmt: skip
-TABLE.add("embeddings, of what half precision cannot hold", array_at("a.npy", np.full(512, 1e300)),
-          call=lambda: read_embedding("a.npy"), says=r"a\.npy holds values that are not finite")  # fmt: skip
-TABLE.add("embeddings, of words", array_at("a.npy", np.array(["x"] * 512)), call=lambda: read_embedding("a.npy"),
-          says=r"a\.npy holds no arrays that can be read .*expected the 512 numbers")  # fmt: skip
-TABLE.add("features, of another model", array_at("a.npy", np.zeros((3, 5, 8), np.float32)),
-          call=lambda: read_features("a.npy", 12, 768), says=r"\(3, 5, 8\); expected \(frames, 12, 768\)")  # fmt: skip
-TABLE.add("features, a terabyte of nothing and the wrong shape", with_holes("a.npy", npy_header((2**37 - 1000,)), 2**40),
-          call=lambda: read_features("a.npy", 12, 768), says=r"expected .*\(frames, 12, 768\)")  # fmt: skip
-TABLE.add("features, of Python objects", array_at("a.npy", np.array([None, {}], dtype=object), allow_pickle=True),
-          call=lambda: read_features("a.npy", 12, 768), says=r"a\.npy holds no array that can be read")  # fmt: skip
-TABLE.add("a track made by hand of other arrays", says=r"expected \(frames, 468, 3\)",
-          call=lambda: FaceTrack(vertices=np.zeros((2, 3)), matrices=np.zeros((2, 4, 4))))  # fmt: skip
+archive(
+    "a film where one face is wanted",
+    r"a\.npz has the faces of 2 frames",
+    arrays_at("a.npz", **track(2)),
+    call=lambda: own_face(Path("a.npz"), "aniportrait"),
+)
+archive(
+    "matrices that is singular",
+    r"a\.npz is no face track .*is singular",
+    arrays_at("a.npz", **track(2, matrices=np.zeros((2, 4, 4)))),
+    call=lambda: read_head_poses("a.npz"),
+)
+TABLE.add(
+    "archives, a field that nobody asked for",
+    arrays_at("a.npz", names=np.array(["a"]), **track(1)),
+    call=lambda: read_track("a.npz"),
+    gives=lambda found: len(found.vertices) == 1 or 1 / 0,
+)
+TABLE.add(
+    "tracks, a list for an object",
+    json_at("a.json", [1, 2]),
+    call=lambda: read_track("a.json"),
+    says=r"a\.json is no face track: it lacks vertices",
+)
+TABLE.add(
+    "tracks, words for numbers",
+    json_at("a.json", {"vertices": "many", "matrices": [], "width": 64, "height": 64}),
+    call=lambda: read_track("a.json"),
+    says=r"vertices of a\.json is 'many'; expected numbers",
+)
+TABLE.add(
+    "tracks, null for a field",
+    json_at("a.json", dict.fromkeys(("vertices", "matrices", "width", "height"))),
+    call=lambda: read_track("a.json"),
+    says=r"a\.json is no face track",
+)
+TABLE.add(
+    "landmarks, JSON without them",
+    json_at("a.json", {"rate": 30}),
+    call=lambda: read_landmarks("a.json"),
+    says=r"a\.json is no film of landmarks: it has no `landmarks`",
+)
+TABLE.add(
+    "landmarks, a rate of a word",
+    json_at("a.json", {"landmarks": [[[0.1, 0.1]] * 468], "rate": "fast"}),
+    call=lambda: read_landmarks("a.json"),
+    says=r"a\.json is no film of landmarks .*'fast'; expected numbers",
+)
+TABLE.add(
+    "landmarks, of a face as wide as ten pictures",
+    call=lambda: crop_portrait(picture(0, (64, 64)), np.random.default_rng(0).uniform(0, 5000, (468, 2))),
+    says="reach to 4.*expected x and y as fractions",
+)
+TABLE.add(
+    "head poses, of five numbers",
+    array_at("a.npy", np.zeros((3, 5))),
+    call=lambda: read_head_poses("a.npy"),
+    says=r"a\.npy holds no head poses .*expected \(frames, 6\)",
+)
+TABLE.add(
+    "head poses, of infinity",
+    array_at("a.npy", np.full((3, 6), np.inf)),
+    call=lambda: read_head_poses("a.npy"),
+    says=r"a\.npy holds no head poses .*not all finite",
+)
+TABLE.add(
+    "head poses, an archive of that name",
+    arrays_at("b.npz", poses=np.zeros((3, 6))),
+    lambda f: (f / "b.npz").rename(f / "a.npy"),
+    call=lambda: read_head_poses("a.npy"),
+    says=r"a\.npy is an archive of arrays, not one",
+)
+TABLE.add(
+    "embeddings, of a hundred numbers",
+    array_at("a.npy", np.zeros(100)),
+    call=lambda: read_embedding("a.npy"),
+    says=r"a\.npy is float64 of shape \(100,\); expected 512 numbers",
+)
+TABLE.add(
+    "embeddings, of NaN",
+    array_at("a.npy", np.full(512, np.nan)),
+    call=lambda: read_embedding("a.npy"),
+    says=r"a\.npy holds values that are not finite",
+)
+TABLE.add(
+    "embeddings, of what half precision cannot hold",
+    array_at("a.npy", np.full(512, 1e300)),
+    call=lambda: read_embedding("a.npy"),
+    says=r"a\.npy holds values that are not finite",
+)
+TABLE.add(
+    "embeddings, of words",
+    array_at("a.npy", np.array(["x"] * 512)),
+    call=lambda: read_embedding("a.npy"),
+    says=r"a\.npy holds no arrays that can be read .*expected the 512 numbers",
+)
+TABLE.add(
+    "features, of another model",
+    array_at("a.npy", np.zeros((3, 5, 8), np.float32)),
+    call=lambda: read_features("a.npy", 12, 768),
+    says=r"\(3, 5, 8\); expected \(frames, 12, 768\)",
+)
+TABLE.add(
+    "features, a terabyte of nothing and the wrong shape",
+    with_holes("a.npy", npy_header((2**37 - 1000,)), 2**40),
+    call=lambda: read_features("a.npy", 12, 768),
+    says=r"expected .*\(frames, 12, 768\)",
+)
+TABLE.add(
+    "features, of Python objects",
+    array_at("a.npy", np.array([None, {}], dtype=object), allow_pickle=True),
+    call=lambda: read_features("a.npy", 12, 768),
+    says=r"a\.npy holds no array that can be read",
+)
+TABLE.add(
+    "a track made by hand of other arrays",
+    says=r"expected \(frames, 468, 3\)",
+    call=lambda: FaceTrack(vertices=np.zeros((2, 3)), matrices=np.zeros((2, 4, 4))),
+)

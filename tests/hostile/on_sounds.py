@@ -27,8 +27,14 @@ def wav(
     size = len(data) if claimed is None else claimed
     block = min(channels * bits // 8, 65535)
     header = struct.pack("<HHIIHH", form, channels, rate, min(rate * block, 2**32 - 1), block, bits)
-    return b"RIFF" + struct.pack("<I", min(36 + size, 2**32 - 1)) + b"WAVEfmt " + struct.pack("<I", 16) + header + (
-        b"data" + struct.pack("<I", size) + data)  # fmt: skip
+    return (
+        b"RIFF"
+        + struct.pack("<I", min(36 + size, 2**32 - 1))
+        + b"WAVEfmt "
+        + struct.pack("<I", 16)
+        + header
+        + (b"data" + struct.pack("<I", size) + data)
+    )
 
 
 def silence(seconds: float, codec: str, rate: int = 1000) -> Callable[[Path], None]:
@@ -84,13 +90,22 @@ refused("a web page", r"s\.wav is a web page", bytes_at("s.wav", PAGE))
 refused("prose", r"s\.wav is not a sound that can be read .*export it again", bytes_at("s.wav", "Hello there. " * 40))
 refused("a web address", r"is a web address; download", file="http://localhost/s.wav")
 refused("a name like a protocol", r"there is no sound take:2\.wav", file="take:2.wav")
-refused("a list of other files", r"s\.wav is not a sound that can be read",
-        bytes_at("s.wav", "ffconcat version 1.0\nfile secret.wav\n"),
-        lambda f: write_sound(f / "secret.wav", tone(0.1, 16000), 16000))  # fmt: skip
-refused("a playlist", r"s\.wav is not a sound that can be read",
-        bytes_at("s.wav", "#EXTM3U\n#EXTINF:1,\nsecret.wav\n#EXT-X-ENDLIST\n"))  # fmt: skip
-refused("a session description", r"s\.wav is not a sound that can be read",
-        bytes_at("s.wav", "v=0\no=- 0 0 IN IP4 127.0.0.1\ns=x\nc=IN IP4 127.0.0.1\nt=0 0\nm=audio 5004 RTP/AVP 0\n"))  # fmt: skip
+refused(
+    "a list of other files",
+    r"s\.wav is not a sound that can be read",
+    bytes_at("s.wav", "ffconcat version 1.0\nfile secret.wav\n"),
+    lambda f: write_sound(f / "secret.wav", tone(0.1, 16000), 16000),
+)
+refused(
+    "a playlist",
+    r"s\.wav is not a sound that can be read",
+    bytes_at("s.wav", "#EXTM3U\n#EXTINF:1,\nsecret.wav\n#EXT-X-ENDLIST\n"),
+)
+refused(
+    "a session description",
+    r"s\.wav is not a sound that can be read",
+    bytes_at("s.wav", "v=0\no=- 0 0 IN IP4 127.0.0.1\ns=x\nc=IN IP4 127.0.0.1\nt=0 0\nm=audio 5004 RTP/AVP 0\n"),
+)
 refused("a film without sound", r"hero\.png.*(no sound|not a sound)", once("hero"), file="hero.png")
 refused("half a header", r"s\.wav is not a sound that can be read", bytes_at("s.wav", wav(b"")[:20]))
 refused("no sample", r"s\.wav has no sample", bytes_at("s.wav", wav(b"")))
@@ -106,17 +121,29 @@ refused(
     r"s\.wav.*can(not)? be read",
     bytes_at("s.wav", wav(bytes(2**17), channels=65535)),
 )
-refused("NaN", r"s\.wav holds NaN or infinite samples, the first at 0\.0",
-        bytes_at("s.wav", wav(np.full(1600, np.nan, "<f4").tobytes(), bits=32, form=3)))  # fmt: skip
-refused("numbers of another range", r"s\.wav has samples up to 3\d+.*Divide by",
-        bytes_at("s.wav", wav((tone(0.2, 16000) * 65536).astype("<f4").tobytes(), bits=32, form=3)))  # fmt: skip
-refused("hours of silence in a small file", r"s\.mka.*longer than 3 hours", silence(4 * 3600, "flac"),
-        file="s.mka")  # fmt: skip
+refused(
+    "NaN",
+    r"s\.wav holds NaN or infinite samples, the first at 0\.0",
+    bytes_at("s.wav", wav(np.full(1600, np.nan, "<f4").tobytes(), bits=32, form=3)),
+)
+refused(
+    "numbers of another range",
+    r"s\.wav has samples up to 3\d+.*Divide by",
+    bytes_at("s.wav", wav((tone(0.2, 16000) * 65536).astype("<f4").tobytes(), bits=32, form=3)),
+)
+refused("hours of silence in a small file", r"s\.mka.*longer than 3 hours", silence(4 * 3600, "flac"), file="s.mka")
 refused("gaps of a hundred hours", r"s\.mka.*longer than 3 hours", gaps, file="s.mka")
-refused("a sparse file of a terabyte", r"s\.wav.*longer than 3 hours",
-        with_holes("s.wav", wav(b"", claimed=2**32 - 1), 2**40))  # fmt: skip
-TABLE.add("a header that claims more than there is", bytes_at("s.wav", wav(bytes(3200), claimed=2**31)),
-          call=lambda: read_sound(Path("s.wav")), gives=held(peak=0, seconds=0.1))  # fmt: skip
+refused(
+    "a sparse file of a terabyte",
+    r"s\.wav.*longer than 3 hours",
+    with_holes("s.wav", wav(b"", claimed=2**32 - 1), 2**40),
+)
+TABLE.add(
+    "a header that claims more than there is",
+    bytes_at("s.wav", wav(bytes(3200), claimed=2**31)),
+    call=lambda: read_sound(Path("s.wav")),
+    gives=held(peak=0, seconds=0.1),
+)
 refused(
     "half a file",
     r"s\.flac cannot be read as sound \(cut short",
@@ -124,14 +151,25 @@ refused(
     cut("s.flac"),
     file="s.flac",
 )
-TABLE.add("a name with a percent sign and a newline",
-          lambda f: write_sound(f / "100%d\n[x].wav", tone(0.5, 16000), 16000),
-          call=lambda: read_sound(Path("100%d\n[x].wav")), gives=held(peak=0.5, seconds=0.5))  # fmt: skip
-TABLE.add("a link to a sound", lambda f: write_sound(f / "a.wav", tone(0.5, 16000), 16000),
-          lambda f: (f / "s.wav").symlink_to("a.wav"),
-          call=lambda: read_sound(Path("s.wav")), gives=held(peak=0.5, seconds=0.5))  # fmt: skip
-TABLE.add("eight bits", bytes_at("s.wav", wav(bytes([0, 255] * 4000), bits=8)),
-          call=lambda: read_sound(Path("s.wav")), gives=held(peak=1.0, seconds=0.5))  # fmt: skip
+TABLE.add(
+    "a name with a percent sign and a newline",
+    lambda f: write_sound(f / "100%d\n[x].wav", tone(0.5, 16000), 16000),
+    call=lambda: read_sound(Path("100%d\n[x].wav")),
+    gives=held(peak=0.5, seconds=0.5),
+)
+TABLE.add(
+    "a link to a sound",
+    lambda f: write_sound(f / "a.wav", tone(0.5, 16000), 16000),
+    lambda f: (f / "s.wav").symlink_to("a.wav"),
+    call=lambda: read_sound(Path("s.wav")),
+    gives=held(peak=0.5, seconds=0.5),
+)
+TABLE.add(
+    "eight bits",
+    bytes_at("s.wav", wav(bytes([0, 255] * 4000), bits=8)),
+    call=lambda: read_sound(Path("s.wav")),
+    gives=held(peak=1.0, seconds=0.5),
+)
 
 
 def samples(name: str, says: str, make: Callable[[], Any]) -> None:
@@ -148,8 +186,16 @@ samples("of none", r"has no sample", lambda: torch.zeros(0))
 samples("of infinity", r"holds NaN or infinite samples", lambda: torch.full((100,), float("inf")))
 samples("at a rate of none", r"rate.*0.*hertz", lambda: read_sound(np.zeros(100), rate=0))
 samples("at a rate of one hertz", r"rate.*1.*hertz", lambda: read_sound(np.zeros(10**6), rate=1))
-TABLE.add("a text for a sound on the command line", once("hero"), once("said"), bytes_at("said.wav", "words"),
-          typed=("talk", "-r", "hero.png", "--face", "face.npz", "-a", "said.wav", "--random-tiny", "-o", "o.mp4"),
-          says=r"said\.wav is not a sound that can be read")  # fmt: skip
-TABLE.add("a sound that is checked is only opened", bytes_at("s.wav", wav(bytes(320))),
-          call=lambda: check_sound(Path("s.wav")))  # fmt: skip
+TABLE.add(
+    "a text for a sound on the command line",
+    once("hero"),
+    once("said"),
+    bytes_at("said.wav", "words"),
+    typed=("talk", "-r", "hero.png", "--face", "face.npz", "-a", "said.wav", "--random-tiny", "-o", "o.mp4"),
+    says=r"said\.wav is not a sound that can be read",
+)
+TABLE.add(
+    "a sound that is checked is only opened",
+    bytes_at("s.wav", wav(bytes(320))),
+    call=lambda: check_sound(Path("s.wav")),
+)

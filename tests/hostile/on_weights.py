@@ -178,28 +178,55 @@ refused("a picture", r"pose_guider\.pth is no weight file", bytes_at(GUIDER, b"\
 refused("GGUF", r"pose_guider\.pth is a GGUF file", bytes_at(GUIDER, b"GGUF\x03\0\0\0" + bytes(64)))
 refused("a folder in its place", r"pose_guider\.pth", removed(GUIDER), lambda f: (f / GUIDER).mkdir())
 refused("a named pipe", r"needs pose_guider\.pth, not found", removed(GUIDER), pipe_at(GUIDER))
-refused("a link to nowhere", r"needs pose_guider\.pth, not found", removed(GUIDER),
-        lambda f: (f / GUIDER).symlink_to("gone.pth"))  # fmt: skip
-refused("a link to itself", r"needs pose_guider\.pth, not found", removed(GUIDER),
-        lambda f: (f / GUIDER).symlink_to("pose_guider.pth"))  # fmt: skip
+refused(
+    "a link to nowhere",
+    r"needs pose_guider\.pth, not found",
+    removed(GUIDER),
+    lambda f: (f / GUIDER).symlink_to("gone.pth"),
+)
+refused(
+    "a link to itself",
+    r"needs pose_guider\.pth, not found",
+    removed(GUIDER),
+    lambda f: (f / GUIDER).symlink_to("pose_guider.pth"),
+)
 refused("an archive of links", r"pose_guider\.pth.*(tar|archive)", link_in_tar(GUIDER, "/etc/passwd"))
-refused("a zip of something else", r"pose_guider\.pth is no weight file",
-        lambda f: zipfile.ZipFile(f / GUIDER, "w").writestr("letter.txt", "Dear customer"))  # fmt: skip
+refused(
+    "a zip of something else",
+    r"pose_guider\.pth is no weight file",
+    lambda f: zipfile.ZipFile(f / GUIDER, "w").writestr("letter.txt", "Dear customer"),
+)
 
 # --- cut short, and headers that lie ----------------------------------------------------------------------------------
 
 refused("half a file", r"pose_guider\.pth.*cut short.*download it again", cut(GUIDER))
 refused("all but the last bytes", r"pose_guider\.pth.*cut short", cut(GUIDER, 0.999))
-refused("half a safetensors file", r"pose_guider\.pth is no whole safetensors file",
-        lambda f: save_file(torch.load(f / GUIDER), f / GUIDER), cut(GUIDER))  # fmt: skip
-refused("a header longer than the file", r"pose_guider\.pth is no whole safetensors file",
-        bytes_at(GUIDER, struct.pack("<Q", 2**40) + b"{}"))  # fmt: skip
-refused("a tensor beyond the file", r"pose_guider\.pth is no whole safetensors file",
-        bytes_at(GUIDER, safetensors(entry("F32", [2**20, 2**20], 2**42))))  # fmt: skip
-refused("a header of another kind", r"pose_guider\.pth is no whole safetensors file",
-        bytes_at(GUIDER, safetensors(b'{"w": [1, 2, 3]}')))  # fmt: skip
-refused("a header nested without end", r"pose_guider\.pth is no whole safetensors file",
-        bytes_at(GUIDER, safetensors(b'{"a":' * 50_000)))  # fmt: skip
+refused(
+    "half a safetensors file",
+    r"pose_guider\.pth is no whole safetensors file",
+    lambda f: save_file(torch.load(f / GUIDER), f / GUIDER),
+    cut(GUIDER),
+)
+refused(
+    "a header longer than the file",
+    r"pose_guider\.pth is no whole safetensors file",
+    bytes_at(GUIDER, struct.pack("<Q", 2**40) + b"{}"),
+)
+refused(
+    "a tensor beyond the file",
+    r"pose_guider\.pth is no whole safetensors file",
+    bytes_at(GUIDER, safetensors(entry("F32", [2**20, 2**20], 2**42))),
+)
+refused(
+    "a header of another kind",
+    r"pose_guider\.pth is no whole safetensors file",
+    bytes_at(GUIDER, safetensors(b'{"w": [1, 2, 3]}')),
+)
+refused(
+    "a header nested without end",
+    r"pose_guider\.pth is no whole safetensors file",
+    bytes_at(GUIDER, safetensors(b'{"a":' * 50_000)),
+)
 refused("no tensor in safetensors", r"pose_guider\.pth.*(no tensor|empty)", bytes_at(GUIDER, safetensors(b"{}")))
 refused(
     "float8", r"pose_guider\.pth.*float8.*convert", bytes_at(GUIDER, safetensors(entry("F8_E4M3", [2], 2), b"\0\0"))
@@ -207,10 +234,16 @@ refused(
 refused("whole numbers", r"pose_guider\.pth.*int64", state(GUIDER, first(lambda t: t.long())))
 refused("complex numbers", r"pose_guider\.pth.*complex64", state(GUIDER, first(lambda t: t.to(torch.complex64))))
 refused("a sparse tensor", r"pose_guider\.pth.*sparse", state(GUIDER, first(lambda t: t.flatten(1).to_sparse())))
-refused("a tensor without numbers", r"pose_guider\.pth.*without numbers|pose_guider\.pth.*meta",
-        state(GUIDER, first(lambda t: t.to("meta"))))  # fmt: skip
-refused("an expanded tensor", r"pose_guider\.pth holds .* as an expanded tensor",
-        state(GUIDER, first(lambda t: t.view(-1)[:1].expand(60_000, 50_000))))  # fmt: skip
+refused(
+    "a tensor without numbers",
+    r"pose_guider\.pth.*without numbers|pose_guider\.pth.*meta",
+    state(GUIDER, first(lambda t: t.to("meta"))),
+)
+refused(
+    "an expanded tensor",
+    r"pose_guider\.pth holds .* as an expanded tensor",
+    state(GUIDER, first(lambda t: t.view(-1)[:1].expand(60_000, 50_000))),
+)
 refused(
     "overlapping windows of one tensor",
     r"pose_guider\.pth holds .* as an expanded tensor",
@@ -230,8 +263,12 @@ refused("keys that are no words", r"pose_guider\.pth.*key", state(GUIDER, lambda
 refused("dictionaries by the billion", r"pose_guider\.pth nests dictionaries deeper", state(GUIDER, knotted))
 refused("a dictionary in itself", r"pose_guider\.pth nests dictionaries deeper", state(GUIDER, circle))
 refused("a NumPy array", r"pose_guider\.pth", state(GUIDER, lambda s: s | {"x": np.zeros(3)}))
-refused("the former format, cut short", r"pose_guider\.pth.*cut short",
-        state(GUIDER, lambda s: s, _use_new_zipfile_serialization=False), cut(GUIDER))  # fmt: skip
+refused(
+    "the former format, cut short",
+    r"pose_guider\.pth.*cut short",
+    state(GUIDER, lambda s: s, _use_new_zipfile_serialization=False),
+    cut(GUIDER),
+)
 
 # --- tensors that do not fit ------------------------------------------------------------------------------------------
 
@@ -241,22 +278,39 @@ refused("another shape", r"pose_guider\.pth does not fit.*expected", state(GUIDE
 refused(
     "a key too few", r"pose_guider\.pth lacks 1 of its keys", state(GUIDER, lambda s: {k: s[k] for k in list(s)[1:]})
 )
-refused("a key too many", r"keys that PoseGuider does not have: surprise",
-        state(GUIDER, lambda s: s | {"surprise": torch.zeros(1)}))  # fmt: skip
+refused(
+    "a key too many",
+    r"keys that PoseGuider does not have: surprise",
+    state(GUIDER, lambda s: s | {"surprise": torch.zeros(1)}),
+)
 refused("a key without a name", r"pose_guider\.pth", state(GUIDER, lambda s: s | {"": torch.zeros(1)}))
-refused("another file of the same folder", r"pose_guider\.pth does not fit.*By its keys it is",
-        lambda f: shutil.copy(f / REFERENCE, f / GUIDER))  # fmt: skip
-refused("a LoRA", r"By its keys it is a LoRA",
-        saved_at(GUIDER, {"unet.down.lora_A.weight": torch.zeros(2, 2)}))  # fmt: skip
-refused("two files that could be meant", r"pose_guider\.pth could be",
-        lambda f: (f / GUIDER).rename(f / "released/pose_guider-1000.pth"),
-        lambda f: shutil.copy(f / "released/pose_guider-1000.pth", f / "released/pose_guider-2000.pth"))  # fmt: skip
-refused("a shard without the others", r"there is no weight file .*00002-of-00002",
-        lambda f: (f / GUIDER).rename(f / "released/pose_guider-00001-of-00002.pth"))  # fmt: skip
-refused("a shard of ninety thousand", r"there is no weight file .*00002-of-90000",
-        lambda f: (f / GUIDER).rename(f / "released/pose_guider-00001-of-90000.pth"))  # fmt: skip
-refused("the first shard of none", r"pose_guider-00001-of-00000\.pth",
-        lambda f: (f / GUIDER).rename(f / "released/pose_guider-00001-of-00000.pth"))  # fmt: skip
+refused(
+    "another file of the same folder",
+    r"pose_guider\.pth does not fit.*By its keys it is",
+    lambda f: shutil.copy(f / REFERENCE, f / GUIDER),
+)
+refused("a LoRA", r"By its keys it is a LoRA", saved_at(GUIDER, {"unet.down.lora_A.weight": torch.zeros(2, 2)}))
+refused(
+    "two files that could be meant",
+    r"pose_guider\.pth could be",
+    lambda f: (f / GUIDER).rename(f / "released/pose_guider-1000.pth"),
+    lambda f: shutil.copy(f / "released/pose_guider-1000.pth", f / "released/pose_guider-2000.pth"),
+)
+refused(
+    "a shard without the others",
+    r"there is no weight file .*00002-of-00002",
+    lambda f: (f / GUIDER).rename(f / "released/pose_guider-00001-of-00002.pth"),
+)
+refused(
+    "a shard of ninety thousand",
+    r"there is no weight file .*00002-of-90000",
+    lambda f: (f / GUIDER).rename(f / "released/pose_guider-00001-of-90000.pth"),
+)
+refused(
+    "the first shard of none",
+    r"pose_guider-00001-of-00000\.pth",
+    lambda f: (f / GUIDER).rename(f / "released/pose_guider-00001-of-00000.pth"),
+)
 
 # --- parts in their libraries' own layout -----------------------------------------------------------------------------
 
@@ -264,19 +318,33 @@ refused("NaN in the autoencoder", r"sd-vae-ft-mse holds NaN or infinite", part(V
 refused(
     "an autoencoder without its weights", r"sd-vae-ft-mse", lambda f: next((f / VAE).glob("*.safetensors")).unlink()
 )
-refused("half an autoencoder's file", r"sd-vae-ft-mse", lambda f: cut(
-    str(next((f / VAE).glob("*.safetensors")).relative_to(f)))(f))  # fmt: skip
-refused("half of an image encoder's tensors", r"image_encoder does not fit.*tensors missing",
-        part(CLIP, lambda s: [s.pop(key) for key in sorted(s)[::2]]))  # fmt: skip
-refused("an image encoder's pointer", r"image_encoder.*LFS pointer",
-        lambda f: next((f / CLIP).glob("*.safetensors")).write_bytes(LFS))  # fmt: skip
+refused(
+    "half an autoencoder's file",
+    r"sd-vae-ft-mse",
+    lambda f: cut(str(next((f / VAE).glob("*.safetensors")).relative_to(f)))(f),
+)
+refused(
+    "half of an image encoder's tensors",
+    r"image_encoder does not fit.*tensors missing",
+    part(CLIP, lambda s: [s.pop(key) for key in sorted(s)[::2]]),
+)
+refused(
+    "an image encoder's pointer",
+    r"image_encoder.*LFS pointer",
+    lambda f: next((f / CLIP).glob("*.safetensors")).write_bytes(LFS),
+)
 refused("a configuration that is no JSON", r"image_encoder", bytes_at(f"{CLIP}/config.json", "{"))
 refused("a configuration that is a list", r"sd-vae-ft-mse", json_at(f"{VAE}/config.json", [1, 2]))
 refused("an empty configuration", r"sd-vae-ft-mse", bytes_at(f"{VAE}/config.json", b""))
 refused("a layer as wide as memory", r"sd-vae-ft-mse", config(VAE, block_out_channels=[2**30, 8, 8, 8]))
 refused("layers without end", r"image_encoder", config(CLIP, num_hidden_layers=2**31))
 refused("a word for a width", r"image_encoder", config(CLIP, hidden_size="wide"))
-refused("an index that leads outside", r"sd-vae-ft-mse.*outside|sd-vae-ft-mse.*\.\./",
-        json_at(f"{VAE}/diffusion_pytorch_model.safetensors.index.json",
-                {"metadata": {}, "weight_map": {"encoder.conv_in.weight": "../pose_guider.pth"}}),
-        lambda f: (f / VAE / "diffusion_pytorch_model.safetensors").unlink())  # fmt: skip
+refused(
+    "an index that leads outside",
+    r"sd-vae-ft-mse.*outside|sd-vae-ft-mse.*\.\./",
+    json_at(
+        f"{VAE}/diffusion_pytorch_model.safetensors.index.json",
+        {"metadata": {}, "weight_map": {"encoder.conv_in.weight": "../pose_guider.pth"}},
+    ),
+    lambda f: (f / VAE / "diffusion_pytorch_model.safetensors").unlink(),
+)

@@ -12,11 +12,11 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from referencenet.inputs import Notice
 from referencenet.media.encoding import gif_times
 from referencenet.media.files import forget_settings, settings_path
 from referencenet.media.films import Film, FilmWriter, check_film_path, frames_of, write_film
 from referencenet.media.images import read_image
+from referencenet.telling import Notice
 
 RED = (200, 30, 60)
 RAW = np.random.default_rng(4).integers(0, 256, (32, 64, 3), dtype=np.uint8)

@@ -11,6 +11,7 @@ from typing import Annotated, Any, Literal
 import typer
 
 from referencenet.cli.settings import DtypeChoice
+from referencenet.media.fitting import Fit
 
 ONLY = "Only for "
 
@@ -32,6 +33,14 @@ Count = Annotated[int, typer.Option("--count", "-n", min=1, help="Pictures.")]
 Seed = Annotated[int, typer.Option(min=0, help="Of the first picture; the next ones count up.")]
 Device = Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1, mps.")]
 Dtype = Annotated[DtypeChoice, typer.Option(help="auto is half precision on CUDA.")]
+FitTo = Annotated[
+    Fit | None,
+    typer.Option("--fit", show_default="as the system does", help="Pictures of other proportions than the result: "
+                 "their middle is cut out, they get a border, or are stretched."),
+]  # fmt: skip
+Overwrite = Annotated[
+    bool, typer.Option("--overwrite", help="Take an older film's frames out of the folder; files are replaced anyway.")
+]
 FusionChoice = Literal["full", "midup"]
 
 

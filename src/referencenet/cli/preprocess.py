@@ -10,9 +10,8 @@ from typing import Annotated, Any
 
 import typer
 from PIL import Image
-from rich.console import Console
 
-from referencenet.cli.console import progress_bar, tell
+from referencenet.cli.console import note, progress_bar, say
 from referencenet.cli.model_files import MODELS_HELP
 from referencenet.media.encoding import CODECS
 from referencenet.media.films import PICTURES, Film, FilmWriter, check_film_path
@@ -67,7 +66,7 @@ def preprocess(
     if not paths:
         condition.write(values, out, film.size, film.rate)
     tell_of(followed, person)
-    Console().print("\n".join(map(str, paths or [out])), soft_wrap=True, highlight=False)
+    say("\n".join(map(str, paths or [out])))
 
 
 def write_drawings(
@@ -122,13 +121,13 @@ def tell_of(followed: Followed[Any], person: int | None) -> None:
     """Say in how many frames nobody was found, and whether somebody was chosen among several."""
     if followed.held:
         numbers = ", ".join(map(str, followed.held[:8])) + (", ..." if len(followed.held) > 8 else "")
-        tell(
-            f"[yellow]note:[/] {len(followed.held)} of {followed.num_frames} frames do not show the person (from 0: "
+        note(
+            f"{len(followed.held)} of {followed.num_frames} frames do not show the person (from 0: "
             f"{numbers}); they hold what was last found, or first."
         )
     if person is None and followed.most > 1:
-        tell(
-            f"[yellow]note:[/] up to {followed.most} were found in a frame; the largest is followed. --person N takes "
+        note(
+            f"up to {followed.most} were found in a frame; the largest is followed. --person N takes "
             "another, from the left."
         )
 
@@ -145,6 +144,7 @@ class Frames:
         self.is_picture = source.suffix.lower() in PICTURES and not source.is_dir()
         self.film: Film | Sequence[Image.Image] = [read_image(source)] if self.is_picture else Film(source)
         self.rate: Fraction = getattr(self.film, "rate", Fraction(1))
+        self.has_sound: bool = getattr(self.film, "has_sound", False)
         self.limit = limit
 
     @property

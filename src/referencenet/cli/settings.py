@@ -2,13 +2,16 @@
 
 import hashlib
 import json
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal
 
 from referencenet.checkpoints.keymap import some
-from referencenet.inputs import read_json
+from referencenet.inputs import read_json, regular_file
+from referencenet.media.fitting import Fit
+from referencenet.media.images import MAX_PIXELS
 
 LinkChoice = Literal["attention", "adain", "both", "referencenet"]
 DtypeChoice = Literal["auto", "float32", "float16", "bfloat16"]
@@ -41,6 +44,7 @@ class Settings:
         steps: Of the scheduler.
         guidance: Scale; 1 is none.
         size: WIDTHxHEIGHT, or one number for both, in pixels.
+        fit: How pictures of other proportions come to the size; None: references keep theirs, skeletons are stretched.
         device: Where the model runs.
         dtype: What it computes in.
     """
@@ -61,6 +65,7 @@ class Settings:
     steps: int | None = None
     guidance: float | None = None
     size: str | None = None
+    fit: Fit | None = None
     device: str = "auto"
     dtype: DtypeChoice = "auto"
 
@@ -107,9 +112,11 @@ def parse_size(text: str, multiple: int = 1) -> tuple[int, int]:
         ValueError: The text is neither, or a side is no such multiple.
     """
     parts = text.lower().split("x")
-    if not 1 <= len(parts) <= 2 or not all(part.isdecimal() and int(part) > 0 for part in parts):
+    if not 1 <= len(parts) <= 2 or not all(re.fullmatch(r"0*[1-9][0-9]{0,6}", part) for part in parts):
         raise ValueError(f"--size was {text!r}; it is one number or WIDTHxHEIGHT in pixels, as in 512x768.")
     width, height = int(parts[0]), int(parts[-1])
+    if width * height > MAX_PIXELS:
+        raise ValueError(f"--size is {width}x{height}; at most {MAX_PIXELS // 10**6} million pixels are drawn.")
     if width % multiple or height % multiple:
         raise ValueError(f"--size is {width}x{height}; width and height must be multiples of {multiple}.")
     return width, height
@@ -160,5 +167,5 @@ def fingerprint(path: str) -> str | None:
     """Compute a file's sha256, or None if it is not there."""
     if not Path(path).is_file():
         return None
-    with Path(path).open("rb") as file:
+    with regular_file(path).open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()

@@ -5,18 +5,19 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import typer
-from rich.console import Console
 
-from referencenet.cli.console import tell
+from referencenet.cli.console import note, say
 from referencenet.cli.film_inputs import read_reference
-from referencenet.cli.film_run import Weights, run_film
+from referencenet.cli.film_run import Weights, check_film, run_film
 from referencenet.cli.models import choose_device
 from referencenet.cli.options import (
     Base,
     Checkpoint,
     Device,
     Dtype,
+    FitTo,
     GuidanceScale,
+    Overwrite,
     RandomTiny,
     Size,
     Steps,
@@ -24,13 +25,13 @@ from referencenet.cli.options import (
     refuse_others,
     settings_of,
 )
-from referencenet.cli.run import need_weights, write_settings
+from referencenet.cli.run import need_weights
 from referencenet.cli.settings import parse_size
-from referencenet.media.films import check_film_path, frame_rate
+from referencenet.media.films import frame_rate
 from referencenet.media.sound import SAMPLE_RATE, TRACK_CODECS, check_sound, read_sound
 from referencenet.methods.systems import pipelines
 from referencenet.methods.tiny import tiny_talking_face
-from referencenet.pipelines.film_files import FilmSettings, open_films, vars_of
+from referencenet.pipelines.film_files import FilmSettings, open_films
 from referencenet.preprocess.face_mesh import CANVAS
 from referencenet.preprocess.face_track import FaceTrack, read_track
 from referencenet.preprocess.speech import WHOLE
@@ -101,6 +102,8 @@ def talk(
     steps: Steps = None,
     guidance: GuidanceScale = None,
     seed: Annotated[int, typer.Option(min=0, help="Of the noise, and of the identity.")] = 42,
+    fit: FitTo = None,
+    overwrite: Overwrite = False,
     side_by_side: Annotated[
         bool, typer.Option("--side-by-side", help="Portrait, drawings, result in one film.")
     ] = False,
@@ -117,7 +120,7 @@ def talk(
     refuse_others(ctx, method)
     check_sound(audio)
     sound = audio if out.suffix.lower() in TRACK_CODECS else None
-    check_film_path(out, sound)
+    check_film(out, sound, resume=resume, overwrite=overwrite)
     width, height = parse_size(size, multiple=8) if size else (CANVAS, CANVAS)
     settings = FilmSettings(
         width=width,
@@ -129,6 +132,7 @@ def talk(
         seed=seed,
         side_by_side=side_by_side,
         every=every,
+        fit=fit,
     )
     subject = read_reference(reference)
     portrait = own_face(face, str(method))
@@ -140,17 +144,19 @@ def talk(
     drawings = speaker(samples, portrait, rate=settings.rate or TRAINED_RATE, width=width, height=height, **chosen)
     films = open_films(pipeline, [drawings], settings)
     if len(samples) > WHOLE * SAMPLE_RATE:
-        tell(f"[yellow]note:[/] beyond {WHOLE} s features of sound are an approximation: it is heard in pieces.")
+        note(f"beyond {WHOLE} s features of sound are an approximation: it is heard in pieces.")
     if sound is None:
-        tell(f"[yellow]note:[/] {out.name} cannot hold sound; .mp4 and .webm can.")
+        note(f"{out.name} cannot hold sound; .mp4 and .webm can.")
     del speaker, samples
     weights = Weights(
         pipeline=pipeline, checkpoint=checkpoint, base=base, device=device, dtype=dtype, own={"pose_range": pose_range}
     )
-    done = run_film(weights, subject, films, out, settings, resume=resume, interpolator=interpolator, sound=sound)
+    done = run_film(
+        weights, subject, films, out, settings, resume=resume, interpolator=interpolator, sound=sound,
+        overwrite=overwrite, beside=settings_of(ctx, method) | {"identity": chosen.get("identity")},
+    )  # fmt: skip
     if done is not None:
-        write_settings(out, settings_of(ctx, method) | vars_of(done) | {"identity": chosen.get("identity")})
-        Console().print(f"{done.num_written} frames in {out}", soft_wrap=True)
+        say(f"{done.num_written} frames in {out}")
 
 
 def own_face(path: Path | None, method: str) -> FaceTrack:

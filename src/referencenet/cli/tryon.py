@@ -4,7 +4,6 @@ from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-import numpy as np
 import typer
 from PIL import Image
 
@@ -14,6 +13,7 @@ from referencenet.cli.options import (
     Count,
     Device,
     Dtype,
+    FitTo,
     FusionChoice,
     GuidanceScale,
     RandomTiny,
@@ -27,9 +27,9 @@ from referencenet.cli.options import (
     settings_of,
     takes,
 )
-from referencenet.cli.run import drawing_options, generators, load, need_weights, steps_shown, write_pictures
-from referencenet.media.images import read_image, read_mask
-from referencenet.media.sheets import beside, check_picture_path
+from referencenet.cli.run import check_pictures, draw_pictures, drawing_options, fitted_pictures, load, need_weights
+from referencenet.media.images import read_image, read_labels, read_mask
+from referencenet.media.sheets import beside
 from referencenet.methods.systems import pipelines
 from referencenet.pipelines.garments import check_masks
 from referencenet.preprocess.agnostic import ARM_WIDTHS, agnostic_mask
@@ -64,8 +64,13 @@ def tryon(
     ] = None,
     keypoints: Annotated[
         Path | None,
-        typer.Option(metavar="JSON", help="Body points in pixels of the parsing: OpenPose's, or [[x, y], ...]."),
+        typer.Option(metavar="JSON", help="18 body points [[x, y], ...] in pixels of the parsing, or OpenPose's file."),
     ] = None,
+    person_number: Annotated[
+        int | None,
+        typer.Option(min=1, show_default="the only one", help="Who of several in --keypoints, from the left."),
+    ] = None,
+    fit: FitTo = None,
     category: Annotated[CategoryChoice, typer.Option(help="What the mask is made for.")] = "upper_body",
     arm_width: Annotated[
         int, typer.Option(min=1, help="Of the made mask's arms at a height of 512; 45 for DressCode's weights.")
@@ -124,16 +129,21 @@ def tryon(
     pipeline = PIPELINES[method]
     need_weights(pipeline.published, checkpoint, base, random_tiny)
     refuse_others(ctx, method)
-    check_picture_path(out)
+    check_pictures(out)
     options = drawing_options(pipeline.spec, size, steps, guidance)
     if mask is not None and (is_typed(ctx, "category") or is_typed(ctx, "arm_width")):
         raise ValueError("--category and --arm-width are for masks that are made; --mask is one already.")
-    white = read_or_make_mask(mask, parsing, keypoints, category, arm_width)
+    white = read_or_make_mask(mask, parsing, keypoints, category, arm_width, person_number)
     pictures = {"person": read_image(person), "garment": read_image(garment)}
     check_masks(pictures["person"], white)
     if densepose is None and takes(BOTH, method):
         raise ValueError(f"{method} needs --densepose, the person's DensePose rendering on black.")
     drawn = None if densepose is None else read_image(densepose)
+    size_of = (options["width"], options["height"])
+    pictures |= {"mask": white}
+    pictures = fitted_pictures(pictures, size_of, fit)
+    if drawn is not None:
+        drawn = fitted_pictures({"densepose": drawn}, size_of, fit, ground="black")["densepose"]
     panels: dict[str, dict[str, Any]] = {
         BOTH: {"densepose": drawn, "negative_prompt": negative_prompt},
         IDM: {"garment_description": description},
@@ -149,27 +159,29 @@ def tryon(
         },
     }
     pipe = load(pipeline, checkpoint, base, device, dtype, fusion_blocks=fusion_blocks)
-    with steps_shown("dressing", options["num_inference_steps"]) as done:
-        results = pipe(
-            **pictures,
-            mask=white,
-            **own_options(panels, method),
-            **options,
-            num_images_per_prompt=count,
-            generator=generators(seed, count),
-            callback_on_step_end=done,
-        ).images
-    shown = [beside([*pictures.values(), result]) for result in results] if side_by_side else results
-    write_pictures(shown, out, settings_of(ctx, method) | options)
+    draw_pictures(
+        pipe, out=out, count=count, seed=seed, what="dressing", settings=settings_of(ctx, method) | options,
+        shown=lambda result: beside([pictures["person"], pictures["garment"], result]) if side_by_side else result,
+        **pictures, **own_options(panels, method), **options,
+    )  # fmt: skip
 
 
 def read_or_make_mask(
-    mask: Path | None, parsing: Path | None, keypoints: Path | None, category: Any, arm_width: int
-) -> Image.Image:
+    mask: Path | None, parsing: Path | None, keypoints: Path | None, category: Any, arm_width: int,
+    person: int | None = None,
+) -> Image.Image:  # fmt: skip
     """The mask that was given, or the agnostic mask of a parsing and body points.
 
+    Args:
+        mask: A picture.
+        parsing: A picture of labels.
+        keypoints: Of the body.
+        category: What the mask is made for.
+        arm_width: Of its arms.
+        person: Who of several has the key points, from the left; None: there is only one.
+
     Raises:
-        ValueError: If neither or both were given, or the points are not those of one person.
+        ValueError: If neither or both were given, or the files hold something else.
     """
     if (mask is None) == (parsing is None and keypoints is None):
         raise ValueError("give either --mask, or --parsing and --keypoints from which it is made.")
@@ -177,9 +189,11 @@ def read_or_make_mask(
         return read_mask(mask)
     if parsing is None or keypoints is None:
         raise ValueError("a mask is made from --parsing and --keypoints together; give both.")
-    with Image.open(parsing) as picture:
-        labels = np.array(picture)
-    frames, _ = read_key_points(keypoints)
-    if len(frames) != 1:
-        raise ValueError(f"{keypoints} has the key points of {len(frames)} pictures; expected those of the person's.")
-    return agnostic_mask(labels, frames[0].body, category=category, arm_width=arm_width)
+    frames, canvas = read_key_points(keypoints, person)
+    if len(frames) != 1 or (person is not None and not frames[0].is_seen):
+        who = "" if person is None else f", and no person {person} from the left"
+        raise ValueError(f"{keypoints} has {len(frames)} frames{who}; expected the 18 body points of one picture.")
+    labels = read_labels(parsing)
+    points = frames[0] if canvas is None else frames[0].scaled(labels.shape[1] / canvas[0], labels.shape[0] / canvas[1])
+    seen = points.body[:, :2] * (points.body[:, 2:] > 0)  # (0, 0) is not seen
+    return agnostic_mask(labels, seen, category=category, arm_width=arm_width)

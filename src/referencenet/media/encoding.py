@@ -16,9 +16,9 @@ import av
 from av.video.reformatter import ColorRange, Colorspace
 from PIL import Image
 
-from referencenet.inputs import note
 from referencenet.media.files import written_whole
 from referencenet.media.sound import Track
+from referencenet.telling import note
 
 CODECS: dict[str, tuple[str, str, dict[str, str]]] = {
     ".mp4": ("libx264", "yuv420p", {"crf": "17", "bf": "0", "preset": "medium"}),

@@ -108,6 +108,25 @@ def read_layers(source: Picture) -> tuple[Image.Image, Image.Image | None]:
     return image.convert("RGB"), None if opacity.getextrema()[0] == 255 else opacity
 
 
+def read_labels(path: str | os.PathLike[str]) -> np.ndarray:
+    """Read a map of labels: a grey picture, or one with a palette, whose values are numbers and not colours.
+
+    Args:
+        path: Of the file.
+
+    Returns:
+        (H, W), whole numbers.
+
+    Raises:
+        FileNotFoundError: There is no such file.
+        ValueError: It is no picture, enormous, damaged, or a coloured one.
+    """
+    image = next(moving(Path(path)))
+    if image.mode not in ("L", "P", "1", "I", "I;16"):
+        raise ValueError(f"{path} is a picture of mode {image.mode}; expected a grey one whose values are labels.")
+    return np.array(image).astype(np.int64)
+
+
 def to_tensor(image: Image.Image) -> torch.Tensor:
     """Turn a picture into a float32 tensor in [0, 1].
 

@@ -111,10 +111,34 @@ def encode_pixels(
 
 
 def decode_latents(pipe: Any, latents: Tensor) -> Tensor:
-    """Pictures (r, 3, H, W) in [-1, 1], float32, of scaled latents (r, c, h, w)."""
+    """Pictures (r, 3, H, W) in [-1, 1], float32, of scaled latents (r, c, h, w).
+
+    Raises:
+        ValueError: If they are no numbers: pictures of them would be black.
+    """
     vae = pipe.vae
     with in_safe_precision(vae) as dtype:
-        return vae.decode(unscaled(latents, vae.config).to(pipe.device_of(vae), dtype), return_dict=False)[0].float()
+        given = unscaled(latents, vae.config).to(pipe.device_of(vae), dtype)
+        return check_finite_result(vae.decode(given, return_dict=False)[0].float(), given)
+
+
+def check_finite_result(pixels: Tensor, latents: Tensor | None = None) -> Tensor:
+    """A result that is about to be encoded, if it is one.
+
+    Args:
+        pixels: Of any shape.
+        latents: That it was decoded from, to say whose fault it is.
+
+    Raises:
+        ValueError: If it holds NaN or infinite values.
+    """
+    if pixels.is_meta or bool(torch.isfinite(pixels).all()):
+        return pixels
+    was_fine = latents is not None and bool(torch.isfinite(latents).all())
+    where = "the autoencoder made values that are not finite of good latents" if was_fine else (
+        "the steps ended in values that are not finite"
+    )  # fmt: skip
+    raise ValueError(f"{where}, so nothing is written; compute in float32 or bfloat16 (--dtype), or check the weights.")
 
 
 def text_states(pipe: Any, texts: Sequence[str]) -> Tensor:

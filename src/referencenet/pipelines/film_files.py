@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from copy import deepcopy
 from dataclasses import dataclass, field
 from fractions import Fraction
+from functools import partial
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -23,7 +24,9 @@ from referencenet.checkpoints.files import read_saved
 from referencenet.links.bank import ReferenceBank
 from referencenet.media.files import written_whole
 from referencenet.media.films import Film, FilmWriter, FrameSource, check_film_path, parts_of
-from referencenet.media.images import Picture, read_image, resize
+from referencenet.media.fitting import Fit, fitted
+from referencenet.media.images import Picture, read_image
+from referencenet.pipelines.encoders import check_finite_result
 from referencenet.pipelines.films import FilmPipeline, drawing_tensor
 from referencenet.pipelines.fingerprints import fingerprint, fingerprints_of, frame_print
 from referencenet.sampling.insertion import Interpolator, insert_frames
@@ -51,6 +54,7 @@ class FilmSettings:
         seed: Of the noise.
         side_by_side: Show reference, poses and result beside each other, as the published script does.
         every: Draw only every so many frames, and insert those between: of n poses `num_written` frames come out.
+        fit: How pictures of other proportions come to the film's size; None: as the system does.
         told: Further arguments of the system's stream, such as a prompt.
     """
 
@@ -65,6 +69,7 @@ class FilmSettings:
     seed: int = 0
     side_by_side: bool = False
     every: int = 1
+    fit: Fit | None = None
     told: Mapping[str, Any] = field(default_factory=dict[str, Any])
 
     @property
@@ -129,7 +134,9 @@ def animate_film(
     films = open_films(pipe, poses, settings)
     settings = settled(pipe, films, settings)
     width, height = settings.width or 0, settings.height or 0
-    decisive = _decisive(pipe, settings) | fingerprints_of(pipe, _as_read(reference), interpolator)
+    fit = pipe.fit if settings.fit is None else partial(fitted, how=settings.fit, ground="black")
+    reference = _as_read(reference, (width, height), settings.fit)
+    decisive = _decisive(pipe, settings) | fingerprints_of(pipe, reference, interpolator)
     saved = _read_state(out, decisive) if resume else None
     processes.wait()  # all have read the state before it changes
     known = [torch.empty(0, 8, dtype=torch.uint8)] * len(films) if saved is None else saved["poses"]
@@ -144,7 +151,7 @@ def animate_film(
 
     pieces = pipe.stream(
         reference,
-        lambda start, stop: [drawing_tensor(reader(start, stop), width, height, fit=pipe.fit) for reader in readers],
+        lambda start, stop: [drawing_tensor(reader(start, stop), width, height, fit=fit) for reader in readers],
         num_frames=settings.num_drawn,
         width=width,
         height=height,
@@ -164,7 +171,7 @@ def animate_film(
         return out
     keep, rate = 0 if saved is None else saved["frames"], settings.rate or Fraction(25)
     with FilmWriter(out, rate, keep_frames=keep, sound=sound, overwrite=overwrite) as writer:
-        panels = _beside(reference, films[0], settings, skip=writer.num_frames)
+        panels = _beside(reference, films[0], settings, fit, skip=writer.num_frames)
         last = None if saved is None else saved["last"]
         for frames, state in pieces:
             shown = frames
@@ -287,19 +294,21 @@ def _filled(last: Tensor | None, frames: Tensor, count: int, interpolator: Inter
 
 def _pictures(frames: Tensor) -> list[Image.Image]:
     """(frames, 3, height, width) in [0, 1] as pictures."""
+    check_finite_result(frames)
     array = (frames.permute(0, 2, 3, 1) * 255).round().to(torch.uint8).numpy()
     return [Image.fromarray(np.ascontiguousarray(frame)) for frame in array]
 
 
 def _beside(
-    reference: Any, poses: FrameSource, settings: FilmSettings, *, skip: int
-) -> Iterator[list[Image.Image]] | None:
+    reference: Any, poses: FrameSource, settings: FilmSettings, fit: Callable[[Picture, tuple[int, int]], Image.Image],
+    *, skip: int,
+) -> Iterator[list[Image.Image]] | None:  # fmt: skip
     """What stands beside each frame, from frame `skip` on; None if nothing does."""
     if not settings.side_by_side:
         return None
     size = settings.width or 0, settings.height or 0
-    first = [] if isinstance(reference, ReferenceBank) else [resize(read_image(reference), size, how="stretch")]
-    return ([*first, resize(pose, size, how="stretch")] for pose in islice(poses, skip, None))
+    first = [] if isinstance(reference, ReferenceBank) else [fitted(reference, size, "stretch")]
+    return ([*first, fit(pose, size)] for pose in islice(poses, skip, None))
 
 
 def _with(picture: Image.Image, beside: Iterator[list[Image.Image]] | None) -> Image.Image:
@@ -313,9 +322,10 @@ def _with(picture: Image.Image, beside: Iterator[list[Image.Image]] | None) -> I
     return row
 
 
-def _as_read(reference: Any) -> Any:
+def _as_read(reference: Any, size: tuple[int, int], fit: Fit | None) -> Any:
     """A reference in the form in which it is looked at: a file's name says nothing of its picture."""
-    return read_image(reference) if isinstance(reference, str | Path) else reference
+    picture = read_image(reference) if isinstance(reference, str | Path) else reference
+    return fitted(picture, size, fit) if fit is not None and isinstance(picture, Image.Image) else picture
 
 
 STATE = {"settings": dict, "poses": list, "frames": int, "predictions": int}

@@ -57,8 +57,9 @@ def fingerprints_of(pipe: Any, reference: Any, interpolator: Any = None) -> dict
         "scheduler": fingerprint([type(pipe.scheduler).__name__, dict(pipe.scheduler.config)]),
         "versions": ", ".join([f"referencenet {__version__}", *(f"{name} {version(name)}" for name in LIBRARIES)]),
     }
-    if isinstance(interpolator, nn.Module):
-        found["interpolator"] = weights_print(interpolator)
+    inserting = getattr(interpolator, "network", interpolator)
+    if isinstance(inserting, nn.Module):
+        found["interpolator"] = weights_print(inserting)
     return found
 
 

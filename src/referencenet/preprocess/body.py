@@ -19,6 +19,7 @@ from PIL import Image, ImageDraw
 
 from referencenet.inputs import as_numbers, read_json
 from referencenet.media.films import DEFAULT_RATE, natural
+from referencenet.media.images import MAX_PIXELS
 
 SEEN = 0.3  # points of a lower score are not drawn, as published
 
@@ -37,7 +38,6 @@ BODY_25 = (0, 1, 2, 3, 4, 5, 6, 7, 9, 10, 11, 12, 13, 14, 15, 16, 17, 18)
 
 PARTS = {"body": 18, "left_hand": 21, "right_hand": 21, "face": 68}
 
-MAX_SIDE = 8192  # pixels of a picture whose key points are read
 FARTHEST = 1e6  # pixels that a point may be outside
 
 SIDE = 512  # the widths below are in pixels of a picture whose shorter side has so many
@@ -156,32 +156,36 @@ class SkeletonFilm:
         return (draw_body(frame, self.size) for frame in self.frames)
 
 
-def read_key_points(path: str | Path) -> tuple[list[BodyPoints], tuple[int, int] | None]:
+def read_key_points(path: str | Path, person: int | None = None) -> tuple[list[BodyPoints], tuple[int, int] | None]:
     """Read key points of a picture or a film, as OpenPose and the DWPose tools write them.
 
     Args:
         path: A JSON file with one frame or a list of frames, or a folder with a JSON file for each frame. A frame is
             {"people": [{"pose_keypoints_2d": [x, y, score, ...], "hand_left_keypoints_2d": ..., ...}]}, with
             canvas_width and canvas_height if they are known (coordinates may then be fractions of them), or the body
-            points alone, [[x, y], ...] or [[x, y, score], ...].
+            points alone, [[x, y], ...] or [[x, y, score], ...]. A folder's files come in natural order.
+        person: Who of several, counted from the left from 1 in every frame; None: there is only one.
 
     Returns:
         The points of each frame in pixels, and width and height if the files say them.
 
     Raises:
         FileNotFoundError: If there is nothing.
-        ValueError: If it is something else, or a frame shows two people or more.
+        ValueError: If it is something else, a frame shows others than the person that is meant, or its size is
+            enormous.
     """
     path = Path(path)
-    files = sorted(path.glob("[!.]*.json"), key=natural) if path.is_dir() else [path]
-    if not files:
+    files = [path]
+    if path.is_dir():
+        files = sorted((file for file in path.glob("*.json") if not file.name.startswith(".")), key=natural)
+    if not files or not files[0].exists():
         raise FileNotFoundError(f"there are no key points at {path}; give a JSON file, or a folder of them.")
     frames: list[BodyPoints] = []
     size: tuple[int, int] | None = None
     for file in files:
         document = read_json(file, "key points as OpenPose writes them")
         for i, frame in enumerate(document if _is_film(document) else [document]):
-            points, found = _read_frame(frame, f"frame {i} of {file}" if _is_film(document) else str(file))
+            points, found = _read_frame(frame, f"frame {i} of {file}" if _is_film(document) else str(file), person)
             frames.append(points)
             size = size or found
     return frames, size
@@ -198,7 +202,7 @@ def only_person(people: Sequence[BodyPoints], where: str = "the picture") -> Bod
         ValueError: If there is none, or more than one.
     """
     if len(people) != 1:
-        advice = "give a clearer picture" if not people else "cut the one you mean out, or choose among them"
+        advice = "give a clearer picture" if not people else "cut the one you mean out, or choose by its number"
         raise ValueError(f"{len(people) or 'no'} people are seen in {where}; exactly one is needed: {advice}.")
     return people[0]
 
@@ -211,7 +215,7 @@ def _is_film(document: Any) -> bool:
     return isinstance(first, dict) or (isinstance(first, list) and bool(first) and isinstance(first[0], list))
 
 
-def _read_frame(frame: Any, where: str) -> tuple[BodyPoints, tuple[int, int] | None]:
+def _read_frame(frame: Any, where: str, number: int | None) -> tuple[BodyPoints, tuple[int, int] | None]:
     """One frame's points and its size if it says it."""
     if isinstance(frame, list):
         return _person(where, body=frame), None
@@ -219,14 +223,21 @@ def _read_frame(frame: Any, where: str) -> tuple[BodyPoints, tuple[int, int] | N
         raise ValueError(f"{where} has no list of people; expected key points as OpenPose writes them.")
     sides = frame.get("canvas_width"), frame.get("canvas_height")
     size = None if None in sides else _canvas(sides, where)
-    if not frame["people"]:
+    given = frame["people"]
+    if number is None and len(given) > 1:
+        only_person([NOBODY] * len(given), where)
+    people = sorted((_person(where, **dict(_read_parts(each, where))) for each in given), key=_left)
+    if len(people) < (number or 1):
         return NOBODY, size
-    people = frame["people"]
-    if len(people) > 1:
-        only_person([NOBODY] * len(people), where)
-    person = _person(where, **dict(_read_parts(people[0], where)))
+    person = people[(number or 1) - 1]
     is_fractions = size is not None and bool(np.abs(person.body[:, :2]).max() <= 2)
     return (person.scaled(*size) if size is not None and is_fractions else person), size
+
+
+def _left(person: BodyPoints) -> float:
+    """Where a person is, from the left: the mean x of the points that are seen."""
+    seen = person.body[person.body[:, 2] > 0, 0]
+    return float(seen.mean()) if len(seen) else float("inf")
 
 
 def _person(where: str, **parts: Any) -> BodyPoints:
@@ -239,11 +250,14 @@ def _person(where: str, **parts: Any) -> BodyPoints:
 
 def _canvas(sides: Sequence[Any], where: str) -> tuple[int, int] | None:
     """Width and height of a frame's picture; None where they are zero, as where they are not known."""
-    width, height = (as_numbers(side, f"the canvas of {where}").ravel() for side in sides)
-    size = np.concatenate([width, height])
-    if size.shape != (2,) or not ((size >= 0) & (size <= MAX_SIDE) & (size == size.round())).all():
+    try:
+        size = as_numbers(sides, "the canvas")
+    except ValueError:
+        size = np.full(2, np.nan)
+    if size.shape != (2,) or not ((size >= 0) & (size == size.round())).all() or size.prod() > MAX_PIXELS:
         raise ValueError(
-            f"{where} has canvas_width and canvas_height {str(sides)[:80]}; expected pixels, 1 to {MAX_SIDE}."
+            f"{where} has canvas_width and canvas_height {str(sides)[:80]}; expected two whole numbers, of at most "
+            f"{MAX_PIXELS // 10**6} million pixels."
         )
     return (int(size[0]), int(size[1])) if size.all() else None
 

@@ -168,7 +168,7 @@ def read_head_poses(path: str | Path) -> np.ndarray:
         ValueError: If it is neither.
     """
     path = Path(path)
-    if path.suffix != ".npy":
+    if path.suffix.lower() != ".npy":
         return head_poses_of(read_track(path))
     found = read_array(path, "head poses (frames, 6): three angles in degrees, a translation")
     try:
