@@ -107,7 +107,7 @@ points("a canvas of lists", "canvas_width and canvas_height", FRAME | {"canvas_w
 points("a frame of another kind between frames", "has no list of people", [FRAME, 7, FRAME])
 points("rows of different lengths", "different lengths", [[1, 2], [3]])
 points("the wrong file of the same tool", "has no list of people", {"version": 1.3, "candidates": []})
-TABLE.add("key points, no file", call=drawn, says=r"there is no file k\.json")
+TABLE.add("key points, no file", call=drawn, says=r"there are no key points at k\.json")
 TABLE.add("key points, a named pipe", pipe_at("k.json"), call=drawn, says=r"k\.json is a pipe")
 TABLE.add(
     "key points, an empty folder", lambda f: (f / "k.json").mkdir(), call=drawn, says="there are no key points at"
@@ -167,7 +167,7 @@ TABLE.add(
         "-o",
         "o.png",
     ),
-    says=r"k\.json has the key points of 2 pictures",
+    says=r"k\.json has 2 frames; expected",
 )
 TABLE.add(
     "key points, a folder whose frames count by tens",

@@ -25,6 +25,9 @@ MOST = {"layers": 1000, "blocks": 1000, "train_timesteps": 100_000}
 
 MAX_NUMBER = 2**40  # of any kind in a configuration: more is no count of anything
 
+CONFIGURATIONS = ("config.json", "scheduler_config.json", "preprocessor_config.json")
+"""Of a part; tokenizers check their own."""
+
 STEMS = ("diffusion_pytorch_model", "model", "pytorch_model")
 """Of the files that the loaders take."""
 
@@ -96,6 +99,10 @@ def read_networks(folder: Path, given: Mapping[str, Any]) -> dict[str, Any]:
         raise FileNotFoundError(
             f"{folder} has no folder {some(absent)}, which its model_index.json names; get the whole folder again."
         )
+    for name in named:
+        for configuration in (folder / name / file for file in CONFIGURATIONS):
+            if name not in given and configuration.is_file():
+                read_configuration(configuration)
     if not set(given) <= PLAIN | index.keys():
         return {}
     found: dict[str, Any] = {}
@@ -188,8 +195,12 @@ def read_configuration(path: Path) -> dict[str, Any]:
         raise CheckpointError(f"{path} is no configuration ({error}): download it again.") from error
     if not isinstance(found, dict):
         raise CheckpointError(f"{path} is no configuration but a {type(found).__name__}: download it again.")
-    for name, number in _numbers(found):
+    for name, number in _values(found):
         most = next((most for word, most in MOST.items() if word in name), MAX_NUMBER)
+        if isinstance(number, str):
+            if name == "num_train_timesteps":
+                raise CheckpointError(f"{path} claims {name} = {number[:80]!r}; expected a number: download it again.")
+            continue
         if abs(number) > most:
             raise CheckpointError(f"{path} claims {name} = {number:g}, at most {most}: no network has so many.")
     return found
@@ -200,12 +211,10 @@ def _check_folder(kind: Any, folder: Path) -> None:
     for file in sorted(folder.iterdir()):
         if file.suffix in (*ENDINGS, ".json"):
             regular_file(file, "file")
-    for name in ("scheduler_config.json", "preprocessor_config.json"):
+    configuration = folder / "config.json"
+    for name in CONFIGURATIONS:
         if (folder / name).is_file():
             read_configuration(folder / name)
-    configuration = folder / "config.json"
-    if configuration.is_file():
-        read_configuration(configuration)
     for index in folder.glob("*.index.json"):
         _check_index(index)
     if not issubclass(kind, nn.Module):
@@ -255,13 +264,13 @@ def _check_claim(kind: Any, folder: Path, num_bytes: int) -> None:
         )
 
 
-def _numbers(found: Any, name: str = "") -> Iterator[tuple[str, float]]:
-    """Every number of a document, and the key that it stands under."""
+def _values(found: Any, name: str = "") -> Iterator[tuple[str, float | str]]:
+    """Every number and word of a document, and the key that it stands under."""
     if isinstance(found, Mapping):
         for key, value in found.items():
-            yield from _numbers(value, str(key))
+            yield from _values(value, str(key))
     elif isinstance(found, list):
         for value in found:
-            yield from _numbers(value, name)
-    elif isinstance(found, int | float):
+            yield from _values(value, name)
+    elif isinstance(found, int | float | str):
         yield name, found
