@@ -226,7 +226,11 @@ def test_released_files_are_read_with_a_base(folder: Path) -> None:
         ("aniportrait", ("--landmarks", "{0}/drive.npz", "--every", "3"), "--every above 1 and --interpolator"),
         ("aniportrait", ("--landmarks", "{0}/drive.npz", "--interpolator", "x"), "--every above 1 and --interpolator"),
         ("aniportrait", ("--landmarks", "{0}/drive.npz", "--every", "2", "--interpolator", "x"), "no interpolation"),
-        ("aniportrait", ("--landmarks", "{0}/drive.npz", "--own-landmarks", "{0}/drive.npz"), "landmarks of 8 pictures"),
+        (
+            "aniportrait",
+            ("--landmarks", "{0}/drive.npz", "--own-landmarks", "{0}/drive.npz"),
+            "landmarks of 8 pictures",
+        ),
         ("aniportrait", ("--landmarks", "{0}/drive.npz", "--frames", "9"), "9 frames were asked for"),
         ("magicpose", ("-p", "{0}/skeletons", "--negative-prompt", "x"), "--negative-prompt with --balance only"),
         ("magicpose", ("-p", "{0}/skeletons", "--balance"), "which are the same"),

@@ -14,7 +14,7 @@ from rich.progress import Progress, TaskID
 
 from referencenet.cli.console import note, progress_bar
 from referencenet.cli.models import choose_device
-from referencenet.cli.run import load
+from referencenet.cli.run import STRETCHED, load
 from referencenet.media.files import check_settings_place, locked
 from referencenet.media.films import FrameSource, check_film_path
 from referencenet.media.fitting import fitting_told
@@ -102,7 +102,7 @@ def run_film(
 def _tell_fit(pipe: Any, subject: Any, film: FrameSource, settings: FilmSettings) -> None:
     """Say what is done to pictures of other proportions than the film."""
     size = settings.width or 0, settings.height or 0
-    usual = "its middle is cut out" if pipe.fit is squared else "it is stretched"
+    usual = "its middle is cut out" if pipe.fit is squared else STRETCHED
     shown = {"a pose": next(iter(film))}
     if isinstance(subject, Image.Image):
         shown = {"the reference": subject, **shown}

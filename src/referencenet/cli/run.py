@@ -20,6 +20,9 @@ from referencenet.media.sheets import check_picture_path, write_image
 from referencenet.methods.systems import pipelines
 from referencenet.methods.tiny import tiny_pipeline
 
+STRETCHED = "it is stretched"
+"""What most systems do to a picture of other proportions than the result, as published."""
+
 StepDone = Callable[[Any, int, Any, dict[str, Any]], dict[str, Any]]
 
 
@@ -209,7 +212,7 @@ def fitted_pictures(
     pictures: Mapping[str, Image.Image],
     size: tuple[int, int],
     how: Fit | None,
-    usual: str = "it is stretched",
+    usual: str = STRETCHED,
     ground: str = "white",
 ) -> dict[str, Image.Image]:
     """Pictures of other proportions than the result, brought to them, with a word on what was done.
@@ -226,6 +229,7 @@ def fitted_pictures(
         said = fitting_told(name, picture.size, size, how, usual)
         if said is not None:
             note(said)
-        if said is not None and how is not None:
+        by_itself = how == "stretch" and usual == STRETCHED
+        if said is not None and how is not None and not by_itself:
             found[name] = fitted(picture, size, how, "black" if picture.mode == "L" else ground)
     return found
