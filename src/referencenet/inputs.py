@@ -14,7 +14,7 @@ import re
 import zipfile
 import zlib
 from pathlib import Path
-from typing import IO, Any, cast
+from typing import IO, Any
 
 import numpy as np
 
@@ -127,7 +127,7 @@ def _read_array(file: IO[bytes], size: int) -> np.ndarray:
     if (claimed := math.prod(shape) * dtype.itemsize) > min(size, MAX_ARRAYS):
         raise ValueError(f"an array of shape {shape} takes {claimed} bytes, the file has {size}")
     file.seek(0)
-    return cast(np.ndarray, np.lib.format.read_array(file, allow_pickle=False))
+    return np.lib.format.read_array(file, allow_pickle=False)
 
 
 def _reason(error: BaseException) -> str:

@@ -55,18 +55,17 @@ def no_weights(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_fit_is_chosen_and_said(folder: Path) -> None:
-    shown = {}
-    for fit in ((), ("--fit", "crop"), ("--fit", "pad"), ("--fit", "stretch")):
-        result = animate(folder, *TINY, "--size", "32x32", *fit, out="-".join(["out", *fit[1:]]))
+    shown: dict[str, np.ndarray] = {}
+    done_by = {"crop": "its middle is cut out", "pad": "it gets a border"}
+    for fit in ("", "crop", "pad", "stretch"):
+        out = f"out-{fit}"
+        result = animate(folder, *TINY, "--size", "32x32", *(("--fit", fit) if fit else ()), out=out)
         assert result.exit_code == 0, result.output
-        said = " ".join(result.output.split())
-        done = {"crop": "its middle is cut out", "pad": "it gets a border"}.get(
-            fit[-1] if fit else "", "it is stretched"
-        )
+        said, done = " ".join(result.output.split()), done_by.get(fit, "it is stretched")
         assert f"note: the reference is 24 x 64 pixels, the result 32 x 32: {done}" in said
         assert f"note: a pose is 32 x 24 pixels, the result 32 x 32: {done}" in said
         assert ("--fit crop, pad or stretch chooses" in said) == (not fit)
-        shown[fit] = np.stack([np.asarray(frame) for frame in Film(folder / f"out-{fit}")])
+        shown[fit] = np.stack([np.asarray(frame) for frame in Film(folder / out)])
     assert np.array_equal(shown[""], shown["stretch"])
     assert len({frames.tobytes() for frames in shown.values()}) == 3
     assert json.loads((folder / "out-pad.json").read_text())["fit"] == "pad"

@@ -17,6 +17,7 @@ from torch import Tensor
 from referencenet.checkpoints.keymap import CheckpointError
 from referencenet.checkpoints.load import load_published
 from referencenet.checkpoints.published import PublishedFile, PublishedSet, share_of
+from referencenet.inputs import MAX_JSON, regular_file
 
 ENDING = ".json.gz"
 
@@ -77,11 +78,15 @@ def read_manifest(path: str | Path) -> Manifest:
     """
     path = Path(path)
     try:
-        content: Any = json.loads(gzip.decompress(path.read_bytes()))
+        with gzip.open(regular_file(path, "key list")) as file:
+            text = file.read(MAX_JSON + 1)
+        if len(text) > MAX_JSON:
+            raise ValueError(f"it unpacks to more than {MAX_JSON} bytes")
+        content: Any = json.loads(text)
         shapes = cast(dict[str, list[int]], content["keys"])
         keys = {key: torch.empty([int(size) for size in shape], device="meta") for key, shape in shapes.items()}
         return Manifest(path=path, file=str(content["file"]), keys=keys)
-    except (OSError, EOFError, ValueError, TypeError, KeyError, AttributeError) as error:
+    except (OSError, EOFError, ValueError, TypeError, KeyError, AttributeError, RecursionError, RuntimeError) as error:
         raise CheckpointError(
             f"{path} is no key list ({type(error).__name__}: {error}); expected NAME{ENDING} with `file` and `keys`."
         ) from error

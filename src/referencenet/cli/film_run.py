@@ -112,7 +112,9 @@ def _tell_fit(pipe: Any, subject: Any, film: FrameSource, settings: FilmSettings
             note(said)
 
 
-def check_film(out: Path, sound: Path | None = None, *, resume: bool = False, overwrite: bool = False) -> None:
+def check_film(
+    out: Path, sound: Path | None = None, *, resume: bool = False, overwrite: bool = False, settings: bool = True
+) -> None:
     """Make sure that a film and its settings can be written, before anything is read.
 
     Args:
@@ -120,6 +122,7 @@ def check_film(out: Path, sound: Path | None = None, *, resume: bool = False, ov
         sound: Whose track it is to get.
         resume: Whether it is gone on with.
         overwrite: Whether an older film's frames may be taken away.
+        settings: Whether its settings are to stand beside it.
 
     Raises:
         ValueError: If the ending names no film, or another process is writing it.
@@ -129,7 +132,8 @@ def check_film(out: Path, sound: Path | None = None, *, resume: bool = False, ov
         check_film_path(out, sound, resume=resume, overwrite=overwrite)
     except FileExistsError as error:
         raise FileExistsError(str(error).replace("with overwrite", "with --overwrite")) from error
-    check_settings_place(out)
+    if settings:
+        check_settings_place(out)
     if out.parent.is_dir():
         with locked(out):
             pass

@@ -360,10 +360,11 @@ def _read_state(out: Path, decisive: Mapping[str, str]) -> dict[str, Any] | None
         return None
     try:
         saved = torch.load(path, weights_only=True)
-        saved["settings"], saved["poses"]
+        begun: Mapping[str, str] = saved["settings"]
+        if not isinstance(saved["poses"], list):
+            raise TypeError("no list of poses")
     except (RuntimeError, EOFError, KeyError, TypeError, pickle.UnpicklingError) as error:
         raise ValueError(f"{path} cannot be read ({error}); take the folder away and begin anew.") from error
-    begun = saved["settings"]
     differing = [
         f"other {name}" if name in FINGERPRINTS else f"{name} was {begun.get(name)}, now {value}"
         for name, value in decisive.items()

