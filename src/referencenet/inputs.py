@@ -16,7 +16,7 @@ import sys
 import zipfile
 from collections.abc import Collection
 from pathlib import Path
-from typing import IO, Any, cast
+from typing import IO, Any
 
 import numpy as np
 
@@ -146,7 +146,7 @@ def read_array(path: str | os.PathLike[str], what: str, *, mapped: bool = False)
     try:
         with file.open("rb") as opened:
             _check_array(opened, file.stat().st_size, sys.maxsize)
-        return cast(np.ndarray, np.load(file, mmap_mode="c", allow_pickle=False))
+        return np.load(file, mmap_mode="c", allow_pickle=False)
     except Exception as error:  # a damaged file fails in every way there is
         raise ValueError(f"{file} holds no array that can be read ({_reason(error)}); expected {what}.") from error
 

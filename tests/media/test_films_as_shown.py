@@ -105,6 +105,21 @@ def test_a_truncated_film_gives_what_is_there_with_a_word(ending: str, tmp_path:
         assert len(film) == len(list(film))
 
 
+def test_a_truncated_film_whose_index_comes_first_says_how_much_is_lost(tmp_path: Path) -> None:
+    encode(tmp_path / "whole.mp4", 60)
+    with av.open(str(tmp_path / "whole.mp4")) as source:
+        with av.open(str(tmp_path / "first.mp4"), "w", options={"movflags": "+faststart"}) as target:
+            stream: Any = target.add_stream_from_template(source.streams.video[0])
+            for packet in source.demux(video=0):
+                if packet.size:
+                    packet.stream = stream
+                    target.mux(packet)
+    content = (tmp_path / "first.mp4").read_bytes()
+    (tmp_path / "short.mp4").write_bytes(content[: len(content) * 6 // 10])
+    with pytest.warns(Notice, match="damaged or cut short: [0-9]+ packets do not decode"):
+        assert 20 < len(Film(tmp_path / "short.mp4")) < 60
+
+
 def test_a_film_without_its_index_is_told_in_a_line(tmp_path: Path) -> None:
     whole = encode(tmp_path / "whole.mp4")
     (tmp_path / "short.mp4").write_bytes(whole.read_bytes()[:2000])
@@ -204,8 +219,8 @@ def test_transparent_frames_lie_on_black_in_every_container(kind: str, tmp_path:
 
 
 def test_a_colon_in_a_name_is_a_colon(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    encode(tmp_path / "take:2.mp4", 3)
     monkeypatch.chdir(tmp_path)
+    write_film([Image.fromarray(textured(i)) for i in range(3)], "take:2.mp4")
     assert len(Film("take:2.mp4")) == 3
     with pytest.raises(ValueError, match="is a web address; download the film"):
         Film("https://example.org/film.mp4")

@@ -160,9 +160,7 @@ def animate(
     if balance and isinstance(subject, ReferenceBank):
         raise ValueError("with --balance the reference is written for both prompts: give it as a picture.")
     if video is None and (models is not None or (person is not None and keypoints is None)):
-        raise ValueError(
-            "--models says how --video is read, and --person how that or --keypoints, which was not given."
-        )
+        raise ValueError("--models is for --video, and --person for --video or --keypoints, which was not given.")
     if video is not None and method == "animate_anyone.reenact":
         raise ValueError(
             "animate_anyone.reenact is driven by drawings of head and mouth; --video finds none, give --poses."

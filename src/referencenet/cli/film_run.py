@@ -14,7 +14,7 @@ from rich.progress import Progress, TaskID
 
 from referencenet.cli.console import note, progress_bar
 from referencenet.cli.models import choose_device
-from referencenet.cli.run import load
+from referencenet.cli.run import STRETCHED, load
 from referencenet.media.files import check_settings_place, locked
 from referencenet.media.films import FrameSource, check_film_path
 from referencenet.media.fitting import fitting_told
@@ -102,7 +102,7 @@ def run_film(
 def _tell_fit(pipe: Any, subject: Any, film: FrameSource, settings: FilmSettings) -> None:
     """Say what is done to pictures of other proportions than the film."""
     size = settings.width or 0, settings.height or 0
-    usual = "its middle is cut out" if pipe.fit is squared else "it is stretched"
+    usual = "its middle is cut out" if pipe.fit is squared else STRETCHED
     shown = {"a pose": next(iter(film))}
     if isinstance(subject, Image.Image):
         shown = {"the reference": subject, **shown}
@@ -112,7 +112,9 @@ def _tell_fit(pipe: Any, subject: Any, film: FrameSource, settings: FilmSettings
             note(said)
 
 
-def check_film(out: Path, sound: Path | None = None, *, resume: bool = False, overwrite: bool = False) -> None:
+def check_film(
+    out: Path, sound: Path | None = None, *, resume: bool = False, overwrite: bool = False, settings: bool = True
+) -> None:
     """Make sure that a film and its settings can be written, before anything is read.
 
     Args:
@@ -120,6 +122,7 @@ def check_film(out: Path, sound: Path | None = None, *, resume: bool = False, ov
         sound: Whose track it is to get.
         resume: Whether it is gone on with.
         overwrite: Whether an older film's frames may be taken away.
+        settings: Whether its settings are to stand beside it.
 
     Raises:
         ValueError: If the ending names no film, or another process is writing it.
@@ -129,7 +132,8 @@ def check_film(out: Path, sound: Path | None = None, *, resume: bool = False, ov
         check_film_path(out, sound, resume=resume, overwrite=overwrite)
     except FileExistsError as error:
         raise FileExistsError(str(error).replace("with overwrite", "with --overwrite")) from error
-    check_settings_place(out)
+    if settings:
+        check_settings_place(out)
     if out.parent.is_dir():
         with locked(out):
             pass

@@ -10,15 +10,19 @@ import torch
 import typer
 from PIL import Image
 
-from referencenet.checkpoints.published import PublishedSet
+from referencenet.checkpoints.published import PublishedSet, snapshot_of
 from referencenet.cli.console import note, progress_bar, say, tell
 from referencenet.cli.models import choose_device, choose_dtype
 from referencenet.cli.settings import parse_size
+from referencenet.inputs import read_json
 from referencenet.media.files import check_settings_place, forget_settings, locked, write_settings
 from referencenet.media.fitting import Fit, fitted, fitting_told
 from referencenet.media.sheets import check_picture_path, write_image
 from referencenet.methods.systems import pipelines
 from referencenet.methods.tiny import tiny_pipeline
+
+STRETCHED = "it is stretched"
+"""What most systems do to a picture of other proportions than the result, as published."""
 
 StepDone = Callable[[Any, int, Any, dict[str, Any]], dict[str, Any]]
 
@@ -92,7 +96,7 @@ def load(
         if os.environ.get("RANK", "0") == "0":  # one of several processes speaks
             note("tiny random weights; the result will show nothing.")
         pipe = tiny_pipeline(pipeline)
-    elif is_converted(checkpoint, pipeline):
+    elif is_converted(checkpoint := snapshot_of(checkpoint), pipeline):
         if base is not None:
             raise ValueError(f"{checkpoint} is a converted folder, which has all it needs; leave --base away.")
         pipe = pipeline.from_pretrained(checkpoint)
@@ -109,9 +113,12 @@ def is_converted(folder: Path, pipeline: Any) -> bool:
     Raises:
         ValueError: If it was saved by another system's.
     """
-    if not (folder / "model_index.json").is_file():
+    index = folder / "model_index.json"
+    if not index.is_file():
         return False
-    saved = pipeline.load_config(folder).get("_class_name")
+    found = read_json(index, "the index of a saved pipeline")
+    saved = found.get("_class_name") if isinstance(found, dict) else None
+    saved = saved[-1] if isinstance(saved, list) and saved else saved
     if saved != pipeline.__name__ and saved in {known.__name__ for known in pipelines().values()}:
         raise ValueError(f"{folder} holds a {saved}, not a {pipeline.__name__}; give another --checkpoint or --method.")
     return saved == pipeline.__name__
@@ -209,7 +216,7 @@ def fitted_pictures(
     pictures: Mapping[str, Image.Image],
     size: tuple[int, int],
     how: Fit | None,
-    usual: str = "it is stretched",
+    usual: str = STRETCHED,
     ground: str = "white",
 ) -> dict[str, Image.Image]:
     """Pictures of other proportions than the result, brought to them, with a word on what was done.
@@ -226,6 +233,7 @@ def fitted_pictures(
         said = fitting_told(name, picture.size, size, how, usual)
         if said is not None:
             note(said)
-        if said is not None and how is not None:
+        by_itself = how == "stretch" and usual == STRETCHED
+        if said is not None and how is not None and not by_itself:
             found[name] = fitted(picture, size, how, "black" if picture.mode == "L" else ground)
     return found

@@ -27,10 +27,20 @@ from referencenet.cli.options import (
     settings_of,
     takes,
 )
-from referencenet.cli.run import check_pictures, draw_pictures, drawing_options, fitted_pictures, load, need_weights
+from referencenet.cli.run import (
+    STRETCHED,
+    check_pictures,
+    draw_pictures,
+    drawing_options,
+    fitted_pictures,
+    load,
+    need_weights,
+)
 from referencenet.media.images import read_image, read_labels, read_mask
 from referencenet.media.sheets import beside
 from referencenet.methods.systems import pipelines
+from referencenet.pipelines.dressing import mask_to_latent_size
+from referencenet.pipelines.encoders import mask_pixels
 from referencenet.pipelines.garments import check_masks
 from referencenet.preprocess.agnostic import ARM_WIDTHS, agnostic_mask
 from referencenet.preprocess.body import read_key_points
@@ -140,8 +150,13 @@ def tryon(
         raise ValueError(f"{method} needs --densepose, the person's DensePose rendering on black.")
     drawn = None if densepose is None else read_image(densepose)
     size_of = (options["width"], options["height"])
-    pictures |= {"mask": white}
-    pictures = fitted_pictures(pictures, size_of, fit)
+    cuts = method.startswith("catvton")
+    usual = "its middle is cut out" if cuts else STRETCHED
+    persons = fitted_pictures({"person": pictures["person"], "mask": white}, size_of, fit, usual)
+    worn = fitted_pictures({"garment": pictures["garment"]}, size_of, fit, "it gets a border" if cuts else usual)
+    pictures = persons | worn
+    if not cuts or fit is not None:  # what is left of the mask is told before a model is loaded
+        mask_to_latent_size(mask_pixels([pictures["mask"]], size_of), (size_of[1] // 8, size_of[0] // 8))
     if drawn is not None:
         drawn = fitted_pictures({"densepose": drawn}, size_of, fit, ground="black")["densepose"]
     panels: dict[str, dict[str, Any]] = {

@@ -48,6 +48,10 @@ HIGH_RANGE = {16: "PQ", 18: "HLG"}
 """Transfer characteristics of films of high dynamic range (ITU-T H.273)."""
 
 
+HIDDEN = object()
+"""In the place of a frame that is decoded but not shown."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class Survey:
     """What a look at every frame of a film says.
@@ -78,9 +82,14 @@ def opened(path: Path, what: str, advice: str) -> Any:
     file = regular_file(path, what)
     options = {"protocol_whitelist": "file", "format_whitelist": CONTAINERS}
     try:
-        return av.open(f"file:{file.resolve()}", options=options)
+        return av.open(address(file), options=options)
     except (av.error.FFmpegError, OSError, ValueError) as error:
         raise ValueError(f"{path} is not a {what} that can be read ({reason(error)}); {advice}.") from error
+
+
+def address(path: Path) -> str:
+    """A file as FFmpeg takes it for nothing else, whatever its name: with a colon it would be an address."""
+    return f"file:{path.absolute()}"
 
 
 def reason(error: Exception) -> str:
@@ -126,7 +135,7 @@ def pictures(path: Path) -> Iterator[Image.Image]:
     """A film's frames as a player shows them, mode RGB, in order."""
     with closing(opened_film(path)) as container:
         shape = pixel_shape(picture_stream(container))
-        yield from (upright(frame, shape) for frame in _frames(container) if frame is not None)
+        yield from (upright(frame, shape) for frame in _frames(container) if frame not in (None, HIDDEN))
 
 
 def surveyed(path: Path) -> Survey:
@@ -134,10 +143,15 @@ def surveyed(path: Path) -> Survey:
     count = lost = 0
     times: list[float] = []
     with closing(opened_film(path)) as container:
+        claimed = picture_stream(container).frames  # 0 where the container does not say
         for frame in _frames(container):
-            count, lost = count + (frame is not None), lost + (frame is None)
-            if frame is not None and frame.time is not None:
-                times.append(frame.time)
+            if frame is None:
+                lost += 1
+            elif frame is not HIDDEN:
+                count += 1
+                times += [] if frame.time is None else [frame.time]
+            claimed -= frame is HIDDEN
+    lost = max(lost, claimed - count)
     steps = np.diff(np.asarray(times))
     usual = float(np.median(steps)) if len(steps) else 0.0
     is_steady = not len(steps) or float(np.abs(steps - usual).max()) <= max(usual / 2, CLOCK)
@@ -169,7 +183,7 @@ def pixel_shape(stream: Any) -> Fraction:
 
 
 def _frames(container: Any) -> Iterator[Any]:
-    """FFmpeg's frames in order; None for a packet that does not decode."""
+    """FFmpeg's frames in order; None for a packet that does not decode, `HIDDEN` for one that an edit list hides."""
     packets = container.demux(picture_stream(container))
     while True:
         try:
@@ -179,6 +193,8 @@ def _frames(container: Any) -> Iterator[Any]:
             return
         if packet is None:
             return
+        if packet.is_discard:
+            yield HIDDEN
         try:
             yield from (frame if frame.width * frame.height <= MAX_PIXELS else None for frame in packet.decode())
         except av.error.FFmpegError:

@@ -16,6 +16,7 @@ import av
 from av.video.reformatter import ColorRange, Colorspace
 from PIL import Image
 
+from referencenet.media.decoding import address
 from referencenet.media.files import written_whole
 from referencenet.media.sound import Track
 from referencenet.telling import note
@@ -56,7 +57,7 @@ def write_piece(frames: Sequence[Image.Image], path: Path, rate: Fraction) -> No
         rate: Frames per second.
     """
     codec, pixel_format, options = CODECS[path.suffix.lower()]
-    with written_whole(path) as temporary, av.open(str(temporary), "w") as container:
+    with written_whole(path) as temporary, av.open(address(temporary), "w") as container:
         stream: Any = container.add_stream(codec, rate=rate, options=options)
         stream.width, stream.height, stream.pix_fmt = *frames[0].size, pixel_format
         context = stream.codec_context
@@ -103,7 +104,7 @@ def join_pieces(
         OSError: If the pieces do not hold so many frames.
     """
     with written_whole(path) as temporary:
-        with av.open(str(temporary), "w") as container:
+        with av.open(address(temporary), "w") as container:
             written = _joined(pieces, container, path.suffix.lower(), rate, sound, num_frames)
         if written != num_frames:
             raise OSError(
@@ -120,7 +121,7 @@ def _joined(
     track: Track | None = None
     total = 0
     for piece in pieces:
-        with av.open(str(piece)) as part:
+        with av.open(address(piece)) as part:
             source: Any = part.streams.video[0]
             if stream is None:
                 stream = container.add_stream_from_template(source)

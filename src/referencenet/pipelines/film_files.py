@@ -26,7 +26,7 @@ from referencenet.media.files import written_whole
 from referencenet.media.films import Film, FilmWriter, FrameSource, check_film_path, parts_of
 from referencenet.media.fitting import Fit, fitted
 from referencenet.media.images import Picture, read_image
-from referencenet.pipelines.encoders import check_finite_result
+from referencenet.pipelines.encoders import check_finite_result, stretched
 from referencenet.pipelines.films import FilmPipeline, drawing_tensor
 from referencenet.pipelines.fingerprints import fingerprint, fingerprints_of, frame_print
 from referencenet.sampling.insertion import Interpolator, insert_frames
@@ -135,7 +135,8 @@ def animate_film(
     settings = settled(pipe, films, settings)
     width, height = settings.width or 0, settings.height or 0
     fit = pipe.fit if settings.fit is None else partial(fitted, how=settings.fit, ground="black")
-    reference = _as_read(reference, (width, height), settings.fit)
+    by_itself = settings.fit == "stretch" and pipe.fit is stretched
+    reference = _as_read(reference, (width, height), None if by_itself else settings.fit)
     decisive = _decisive(pipe, settings) | fingerprints_of(pipe, reference, interpolator)
     saved = _read_state(out, decisive) if resume else None
     processes.wait()  # all have read the state before it changes
@@ -204,6 +205,12 @@ def open_films(
         kind = pipe if isinstance(pipe, type) else type(pipe)
         raise ValueError(f"{len(poses)} pose films were given, but {kind.__name__} takes {pipe.num_driving}.")
     films: list[FrameSource] = [Film(film) if isinstance(film, str | Path) else film for film in poses]
+    for film in films:
+        if not hasattr(film, "__len__") or not hasattr(film, "rate"):
+            raise TypeError(
+                f"a pose film is a {type(film).__name__}; give a path, or drawings that have a length and a rate, such "
+                "as a SkeletonFilm."
+            )
     lengths = {len(film) for film in films}
     if len(lengths) > 1:
         raise ValueError(f"the pose films have {sorted(lengths)} frames; give films of one length.")

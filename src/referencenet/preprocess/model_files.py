@@ -27,11 +27,11 @@ SOURCES = {
 }
 """File to where it comes from, for those that no command fetches."""
 
-MAX_NETWORK = 2**26  # bytes: the largest of the wheel's has six millions
-
 WHEEL = "mediapipe==0.10.21"
 WHEEL_TAGS = ("--python-version", "311", "--platform", "manylinux_2_28_x86_64")
 """Of the one wheel that is read, whatever Python and system it is read on."""
+
+MAX_NETWORK = 2**26  # bytes, unpacked; the largest has 9 million
 
 SUMS = {
     FACES: "bbff11cebd1eb27a1e004cae0b0e63ec8c551cbf34a4451148b4908b8db3eca8",
