@@ -115,7 +115,7 @@ def folder(tmp_path: Path) -> Path:
 
 def run(folder: Path, method: str, *typed: str, out: str = "out") -> Result:
     given = [word.format(folder) for word in typed]
-    common = ["--method", method, "-r", str(folder / "hero.png"), "-o", str(folder / out)]
+    common = ["--method", method, "-r", str(folder / "hero.png"), "-o", str(folder / out), "--overwrite"]
     return RUNNER.invoke(front, ["animate", *common, *given])
 
 
@@ -146,7 +146,7 @@ def test_landmarks_are_drawn_and_frames_inserted(folder: Path) -> None:
 
 def test_a_portrait_is_cut_and_the_range_of_drawings_chosen(folder: Path) -> None:
     films = []
-    for further in ((), ("--fit", "{0}/portrait.json"), ("--pose-range", "official")):
+    for further in ((), ("--own-landmarks", "{0}/portrait.json"), ("--pose-range", "official")):
         result = run(folder, "aniportrait", *LANDMARKS, "--frames", "2", "--side-by-side", *further)
         assert result.exit_code == 0, result.output
         films.append(shown(folder))
@@ -219,14 +219,18 @@ def test_released_files_are_read_with_a_base(folder: Path) -> None:
         ("animate_anyone", ("-p", "{0}/skeletons", "--balance"), "--balance is for magicpose"),
         ("magicpose", ("-p", "{0}/skeletons", "--fusion-blocks", "full"), "--fusion-blocks is for magic_animate"),
         ("magic_animate", ("-k", "x.json"), "--keypoints is for animate_anyone and magicpose"),
-        ("aniportrait", ("--landmarks", "{0}/none.npz"), "No such file"),
-        ("aniportrait", ("--landmarks", "{0}/hero.png"), "is no film of landmarks"),
+        ("aniportrait", ("--landmarks", "{0}/none.npz"), "there is no file"),
+        ("aniportrait", ("--landmarks", "{0}/hero.png"), "holds no arrays that can be read"),
         ("aniportrait", ("--landmarks", "{0}/drive.npz", "-p", "x"), "--poses and --landmarks were given; give one"),
         ("aniportrait", (), "no film was given; give one of --poses"),
         ("aniportrait", ("--landmarks", "{0}/drive.npz", "--every", "3"), "--every above 1 and --interpolator"),
         ("aniportrait", ("--landmarks", "{0}/drive.npz", "--interpolator", "x"), "--every above 1 and --interpolator"),
         ("aniportrait", ("--landmarks", "{0}/drive.npz", "--every", "2", "--interpolator", "x"), "no interpolation"),
-        ("aniportrait", ("--landmarks", "{0}/drive.npz", "--fit", "{0}/drive.npz"), "landmarks of 8 pictures"),
+        (
+            "aniportrait",
+            ("--landmarks", "{0}/drive.npz", "--own-landmarks", "{0}/drive.npz"),
+            "landmarks of 8 pictures",
+        ),
         ("aniportrait", ("--landmarks", "{0}/drive.npz", "--frames", "9"), "9 frames were asked for"),
         ("magicpose", ("-p", "{0}/skeletons", "--negative-prompt", "x"), "--negative-prompt with --balance only"),
         ("magicpose", ("-p", "{0}/skeletons", "--balance"), "which are the same"),

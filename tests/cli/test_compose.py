@@ -142,7 +142,7 @@ def test_without_weights_one_screen_says_which_files_to_get(folder: Path, method
         (("--part", "hat={0}/face.png", *POSE), "'hat' is no part of a person; expected one of upper-body-clothes"),
         (("--part", "body={0}/face.png", *POSE), "'body' could be upper body clothes or lower body clothes"),
         (("--part", "face.png", *POSE), "--part was 'face.png'"),
-        (("--part", "face={0}/none.png", *POSE), "There is no file"),
+        (("--part", "face={0}/none.png", *POSE), "there is no picture"),
         (CUT, "parts2whole needs --pose PICTURE, a DensePose rendering"),
         ((*CUT, *POSE, "--garment", "{0}/shirt.png"), "--garment is for stable_garment; parts2whole does not take it"),
         ((*CUT, *POSE, "--no-magnify"), "--magnify is for stable_garment"),

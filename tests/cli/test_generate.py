@@ -129,7 +129,7 @@ def test_controlnet_follows_its_picture(generate):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["-r", "nothing.png"], "There is no file"),
+        (["-r", "nothing.png"], "there is no picture"),
         (["-r", "model/model_index.json"], "is not a picture"),
         (["--mask", "mask.png", "--mask", "mask.png"], "--mask was given 2 times for 1 references"),
         (["--size", "huge"], "--size was 'huge'"),

@@ -43,8 +43,8 @@ def test_a_person_is_dressed_beside_the_settings(files: dict[str, str]) -> None:
 
 def test_a_mask_is_made_from_parsing_and_points(files: dict[str, str]) -> None:
     made = (f"--parsing={files['parsing']}", f"--keypoints={files['points']}")
-    status, _ = typed(files, *made, "--random-tiny", "--device=cpu")
-    assert status == 0
+    status, output = typed(files, *made, "--random-tiny", "--device=cpu")
+    assert status == 0, output
 
 
 def test_without_a_checkpoint_it_says_which_files_to_get(files: dict[str, str]) -> None:
@@ -91,7 +91,7 @@ def test_stable_garment_says_which_files_to_get(files: dict[str, str]) -> None:
         (("--method=idm_vton", "--style-fidelity=0.5"), "--style-fidelity is for stable_garment; idm_vton does not"),
         (("--size=30x48",), "multiples of 8"),
         (("--category=dresses",), "--category and --arm-width are for masks that are made"),
-        (("--mask={garment}.none",), "There is no file"),
+        (("--mask={garment}.none",), "there is no picture"),
         (("--mask={wide}",), "mask 0 is 48 x 48 pixels, its person 32 x 48"),
     ],
 )

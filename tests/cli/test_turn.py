@@ -30,7 +30,9 @@ def folder(tmp_path: Path) -> Path:
 
 def run(folder: Path, *typed: str, out: str = "out") -> Result:
     given = [word.format(folder) for word in typed]
-    return CliRunner().invoke(app, ["turn", "-r", str(folder / "portrait.png"), "-o", str(folder / out), *given])
+    return CliRunner().invoke(
+        app, ["turn", "-r", str(folder / "portrait.png"), "-o", str(folder / out), "--overwrite", *given]
+    )
 
 
 def told(result: Result) -> str:

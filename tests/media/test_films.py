@@ -9,7 +9,7 @@ import pytest
 import torch
 from PIL import Image
 
-from referencenet.media import films
+from referencenet.media import encoding, films
 from referencenet.media.films import Film, FilmWriter, frames_of, parts_of, write_film
 
 
@@ -102,6 +102,6 @@ def test_files_that_are_no_films_are_told(tmp_path: Path) -> None:
 
 
 def test_too_long_gif_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(films, "MAX_GIF_FRAMES", 2)
+    monkeypatch.setattr(encoding, "MAX_GIF_FRAMES", 2)
     with pytest.raises(ValueError, match="a GIF of 3 frames is too long, at most 2"):
         write_film([frame(9)] * 3, tmp_path / "film.gif")

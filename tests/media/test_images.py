@@ -129,7 +129,7 @@ def test_what_is_no_picture_is_refused_with_a_lesson(source, error, message):
 
 
 def test_missing_file_folder_and_text_file_are_refused(tmp_path):
-    with pytest.raises(FileNotFoundError, match="There is no file .*nothing.png"):
+    with pytest.raises(FileNotFoundError, match="there is no picture .*nothing.png"):
         read_image(tmp_path / "nothing.png")
     with pytest.raises(ValueError, match="is a folder"):
         read_image(tmp_path)

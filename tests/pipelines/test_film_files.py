@@ -94,7 +94,8 @@ def _cut_short(
         patch.setattr(FilmWriter, "add", full)
         with pytest.raises(OSError, match="No space left"):
             animate_film(quiet(), picture(0), [film], out, settings, **options)
-    assert 0 < len(list(out.glob("*.png"))) < 9
+    assert not out.exists()
+    assert 0 < len(list(parts_of(out).rglob("*.png"))) < 9
 
 
 def test_interrupted_film_goes_on_to_the_same_frames(
@@ -108,6 +109,34 @@ def test_interrupted_film_goes_on_to_the_same_frames(
     animate_film(quiet(), picture(0), [film], tmp_path / "cut", settings, resume=True)
     assert np.array_equal(pixels(tmp_path / "cut"), pixels(whole))
     assert pixels(whole).shape == (9, 24, 96, 3)
+
+
+def _noisy(pipe: Any) -> Any:
+    """The same pipeline with one weight of another value."""
+    with torch.no_grad():
+        next(iter(pipe.unet.parameters())).view(-1)[5] += 1e-3
+    return pipe
+
+
+def test_an_interrupted_film_goes_on_only_as_the_one_it_is(
+    film: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Another reference, another pose among those that were read, another weight or type: not the same film."""
+    out = tmp_path / "cut"
+    _cut_short(film, out, SETTINGS, monkeypatch)
+    other = write_film([*poses(2), picture(9), *poses(9)[3:]], tmp_path / "other")
+    wrong = [
+        (quiet(), 1, film, "other reference"),
+        (_noisy(quiet()), 0, film, "other weights"),
+        (quiet().to(torch.float64), 0, film, "dtype was torch.float32, now torch.float64"),
+        (quiet(), 0, other, "pose 2 is not the one with which the unfinished film was begun"),
+    ]
+    for pipe, seed, drawings, message in wrong:
+        with pytest.raises(ValueError, match=message):
+            animate_film(pipe, picture(seed), [drawings], out, SETTINGS, resume=True)
+    picture(0).save(tmp_path / "hero.png")  # the same picture, as a file
+    animate_film(quiet(), tmp_path / "hero.png", [film], out, SETTINGS, resume=True)
+    assert len(Film(out)) == 9
 
 
 def test_a_film_has_its_sound_also_when_joining_was_cut_short(

@@ -114,9 +114,9 @@ def test_points_alone_are_a_frame_and_the_origin_is_unseen(tmp_path: Path) -> No
 @pytest.mark.parametrize(
     ("document", "message"),
     [
-        ({"people": [{}, {}]}, r"2 people are seen in frame 0 of .*exactly one is needed"),
+        ({"people": [{}, {}]}, r"2 people are seen in .*a.json; exactly one is needed"),
         ({"people": [{"pose_keypoints_2d": [1.0] * 51}]}, r"the body are \(17, 3\); expected \(18, 3\)"),
-        ({"people": [{"pose_keypoints_2d": [1.0] * 50}]}, "50 numbers in pose_keypoints_2d"),
+        ({"people": [{"pose_keypoints_2d": [1.0] * 50}]}, "numbers of shape \\(50,\\) in pose_keypoints_2d"),
         ({"people": [{"face_keypoints_2d": [1.0]}]}, "a person without pose_keypoints_2d"),
         ({"faces": []}, "has no list of people"),
         ([[1, 2]] * 17, r"are \(17, 2\); expected \(18, 3\)"),

@@ -142,7 +142,7 @@ def test_head_poses_come_from_templates_and_tracks(tmp_path: Path) -> None:
         with pytest.raises(ValueError, match=r"wrong.npy holds no head poses .*expected \(frames, 6\)"):
             read_head_poses(tmp_path / "wrong.npy")
     (tmp_path / "wrong.npy").write_text("no numbers")
-    with pytest.raises(ValueError, match="wrong.npy holds no head poses"):
+    with pytest.raises(ValueError, match="wrong.npy holds no arrays"):
         read_head_poses(tmp_path / "wrong.npy")
 
 

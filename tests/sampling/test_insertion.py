@@ -32,7 +32,7 @@ def test_an_archive_is_read_and_others_are_refused(tmp_path: Path) -> None:
     (tmp_path / "no.pt").write_bytes(b"nothing")
     with pytest.raises(ValueError, match="is no TorchScript archive"):
         read_interpolator(tmp_path / "no.pt")
-    with pytest.raises(FileNotFoundError, match="give FILM's"):
+    with pytest.raises(FileNotFoundError, match="there is no interpolation network"):
         read_interpolator(tmp_path / "none.pt")
     with pytest.raises(ValueError, match="expected 0 or more"):
         insertion_calls(-1)

@@ -18,8 +18,9 @@ from torch import Tensor, nn
 
 from referencenet.checkpoints.files import check_finite, read_state
 from referencenet.checkpoints.keymap import CheckpointError, some
+from referencenet.checkpoints.library import read_library_part
 from referencenet.checkpoints.motion_keys import MOTION, MOTION_KEYS, check_position_tables
-from referencenet.checkpoints.published import Part, PublishedFile, PublishedSet, find_files, read_library_part
+from referencenet.checkpoints.published import Part, PublishedFile, PublishedSet, find_files
 from referencenet.networks.layout import SD15_UNET, TINY_SD15, film_config, picture_config
 from referencenet.networks.neighbourhood import NeighbourTokens, SpeedProjection
 from referencenet.networks.portrait_unet import PortraitReferenceUNet, PortraitUNet

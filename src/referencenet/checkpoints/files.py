@@ -17,6 +17,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor
 
+from referencenet.checkpoints.containers import Container, check_tensors, container_of, flatten, tensors_in
 from referencenet.checkpoints.keymap import CheckpointError, some
 
 _WRAPPERS = ("state_dict", "model_state_dict", "model")
@@ -28,12 +29,8 @@ _AVERAGES = ("ema", "ema_state_dict", "state_dict_ema", "model_ema", "params_ema
 _PREFIXES = ("module.", "_orig_mod.", "_fsdp_wrapped_module.")
 """What data parallelism and torch.compile put before every key; dropped where all keys have it."""
 
-_NO_WEIGHTS = {
-    b"version https://git-lfs": "is a Git LFS pointer, not the file itself: run `git lfs pull`, or download the file",
-    b"<!doctype html": "is a web page, not a weight file: download the file itself (on a hub its `resolve` address)",
-    b"<html": "is a web page, not a weight file: download the file itself (on a hub its `resolve` address)",
-}
-"""How files begin that people hold for weights, and what they are."""
+ENDINGS = (".safetensors", ".bin", ".pth", ".pt", ".th", ".ckpt")
+"""Of weight files; what a file is, its first bytes say."""
 
 _SHARD = re.compile(r"(.*)-(\d{5})-of-(\d{5})(\.\w+)")
 
@@ -61,40 +58,56 @@ def read_state(path: str | Path) -> dict[str, Tensor]:
     return found
 
 
+def read_saved(path: str | Path) -> Any:
+    """What torch.save wrote, of dictionaries, lists, tensors and plain values.
+
+    Args:
+        path: Of the file.
+
+    Returns:
+        What was saved, on the CPU.
+
+    Raises:
+        FileNotFoundError: If there is no such file.
+        CheckpointError: If the file is cut short, holds code, or claims tensors that it does not hold.
+    """
+    path = Path(path)
+    found = _read(path)
+    check_tensors({str(i): tensor for i, tensor in enumerate(tensors_in(found, path))}, path)
+    return found
+
+
 def _shards(path: Path) -> list[Path]:
     """The files that a file is one of."""
     match = _SHARD.fullmatch(path.name)
     if match is None:
         return [path]
     stem, _, count, ending = match.groups()
+    if not int(count):
+        raise CheckpointError(f"{path} calls itself a shard of none; give it the name that its publisher gives it.")
     return [path.with_name(f"{stem}-{i:05}-of-{count}{ending}") for i in range(1, min(int(count), 1000) + 1)]
 
 
 def _read(path: Path) -> Any:
     """What a file holds, tensors mapped into memory."""
-    if not path.is_file():
-        raise FileNotFoundError(f"there is no weight file {path}.")
-    with path.open("rb") as file:
-        start = file.read(32).lower()
-    for beginning, what in _NO_WEIGHTS.items():
-        if start.startswith(beginning):
-            raise CheckpointError(f"{path} {what}.")
+    container = container_of(path)
     try:
-        return (
-            load_file(path)
-            if _is_safetensors(path)
-            else torch.load(path, map_location="cpu", weights_only=True, mmap=_is_zip(path))
-        )
+        if container is Container.SAFETENSORS:
+            return load_file(path)
+        return torch.load(path, map_location="cpu", weights_only=True, mmap=container is Container.ZIP)
     except SafetensorError as error:
         raise CheckpointError(f"{path} is no whole safetensors file ({error}); download it again.") from error
     except pickle.UnpicklingError as error:
+        code = re.search(r"(?:GLOBAL|class|function)\s+(\S*\w)", str(error))
+        if code is None:
+            raise CheckpointError(f"{path} cannot be read as weights; it is cut short: download it again.") from error
         raise CheckpointError(
-            f"{path} holds more than tensors (code could run when it is read), so it is not read: {_first_line(error)} "
+            f"{path} holds more than tensors (code could run when it is read: it names {code[1]}), so it is not read. "
             "Get the file from its publisher, or convert it to safetensors on a machine you can afford to lose."
         ) from error
-    except (RuntimeError, EOFError, ValueError, OSError) as error:
+    except Exception as error:  # a damaged pickle fails in every way there is
         raise CheckpointError(
-            f"{path} cannot be read as weights ({_first_line(error)}); it may be cut short: download it again."
+            f"{path} cannot be read as weights ({type(error).__name__}); it may be cut short: download it again."
         ) from error
 
 
@@ -123,38 +136,13 @@ def _state_dict(found: Any, path: Path) -> dict[str, Tensor]:
         if len(nested) == 1 and nested[0] in _AVERAGES:
             found = cast(dict[str, Any], found)[nested[0]]
     if not isinstance(found, dict) or not found:
-        raise CheckpointError(
-            f"{path} holds a {type(found).__name__}, expected a dictionary of tensors (a state dict)."
-        )
-    flat = _flatten(cast(dict[str, Any], found))
-    others = [key for key, value in flat.items() if not isinstance(value, Tensor)]
-    if others:
-        raise CheckpointError(f"{path} holds values that are no tensors ({some(others)}); expected a state dict.")
+        what = "no tensor" if found == {} else f"a {type(found).__name__}"
+        raise CheckpointError(f"{path} holds {what}, expected a dictionary of tensors (a state dict).")
+    flat = flatten(cast(dict[Any, Any], found), path)
+    check_tensors(flat, path)
     return flat
 
 
-def _flatten(nested: dict[str, Any], prefix: str = "") -> dict[str, Any]:
-    """Nested dictionaries as one, keys joined by dots."""
-    flat: dict[str, Any] = {}
-    for key, value in nested.items():
-        if isinstance(value, dict):
-            flat |= _flatten(cast(dict[str, Any], value), f"{prefix}{key}.")
-        else:
-            flat[f"{prefix}{key}"] = value
-    return flat
-
-
-def _is_safetensors(path: Path) -> bool:
-    """Whether a file begins as safetensors do: the header's length, then a JSON object."""
-    with path.open("rb") as file:
-        start = file.read(9)
-    return path.suffix == ".safetensors" or (len(start) == 9 and start[8:9] == b"{")
-
-
-def _is_zip(path: Path) -> bool:
-    with path.open("rb") as file:
-        return file.read(2) == b"PK"
-
-
-def _first_line(error: BaseException) -> str:
-    return str(error).strip().split("\n", 1)[0]
+def first_line(error: BaseException) -> str:
+    """The first line of what a library says."""
+    return str(error).strip().split("\n", 1)[0] or type(error).__name__

@@ -6,11 +6,10 @@ Written for diffusers 0.25 (yisol/IDM-VTON, commit 0d5f3ec), the names are the c
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from functools import partial
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 from accelerate import init_empty_weights
 from diffusers import AutoencoderKL, DDPMScheduler, UNet2DConditionModel
@@ -26,6 +25,7 @@ from transformers import (
 
 from referencenet.checkpoints.files import read_state
 from referencenet.checkpoints.keymap import CheckpointError, KeyMap, Split
+from referencenet.checkpoints.library import read_configuration
 from referencenet.checkpoints.published import Part, PublishedFile, PublishedSet
 from referencenet.networks.image_prompt import ImagePromptResampler, ImagePromptUNet
 from referencenet.networks.stable_diffusion import SD15_PARTS
@@ -251,20 +251,11 @@ def configuration(paths: Mapping[str, Path], base: Any) -> dict[str, Mapping[str
     found: dict[str, Mapping[str, Any]] = {}
     for component, file in FILES.items():
         released = CONFIG[component]
-        says = _read_config(paths[file].with_name("config.json"))
+        beside = paths[file].with_name("config.json")
+        says = read_configuration(beside) if beside.is_file() else {}
         names = {*released, *FURTHER_SIZES.get(component, ())}
         found[component] = {**released, **{name: says[name] for name in names & set(says)}}
     return found | {"image_projection": _resampler_config(read_state(paths[FILES["unet"]]))}
-
-
-def _read_config(path: Path) -> dict[str, Any]:
-    """What a `config.json` says; nothing if there is none."""
-    if not path.is_file():
-        return {}
-    try:
-        return cast(dict[str, Any], dict(json.loads(path.read_text(encoding="utf-8"))))
-    except (ValueError, TypeError) as error:
-        raise CheckpointError(f"{path} is no configuration ({error}); download it again, or remove it.") from error
 
 
 def _resampler_config(state: Mapping[str, Tensor]) -> dict[str, Any]:

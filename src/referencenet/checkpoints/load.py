@@ -26,7 +26,8 @@ def load_published(
         The network's keys that were filled.
 
     Raises:
-        CheckpointError: If keys are missing, unknown or of another shape; the network is then as before.
+        CheckpointError: If keys are missing, unknown, or of another shape or kind of number; the network is then as it
+        was.
     """
     converted = keymap.convert(state)
     own = network.state_dict(keep_vars=True)
@@ -36,6 +37,11 @@ def load_published(
         for name in sorted(set(own) & set(converted))
         if converted[name].shape != own[name].shape
     ]
+    unlike = [
+        f"{name} is {converted[name].dtype}, expected {own[name].dtype}"
+        for name in sorted(set(own) & set(converted))
+        if converted[name].is_floating_point() != own[name].is_floating_point()
+    ]
     problems: list[str] = []
     if unknown:
         problems.append(f"{len(unknown)} keys that {type(network).__name__} does not have: {some(unknown)}")
@@ -43,6 +49,8 @@ def load_published(
         problems.append(f"{len(missing)} keys missing: {some(missing)}")
     if misshapen:
         problems.append(f"{len(misshapen)} of another shape: {some(misshapen)}")
+    if unlike:
+        problems.append(f"{len(unlike)} of another type: {some(unlike)}")
     if problems:
         raise CheckpointError(
             f"{source} does not fit: {'; '.join(problems)}. {_looks_like(state)}Check that the file belongs to this "

@@ -17,8 +17,10 @@ from torch import Tensor
 from referencenet.checkpoints.keymap import CheckpointError
 from referencenet.checkpoints.load import load_published
 from referencenet.checkpoints.published import PublishedFile, PublishedSet, share_of
+from referencenet.inputs import regular_file
 
 ENDING = ".json.gz"
+MAX_LIST = 2**24  # bytes: those of the largest releases are below a million
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -77,11 +79,16 @@ def read_manifest(path: str | Path) -> Manifest:
     """
     path = Path(path)
     try:
-        content: Any = json.loads(gzip.decompress(path.read_bytes()))
+        regular_file(path, "key list")
+        with gzip.open(path) as file:
+            text = file.read(MAX_LIST + 1)
+        if len(text) > MAX_LIST:
+            raise ValueError(f"it unpacks to more than {MAX_LIST} bytes")
+        content: Any = json.loads(text)
         shapes = cast(dict[str, list[int]], content["keys"])
         keys = {key: torch.empty([int(size) for size in shape], device="meta") for key, shape in shapes.items()}
         return Manifest(path=path, file=str(content["file"]), keys=keys)
-    except (OSError, EOFError, ValueError, TypeError, KeyError, AttributeError) as error:
+    except Exception as error:  # a damaged file fails in every way there is
         raise CheckpointError(
             f"{path} is no key list ({type(error).__name__}: {error}); expected NAME{ENDING} with `file` and `keys`."
         ) from error

@@ -17,13 +17,12 @@ import torch
 from diffusers import UNet2DConditionModel
 from torch import Tensor, nn
 
-from referencenet.checkpoints.files import check_finite, read_state
+from referencenet.checkpoints.containers import container_of
+from referencenet.checkpoints.files import ENDINGS, check_finite, read_state
 from referencenet.checkpoints.keymap import CheckpointError, KeyMap, some
+from referencenet.checkpoints.library import read_configuration, read_library_part
 from referencenet.checkpoints.load import load_published
 from referencenet.networks.layout import TINY_SD15
-
-ENDINGS = (".safetensors", ".bin", ".pth", ".pt", ".th", ".ckpt")
-"""Of weight files; what a file is, its first bytes say."""
 
 ADDED = r"(?:[-_](?:step[-_]?)?\d+)?(?:\.(?:fp16|bf16|fp32|ema))?(?:-\d{5}-of-\d{5})?"
 """What people add to a weight file's name: its step, its precision, which shard it is."""
@@ -145,6 +144,8 @@ class PublishedSet:
         """The configuration for `build`, of files on disk and a base model's folder or name; None: at full size."""
         if self.configure is not None:
             return self.configure(paths, base)
+        if base is not None and (place := Path(base) / "unet" / "config.json").is_file():
+            return read_configuration(place)
         return None if base is None else UNet2DConditionModel.load_config(str(base), subfolder="unet")
 
     @property
@@ -213,42 +214,6 @@ def load_component(
     return network.eval()
 
 
-def read_library_part(kind: Any, place: str | Path, *, subfolder: str | None = None, **settings: Any) -> Any:
-    """Read a part by its library's own loader, strictly: loaders put random numbers where a file lacks a tensor.
-
-    Args:
-        kind: A class of diffusers or transformers: a network, tokenizer, processor or scheduler.
-        place: Its folder, or a hub name.
-        subfolder: Below it.
-        settings: In place of the configuration's.
-
-    Raises:
-        FileNotFoundError: If the folder has no such part.
-        CheckpointError: If a tensor is missing, of another shape, or not finite.
-    """
-    where = f"{place}/{subfolder}" if subfolder else str(place)
-    options: dict[str, Any] = settings if subfolder is None else {"subfolder": subfolder, **settings}
-    is_network = issubclass(kind, nn.Module)
-    try:
-        found = kind.from_pretrained(str(place), **options, **({"output_loading_info": True} if is_network else {}))
-    except OSError as error:
-        raise FileNotFoundError(
-            f"{where} holds no {kind.__name__} that can be read: {str(error).splitlines()[0]}"
-        ) from error
-    if not is_network:
-        return found
-    network, info = found
-    missing = sorted(map(str, info.get("missing_keys", ())))
-    misshapen = sorted(str(entry[0]) for entry in info.get("mismatched_keys", ()))
-    if missing or misshapen:
-        raise CheckpointError(
-            f"{where} does not fit {kind.__name__}: {len(missing)} tensors missing ({some(missing)}), "
-            f"{len(misshapen)} of another shape ({some(misshapen)}). Get the whole files again."
-        )
-    check_finite(network.state_dict(), where)
-    return network
-
-
 def share_of(network: nn.Module, file: PublishedFile) -> set[str]:
     """The keys of a network that a file must bring."""
     return {key for key in network.state_dict() if re.fullmatch(file.share, key)}
@@ -266,10 +231,10 @@ def find_files(published: PublishedSet, where: str | Path | Iterable[str | Path]
 
     Raises:
         FileNotFoundError: If files are missing; says which, and where to get them.
-        CheckpointError: If a file is given that belongs to no row.
+        CheckpointError: If a file is given that belongs to no row, or is no weight file.
     """
     given = [where] if isinstance(where, str | Path) else list(where)
-    folders = [Path(path) for path in given if Path(path).is_dir()]
+    folders = [snapshot_of(Path(path)) for path in given if Path(path).is_dir()]
     loose = [Path(path) for path in given if not Path(path).is_dir()]
     found = {
         file.path: path for file in published.files for folder in folders if (path := _in_folder(folder, file.path))
@@ -294,7 +259,16 @@ def find_files(published: PublishedSet, where: str | Path | Iterable[str | Path]
             f"{', '.join(map(str, given)) or 'nothing given'}. "
             f"Get the files from {published.source} (licence: {published.licence})."
         )
+    for path in found.values():  # before anything large is read
+        container_of(path)
     return found
+
+
+def snapshot_of(folder: Path) -> Path:
+    """A folder, or the newest snapshot in it where it is one of the hub's cache."""
+    places = folder / "snapshots"
+    found = [place for place in places.iterdir() if place.is_dir()] if places.is_dir() else []
+    return max(found, key=lambda place: place.stat().st_mtime) if found else folder
 
 
 def _in_folder(folder: Path, published: str) -> Path | None:

@@ -5,19 +5,21 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import typer
-from rich.console import Console
 
+from referencenet.cli.console import note, say
 from referencenet.cli.face_inputs import reenactment
 from referencenet.cli.film_inputs import check_sources, driving_films, estimated, read_reference
-from referencenet.cli.film_run import Weights, run_film
+from referencenet.cli.film_run import Weights, check_film, run_film
 from referencenet.cli.options import (
     Base,
     Checkpoint,
     Device,
     Dtype,
+    FitTo,
     FusionChoice,
     GuidanceScale,
     Offload,
+    Overwrite,
     RandomTiny,
     Steps,
     VaeTiling,
@@ -25,12 +27,12 @@ from referencenet.cli.options import (
     refuse_others,
     settings_of,
 )
-from referencenet.cli.run import need_weights, write_settings
+from referencenet.cli.run import need_weights
 from referencenet.cli.settings import parse_size
 from referencenet.links.bank import ReferenceBank
-from referencenet.media.films import check_film_path, frame_rate
+from referencenet.media.films import frame_rate
 from referencenet.methods.systems import pipelines
-from referencenet.pipelines.film_files import FilmSettings, open_films, vars_of
+from referencenet.pipelines.film_files import FilmSettings, open_films
 
 PIPELINES = {name: pipeline for name, pipeline in pipelines("animate").items() if hasattr(pipeline, "stream")}
 MethodChoice = StrEnum("MethodChoice", {name: name for name in PIPELINES})
@@ -85,17 +87,17 @@ def animate(
     person: Annotated[
         int | None,
         typer.Option(min=1, rich_help_panel=SEEN, show_default="the largest",
-                     help="Who of several in --video or --driving, from the left."),
+                     help="Who of several in --video, --driving or --keypoints, from the left."),
     ] = None,
     models: Annotated[
         Path | None,
         typer.Option(metavar="FOLDER", rich_help_panel=SEEN, show_default="REFNET_MODELS, or the user's cache",
                      help="What `refnet models fetch` got, for --video and --driving."),
     ] = None,
-    fit: Annotated[
+    own_landmarks: Annotated[
         Path | None,
-        typer.Option("--fit", metavar="NPZ|JSON", rich_help_panel=FACE,
-                     help="The portrait's own landmarks: it is cut around a small face, as published."),
+        typer.Option("--own-landmarks", metavar="NPZ|JSON", rich_help_panel=FACE,
+                     help="The portrait's: it is cut around a small face, as published."),
     ] = None,
     every: Annotated[
         int, typer.Option(min=1, rich_help_panel=FACE, help="Draw every so many frames, insert the others; 3 is usual.")
@@ -138,7 +140,9 @@ def animate(
     steps: Steps = None,
     guidance: GuidanceScale = None,
     seed: Annotated[int, typer.Option(min=0, help="Of the noise.")] = 42,
+    fit: FitTo = None,
     side_by_side: Annotated[bool, typer.Option("--side-by-side", help="Reference, poses, result in one film.")] = False,
+    overwrite: Overwrite = False,
     resume: Annotated[bool, typer.Option("--resume", help="Go on with a film that was cut short.")] = False,
     device: Device = "auto",
     dtype: Dtype = "auto",
@@ -152,7 +156,7 @@ def animate(
     pipeline = PIPELINES[method]
     need_weights(pipeline.published, checkpoint, base, random_tiny)
     refuse_others(ctx, method)
-    check_film_path(out)
+    check_film(out, resume=resume, overwrite=overwrite)
     check_sources(
         {"--poses": poses, "--keypoints": keypoints, "--landmarks": landmarks, "--video": video, "--driving": driving}
     )
@@ -167,13 +171,16 @@ def animate(
         seed=seed,
         side_by_side=side_by_side,
         every=every,
+        fit=fit,
         told=told(method, prompt, negative_prompt, balance, control_scale),
     )
-    subject = read_reference(reference, fit)
+    subject = read_reference(reference, own_landmarks)
     if balance and isinstance(subject, ReferenceBank):
         raise ValueError("with --balance the reference is written for both prompts: give it as a picture.")
-    if video is None and driving is None and (person is not None or models is not None):
-        raise ValueError("--person and --models say how --video or --driving is read, which was not given.")
+    if video is None and driving is None and (models is not None or (person is not None and keypoints is None)):
+        raise ValueError(
+            "--models is for --video and --driving, --person for these and --keypoints; none of them was given."
+        )
     if driving is None and face is not None:
         raise ValueError("--face is the portrait's for --driving, which was not given.")
     if video is not None and method == "animate_anyone.reenact":
@@ -186,17 +193,22 @@ def animate(
     elif video is not None:
         condition = "landmarks" if method.startswith("aniportrait") else "openpose"
         found = estimated(video, condition, models, person, settings)
-    drawn = driving_films(poses or [], keypoints, landmarks, fit_to, subject, settings, found)
+    drawn = driving_films(poses or [], keypoints, landmarks, fit_to, subject, settings, found, person)
     films = open_films(pipeline, drawn, settings)
     own = {"pose_range": pose_range, "fusion_blocks": fusion_blocks}
     weights = Weights(
         pipeline=pipeline, checkpoint=checkpoint, base=base, device=device, dtype=dtype, offload=offload,
         vae_tiling=vae_tiling, own=own,
     )  # fmt: skip
-    done = run_film(weights, subject, films, out, settings, resume=resume, interpolator=interpolator)
+    for film in films:
+        if getattr(film, "has_sound", False):
+            note(f"the sound of {getattr(film, 'path', 'the poses')} does not come over: the film is silent.")
+    done = run_film(
+        weights, subject, films, out, settings, resume=resume, interpolator=interpolator, overwrite=overwrite,
+        beside=settings_of(ctx, method),
+    )  # fmt: skip
     if done is not None:
-        write_settings(out, settings_of(ctx, method) | vars_of(done))
-        Console().print(f"{done.num_written} frames in {out}", soft_wrap=True)
+        say(f"{done.num_written} frames in {out}")
 
 
 def told(method: str, prompt: str, negative_prompt: str, balance: bool, control_scale: float) -> dict[str, Any]:

@@ -13,7 +13,7 @@ import typer
 from rich.console import Console
 from typer.core import TyperGroup
 
-from referencenet.cli.console import tell_error
+from referencenet.cli.console import notices_told, tell_error, tell_misuse
 from referencenet.version import __version__
 
 COMMANDS = {
@@ -59,13 +59,25 @@ class Refnet(TyperGroup):
             for library in ("DIFFUSERS", "TRANSFORMERS"):
                 os.environ.setdefault(f"{library}_VERBOSITY", "error")
         try:
-            return super().invoke(ctx)
+            with notices_told():
+                return super().invoke(ctx)
         except (typer.Exit, typer.Abort):
             raise
         except Exception as error:
-            if is_debugging or hasattr(error, "exit_code"):  # what typer raises and prints itself
+            if hasattr(error, "format_message") and getattr(error, "message", ""):  # of the command line's parser
+                raise typer.Exit(tell_misuse(error)) from error
+            if is_debugging or hasattr(error, "exit_code"):  # what typer raises and prints itself: help, without words
                 raise
             raise typer.Exit(tell_error(error)) from error
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        """Read what was typed before the command."""
+        try:
+            return super().parse_args(ctx, args)
+        except Exception as error:
+            if not hasattr(error, "format_message") or not getattr(error, "message", ""):
+                raise
+            raise typer.Exit(tell_misuse(error)) from error
 
 
 app = typer.Typer(

@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Sequence
+from dataclasses import replace
 from enum import StrEnum
 from pathlib import Path
 from typing import Annotated
@@ -9,13 +10,14 @@ from typing import Annotated
 import typer
 from PIL import Image
 
-from referencenet.cli.console import tell
+from referencenet.cli.console import note
 from referencenet.cli.options import (
     Base,
     Checkpoint,
     Count,
     Device,
     Dtype,
+    FitTo,
     FusionChoice,
     GuidanceScale,
     Offload,
@@ -28,13 +30,15 @@ from referencenet.cli.options import (
     refuse_others,
     settings_of,
 )
-from referencenet.cli.run import drawing_options, generators, load, need_weights, steps_shown, write_pictures
+from referencenet.cli.run import check_pictures, draw_pictures, drawing_options, fitted_pictures, load, need_weights
 from referencenet.cli.settings import pairs
-from referencenet.media.images import read_image, read_layers
-from referencenet.media.sheets import beside, check_picture_path
+from referencenet.media.fitting import Fit, fitted
+from referencenet.media.images import read_image, read_layers, read_mask
+from referencenet.media.sheets import beside
 from referencenet.methods.systems import pipelines
 from referencenet.preprocess.clothes import ClothesSegmenter
 from referencenet.preprocess.parts import LABELS, PLACES, PersonPart, check_parts, mask_of, segmented
+from referencenet.telling import did_you_mean
 
 PIPELINES = pipelines("compose")
 MethodChoice = StrEnum("MethodChoice", {name: name for name in PIPELINES})
@@ -87,6 +91,7 @@ def compose(
     fusion_blocks: Annotated[
         FusionChoice | None, typer.Option(rich_help_panel=GARMENT, show_default="midup", help="Where it is read.")
     ] = None,
+    fit: FitTo = None,
     method: Annotated[
         MethodChoice,  # pyright: ignore[reportInvalidTypeForm] - the choices come from the registry
         typer.Option(help="Which released model."),
@@ -113,32 +118,42 @@ def compose(
     pipeline = PIPELINES[method]
     need_weights(pipeline.published, checkpoint, base, random_tiny)
     refuse_others(ctx, method)
-    check_picture_path(out)
+    check_pictures(out)
     options = drawing_options(pipeline.spec, size, steps, guidance)
     shown: list[Image.Image]
+    sides = options["width"], options["height"]
     if method.startswith("parts2whole"):
-        parts = read_parts(part or [], mask or [], segmenter, (options["width"], options["height"]))
-        shown = [*(read_image(each.picture) for each in parts), needed(pose, method, "--pose", "a DensePose rendering")]
+        parts = [fitted_part(each, sides, fit) for each in read_parts(part or [], mask or [], segmenter, sides)]
+        drawn = {"the pose": needed(pose, method, "--pose", "a DensePose rendering")}
+        shown = [
+            *(read_image(each.picture) for each in parts),
+            *fitted_pictures(drawn, sides, fit, ground="black").values(),
+        ]
         given = {"parts": parts, "pose": shown[-1], "first_label_everywhere": first_label_everywhere}
     else:
-        shown = [needed(garment, method, "--garment", "what is worn")]
+        worn = {"the garment": needed(garment, method, "--garment", "what is worn")}
+        shown = list(fitted_pictures(worn, sides, fit).values())
         given = {"garment": shown[0], "garment_prompt": garment_prompt}
         given |= {"style_fidelity": style_fidelity, "magnify": magnify}
     pipe = load(
         pipeline, checkpoint, base, device, dtype, offload=offload, vae_tiling=vae_tiling, fusion_blocks=fusion_blocks
     )
-    with steps_shown("drawing", options["num_inference_steps"]) as done:
-        pictures = pipe(
-            **given,
-            prompt=prompt,
-            negative_prompt=negative_prompt,
-            **options,
-            num_images_per_prompt=count,
-            generator=generators(seed, count),
-            callback_on_step_end=done,
-        ).images
-    results = [beside([*shown, picture]) for picture in pictures] if side_by_side else pictures
-    write_pictures(results, out, settings_of(ctx, method) | options)
+    draw_pictures(
+        pipe, out=out, count=count, seed=seed, what="drawing", settings=settings_of(ctx, method) | options,
+        shown=lambda picture: beside([*shown, picture]) if side_by_side else picture,
+        **given, prompt=prompt, negative_prompt=negative_prompt, **options,
+    )  # fmt: skip
+
+
+def fitted_part(part: PersonPart, size: tuple[int, int], fit: Fit | None) -> PersonPart:
+    """A part whose picture and mask have the result's proportions, with a word on what was done."""
+    colours, opacity = read_layers(part.picture)
+    found = fitted_pictures({f"the picture of {part.label}": colours}, size, fit)
+    picture = next(iter(found.values()))
+    if picture is colours or fit is None:
+        return part
+    mask = read_mask(part.mask) if part.mask is not None else opacity
+    return replace(part, picture=picture, mask=None if mask is None else fitted(mask, size, fit, "black"))
 
 
 def needed(path: Path | None, method: str, option: str, what: str) -> Image.Image:
@@ -177,7 +192,7 @@ def read_parts(
     parts = check_parts([PersonPart(picture=path, label=label, mask=own.get(label)) for label, path in given])
     opaque = [part for part in parts if part.mask is None and read_layers(part.picture)[1] is None]
     if segmenter is not None and not opaque:
-        tell("[yellow]note:[/] every part has a mask; --segmenter is not used.")
+        note("every part has a mask; --segmenter is not used.")
     if segmenter is not None and opaque:
         find = ClothesSegmenter.load(segmenter)
         parts = [segmented(part, find) for part in parts]
@@ -197,5 +212,6 @@ def label_of(text: str) -> str:
     found = found or [label for label in LABELS if set(words) <= set(label.split())]
     if len(found) != 1:
         several = f"could be {' or '.join(found)}" if found else "is no part of a person"
-        raise ValueError(f"{text!r} {several}; expected one of {TYPED}.")
+        raise ValueError(f"{text!r} {several}; expected one of {TYPED}."
+                         f"{did_you_mean(' '.join(words), LABELS)}")  # fmt: skip
     return found[0]

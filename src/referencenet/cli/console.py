@@ -4,6 +4,8 @@ An error is one line, whatever raised it. What was asked for wrongly ends with s
 `refnet --debug` (or REFNET_DEBUG=1) shows the traceback as well.
 """
 
+import re
+import warnings
 from collections.abc import Generator
 from contextlib import contextmanager
 from typing import Any
@@ -11,6 +13,8 @@ from typing import Any
 from rich.console import Console
 from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+
+from referencenet.telling import Notice, did_you_mean
 
 WRONGLY_ASKED = (ValueError, TypeError, FileNotFoundError, FileExistsError, NotADirectoryError, IsADirectoryError)
 
@@ -20,6 +24,50 @@ def tell(message: str) -> None:
     Console(stderr=True).print(message, soft_wrap=True)
 
 
+def note(text: str) -> None:
+    """Say what is lost or changed, or worth knowing."""
+    tell(f"[yellow]note:[/] {escape(' '.join(text.split()))}")
+
+
+def say(text: str) -> None:
+    """Print a result on the standard output, as it is: brackets in a path are no markup."""
+    Console().print(text, soft_wrap=True, highlight=False, markup=False)
+
+
+@contextmanager
+def notices_told() -> Generator[None]:
+    """Print what is lost or changed as one line each, once, while the block runs."""
+    told: set[str] = set()
+
+    def show(message: Warning | str, category: type[Warning], *place: Any) -> None:
+        if not issubclass(category, Notice):
+            usual(message, category, *place)
+        elif str(message) not in told:
+            told.add(str(message))
+            note(str(message))
+
+    with warnings.catch_warnings():
+        usual, warnings.showwarning = warnings.showwarning, show
+        warnings.simplefilter("always", Notice)
+        yield
+
+
+def tell_misuse(error: Any) -> int:
+    """Say in one line what was typed wrongly, and what may have been meant.
+
+    Args:
+        error: Of the parser of the command line.
+
+    Returns:
+        The exit status that goes with it.
+    """
+    text = " ".join(str(error.format_message()).replace("Value error, ", "").split())
+    words = re.findall(r"'([^']*)'", text.partition("': ")[2])
+    meant = did_you_mean(words[0], words[1:]) if "not one of" in text and len(words) > 1 else ""
+    tell(f"[bold red]error:[/] {escape(text + meant)}")
+    return int(error.exit_code)
+
+
 def tell_error(error: Exception) -> int:
     """Say in one line what went wrong.
 
@@ -27,6 +75,8 @@ def tell_error(error: Exception) -> int:
         The exit status that goes with it.
     """
     text = " ".join(str(error).split()) or type(error).__name__
+    if isinstance(error, OSError) and error.errno is not None:  # of the system, which names the file last
+        text = f"{error.filename or 'a file'}: {error.strerror}; check the place, its space and its permissions."
     if not isinstance(error, (*WRONGLY_ASKED, OSError)):
         text = f"{type(error).__name__}: {text} (refnet --debug shows where)"
     tell(f"[bold red]error:[/] {escape(text)}")

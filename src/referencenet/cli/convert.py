@@ -7,11 +7,13 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import typer
-from rich.console import Console
 
+from referencenet.cli.console import say
 from referencenet.cli.options import only, refuse_others
+from referencenet.media.files import check_place, locked
 from referencenet.methods.systems import pipelines
 from referencenet.networks.neighbourhood import EDGES, buckets
+from referencenet.telling import did_you_mean
 
 EMO = only("emo")
 SHARD = "2GB"  # written at once, so that memory stays below that of the largest file
@@ -62,7 +64,7 @@ def convert(
     path = run_convert(
         system, files, out, base=base, **{name: value for name, value in further.items() if value is not None}
     )
-    Console().print(f"converted: {path}", soft_wrap=True)
+    say(f"converted: {path}")
 
 
 def read_numbers(typed: str) -> list[float]:
@@ -96,9 +98,12 @@ def run_convert(system: str, files: Sequence[Path], out: Path, **options: Any) -
     """
     known = pipelines()
     if system not in known:
-        raise ValueError(f"there is no published system {system!r}; there are {', '.join(known)}.")
+        raise ValueError(
+            f"there is no published system {system!r}; there are {', '.join(known)}.{did_you_mean(system, known)}"
+        )
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise ValueError(f"{out} is there already and not empty; give another --out.")
+    check_place(out, folder=True)
     for name in set(options) - set(_options(known[system])):
         raise ValueError(
             f"{system} takes no --{name.replace('_', '-')}: its release or its --base brings it; leave the option away."
@@ -106,6 +111,12 @@ def run_convert(system: str, files: Sequence[Path], out: Path, **options: Any) -
     given = files[0] if len(files) == 1 and files[0].is_dir() else list(files)
     pipe = known[system].from_published(given, **options)
     partial = out.with_name(f".{out.name}.partial")
+    with locked(out):
+        return _saved(pipe, partial, out)
+
+
+def _saved(pipe: Any, partial: Path, out: Path) -> Path:
+    """Write a pipeline's folder whole."""
     shutil.rmtree(partial, ignore_errors=True)
     try:
         pipe.save_pretrained(partial, max_shard_size=SHARD)

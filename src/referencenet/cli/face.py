@@ -1,9 +1,11 @@
 """`refnet face`: pictures of the person on some photographs."""
 
+import math
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
+from PIL import Image
 
 from referencenet.cli.options import (
     Base,
@@ -11,19 +13,20 @@ from referencenet.cli.options import (
     Count,
     Device,
     Dtype,
+    FitTo,
     Offload,
     RandomTiny,
     Seed,
     VaeTiling,
     settings_of,
 )
-from referencenet.cli.run import generators, load, need_weights, steps_shown, write_pictures
+from referencenet.cli.run import check_pictures, draw_pictures, fitted_pictures, load, need_weights
 from referencenet.cli.settings import parse_size
 from referencenet.media.images import read_image
-from referencenet.media.sheets import check_picture_path, contact_sheet, write_image
+from referencenet.media.sheets import contact_sheet, write_image
 from referencenet.methods.flashface import SPEC, FaceGuidance, FlashFacePipeline
 from referencenet.preprocess.estimators import YuNet
-from referencenet.preprocess.faces import Face, crop_face, find_face, square_face
+from referencenet.preprocess.faces import FACE_SIZE, Face, crop_face, find_face, square_face
 
 app = typer.Typer()
 
@@ -42,6 +45,11 @@ def face(
         Path | None,
         typer.Option("--detector", metavar="FOLDER", help="Finds the one face of each: the folder of YuNet's .onnx."),
     ] = None,
+    person: Annotated[
+        int | None,
+        typer.Option(min=1, show_default="the only one", help="Whose face of several --detector takes, from the left."),
+    ] = None,
+    fit: FitTo = None,
     place: Annotated[
         str | None, typer.Option(metavar="L,T,R,B", help="Where the face shall be in the picture, as fractions of it.")
     ] = None,
@@ -68,36 +76,50 @@ def face(
     Try: `refnet face "a young woman in space" -f a.jpg -f b.jpg --checkpoint flashface/ --base sd15/ --out her.png`
     """
     need_weights(FlashFacePipeline.published, checkpoint, base, random_tiny)
-    check_picture_path(out)
-    crops = cut_out(faces, box or [], detector)
+    check_pictures(out)
+    width, height = parse_size(size, multiple=8) if size is not None else (None, None)
+    target = None if place is None else numbers("--place", place)
+    crops = cut_out(faces, box or [], detector, person)
+    named = {f"face {i + 1}": crop for i, crop in enumerate(crops)}
+    crops = list(fitted_pictures(named, (FACE_SIZE, FACE_SIZE), fit, "it gets a black border", "black").values())
     settings: dict[str, Any] = {
         "prompt": prompt,
         "negative_prompt": negative_prompt,
-        "face_box": None if place is None else numbers("--place", place),
+        "face_box": target,
         "lambda_feat": strength,
         "face_guidance": face_guidance,
         "text_guidance": guidance,
         "num_inference_steps": steps,
-        "num_images_per_prompt": count,
+        "width": width,
+        "height": height,
     }
-    if size is not None:
-        settings["width"], settings["height"] = parse_size(size, multiple=8)
     pipe = load(FlashFacePipeline, checkpoint, base, device, dtype, offload=offload, vae_tiling=vae_tiling)
-    with steps_shown("drawing", steps) as done:
-        images = pipe(crops, **settings, generator=generators(seed, count), callback_on_step_end=done).images
-    write_pictures(images, out, settings_of(ctx, "flashface") | settings)
-    preview = contact_sheet([square_face(crop) for crop in crops] + list(images))
-    write_image(preview, out.with_stem(f"{out.stem}-preview"))
+    call = {name: value for name, value in settings.items() if name not in ("width", "height") or value is not None}
+    images = draw_pictures(
+        pipe, crops, out=out, count=count, seed=seed, what="drawing",
+        settings=settings_of(ctx, "flashface") | settings, **call,
+    )  # fmt: skip
+    write_image(contact_sheet([*map(square_face, crops), *images]), out.with_stem(f"{out.stem}-preview"))
 
 
-def cut_out(faces: list[Path], boxes: list[str], detector: Path | None = None) -> list[Any]:
+def cut_out(
+    faces: list[Path], boxes: list[str], detector: Path | None = None, person: int | None = None
+) -> list[Image.Image]:
     """The photographs' faces: cut out by the boxes that are given, one for each, or by what a detector finds.
+
+    Args:
+        faces: The photographs.
+        boxes: left,top,right,bottom in pixels.
+        detector: Folder of what finds faces.
+        person: Whose, from the left; None: there is only one.
 
     Raises:
         ValueError: If there are boxes, but not one for each; or not exactly one face is found.
     """
     if boxes and detector is not None:
         raise ValueError("--box says where the faces are and --detector finds them; give one of the two.")
+    if person is not None and detector is None:
+        raise ValueError("--person chooses among the faces that --detector finds, which was not given.")
     if boxes and len(boxes) != len(faces):
         raise ValueError(
             f"{len(boxes)} boxes were given for {len(faces)} photographs; give --box for each or for none."
@@ -105,7 +127,7 @@ def cut_out(faces: list[Path], boxes: list[str], detector: Path | None = None) -
     images = [read_image(path) for path in faces]
     if detector is not None:
         find = YuNet(detector)
-        return [find_face(image, find) for image in images]
+        return [find_face(image, find, person) for image in images]
     if not boxes:
         return images
     return [crop_face(image, Face(box=numbers("--box", text))) for image, text in zip(images, boxes, strict=True)]
@@ -119,6 +141,8 @@ def numbers(option: str, text: str) -> tuple[float, float, float, float]:
     """
     try:
         left, top, right, bottom = (float(part) for part in text.split(","))
+        if not all(map(math.isfinite, (left, top, right, bottom))):
+            raise ValueError(text)
     except ValueError as error:
         raise ValueError(f"{option} was {text!r}; it is left,top,right,bottom, as in 0.3,0.2,0.6,0.5.") from error
     return left, top, right, bottom

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from referencenet.cli.console import progress_bar
+from referencenet.cli.console import note, progress_bar
 from referencenet.cli.preprocess import Frames, tell_of
 from referencenet.links.bank import ReferenceBank
 from referencenet.media.films import DEFAULT_RATE, FrameSource
@@ -33,7 +33,7 @@ def read_reference(reference: str, landmarks: Path | None = None) -> Any:
     """
     if reference.endswith(".safetensors"):
         if landmarks is not None:
-            raise ValueError(f"--fit cuts a portrait, but {reference} is a bank; give the picture.")
+            raise ValueError(f"--own-landmarks cuts a portrait, but {reference} is a bank; give the picture.")
         return ReferenceBank.load(reference)
     picture = read_image(reference)
     if landmarks is None:
@@ -52,6 +52,7 @@ def driving_films(
     subject: Any,
     settings: FilmSettings,
     found: FrameSource | None = None,
+    person: int | None = None,
 ) -> list[Path | FrameSource]:
     """The films of drawings: as they are given, or drawn.
 
@@ -63,12 +64,13 @@ def driving_films(
         subject: The reference, a picture or a bank.
         settings: Say the film's size if the key points do not.
         found: Drawings of what was found in an ordinary film.
+        person: Who of several has the key points, from the left; None: there is only one.
 
     Raises:
         ValueError: If key points do not say the film's size, or `fit_to` has nothing to fit.
     """
     if keypoints is not None:
-        return [skeletons(keypoints, fit_to, subject, settings)]
+        return [skeletons(keypoints, fit_to, subject, settings, person)]
     if fit_to is not None:
         raise ValueError("--fit-to needs --keypoints: drawn skeletons cannot be fitted, their key points can.")
     if landmarks is not None:
@@ -111,6 +113,8 @@ def estimated(
         ValueError: If nobody is found.
     """
     film = Frames(video, settings.num_frames)
+    if film.has_sound:
+        note(f"the sound of {video} does not come over: the film is silent.")
     finder = CONDITIONS[condition](models or default_folder())
     followed = Followed(film, finder.regions, finder.read, person, finder.doubt)
     with progress_bar("estimating", len(film)) as (bar, task):
@@ -125,7 +129,9 @@ def estimated(
     return SkeletonFilm([value.scaled(size[0] / own[0], size[1] / own[1]) for value in values], size, rate)
 
 
-def skeletons(keypoints: Path, fit_to: Path | None, subject: Any, settings: FilmSettings) -> SkeletonFilm:
+def skeletons(
+    keypoints: Path, fit_to: Path | None, subject: Any, settings: FilmSettings, person: int | None = None
+) -> SkeletonFilm:
     """Skeletons drawn from key points.
 
     Args:
@@ -133,11 +139,12 @@ def skeletons(keypoints: Path, fit_to: Path | None, subject: Any, settings: Film
         fit_to: Of the person, whose proportions they get.
         subject: The reference, a picture or a bank.
         settings: Say the film's size if the key points do not.
+        person: Who of several, from the left; None: there is only one.
 
     Raises:
         ValueError: If a size is missing, or `fit_to` has not one frame.
     """
-    frames, canvas = read_key_points(keypoints)
+    frames, canvas = read_key_points(keypoints, person)
     given = (settings.width, settings.height) if settings.width and settings.height else None
     size = given or canvas
     if size is None:

@@ -9,12 +9,16 @@ from pathlib import Path
 from typing import Any
 
 from accelerate import PartialState
+from PIL import Image
 from rich.progress import Progress, TaskID
 
-from referencenet.cli.console import progress_bar
+from referencenet.cli.console import note, progress_bar
 from referencenet.cli.models import choose_device
-from referencenet.cli.run import load
-from referencenet.media.films import FrameSource
+from referencenet.cli.run import STRETCHED, load
+from referencenet.media.files import check_settings_place, locked
+from referencenet.media.films import FrameSource, check_film_path
+from referencenet.media.fitting import fitting_told
+from referencenet.pipelines.encoders import squared
 from referencenet.pipelines.film_files import FilmSettings, animate_film, num_predictions, settled
 from referencenet.sampling.insertion import read_interpolator
 from referencenet.sampling.processes import ALONE, Processes
@@ -55,6 +59,8 @@ def run_film(
     resume: bool = False,
     interpolator: Path | None = None,
     sound: Path | None = None,
+    overwrite: bool = False,
+    beside: Mapping[str, Any] | None = None,
 ) -> FilmSettings | None:
     """Write a film and show how far it is, in this process or in those that were started together.
 
@@ -67,6 +73,8 @@ def run_film(
         resume: Go on with a film that was cut short.
         interpolator: File of the network that inserts frames where `settings.every` leaves some out.
         sound: A file whose sound becomes the track.
+        overwrite: Take an older film's frames out of the folder.
+        beside: What was typed, to stand beside the film with its settings.
 
     Returns:
         The settings with nothing left open; None in processes that write nothing.
@@ -84,9 +92,11 @@ def run_film(
             vae_tiling=weights.vae_tiling, **weights.own,
         )  # fmt: skip
         settings = settled(pipe, films, settings)
+        if processes.is_main:
+            _tell_fit(pipe, subject, films[0], settings)
         run = partial(
             animate_film, pipe, subject, films, out, settings, resume=resume, interpolator=between, sound=sound,
-            across_processes=processes.count > 1,
+            across_processes=processes.count > 1, overwrite=overwrite, beside=beside,
         )  # fmt: skip
         if not processes.is_main:
             run()
@@ -94,6 +104,46 @@ def run_film(
         with progress_bar("animating", num_predictions(pipe, settings)) as (bar, task):
             run(step_done=partial(show, bar, task))
     return settings
+
+
+def _tell_fit(pipe: Any, subject: Any, film: FrameSource, settings: FilmSettings) -> None:
+    """Say what is done to pictures of other proportions than the film."""
+    size = settings.width or 0, settings.height or 0
+    usual = "its middle is cut out" if pipe.fit is squared else STRETCHED
+    shown = {"a pose": next(iter(film))}
+    if isinstance(subject, Image.Image):
+        shown = {"the reference": subject, **shown}
+    for name, picture in shown.items():
+        said = fitting_told(name, picture.size, size, settings.fit, usual)
+        if said is not None:
+            note(said)
+
+
+def check_film(
+    out: Path, sound: Path | None = None, *, resume: bool = False, overwrite: bool = False, settings: bool = True
+) -> None:
+    """Make sure that a film and its settings can be written, before anything is read.
+
+    Args:
+        out: Of the film.
+        sound: Whose track it is to get.
+        resume: Whether it is gone on with.
+        overwrite: Whether an older film's frames may be taken away.
+        settings: Whether its settings are to stand beside it.
+
+    Raises:
+        ValueError: If the ending names no film, or another process is writing it.
+        OSError: If the place is taken, or may not be written to.
+    """
+    try:
+        check_film_path(out, sound, resume=resume, overwrite=overwrite)
+    except FileExistsError as error:
+        raise FileExistsError(str(error).replace("with overwrite", "with --overwrite")) from error
+    if settings:
+        check_settings_place(out)
+    if out.parent.is_dir():
+        with locked(out):
+            pass
 
 
 def show(bar: Progress, task: TaskID, done: int) -> None:

@@ -16,13 +16,12 @@ import click
 import diffusers
 import torch
 import typer
+from diffusers.utils import numpy_to_pil
 from PIL import Image
-from rich.console import Console
-from rich.markup import escape
 
 from referencenet.builtin.load import GUIDANCE, STEPS
 from referencenet.cli import styles
-from referencenet.cli.console import progress_bar, tell
+from referencenet.cli.console import note, progress_bar, say
 from referencenet.cli.models import (
     BUILTIN,
     check_offload,
@@ -32,12 +31,8 @@ from referencenet.cli.models import (
     load_referencenet,
     place,
 )
-from referencenet.cli.options import (
-    Device,
-    Dtype,
-    Offload,
-    VaeTiling,
-)
+from referencenet.cli.options import Device, Dtype, FitTo, Offload, VaeTiling
+from referencenet.cli.run import fitted_pictures
 from referencenet.cli.settings import (
     LinkChoice,
     Settings,
@@ -47,10 +42,12 @@ from referencenet.cli.settings import (
     read_document,
     to_document,
 )
-from referencenet.media.files import written_whole
-from referencenet.media.images import read_image, resize
+from referencenet.media.files import check_place, locked, written_whole
+from referencenet.media.fitting import Fit, fitted
+from referencenet.media.images import read_image, read_mask
 from referencenet.media.sheets import contact_sheet, write_image
 from referencenet.methods.reference_only import LinkName, Reference, reference
+from referencenet.pipelines.encoders import check_finite_result
 from referencenet.pipelines.lifecycle import ReferencePipeline
 from referencenet.version import __version__
 
@@ -66,7 +63,7 @@ def _use_settings(ctx: typer.Context, file: Path | None) -> Path | None:
     if file is not None:
         options, changed = read_document(file)
         for name in changed:
-            tell(f"[yellow]note:[/] {escape(name)} is missing or no longer what it was; the pictures will differ.")
+            note(f"{name} is missing or no longer what it was; the pictures will differ.")
         ctx.default_map = {**(ctx.default_map or {}), **options}
     return file
 
@@ -131,6 +128,7 @@ def generate(
     size: Annotated[
         str | None, typer.Option(metavar="N|WIDTHxHEIGHT", show_default="the model's", help="In pixels.")
     ] = None,
+    fit: FitTo = None,
     device: Device = "auto",
     dtype: Dtype = "auto",
     offload: Offload = None,
@@ -168,6 +166,7 @@ def generate(
         steps=steps,
         guidance=guidance,
         size=size,
+        fit=fit,
         device=device,
         dtype=dtype,
         offload=offload,
@@ -181,7 +180,7 @@ def generate(
         group_norm=group_norm,
     )
     sheet = run_generate(chosen, out)
-    Console().print(f"{count} {'picture' if count == 1 else 'pictures'}, side by side in {sheet}", soft_wrap=True)
+    say(f"{count} {'picture' if count == 1 else 'pictures'}, side by side in {sheet}")
 
 
 def run_generate(settings: Settings, out: Path) -> Path:
@@ -194,23 +193,28 @@ def run_generate(settings: Settings, out: Path) -> Path:
     Returns:
         The path of the contact sheet.
     """
+    check_place(out, folder=True)
+    if settings.size is not None:
+        parse_size(settings.size)
     references = _read_references(settings)  # before the model is loaded: a wrong path is told at once
     styles.check_style(settings)
     _check_controls(settings)
-    with _artist(settings, references) as (draw, settings, made_with):
+    with _artist(settings, references) as (draw, settings, made_with), locked(out / "settings.json"):
         seeds = range(settings.seed or 0, (settings.seed or 0) + settings.count)
-        pictures = [{"file": f"seed-{seed}.png", "seed": seed} for seed in seeds]
-        with written_whole(out / "settings.json") as file:
-            file.write_text(to_document(settings, made_with, pictures), encoding="utf-8")
         drawn: list[Image.Image] = []
         with progress_bar("drawing", settings.count * (settings.steps or 1)) as (bar, task):
             for seed in seeds:
                 drawn.append(draw(seed, lambda: bar.advance(task)))
+                (out / "settings.json").unlink(missing_ok=True)  # of an older run, whose pictures are replaced
                 write_image(drawn[-1], out / f"seed-{seed}.png")
-    word = "style" if settings.link == "aligned" else "reference"
-    captions = [*[word] * len(references), *[f"seed {seed}" for seed in seeds]]
-    shown = [*[read_image(path) for path in settings.reference], *drawn]
-    return write_image(contact_sheet(shown, captions=captions, cell=drawn[0].size), out / "sheet.png")
+        word = "style" if settings.link == "aligned" else "reference"
+        captions = [*[word] * len(references), *[f"seed {seed}" for seed in seeds]]
+        shown = [*[read_image(path) for path in settings.reference], *drawn]
+        sheet = write_image(contact_sheet(shown, captions=captions, cell=drawn[0].size), out / "sheet.png")
+        pictures = [{"file": f"seed-{seed}.png", "seed": seed} for seed in seeds]
+        with written_whole(out / "settings.json") as file:
+            file.write_text(to_document(settings, made_with, pictures), encoding="utf-8")
+    return sheet
 
 
 @contextmanager
@@ -232,8 +236,10 @@ def _artist(settings: Settings, references: list[Reference]) -> Generator[tuple[
     place(pipe, device, offload=settings.offload, vae_tiling=settings.vae_tiling)
     settings = _settled(settings, pipe, device, dtype)
     size = parse_size(settings.size or "")
+    references = _fitted(references, settings.fit, size)
     if is_trained:
-        pose = read_image(pairs(settings.control, "--control")["pose"])
+        path = pairs(settings.control, "--control")["pose"]
+        pose = fitted_pictures({path: read_image(path)}, size, settings.fit, ground="black")[path]
         yield _drawer(pipe, settings, size, reference=references[0].image, pose=pose), settings, _made_with(pipe)
         return
     if settings.link == "aligned":
@@ -245,13 +251,26 @@ def _artist(settings: Settings, references: list[Reference]) -> Generator[tuple[
         yield _drawer(pipe, settings, size, **extra), settings, _made_with(pipe)
 
 
+def _fitted(references: list[Reference], fit: Fit | None, size: tuple[int, int]) -> list[Reference]:
+    """References with their masks at the result's proportions; None: they keep their own."""
+    if fit is None:
+        return references
+    found: list[Reference] = []
+    for each in references:
+        pictures = {str(each.image): read_image(each.image)} | (
+            {} if each.mask is None else {"mask": read_mask(each.mask)}
+        )
+        image, *mask = fitted_pictures(pictures, size, fit).values()
+        found.append(replace(each, image=image, mask=mask[0] if mask else None))
+    return found
+
+
 def _conditions(settings: Settings, size: tuple[int, int]) -> dict[str, Any]:
     """The pictures that ControlNets follow, in their order, as the pipeline takes them."""
     paths = pairs(settings.control, "--control")
-    images = [
-        resize(read_image(paths[kind]), size, how="stretch", multiple=1)
-        for kind in pairs(settings.controlnet, "--controlnet")
-    ]
+    given = {paths[kind]: read_image(paths[kind]) for kind in pairs(settings.controlnet, "--controlnet")}
+    shown = fitted_pictures(given, size, settings.fit, ground="black")
+    images = [fitted(picture, size, "stretch") for picture in shown.values()]
     return {"image": images if len(images) > 1 else images[0]} if images else {}
 
 
@@ -267,15 +286,18 @@ def _drawer(pipe: Any, settings: Settings, size: tuple[int, int], **extra: Any) 
         told = {"prompt": settings.prompt, "generator": generator}
         if settings.link == "aligned":
             told = styles.beside_the_style(settings, seed)
-        return pipe(
+        found = pipe(
             width=size[0],
             height=size[1],
             num_inference_steps=settings.steps,
             guidance_scale=settings.guidance,
             callback_on_step_end=step_done,
+            output_type="np",
             **told,
             **extra,
-        ).images[-1]
+        ).images[-1:]  # (1, height, width, 3) in [0, 1]
+        check_finite_result(torch.from_numpy(found))
+        return numpy_to_pil(found)[0]
 
     return draw
 

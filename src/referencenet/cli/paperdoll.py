@@ -4,9 +4,8 @@ from pathlib import Path
 from typing import Annotated, Literal
 
 import typer
-from rich.console import Console
 
-from referencenet.cli.console import progress_bar
+from referencenet.cli.console import progress_bar, say
 from referencenet.paperdoll.layouts import write_dataset
 
 Layout = Literal["viton-hd", "ubc", "tiktok", "hdtf", "flat"]
@@ -31,4 +30,4 @@ def paperdoll(
         folder = write_dataset(
             out, count, layout, size=size, seed=seed, progress=lambda done, _: bar.update(task, completed=done)
         )
-    Console().print(f"{count} of {layout} in {folder}", soft_wrap=True)
+    say(f"{count} of {layout} in {folder}")

@@ -6,7 +6,8 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from referencenet.cli.console import tell
+from referencenet.cli.console import note
+from referencenet.media.fitting import Fit, fitted, fitting_told
 from referencenet.media.images import read_image, read_layers
 from referencenet.preprocess.face_geometry import projected
 from referencenet.preprocess.face_mesh import read_landmarks
@@ -17,7 +18,7 @@ from referencenet.preprocess.portrait import Portrait
 
 
 def read_portrait(
-    reference: str, face: Path | None, embedding: Path | None, models: Path | None, person: int | None
+    reference: str, face: Path | None, embedding: Path | None, models: Path | None, person: int | None, fit: Fit | None
 ) -> Portrait:
     """A portrait that can speak.
 
@@ -27,6 +28,7 @@ def read_portrait(
         embedding: 512 numbers of the face, an .npy file, or glintr100.onnx, which makes them; None: there are none.
         models: Folder of the estimators; None: where they were fetched to.
         person: Which of several faces, from the left; None: there is to be one.
+        fit: How a picture becomes a square; None: it is one.
 
     Raises:
         FileNotFoundError: If a file is missing.
@@ -35,11 +37,19 @@ def read_portrait(
     picture = read_image(reference)
     alpha = read_layers(reference)[1]
     if alpha is not None and np.asarray(alpha).min() < 255:
-        tell("[yellow]note:[/] the portrait's transparent parts become white.")
+        note("the portrait's transparent parts become white.")
+    if picture.width != picture.height and fit is not None:
+        if face is not None:
+            raise ValueError(
+                "--face is of the picture as it is, which --fit changes; give a square picture, or no --face."
+            )
+        side = min(picture.size) if fit == "crop" else max(picture.size)
+        note(f"{fitting_told('the portrait', picture.size, (side, side), fit, '')}")
+        picture = fitted(picture, (side, side), fit)
     if picture.width != picture.height:
         raise ValueError(
             f"the portrait {reference} is {picture.width} x {picture.height} pixels; crop it to a square around the "
-            "face: half to two thirds as wide as the picture."
+            "face (--fit crop takes the middle): half to two thirds as wide as the picture."
         )
     if face is not None and person is not None:
         raise ValueError("--face says where the face is, and --person which one to look for; give one of them.")
@@ -47,7 +57,7 @@ def read_portrait(
         raise ValueError(f"--face-embedding {embedding.name} is no .npy or .onnx file; give 512 numbers or glintr100.")
     found = given_landmarks(face, picture.size) if face is not None else looked_for(picture, models, person)
     for sentence in check_face(found, picture.size):
-        tell(f"[yellow]note:[/] {sentence}")
+        note(sentence)
     return Portrait(picture=picture, landmarks=found[:, :2], face=embedding)
 
 

@@ -4,17 +4,21 @@ from collections.abc import Generator, Iterable, Sequence
 from contextlib import ExitStack
 from enum import StrEnum
 from fractions import Fraction
+from functools import partial
 from itertools import islice
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 from PIL import Image
-from rich.console import Console
 
-from referencenet.cli.console import progress_bar, tell
+from referencenet.cli.console import note, progress_bar, say
+from referencenet.cli.film_run import check_film
 from referencenet.cli.model_files import MODELS_HELP
-from referencenet.media.films import CODECS, PICTURES, Film, FilmWriter, check_film_path
+from referencenet.cli.options import Overwrite
+from referencenet.media.encoding import CODECS
+from referencenet.media.files import check_place
+from referencenet.media.films import PICTURES, Film, FilmWriter
 from referencenet.media.images import read_image
 from referencenet.media.sheets import beside, check_picture_path, write_image
 from referencenet.preprocess.conditions import CONDITIONS, Condition
@@ -47,6 +51,7 @@ def preprocess(
         int | None, typer.Option(min=1, show_default="the largest", help="Which of several, from the left.")
     ] = None,
     frames: Annotated[int | None, typer.Option(min=1, show_default="all", help="Only the first frames.")] = None,
+    overwrite: Overwrite = False,
     preview: Annotated[
         Path | None, typer.Option(metavar="FILM|PICTURE", help="Writes what was given and what came out side by side.")
     ] = None,
@@ -57,23 +62,26 @@ def preprocess(
     """
     kind = CONDITIONS[to]
     film = Frames(source, frames)
-    check_outputs(kind, to, film.is_picture, out, preview)
+    check_outputs(kind, to, film.is_picture, out, preview, overwrite)
     condition = kind(models or default_folder())
     followed = Followed(film, condition.regions, condition.read, person, condition.doubt)
     paths = [out.with_stem(f"{out.stem}{name}") for name in kind.pictured] if out.suffix != kind.ending else []
     with progress_bar("estimating", len(film)) as (bar, task):
-        values = write_drawings(film, bar.track(followed, task_id=task, total=len(film)), condition, paths, preview)
+        values = write_drawings(
+            film, bar.track(followed, task_id=task, total=len(film)), condition, paths, preview, overwrite
+        )
     if not paths:
         condition.write(values, out, film.size, film.rate)
     tell_of(followed, person)
     if condition.note is not None:
-        tell(f"[yellow]note:[/] {condition.note}")
-    Console().print("\n".join(map(str, paths or [out])), soft_wrap=True, highlight=False)
+        note(condition.note)
+    say("\n".join(map(str, paths or [out])))
 
 
 def write_drawings(
-    film: "Frames", values: Iterable[Any], condition: Condition, paths: Sequence[Path], preview: Path | None
-) -> list[Any]:
+    film: "Frames", values: Iterable[Any], condition: Condition, paths: Sequence[Path], preview: Path | None,
+    overwrite: bool = False,
+) -> list[Any]:  # fmt: skip
     """Draw what was estimated, frame by frame.
 
     Args:
@@ -82,14 +90,15 @@ def write_drawings(
         condition: What they are.
         paths: Of its films or pictures; none: the values are kept.
         preview: Where what was given and what is drawn go, side by side.
+        overwrite: Take older films' frames out of folders.
 
     Returns:
         The values if there are no paths, else nothing.
     """
     kept: list[Any] = []
     with ExitStack() as opened:
-        writers = [opened.enter_context(_Output(path, film)) for path in paths]
-        shown = [opened.enter_context(_Output(preview, film))] if preview is not None else []
+        writers = [opened.enter_context(_Output(path, film, overwrite)) for path in paths]
+        shown = [opened.enter_context(_Output(preview, film, overwrite))] if preview is not None else []
         for frame, value in zip(film, values, strict=True):
             drawn = condition.draw(value, frame.size) if writers or shown else []
             for writer, picture in zip(writers, drawn, strict=False):  # without writers all are for the preview
@@ -103,7 +112,9 @@ def write_drawings(
     return kept
 
 
-def check_outputs(kind: type[Condition], name: str, is_picture: bool, out: Path, preview: Path | None) -> None:
+def check_outputs(
+    kind: type[Condition], name: str, is_picture: bool, out: Path, preview: Path | None, overwrite: bool = False
+) -> None:
     """Make sure that what is made can be written, before anything is read.
 
     Raises:
@@ -112,9 +123,12 @@ def check_outputs(kind: type[Condition], name: str, is_picture: bool, out: Path,
     if out.suffix.lower() in (".json", ".npz") and out.suffix != kind.ending:
         raise ValueError(f"--to {name} does not write {out.suffix}; give " +
                          (f"{kind.ending}, " if kind.ending else "") + "a picture, a film or a folder.")  # fmt: skip
-    check = check_picture_path if is_picture else check_film_path
+    check = check_picture_path if is_picture else partial(check_film, overwrite=overwrite, settings=False)
     if out.suffix != kind.ending:
-        check(out)
+        for drawn in kind.pictured:
+            check(out.with_stem(f"{out.stem}{drawn}"))
+    else:
+        check_place(out)
     if preview is not None:
         check(preview)
 
@@ -124,17 +138,17 @@ def tell_of(
 ) -> None:
     """Say in which frames nobody was found, or something doubtful, and whether somebody was chosen of several."""
     if followed.held:
-        tell(
-            f"[yellow]note:[/] {len(followed.held)} of {followed.num_frames} frames do not show the person (from 0: "
+        note(
+            f"{len(followed.held)} of {followed.num_frames} frames do not show the person (from 0: "
             f"{listed(followed.held)}); they hold what was last found, or first."
         )
     for why, frames in followed.doubted.items():
         where = "" if followed.num_frames == 1 else (
             f" in {len(frames)} of {followed.num_frames} frames (from 0: {listed(frames)})"
         )  # fmt: skip
-        tell(f"[yellow]note:[/] the face is {why}{where}; what was found may be wrong there.")
+        note(f"the face is {why}{where}; what was found may be wrong there.")
     if person is None and followed.most > 1:
-        tell(f"[yellow]note:[/] up to {followed.most} were found in a frame; the largest is followed. {otherwise}")
+        note(f"up to {followed.most} were found in a frame; the largest is followed. {otherwise}")
 
 
 def listed(numbers: Sequence[int]) -> str:
@@ -156,6 +170,7 @@ class Frames:
         self.film: Film | Sequence[Image.Image] = [read_image(source)] if self.is_picture else Film(source)
         self.rate: Fraction = getattr(self.film, "rate", Fraction(1)) / every
         self.limit, self.every = limit, every
+        self.has_sound: bool = getattr(self.film, "has_sound", False)
 
     @property
     def size(self) -> tuple[int, int]:
@@ -176,11 +191,12 @@ class _Output:
     Args:
         path: Of the result.
         film: What was given.
+        overwrite: Take an older film's frames out of a folder.
     """
 
-    def __init__(self, path: Path, film: Frames) -> None:
+    def __init__(self, path: Path, film: Frames, overwrite: bool) -> None:
         self.path = path
-        self.writer = None if film.is_picture else FilmWriter(path, film.rate)
+        self.writer = None if film.is_picture else FilmWriter(path, film.rate, overwrite=overwrite)
         self.is_coded = path.suffix.lower() in (*CODECS, ".gif")
 
     def __enter__(self) -> "_Output":

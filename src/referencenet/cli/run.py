@@ -1,8 +1,7 @@
 """What every command that runs a published system does alike: weights, noise, progress, results and their settings."""
 
-import json
 import os
-from collections.abc import Callable, Generator, Sequence
+from collections.abc import Callable, Generator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
@@ -10,18 +9,21 @@ from typing import Any
 import torch
 import typer
 from PIL import Image
-from rich.console import Console
 
 from referencenet.checkpoints.keymap import CheckpointError
-from referencenet.checkpoints.published import Part, PublishedSet
-from referencenet.cli.console import progress_bar, tell
+from referencenet.checkpoints.published import Part, PublishedSet, snapshot_of
+from referencenet.cli.console import note, progress_bar, say, tell
 from referencenet.cli.models import check_offload, choose_device, choose_dtype, place
 from referencenet.cli.settings import parse_size
-from referencenet.media.files import written_whole
-from referencenet.media.sheets import write_image
+from referencenet.inputs import read_json
+from referencenet.media.files import check_settings_place, forget_settings, locked, write_settings
+from referencenet.media.fitting import Fit, fitted, fitting_told
+from referencenet.media.sheets import check_picture_path, write_image
 from referencenet.methods.systems import pipelines, published_sets
 from referencenet.methods.tiny import tiny_pipeline
-from referencenet.version import __version__
+
+STRETCHED = "it is stretched"
+"""What most systems do to a picture of other proportions than the result, as published."""
 
 StepDone = Callable[[Any, int, Any, dict[str, Any]], dict[str, Any]]
 
@@ -123,9 +125,9 @@ def load(
     check_offload(offload, target)
     if checkpoint is None:
         if os.environ.get("RANK", "0") == "0":  # one of several processes speaks
-            tell("[yellow]note:[/] tiny random weights; the result will show nothing.")
+            note("tiny random weights; the result will show nothing.")
         pipe = tiny_pipeline(pipeline)
-    elif is_converted(checkpoint, pipeline):
+    elif is_converted(checkpoint := snapshot_of(checkpoint), pipeline):
         if base is not None:
             raise ValueError(f"{checkpoint} is a converted folder, which has all it needs; leave --base away.")
         pipe = pipeline.from_pretrained(checkpoint)
@@ -142,9 +144,12 @@ def is_converted(folder: Path, pipeline: Any) -> bool:
     Raises:
         ValueError: If it was saved by another system's.
     """
-    if not (folder / "model_index.json").is_file():
+    index = folder / "model_index.json"
+    if not index.is_file():
         return False
-    saved = pipeline.load_config(folder).get("_class_name")
+    found = read_json(index, "the index of a saved pipeline")
+    saved = found.get("_class_name") if isinstance(found, dict) else None
+    saved = saved[-1] if isinstance(saved, list) and saved else saved
     if saved != pipeline.__name__ and saved in {known.__name__ for known in pipelines().values()}:
         raise ValueError(f"{folder} holds a {saved}, not a {pipeline.__name__}; give another --checkpoint or --method.")
     return saved == pipeline.__name__
@@ -159,49 +164,107 @@ def drawing_options(spec: Any, size: str | None, steps: int | None, guidance: fl
     }  # fmt: skip
 
 
-def generators(seed: int, count: int) -> torch.Generator | list[torch.Generator]:
-    """Where the noise of so many pictures comes from: each has its own seed, counted up."""
-    made = [torch.Generator().manual_seed(seed + i) for i in range(count)]
-    return made if count > 1 else made[0]
-
-
 @contextmanager
-def steps_shown(what: str, steps: int) -> Generator[StepDone]:
+def steps_shown(what: str, steps: int, count: int = 1) -> Generator[StepDone]:
     """Show a progress bar while the block runs.
 
     Args:
         what: Is done.
         steps: That are asked for; the scheduler may take others, which the bar learns at the first.
+        count: Calls.
 
     Yields:
         A pipeline's `callback_on_step_end`.
     """
-    with progress_bar(what, steps) as (bar, task):
+    before = 0
+    with progress_bar(what, steps * count) as (bar, task):
 
         def done(pipe: Any, step: int, _timestep: Any, tensors: dict[str, Any]) -> dict[str, Any]:
-            bar.update(task, completed=step + 1, total=len(pipe.scheduler.timesteps))
+            nonlocal before
+            taken = len(pipe.scheduler.timesteps)
+            bar.update(task, completed=before + step + 1, total=taken * count)
+            before += taken if step + 1 == taken else 0
             return tensors
 
         yield done
 
 
-def write_pictures(pictures: Sequence[Image.Image], out: Path, settings: dict[str, Any]) -> None:
-    """Write pictures and, beside them, everything that decides them; say where they are.
+def draw_pictures(
+    pipe: Any,
+    *given: Any,
+    out: Path,
+    count: int,
+    seed: int,
+    what: str,
+    settings: Mapping[str, Any],
+    shown: Callable[[Image.Image], Image.Image] = lambda picture: picture,
+    **options: Any,
+) -> list[Image.Image]:
+    """Draw pictures one at a time and write each when it is finished; behind the last what decides them; say where.
 
     Args:
-        pictures: One goes to `out`; of several the first to out-1, and so on.
-        out: Path of the picture.
+        pipe: Draws them.
+        given: To the pipeline's call.
+        out: Path of the picture; of several the first goes to out-1, and so on.
+        count: Pictures.
+        seed: Of the first; each has its own, counted up, so that it is what it would be alone.
+        what: Is done, for the progress bar.
         settings: By name.
+        shown: What is written of a picture.
+        options: To the pipeline's call.
+
+    Returns:
+        The pictures, as drawn.
+
+    Raises:
+        ValueError: If another process is writing them.
     """
-    paths = [out.with_stem(f"{out.stem}-{i + 1}") for i in range(len(pictures))] if len(pictures) > 1 else [out]
-    for picture, path in zip(pictures, paths, strict=True):
-        write_image(picture, path)
-    write_settings(out, settings)
-    Console().print("\n".join(map(str, paths)), soft_wrap=True, highlight=False)
+    paths = [out.with_stem(f"{out.stem}-{i + 1}") for i in range(count)] if count > 1 else [out]
+    drawn: list[Image.Image] = []
+    with locked(out), steps_shown(what, options["num_inference_steps"], count) as done:
+        for i, path in enumerate(paths):
+            noise = torch.Generator().manual_seed(seed + i)
+            drawn.append(pipe(*given, **options, generator=noise, callback_on_step_end=done).images[0])
+            forget_settings(out)
+            write_image(shown(drawn[-1]), path)
+        write_settings(out, settings)
+    say("\n".join(map(str, paths)))
+    return drawn
 
 
-def write_settings(out: Path, settings: dict[str, Any]) -> None:
-    """Write what decides a result beside it; what was left open, None, is left away."""
-    document = {name: value for name, value in settings.items() if value is not None} | {"referencenet": __version__}
-    with written_whole(out.with_name(f"{out.name}.json")) as file:
-        file.write_text(json.dumps(document, indent=1, ensure_ascii=False, default=str) + "\n", encoding="utf-8")
+def check_pictures(out: Path) -> None:
+    """Make sure that pictures and their settings can be written, before anything is read.
+
+    Raises:
+        ValueError: If the ending names no picture, or the place is taken.
+        OSError: If the place may not be written to.
+    """
+    check_picture_path(out)
+    check_settings_place(out)
+
+
+def fitted_pictures(
+    pictures: Mapping[str, Image.Image],
+    size: tuple[int, int],
+    how: Fit | None,
+    usual: str = STRETCHED,
+    ground: str = "white",
+) -> dict[str, Image.Image]:
+    """Pictures of other proportions than the result, brought to them, with a word on what was done.
+
+    Args:
+        pictures: Option to picture; masks are of mode L.
+        size: Of the result in pixels.
+        how: As chosen; None: the pictures stay as they are, for the system to do what is usual.
+        usual: In words.
+        ground: Of borders; masks get black ones.
+    """
+    found = dict(pictures)
+    for name, picture in pictures.items():
+        said = fitting_told(name, picture.size, size, how, usual)
+        if said is not None:
+            note(said)
+        by_itself = how == "stretch" and usual == STRETCHED
+        if said is not None and how is not None and not by_itself:
+            found[name] = fitted(picture, size, how, "black" if picture.mode == "L" else ground)
+    return found

@@ -2,15 +2,27 @@
 
 import hashlib
 import json
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal
 
+from referencenet.checkpoints.keymap import some
+from referencenet.inputs import read_json, regular_file
+from referencenet.media.fitting import Fit
+from referencenet.media.images import MAX_PIXELS
+
 LinkChoice = Literal["attention", "adain", "both", "referencenet", "aligned"]
 StyleFrom = Literal["inverted", "noised"]
 OffloadChoice = Literal["model", "group", "sequential"]
 DtypeChoice = Literal["auto", "float32", "float16", "bfloat16"]
+
+
+SEVERAL = ("reference", "mask", "control", "controlnet")
+"""Options that may be given again."""
+
+SCALARS = (str, int, float, type(None))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -34,6 +46,7 @@ class Settings:
         steps: Of the scheduler.
         guidance: Scale; 1 is none.
         size: WIDTHxHEIGHT, or one number for both, in pixels.
+        fit: How pictures of other proportions come to the size; None: references keep theirs, skeletons are stretched.
         device: Where the model runs.
         dtype: What it computes in.
         offload: How weights wait in the CPU's memory; None: they do not.
@@ -63,6 +76,7 @@ class Settings:
     steps: int | None = None
     guidance: float | None = None
     size: str | None = None
+    fit: Fit | None = None
     device: str = "auto"
     dtype: DtypeChoice = "auto"
     offload: OffloadChoice | None = None
@@ -118,9 +132,11 @@ def parse_size(text: str, multiple: int = 1) -> tuple[int, int]:
         ValueError: The text is neither, or a side is no such multiple.
     """
     parts = text.lower().split("x")
-    if not 1 <= len(parts) <= 2 or not all(part.isdecimal() and int(part) > 0 for part in parts):
+    if not 1 <= len(parts) <= 2 or not all(re.fullmatch(r"0*[1-9][0-9]{0,6}", part) for part in parts):
         raise ValueError(f"--size was {text!r}; it is one number or WIDTHxHEIGHT in pixels, as in 512x768.")
     width, height = int(parts[0]), int(parts[-1])
+    if width * height > MAX_PIXELS:
+        raise ValueError(f"--size is {width}x{height}; at most {MAX_PIXELS // 10**6} million pixels are drawn.")
     if width % multiple or height % multiple:
         raise ValueError(f"--size is {width}x{height}; width and height must be multiples of {multiple}.")
     return width, height
@@ -147,18 +163,29 @@ def read_document(path: Path) -> tuple[dict[str, Any], list[str]]:
     Raises:
         ValueError: It is not a file that `refnet generate` wrote.
     """
-    try:
-        document = json.loads(path.read_text(encoding="utf-8"))
-        settings, prints = dict(document["settings"]), dict(document["sha256"])
-        unknown = settings.keys() - Settings.__dataclass_fields__.keys()
-    except (KeyError, TypeError, ValueError) as error:
-        raise ValueError(f"{path} is no settings.json of refnet generate; give one that it wrote.") from error
+    expected = "the settings.json of an earlier run of refnet generate"
+    document = read_json(path, expected)
+    sections = [document.get(name) if isinstance(document, dict) else None for name in ("settings", "sha256")]
+    if not all(isinstance(section, dict) for section in sections):
+        raise ValueError(f"{path} is no settings.json of refnet generate: it lacks its sections; expected {expected}.")
+    settings, prints = sections[0] or {}, sections[1] or {}
+    unknown = settings.keys() - Settings.__dataclass_fields__.keys()
     if unknown:
-        raise ValueError(f"{path} holds unknown settings {', '.join(sorted(unknown))}; it is of another version.")
+        raise ValueError(f"{path} holds unknown settings {some(unknown)}; it is of another version.")
+    for name, value in settings.items():
+        several = name in SEVERAL
+        if not all(isinstance(one, SCALARS) for one in (value if several and isinstance(value, list) else [value])):
+            raise ValueError(
+                f"{path} has {name} = {str(value)[:80]!r}; expected {'a list' if several else 'one value'}."
+            )
+        if several and not isinstance(value, list):
+            raise ValueError(f"{path} has {name} = {str(value)[:80]!r}; expected a list.")
     return settings, [name for name, sha in prints.items() if fingerprint(name) != sha]
 
 
 def fingerprint(path: str) -> str | None:
     """Compute a file's sha256, or None if it is not there."""
-    file = Path(path)
-    return hashlib.sha256(file.read_bytes()).hexdigest() if file.is_file() else None
+    if not Path(path).is_file():
+        return None
+    with regular_file(path).open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()

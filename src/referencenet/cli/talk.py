@@ -6,20 +6,21 @@ from typing import Annotated, Any, Literal
 
 import numpy as np
 import typer
-from rich.console import Console
 
-from referencenet.cli.console import tell
+from referencenet.cli.console import note, say
 from referencenet.cli.face_inputs import film_head_poses
 from referencenet.cli.film_inputs import read_reference
-from referencenet.cli.film_run import Weights, run_film
+from referencenet.cli.film_run import Weights, check_film, run_film
 from referencenet.cli.models import choose_device
 from referencenet.cli.options import (
     Base,
     Checkpoint,
     Device,
     Dtype,
+    FitTo,
     GuidanceScale,
     Offload,
+    Overwrite,
     RandomTiny,
     Size,
     Steps,
@@ -28,15 +29,15 @@ from referencenet.cli.options import (
     refuse_others,
     settings_of,
 )
-from referencenet.cli.run import is_converted, need_weights, write_settings
+from referencenet.cli.run import is_converted, need_weights
 from referencenet.cli.settings import parse_size
 from referencenet.cli.talk_clips import clip_settings, run_clips, speaker, speech_model
-from referencenet.media.films import check_film_path, frame_rate
+from referencenet.media.films import frame_rate
 from referencenet.media.sound import SAMPLE_RATE, TRACK_CODECS, read_sound
 from referencenet.methods.systems import pipelines
 from referencenet.methods.tiny import tiny_talking_face
 from referencenet.pipelines.clips import ClipPipeline
-from referencenet.pipelines.film_files import FilmSettings, open_films, vars_of
+from referencenet.pipelines.film_files import FilmSettings, open_films
 from referencenet.preprocess.face_mesh import CANVAS
 from referencenet.preprocess.face_track import FaceTrack, read_track
 from referencenet.preprocess.speech import RATE, WHOLE
@@ -142,6 +143,8 @@ def talk(
     steps: Steps = None,
     guidance: GuidanceScale = None,
     seed: Annotated[int, typer.Option(min=0, help="Of the noise, and of the identity.")] = 42,
+    fit: FitTo = None,
+    overwrite: Overwrite = False,
     side_by_side: Annotated[
         bool, typer.Option("--side-by-side", help="Portrait, drawings, result in one film.")
     ] = False,
@@ -161,7 +164,7 @@ def talk(
     if checkpoint is not None:
         is_converted(checkpoint, pipeline)  # refuses what another system's pipeline saved
     sound = audio if out.suffix.lower() in TRACK_CODECS else None
-    check_film_path(out, sound)
+    check_film(out, sound, resume=resume, overwrite=overwrite)
     samples = read_spoken(audio, vocals)
     clipwise = issubclass(pipeline, ClipPipeline)
     rate = frame_rate(fps) if fps is not None else RATE if clipwise else TRAINED_RATE
@@ -175,22 +178,24 @@ def talk(
               "side_by_side": side_by_side}  # fmt: skip
     if random_tiny and speech is not None:
         raise ValueError("--random-tiny makes its own weights; leave away either it or --speech.")
-    found: dict[str, Any] = {"rate": rate}
+    typed = settings_of(ctx, method)
     if clipwise:
         panels = {
             HALLO: {"pose_weight": pose_weight, "face_weight": face_weight, "lip_weight": lip_weight},
             EMO: {"head_speed": head_speed},
         }
         plan = clip_settings(panels, method, dimensions, samples, rate, **common)
-        subject = speaker(reference, face=face, embedding=face_embedding, models=models, person=person)
+        subject = speaker(reference, face=face, embedding=face_embedding, models=models, person=person, fit=fit)
         model = None if random_tiny else speech_model(speech, checkpoint, method, samples)
         tell_of(samples, out, sound)
-        done: Any = run_clips(weights, subject, samples, model, out, plan, rate, resume=resume, sound=sound)
+        done: Any = run_clips(
+            weights, subject, samples, model, out, plan, rate, resume=resume, sound=sound, overwrite=overwrite,
+            beside=typed,
+        )  # fmt: skip
         written = done.num_frames
-        found |= {name: value for name, value in vars(done).items() if name != "told"}
     else:
         width, height = dimensions or (CANVAS, CANVAS)
-        settings = FilmSettings(width=width, height=height, rate=rate, every=every, **common)
+        settings = FilmSettings(width=width, height=height, rate=rate, every=every, fit=fit, **common)
         subject = read_reference(reference)
         portrait = own_face(face, method)
         chosen = moving(head_poses, identity)
@@ -201,13 +206,14 @@ def talk(
         films = open_films(pipeline, [drawings], settings)
         tell_of(samples, out, sound)
         del face_that_speaks, samples
-        done = run_film(weights, subject, films, out, settings, resume=resume, interpolator=interpolator, sound=sound)
+        done = run_film(
+            weights, subject, films, out, settings, resume=resume, interpolator=interpolator, sound=sound,
+            overwrite=overwrite, beside=typed | {"identity": chosen.get("identity")},
+        )  # fmt: skip
         if done is None:
             return
         written = done.num_written
-        found |= vars_of(done) | {"identity": chosen.get("identity")}
-    write_settings(out, settings_of(ctx, method) | found)
-    Console().print(f"{written} frames in {out}", soft_wrap=True)
+    say(f"{written} frames in {out}")
 
 
 def read_spoken(audio: Path, vocals: Path | None) -> np.ndarray:
@@ -232,9 +238,9 @@ def read_spoken(audio: Path, vocals: Path | None) -> np.ndarray:
 def tell_of(samples: np.ndarray, out: Path, sound: Path | None) -> None:
     """Say what is approximate of a long sound, and that a film has none."""
     if len(samples) > WHOLE * SAMPLE_RATE:
-        tell(f"[yellow]note:[/] beyond {WHOLE} s features of sound are an approximation: it is heard in pieces.")
+        note(f"beyond {WHOLE} s features of sound are an approximation: it is heard in pieces.")
     if sound is None:
-        tell(f"[yellow]note:[/] {out.name} cannot hold sound; .mp4 and .webm can.")
+        note(f"{out.name} cannot hold sound; .mp4 and .webm can.")
 
 
 def own_face(path: Path | None, method: str) -> FaceTrack:

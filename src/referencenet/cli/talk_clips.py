@@ -90,7 +90,8 @@ def speech_model(speech: Path | None, checkpoint: Path | None, method: str, samp
 
 def run_clips(
     weights: Weights, portrait: Portrait | ReferenceBank, samples: np.ndarray, model: Wav2Vec2Model | None, out: Path,
-    settings: TalkSettings, rate: Fraction, *, resume: bool, sound: Path | None,
+    settings: TalkSettings, rate: Fraction, *, resume: bool, sound: Path | None, overwrite: bool,
+    beside: Mapping[str, Any],
 ) -> TalkSettings:  # fmt: skip
     """Write a film clip by clip, and show how far it is.
 
@@ -104,6 +105,8 @@ def run_clips(
         rate: Frames a second.
         resume: Go on with a film that was cut short.
         sound: A file whose sound becomes the track.
+        overwrite: Take an older film's frames out of the folder.
+        beside: What was typed, to stand beside the film with its settings.
 
     Returns:
         The settings with nothing left open.
@@ -123,5 +126,8 @@ def run_clips(
     heard = pipe.hear(samples, tiny_speech_model(pipe) if model is None else model, rate=rate)
     settings = settings.settled(pipe, heard)
     with progress_bar("talking", num_steps(pipe, heard, settings)) as (bar, task):
-        talk_film(pipe, portrait, heard, out, settings, resume=resume, sound=sound, step_done=partial(show, bar, task))
+        talk_film(
+            pipe, portrait, heard, out, settings, resume=resume, sound=sound, overwrite=overwrite, beside=beside,
+            step_done=partial(show, bar, task),
+        )  # fmt: skip
     return settings

@@ -4,10 +4,9 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich.console import Console
 
 from referencenet.builtin.training.stages import STAGES, Settings, export, train
-from referencenet.cli.console import tell
+from referencenet.cli.console import say, tell
 from referencenet.training.precision import Precision
 
 app = typer.Typer(add_completion=False, rich_markup_mode="markdown", no_args_is_help=True)
@@ -60,4 +59,4 @@ def builtin(
     train(settings, stage or STAGES, tell=lambda begun: tell(f"[bold]{begun}[/]"))
     if export_to is not None:
         size = export(settings, export_to)
-        Console().print(f"{size:.1f} MB in {export_to}", soft_wrap=True)
+        say(f"{size:.1f} MB in {export_to}")

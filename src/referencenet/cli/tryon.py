@@ -1,11 +1,9 @@
 """`refnet tryon`: the person of a picture in the garment of another."""
 
-import json
 from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-import numpy as np
 import typer
 from PIL import Image
 
@@ -15,6 +13,7 @@ from referencenet.cli.options import (
     Count,
     Device,
     Dtype,
+    FitTo,
     FusionChoice,
     GuidanceScale,
     Offload,
@@ -30,13 +29,24 @@ from referencenet.cli.options import (
     settings_of,
     takes,
 )
-from referencenet.cli.run import drawing_options, generators, load, need_weights, steps_shown, write_pictures
-from referencenet.media.images import read_image, read_mask
-from referencenet.media.sheets import beside, check_picture_path
+from referencenet.cli.run import (
+    STRETCHED,
+    check_pictures,
+    draw_pictures,
+    drawing_options,
+    fitted_pictures,
+    load,
+    need_weights,
+)
+from referencenet.media.images import read_image, read_labels, read_mask
+from referencenet.media.sheets import beside
 from referencenet.methods.systems import pipelines
 from referencenet.pipelines.composite import composited
+from referencenet.pipelines.dressing import mask_to_latent_size
+from referencenet.pipelines.encoders import mask_pixels
 from referencenet.pipelines.garments import check_masks
 from referencenet.preprocess.agnostic import ARM_WIDTHS, agnostic_mask
+from referencenet.preprocess.body import read_key_points
 
 PIPELINES = pipelines("tryon")
 MethodChoice = StrEnum("MethodChoice", {name: name for name in PIPELINES})
@@ -66,8 +76,14 @@ def tryon(
         Path | None, typer.Option(metavar="PNG", help="Human parsing, a grey picture of ATR's labels 0 to 18.")
     ] = None,
     keypoints: Annotated[
-        Path | None, typer.Option(metavar="JSON", help="18 body points [[x, y], ...] in pixels of the parsing.")
+        Path | None,
+        typer.Option(metavar="JSON", help="18 body points [[x, y], ...] in pixels of the parsing, or OpenPose's file."),
     ] = None,
+    person_number: Annotated[
+        int | None,
+        typer.Option(min=1, show_default="the only one", help="Who of several in --keypoints, from the left."),
+    ] = None,
+    fit: FitTo = None,
     category: Annotated[CategoryChoice, typer.Option(help="What the mask is made for.")] = "upper_body",
     arm_width: Annotated[
         int, typer.Option(min=1, help="Of the made mask's arms at a height of 512; 45 for DressCode's weights.")
@@ -131,16 +147,26 @@ def tryon(
     pipeline = PIPELINES[method]
     need_weights(pipeline.published, checkpoint, base, random_tiny)
     refuse_others(ctx, method)
-    check_picture_path(out)
+    check_pictures(out)
     options = drawing_options(pipeline.spec, size, steps, guidance)
     if mask is not None and (is_typed(ctx, "category") or is_typed(ctx, "arm_width")):
         raise ValueError("--category and --arm-width are for masks that are made; --mask is one already.")
-    white = read_or_make_mask(mask, parsing, keypoints, category, arm_width)
+    white = read_or_make_mask(mask, parsing, keypoints, category, arm_width, person_number)
     pictures = {"person": read_image(person), "garment": read_image(garment)}
     check_masks(pictures["person"], white)
     if densepose is None and takes(BOTH, method):
         raise ValueError(f"{method} needs --densepose, the person's DensePose rendering on black.")
     drawn = None if densepose is None else read_image(densepose)
+    size_of = (options["width"], options["height"])
+    cuts = method.startswith("catvton")
+    usual = "its middle is cut out" if cuts else STRETCHED
+    persons = fitted_pictures({"person": pictures["person"], "mask": white}, size_of, fit, usual)
+    worn = fitted_pictures({"garment": pictures["garment"]}, size_of, fit, "it gets a border" if cuts else usual)
+    pictures = persons | worn
+    if not cuts or fit is not None:  # what is left of the mask is told before a model is loaded
+        mask_to_latent_size(mask_pixels([pictures["mask"]], size_of), (size_of[1] // 8, size_of[0] // 8))
+    if drawn is not None:
+        drawn = fitted_pictures({"densepose": drawn}, size_of, fit, ground="black")["densepose"]
     panels: dict[str, dict[str, Any]] = {
         BOTH: {"densepose": drawn, "negative_prompt": negative_prompt},
         IDM: {"garment_description": description},
@@ -158,29 +184,34 @@ def tryon(
     pipe = load(
         pipeline, checkpoint, base, device, dtype, offload=offload, vae_tiling=vae_tiling, fusion_blocks=fusion_blocks
     )
-    with steps_shown("dressing", options["num_inference_steps"]) as done:
-        results = pipe(
-            **pictures,
-            mask=white,
-            **own_options(panels, method),
-            **options,
-            num_images_per_prompt=count,
-            generator=generators(seed, count),
-            callback_on_step_end=done,
-        ).images
-    if composite:
-        results = composited(pipe, pictures["person"], white, results)
-    shown = [beside([*pictures.values(), result]) for result in results] if side_by_side else results
-    write_pictures(shown, out, settings_of(ctx, method) | options)
+
+    def shown(result: Image.Image) -> Image.Image:
+        if composite:
+            (result,) = composited(pipe, pictures["person"], pictures["mask"], [result])
+        return beside([pictures["person"], pictures["garment"], result]) if side_by_side else result
+
+    draw_pictures(
+        pipe, out=out, count=count, seed=seed, what="dressing", settings=settings_of(ctx, method) | options,
+        shown=shown, **pictures, **own_options(panels, method), **options,
+    )  # fmt: skip
 
 
 def read_or_make_mask(
-    mask: Path | None, parsing: Path | None, keypoints: Path | None, category: Any, arm_width: int
-) -> Image.Image:
+    mask: Path | None, parsing: Path | None, keypoints: Path | None, category: Any, arm_width: int,
+    person: int | None = None,
+) -> Image.Image:  # fmt: skip
     """The mask that was given, or the agnostic mask of a parsing and body points.
 
+    Args:
+        mask: A picture.
+        parsing: A picture of labels.
+        keypoints: Of the body.
+        category: What the mask is made for.
+        arm_width: Of its arms.
+        person: Who of several has the key points, from the left; None: there is only one.
+
     Raises:
-        ValueError: If neither or both were given, or the points are no list of 18.
+        ValueError: If neither or both were given, or the files hold something else.
     """
     if (mask is None) == (parsing is None and keypoints is None):
         raise ValueError("give either --mask, or --parsing and --keypoints from which it is made.")
@@ -188,10 +219,11 @@ def read_or_make_mask(
         return read_mask(mask)
     if parsing is None or keypoints is None:
         raise ValueError("a mask is made from --parsing and --keypoints together; give both.")
-    with Image.open(parsing) as picture:
-        labels = np.array(picture)
-    try:
-        points = json.loads(keypoints.read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise ValueError(f"{keypoints} is no JSON ({error}); expected [[x, y], ...], 18 of them.") from error
-    return agnostic_mask(labels, points, category=category, arm_width=arm_width)
+    frames, canvas = read_key_points(keypoints, person)
+    if len(frames) != 1 or (person is not None and not frames[0].is_seen):
+        who = "" if person is None else f", and no person {person} from the left"
+        raise ValueError(f"{keypoints} has {len(frames)} frames{who}; expected the 18 body points of one picture.")
+    labels = read_labels(parsing)
+    points = frames[0] if canvas is None else frames[0].scaled(labels.shape[1] / canvas[0], labels.shape[0] / canvas[1])
+    seen = points.body[:, :2] * (points.body[:, 2:] > 0)  # (0, 0) is not seen
+    return agnostic_mask(labels, seen, category=category, arm_width=arm_width)

@@ -2,22 +2,25 @@
 
 from collections.abc import Sequence
 from enum import StrEnum
-from fractions import Fraction
+from itertools import islice
 from pathlib import Path
 from typing import Annotated, Literal
 
 import torch
 import typer
 from PIL import Image
-from rich.console import Console
 
+from referencenet.cli.console import say
+from referencenet.cli.film_run import check_film
 from referencenet.cli.options import (
     Base,
     Checkpoint,
     Device,
     Dtype,
+    FitTo,
     GuidanceScale,
     Offload,
+    Overwrite,
     RandomTiny,
     Size,
     Steps,
@@ -25,8 +28,9 @@ from referencenet.cli.options import (
     is_typed,
     settings_of,
 )
-from referencenet.cli.run import drawing_options, load, need_weights, steps_shown, write_settings
-from referencenet.media.films import Film, check_film_path, write_film
+from referencenet.cli.run import drawing_options, fitted_pictures, load, need_weights, steps_shown
+from referencenet.media.films import Film, frame_rate, write_film
+from referencenet.media.fitting import Fit, fitted
 from referencenet.media.images import read_image, resize
 from referencenet.media.sheets import beside
 from referencenet.methods.systems import pipelines
@@ -93,6 +97,8 @@ def turn(
     steps: Steps = None,
     guidance: GuidanceScale = None,
     seed: Annotated[int, typer.Option(min=0, help="Of all that is drawn at random.")] = 42,
+    fit: FitTo = None,
+    overwrite: Overwrite = False,
     side_by_side: Annotated[bool, typer.Option("--side-by-side", help="Portrait, camera and result.")] = False,
     device: Device = "auto",
     dtype: Dtype = "auto",
@@ -105,13 +111,14 @@ def turn(
     """
     pipeline = PIPELINES[method]
     need_weights(pipeline.published, checkpoint, base, random_tiny)
-    check_film_path(out)
+    check_film(out, overwrite=overwrite)
     options = drawing_options(pipeline.spec, size, steps, guidance)
     given = {"prompt": prompt, "negative_prompt": negative_prompt, "balance": balance}
     check_words(prompt, negative_prompt, balance)
     if proxies is not None and is_typed(ctx, "start"):
         raise ValueError("--start is for views without --proxies; give one of the two.")
-    person, sides = read_image(portrait), (options["width"], options["height"])
+    sides = (options["width"], options["height"])
+    person = fitted_pictures({"the portrait": read_image(portrait)}, sides, fit)["the portrait"]
     if cameras is None:
         angles = swing(
             views or VIEWS, yaw=read_range(yaw, "--yaw"), pitch=read_range(pitch, "--pitch"), roll=roll,
@@ -125,8 +132,10 @@ def turn(
                 f"for drawn cameras only: {', '.join(typed) or '--start head'}; with --cameras the pictures say where "
                 "they are."
             )
-        angles, seen = [], read_views(cameras, "--cameras", sides, views)
-    rough = read_views(proxies, "--proxies", sides, len(seen)) if proxies else proxies_of(person, angles, sides, start)
+        angles, seen = [], read_views(cameras, "--cameras", sides, views, fit)
+    rough = (
+        read_views(proxies, "--proxies", sides, len(seen), fit) if proxies else proxies_of(person, angles, sides, start)
+    )
     pipe = load(pipeline, checkpoint, base, device, dtype, offload=offload, vae_tiling=vae_tiling)
     with steps_shown("turning", options["num_inference_steps"]) as done:
         pictures = pipe(
@@ -143,9 +152,9 @@ def turn(
     if side_by_side:
         first = resize(person, sides, how="stretch")
         pictures = [beside([first, *both]) for both in zip(seen, pictures, strict=True)]
-    write_film(pictures, out, Fraction(fps).limit_denominator(1001))
-    write_settings(out, settings_of(ctx, method) | options | {"views": len(pictures)})
-    Console().print(f"{len(pictures)} views in {out}", soft_wrap=True)
+    settings = settings_of(ctx, method) | options | {"views": len(pictures)}
+    write_film(pictures, out, frame_rate(fps), overwrite=overwrite, settings=settings)
+    say(f"{len(pictures)} views in {out}")
 
 
 def read_range(text: str, option: str) -> tuple[float, float]:
@@ -181,7 +190,9 @@ def check_words(prompt: str, negative_prompt: str, balance: bool) -> None:
         raise ValueError("--negative-prompt counts with --balance only: otherwise both passes have the prompt.")
 
 
-def read_views(path: Path, option: str, size: tuple[int, int], views: int | None) -> list[Image.Image]:
+def read_views(
+    path: Path, option: str, size: tuple[int, int], views: int | None, fit: Fit | None = None
+) -> list[Image.Image]:
     """Pictures of all views.
 
     Args:
@@ -189,6 +200,7 @@ def read_views(path: Path, option: str, size: tuple[int, int], views: int | None
         option: What it is called, for errors.
         size: Of the result in pixels.
         views: How many are needed, of cameras at least; None: as many as there are.
+        fit: How pictures of other proportions come to the result's; None: they are refused.
 
     Raises:
         ValueError: If there are too few, or one has other proportions than the result: a head is not to be cut or
@@ -197,13 +209,15 @@ def read_views(path: Path, option: str, size: tuple[int, int], views: int | None
     film = Film(path)
     if views is not None and len(film) < views:
         raise ValueError(f"{option} {path} has {len(film)} pictures for {views} views; give one for each.")
-    pictures = list(film)[:views]
+    pictures = list(islice(film, views))
+    if fit is not None:
+        return [fitted(picture, size, fit, "black") for picture in pictures]
     for i, picture in enumerate(pictures):
         if picture.width * size[1] != picture.height * size[0]:
             raise ValueError(
                 f"picture {i + 1} of {option} {path} is {picture.width} x {picture.height}, the result "
                 f"{size[0]} x {size[1]}; give pictures of its proportions, framed as the portrait is, or another "
-                "--size."
+                "--size, or --fit."
             )
     return pictures
 

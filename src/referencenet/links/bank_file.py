@@ -15,6 +15,8 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
+from referencenet.inputs import regular_file
+
 MAX_HEADER = 32 * 2**20  # bytes: room for 10,000 steps' worth of names would be hostile long before
 MAX_ENTRIES = 100_000  # 50 steps of SDXL's 70 sites are 7,000
 MAX_DIMENSIONS = 6
@@ -50,8 +52,9 @@ def read_entries(path: Path, form: str, device: torch.device | str) -> tuple[dic
         FileNotFoundError: If there is no such file.
         ValueError: If it is no whole file of this form, or holds what a bank cannot hold.
     """
-    if not path.is_file():
+    if not path.exists():
         raise FileNotFoundError(f"there is no bank file at {path}; write one with ReferenceBank.save.")
+    regular_file(path, "bank")
     _check_header(path)
     try:
         with safe_open(path, framework="pt", device=str(device)) as file:

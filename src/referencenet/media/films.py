@@ -1,15 +1,18 @@
 """Films in and out, frame by frame, so that memory does not depend on their length.
 
 In: video files (PyAV), animated pictures, folders of pictures, lists and arrays. Out: video files and folders of PNGs,
-written piece by piece: a piece is on the disk whole or not at all, and pieces are joined without encoding them again.
-A track is added when they are joined.
+written piece by piece: a piece is on the disk whole or not at all, and so is the film. A track is added when pieces are
+joined. What is lost on the way in or out is said by a `Notice`.
 """
 
 from __future__ import annotations
 
+import re
 import shutil
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import ExitStack
 from fractions import Fraction
+from functools import cached_property
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -18,24 +21,25 @@ import numpy as np
 import torch
 from PIL import Image
 
-from referencenet.media.files import written_whole
-from referencenet.media.images import Picture, read_image
-from referencenet.media.sound import TRACK_CODECS, Track, check_sound
+from referencenet.media.decoding import HIGH_RANGE, MAX_RATE, opened_film, picture_stream, pictures, rate_of, surveyed
+from referencenet.media.encoding import CODECS, check_frames, join_pieces, write_gif, write_pictures, write_piece
+from referencenet.media.files import check_place, forget_settings, locked, write_settings
+from referencenet.media.images import Picture, moving, opened, read_frame
+from referencenet.media.sound import TRACK_CODECS, check_sound
+from referencenet.telling import note
 
-PICTURES = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff")
+PICTURES = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff", ".avif")
 DEFAULT_RATE = Fraction(25)
-
-CODECS: dict[str, tuple[str, str, dict[str, str]]] = {
-    ".mp4": ("libx264", "yuv420p", {"crf": "17", "bf": "0", "preset": "medium"}),
-    ".webm": ("libvpx-vp9", "yuv420p", {"crf": "24", "b": "0", "lag-in-frames": "0", "auto-alt-ref": "0"}),
-}
-"""Ending to codec, pixel format and options. No frames out of order: pieces can then be joined by counting on."""
-
-MAX_GIF_FRAMES = 600  # GIF's frames are held in memory while it is written
 
 
 def frame_rate(number: float) -> Fraction:
-    """A rate as it was typed, exactly: 29.97 is 30000/1001, as are the other rates that television divides by 1.001."""
+    """A rate as it was typed, exactly: 29.97 is 30000/1001, as are the other rates that television divides by 1.001.
+
+    Raises:
+        ValueError: If it is no rate of a film.
+    """
+    if not 0.01 <= number <= MAX_RATE:  # NaN is neither
+        raise ValueError(f"a rate of {number:g} frames per second; expected 0.01 to {MAX_RATE}.")
     whole = round(number * 1.001)
     divided = Fraction(1000 * whole, 1001)
     return divided if whole >= 10 and abs(number - float(divided)) < 0.005 else Fraction(number).limit_denominator(1001)
@@ -55,7 +59,11 @@ class Film:
     """A film on the disk: a video file, an animated picture or a folder of pictures. Each iteration reads it anew.
 
     Args:
-        path: Where it is.
+        path: Where it is. A folder's pictures come in natural order (2 before 10); hidden files are none.
+
+    Attributes:
+        rate: Frames per second; on average, where they are not steady.
+        has_sound: Whether it has a track.
 
     Raises:
         FileNotFoundError: If there is nothing.
@@ -64,55 +72,83 @@ class Film:
 
     def __init__(self, path: str | Path) -> None:
         self.path = Path(path)
-        if not self.path.exists():
-            raise FileNotFoundError(
-                f"there is no film {self.path}; check the path (the current folder is {Path.cwd()})."
-            )
-        self.pictures = (
-            sorted(file for file in self.path.iterdir() if file.suffix.lower() in PICTURES)
-            if self.path.is_dir()
-            else []
-        )
-        self.rate = DEFAULT_RATE
-        self.num_frames = len(self.pictures) if self.path.is_dir() else self._count()
-        if not self.num_frames:
+        self.rate, self.has_sound = DEFAULT_RATE, False
+        self.pictures = pictures_in(self.path) if self.path.is_dir() else []
+        if self.pictures:
+            return
+        if self.path.is_dir():
             raise ValueError(
                 f"{self.path} has no frame; give a video file, or a folder of pictures ({', '.join(PICTURES)})."
             )
+        if self._is_picture:
+            with opened(self.path) as picture:
+                lasts = picture.info.get("duration") or 0  # milliseconds
+                self.rate = Fraction(1000) / Fraction(lasts).limit_denominator(1000) if lasts > 0 else DEFAULT_RATE
+        else:
+            self._look()
+        if next(iter(self), None) is None:
+            raise ValueError(f"{self.path} has no frame that can be decoded; export it again as mp4 or webm.")
 
     def __len__(self) -> int:
         return self.num_frames
 
-    def __iter__(self) -> Iterator[Image.Image]:
-        """Frames in order, mode RGB."""
+    @cached_property
+    def num_frames(self) -> int:
+        """Frames that decode. Films are decoded once to count them: what a file says of itself need not be true."""
         if self.pictures:
-            yield from map(read_image, self.pictures)
-            return
-        with self._opened() as container:
-            for frame in container.decode(video=0):
-                yield frame.to_image()
+            return len(self.pictures)
+        if self._is_picture:
+            return sum(1 for _ in self)
+        found = surveyed(self.path)
+        if found.num_lost:
+            note(f"{self.path} is damaged or cut short: {found.num_lost} packets do not decode and are left out, "
+                 f"{found.num_frames} frames do.")  # fmt: skip
+        if not found.is_steady:
+            note(f"{self.path} has a variable rate: its {found.num_frames} frames are taken one by one, at "
+                 f"{float(self.rate):.4g} a second on average, so some come earlier or later than in it.")  # fmt: skip
+        return found.num_frames
 
-    def _count(self) -> int:
-        """Count the frames without decoding them, and read the rate."""
-        with self._opened() as container:
-            self.rate = container.streams.video[0].average_rate or DEFAULT_RATE
-            return sum(packet.size > 0 for packet in container.demux(video=0))
+    def __iter__(self) -> Iterator[Image.Image]:
+        """Frames in order, mode RGB, upright; transparent parts are black."""
+        if self.pictures:
+            yield from map(read_frame, self.pictures)
+        elif self._is_picture:
+            yield from map(read_frame, moving(self.path))
+        else:
+            yield from pictures(self.path)
 
-    def _opened(self) -> Any:
-        try:
-            container = av.open(str(self.path))
-        except (av.error.FFmpegError, OSError) as error:
-            raise ValueError(
-                f"{self.path} is not a film that can be read ({error}); export it again as mp4 or webm."
-            ) from error
-        if not container.streams.video:
-            container.close()
-            raise ValueError(f"{self.path} has no picture stream; give a film, not only sound.")
-        return container
+    @property
+    def _is_picture(self) -> bool:
+        """Whether Pillow reads it: pictures, animated ones too, but for GIF."""
+        return self.path.suffix.lower() in PICTURES
+
+    def _look(self) -> None:
+        """What a video file says of itself."""
+        with opened_film(self.path) as container:
+            stream = picture_stream(container)
+            self.rate, self.has_sound = rate_of(stream) or DEFAULT_RATE, bool(container.streams.audio)
+            curve = HIGH_RANGE.get(int(stream.codec_context.color_trc))
+        if curve is not None:
+            note(f"{self.path} is of high dynamic range ({curve}); its colours are read as if they were of standard "
+                 "range, and come out pale.")  # fmt: skip
 
 
-def frames_of(source: Any, limit: int | None = None) -> Iterator[Picture]:
-    """Frames of whatever holds a film.
+def pictures_in(folder: Path) -> list[Path]:
+    """The pictures of a folder in natural order, without hidden files."""
+    return sorted(
+        (file for file in folder.iterdir() if file.suffix.lower() in PICTURES and not file.name.startswith(".")),
+        key=natural,
+    )
+
+
+def natural(path: Path) -> tuple[list[tuple[str, int]], str]:
+    """Sorts names as people count: 2 before 10."""
+    parts = re.findall(r"([^0-9]*)([0-9]*)", path.name.lower())
+    return [(text, int(number or -1)) for text, number in parts], path.name
+
+
+def frames_of(source: Any, limit: int | None = None) -> Iterator[Image.Image]:
+    """Frames of whatever holds a film, mode RGB; transparent parts are black.
 
     Args:
         source: A path; a list of pictures; an array (frames, height, width, 3) or tensor (frames, 3, height, width).
@@ -138,89 +174,46 @@ def frames_of(source: Any, limit: int | None = None) -> Iterator[Picture]:
         if limit is not None and count == limit:
             return
         count += 1
-        yield frame
+        yield read_frame(frame)
     if not count:
         raise ValueError("a film without frames was given; give at least one.")
 
 
-def check_film_path(path: Path, sound: Path | None = None) -> None:
-    """Make sure that the ending names a kind of film that can be written.
+def check_film_path(path: Path, sound: Path | None = None, *, resume: bool = False, overwrite: bool = False) -> None:
+    """Make sure that a film can be written there, before anything is made of it.
 
     Args:
         path: Of the film.
         sound: Whose track it is to get.
+        resume: Whether an unfinished film is gone on with.
+        overwrite: Whether the frames that a folder holds may be taken away.
 
     Raises:
         FileNotFoundError: If there is no such sound.
-        ValueError: If it does not, films of this kind have no track, or the file has no sound.
+        FileExistsError: If a folder holds pictures already, which would be taken for frames of the film.
+        ValueError: If the ending names no kind of film, films of this kind have no track, the file has no sound, or
+            another process is writing the film.
+        OSError: If the place may not be written to.
     """
-    if path.suffix.lower() not in (*CODECS, ".gif", ""):
+    ending = path.suffix.lower()
+    if ending not in (*CODECS, ".gif", ""):
         raise ValueError(
             f"{path.name} ends with {path.suffix!r}; use .mp4, .webm, .gif, or no ending for a folder of PNGs."
         )
     if sound is not None:
         check_sound(sound)
-        if path.suffix.lower() not in TRACK_CODECS:
+        if ending not in TRACK_CODECS:
             raise ValueError(
                 f"{path.name} cannot hold sound; use {' or '.join(TRACK_CODECS)}, or leave the sound away."
             )
-
-
-def write_piece(frames: Sequence[Image.Image], path: Path, rate: Fraction) -> None:
-    """Write frames as a piece of a film, whole or not at all.
-
-    Args:
-        frames: All of one size with even sides.
-        path: Ends with .mp4 or .webm.
-        rate: Frames per second.
-    """
-    codec, pixel_format, options = CODECS[path.suffix.lower()]
-    with written_whole(path) as temporary, av.open(str(temporary), "w") as container:
-        stream: Any = container.add_stream(codec, rate=rate, options=options)
-        stream.width, stream.height, stream.pix_fmt = *frames[0].size, pixel_format
-        stream.codec_context.thread_count = 1  # the same bytes on every machine
-        for picture in frames:
-            container.mux(stream.encode(av.VideoFrame.from_image(picture)))
-        container.mux(stream.encode(None))
-
-
-def join_pieces(
-    pieces: Sequence[Path], path: Path, rate: Fraction, *, sound: Path | None = None, num_frames: int = 0
-) -> None:
-    """Put pieces behind each other without encoding them again.
-
-    Args:
-        pieces: As `write_piece` wrote them, in order.
-        path: The film; appears whole or not at all.
-        rate: Frames per second, of every piece.
-        sound: A file whose sound becomes the film's track.
-        num_frames: Of all pieces: the sound is cut behind them.
-    """
-    with written_whole(path) as temporary, av.open(str(temporary), "w") as container:
-        stream: Any = None
-        track: Track | None = None
-        start = Fraction(0)  # seconds
-        for piece in pieces:
-            with av.open(str(piece)) as part:
-                source: Any = part.streams.video[0]
-                if stream is None:
-                    stream = container.add_stream_from_template(source)
-                    if sound is not None:
-                        track = Track(container, sound, path.suffix.lower(), num_frames / rate)
-                count = 0
-                for packet in part.demux(source):
-                    if packet.dts is None or not packet.size:
-                        continue
-                    packet.pts += round(start / packet.time_base)
-                    packet.dts += round(start / packet.time_base)
-                    count += 1
-                    if track is not None:
-                        track.write_until(packet.dts * packet.time_base)
-                    packet.stream = stream
-                    container.mux(packet)
-                start += count / rate
-        if track is not None:
-            track.write_until()
+    check_place(path, folder=not ending)
+    held = pictures_in(path) if not ending and path.is_dir() else []
+    strange = [file for file in held if not FRAME.fullmatch(file.name)] if overwrite else held
+    if strange and not (resume and parts_of(path).is_dir()):
+        raise FileExistsError(
+            f"{path} holds {len(strange)} pictures already, such as {strange[0].name}, which would be taken for frames "
+            f"of the film; give a new or empty folder{'' if overwrite else ', or take them away with overwrite'}."
+        )
 
 
 def write_film(
@@ -229,6 +222,8 @@ def write_film(
     rate: Fraction | int = DEFAULT_RATE,
     *,
     sound: str | Path | None = None,
+    overwrite: bool = False,
+    settings: Mapping[str, Any] | None = None,
 ) -> Path:
     """Write a film.
 
@@ -237,52 +232,72 @@ def write_film(
         path: .mp4, .webm, .gif, or a folder for PNGs.
         rate: Frames per second.
         sound: A file whose sound becomes the track, from the film's beginning to its end; only for .mp4 and .webm.
+        overwrite: Take older frames out of the folder; files are replaced anyway.
+        settings: What decides the film, to stand beside it as JSON.
 
     Returns:
         The path.
     """
     path, rate = Path(path), Fraction(rate)
-    with FilmWriter(path, rate, sound=sound) as writer:
+    with FilmWriter(path, rate, sound=sound, overwrite=overwrite) as writer:
         for frame in frames:
             writer.write(frame)
-        writer.finish()
+        writer.finish(settings)
     return path
 
 
 PIECE = 100
 """Frames in a piece where nothing else says how many."""
 
+FRAME = re.compile(r"\d{6,}\.png")
+"""Names of the frames that are written to a folder."""
+
+NAMED = re.compile(r"(\d{8})-(\d+)(\.mp4|\.webm|)")
+"""Names of pieces: the first frame, and how many; a folder of PNGs has no ending."""
+
 
 class FilmWriter:
     """Writes a film piece by piece. Until `finish` the pieces lie in a folder beside it, for a later writer to find.
+
+    No other process can write the same film until the block that it is used in ends.
 
     Args:
         path: .mp4, .webm, .gif, or a folder for PNGs.
         rate: Frames per second.
         keep_frames: Go on behind so many frames that an earlier writer has left; 0: begin anew.
         sound: A file whose sound becomes the track; only for .mp4 and .webm.
+        overwrite: Take older frames out of the folder when the film is complete.
     """
 
-    def __init__(self, path: Path, rate: Fraction, keep_frames: int = 0, *, sound: str | Path | None = None) -> None:
+    def __init__(
+        self, path: Path, rate: Fraction, keep_frames: int = 0, *, sound: str | Path | None = None,
+        overwrite: bool = False,
+    ) -> None:  # fmt: skip
         self.sound = None if sound is None else Path(sound)
-        check_film_path(path, self.sound)
+        check_film_path(path, self.sound, resume=keep_frames > 0, overwrite=overwrite)
         self.path, self.rate = path, rate
         self.parts = parts_of(path)
         self.num_frames = 0
         self._waiting: list[Image.Image] = []
-        if not keep_frames and self.parts.exists():
+        with ExitStack() as held:
+            held.enter_context(locked(path))
+            self._keep(keep_frames)
+            self._held = held.pop_all()
+
+    def _keep(self, count: int) -> None:
+        """Take away what is behind so many finished frames."""
+        if not count and self.parts.exists():
             shutil.rmtree(self.parts)
         self.parts.mkdir(parents=True, exist_ok=True)
         for piece in self.pieces:
-            first, count = (int(number) for number in piece.stem.split("-"))
-            if first + count > keep_frames:
-                piece.unlink()
+            first, frames = _numbers(piece)
+            if first + frames > count:
+                shutil.rmtree(piece) if piece.is_dir() else piece.unlink()
             else:
-                self.num_frames = first + count
-        if self.num_frames != keep_frames:
+                self.num_frames = first + frames
+        if self.num_frames != count:
             raise ValueError(
-                f"{self.parts} holds {self.num_frames} finished frames, not {keep_frames}; begin anew, without "
-                f"resuming."
+                f"{self.parts} holds {self.num_frames} finished frames, not {count}; begin anew, without resuming."
             )
 
     def __enter__(self) -> FilmWriter:
@@ -292,28 +307,28 @@ class FilmWriter:
         """Leave what is finished where it is, and nothing where nothing is."""
         if self.parts.is_dir() and not any(self.parts.iterdir()):
             self.parts.rmdir()
+        self._held.close()
 
     @property
     def pieces(self) -> list[Path]:
-        """Finished pieces, in order; their names say the first frame and how many."""
-        return sorted(self.parts.glob("[0-9]*-[0-9]*.*"))
+        """Finished pieces, in order; other files in their folder are none."""
+        return sorted(piece for piece in self.parts.iterdir() if NAMED.fullmatch(piece.name))
 
     def add(self, frames: Sequence[Image.Image]) -> None:
         """Write a piece.
 
         Raises:
             OSError: If it cannot be written, as on a full disk; earlier pieces stay.
+            ValueError: If the frames differ in size, or it is odd where it must not be.
         """
+        ending = self.path.suffix.lower()
+        check_frames(frames, ending)
         name = f"{self.num_frames:08d}-{len(frames)}"
         try:
-            if self.path.suffix:
-                write_piece(frames, self.parts / f"{name}{self._ending}", self.rate)
+            if ending in CODECS:
+                write_piece(frames, self.parts / f"{name}{ending}", self.rate)
             else:
-                with written_whole(self.parts / f"{name}.txt") as marker:
-                    for i, frame in enumerate(frames):
-                        with written_whole(self.path / f"{self.num_frames + i:06d}.png") as file:
-                            frame.save(file)
-                    marker.write_text(f"frames {self.num_frames} to {self.num_frames + len(frames) - 1}\n")
+                write_pictures(frames, self.parts / name, self.num_frames)
         except (OSError, av.error.FFmpegError) as error:
             raise OSError(
                 f"frames {self.num_frames} to {self.num_frames + len(frames) - 1} of {self.path} could not be "
@@ -328,13 +343,22 @@ class FilmWriter:
         if len(self._waiting) == PIECE:
             self._flush()
 
-    def finish(self) -> None:
-        """Write what waits, join the pieces and take their folder away."""
+    def finish(self, settings: Mapping[str, Any] | None = None) -> None:
+        """Write what waits, make the film of the pieces and take their folder away.
+
+        Args:
+            settings: What decides the film, to stand beside it as JSON; none of another film stand there meanwhile.
+        """
         self._flush()
-        if self.path.suffix == ".gif":
-            self._write_gif()
-        elif self.path.suffix:
+        forget_settings(self.path)
+        if self.path.suffix.lower() in CODECS:
             join_pieces(self.pieces, self.path, self.rate, sound=self.sound, num_frames=self.num_frames)
+        elif self.path.suffix:
+            write_gif(self._files, self.path, self.rate)
+        else:
+            self._fill_folder()
+        if settings is not None:
+            write_settings(self.path, settings)
         shutil.rmtree(self.parts)
 
     def _flush(self) -> None:
@@ -343,17 +367,25 @@ class FilmWriter:
             self._waiting = []
 
     @property
-    def _ending(self) -> str:
-        return ".mp4" if self.path.suffix.lower() == ".gif" else self.path.suffix.lower()
+    def _files(self) -> list[Path]:
+        """The PNGs of all pieces, in order."""
+        return [file for piece in self.pieces for file in sorted(piece.iterdir())]
 
-    def _write_gif(self) -> None:
-        if self.num_frames > MAX_GIF_FRAMES:
-            raise ValueError(
-                f"a GIF of {self.num_frames} frames is too long, at most {MAX_GIF_FRAMES}; write .webm or .mp4."
-            )
-        frames = [frame for piece in self.pieces for frame in Film(piece)]
-        with written_whole(self.path) as temporary:
-            frames[0].save(temporary, save_all=True, append_images=frames[1:], duration=round(1000 / self.rate), loop=0)
+    def _fill_folder(self) -> None:
+        """Move the PNGs to where they belong, in place of an older film's."""
+        files = self._files
+        self.path.mkdir(parents=True, exist_ok=True)
+        for file in pictures_in(self.path):
+            if FRAME.fullmatch(file.name) and int(file.stem) >= self.num_frames:
+                file.unlink()
+        for file in files:
+            file.replace(self.path / file.name)
+
+
+def _numbers(piece: Path) -> tuple[int, int]:
+    """A piece's first frame, and how many it has."""
+    first, count = piece.stem.split("-")
+    return int(first), int(count)
 
 
 def parts_of(path: Path) -> Path:

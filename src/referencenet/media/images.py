@@ -10,6 +10,7 @@ Deliberately not here: normalisation to a model's range; that belongs to the mod
 
 import os
 import warnings
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Literal
 
@@ -17,8 +18,16 @@ import numpy as np
 import torch
 from PIL import Image, ImageOps, UnidentifiedImageError
 
+from referencenet.inputs import regular_file
+
 Picture = Image.Image | np.ndarray | torch.Tensor | str | os.PathLike[str]
 Resize = Literal["fit", "stretch"]
+
+FORMATS = ("PNG", "JPEG", "WEBP", "AVIF", "TIFF", "BMP", "DIB", "GIF", "JPEG2000", "PPM", "TGA", "ICO", "PCX", "SGI")
+"""What Pillow may take a file for: pictures that it decodes itself, without another program."""
+
+ANIMATED = ("PNG", "WEBP", "AVIF", "GIF")
+"""Of those whose further pictures are frames; other files have pages, or small copies."""
 
 MAX_PIXELS = 2**26  # 8192 x 8192: every camera's picture; more is nearly always a mistake or a decompression bomb
 RANGE_SLACK = 1e-3  # floats may leave [0, 1] by rounding, as a VAE's decoder or an interpolation does
@@ -40,7 +49,24 @@ def read_image(source: Picture) -> Image.Image:
         TypeError: `source` is none of these kinds.
         ValueError: It is empty, enormous, cut short, not finite, of another shape or range, or no picture.
     """
-    return _flatten(_as_pillow(source), background="white").convert("RGB")
+    return flattened(_as_pillow(source), background="white").convert("RGB")
+
+
+def read_frame(source: Picture) -> Image.Image:
+    """Read a frame of a film: as `read_image`, but transparent parts become black, the ground of drawings.
+
+    Args:
+        source: As for `read_image`.
+
+    Returns:
+        The picture, mode RGB, 8 bits a channel, upright.
+
+    Raises:
+        FileNotFoundError: There is no such file.
+        TypeError: `source` is none of these kinds.
+        ValueError: It is empty, enormous, cut short, not finite, of another shape or range, or no picture.
+    """
+    return flattened(_as_pillow(source), background="black").convert("RGB")
 
 
 def read_mask(source: Picture) -> Image.Image:
@@ -57,7 +83,7 @@ def read_mask(source: Picture) -> Image.Image:
         TypeError: `source` is of no kind that holds a picture.
         ValueError: It is empty, enormous, cut short, not finite, of another shape or range, or no picture.
     """
-    return _flatten(_as_pillow(source), background="black").convert("L")
+    return flattened(_as_pillow(source), background="black").convert("L")
 
 
 def read_layers(source: Picture) -> tuple[Image.Image, Image.Image | None]:
@@ -80,6 +106,25 @@ def read_layers(source: Picture) -> tuple[Image.Image, Image.Image | None]:
     image = image.convert("RGBA")
     opacity = image.getchannel("A")
     return image.convert("RGB"), None if opacity.getextrema()[0] == 255 else opacity
+
+
+def read_labels(path: str | os.PathLike[str]) -> np.ndarray:
+    """Read a map of labels: a grey picture, or one with a palette, whose values are numbers and not colours.
+
+    Args:
+        path: Of the file.
+
+    Returns:
+        (H, W), whole numbers.
+
+    Raises:
+        FileNotFoundError: There is no such file.
+        ValueError: It is no picture, enormous, damaged, or a coloured one.
+    """
+    image = next(moving(Path(path)))
+    if image.mode not in ("L", "P", "1", "I", "I;16"):
+        raise ValueError(f"{path} is a picture of mode {image.mode}; expected a grey one whose values are labels.")
+    return np.array(image).astype(np.int64)
 
 
 def to_tensor(image: Image.Image) -> torch.Tensor:
@@ -156,39 +201,76 @@ def _as_pillow(source: Picture) -> Image.Image:
             f"Expected a picture but was given {_article(type(source).__name__)}; "
             "give a path, a PIL.Image, a numpy array (H, W, C) or a torch tensor (C, H, W)."
         )
-    return _to_eight_bits(ImageOps.exif_transpose(image))
+    return _to_eight_bits(_turned(image))
 
 
-def _open(source: str | os.PathLike[str]) -> Image.Image:
-    """Open and decode a file; the size is checked before anything is decoded."""
-    path = Path(source)
-    if str(source).startswith(("http://", "https://")):
-        raise ValueError(f"{source} is a web address; download the picture and give the path of the file.")
-    if not path.exists():
-        raise FileNotFoundError(f"There is no file {path}; check the path (the current folder is {Path.cwd()}).")
-    if path.is_dir():
-        raise ValueError(f"{path} is a folder; give the path of one picture in it.")
+def _turned(image: Image.Image) -> Image.Image:
+    """Turned upright as its EXIF data say; data that cannot be read say nothing."""
     try:
-        with _opened(path) as image:
-            _check_size(image.width, image.height, str(path))
-            image.load()
+        return ImageOps.exif_transpose(image)
+    except Exception:  # whatever the parser of foreign data raises
+        return image
+
+
+def opened(path: Path) -> Image.Image:
+    """A picture's file, its size checked, nothing decoded.
+
+    Raises:
+        FileNotFoundError: There is no such file.
+        ValueError: It is no picture, or an enormous one.
+    """
+    file = regular_file(path, "picture")
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # our own bound is stricter, and an error
+            image = Image.open(file, formats=FORMATS)
     except Image.DecompressionBombError as error:
         raise ValueError(_too_large(str(path), "more than twice the pixels that Pillow opens")) from error
     except UnidentifiedImageError as error:
         raise ValueError(
             f"{path} is not a picture that Pillow can read; give a PNG, JPEG, WebP or TIFF file."
         ) from error
-    except (OSError, SyntaxError) as error:
-        raise ValueError(
-            f"{path} cannot be decoded ({error}); the file seems cut short or damaged: export it again."
-        ) from error
+    except Exception as error:  # whatever the parser of foreign data raises
+        raise ValueError(_damaged(path, error)) from error
+    try:
+        _check_size(image.width, image.height, str(path))
+    except ValueError:
+        image.close()
+        raise
     return image
 
 
-def _opened(path: Path) -> Image.Image:
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # our own bound is stricter, and an error
-        return Image.open(path)
+def moving(path: Path) -> Iterator[Image.Image]:
+    """The frames of an animated picture, or the one of another.
+
+    Raises:
+        FileNotFoundError: There is no such file.
+        ValueError: It is no picture, enormous, or damaged.
+    """
+    with opened(path) as image:
+        count = getattr(image, "n_frames", 1) if image.format in ANIMATED else 1
+        for i in range(count):
+            try:
+                image.seek(i)
+                image.load()
+            except Exception as error:  # whatever the parser of foreign data raises
+                raise ValueError(_damaged(path, error)) from error
+            yield image.copy()
+
+
+def _open(source: str | os.PathLike[str]) -> Image.Image:
+    """Open and decode a file."""
+    path = Path(source) if "://" not in str(source) else regular_file(source, "picture")
+    with opened(path) as image:
+        try:
+            image.load()
+        except Exception as error:  # whatever the parser of foreign data raises
+            raise ValueError(_damaged(path, error)) from error
+    return image
+
+
+def _damaged(path: Path, error: Exception) -> str:
+    return f"{path} cannot be decoded ({error}); the file seems cut short or damaged: export it again."
 
 
 def _from_tensor(tensor: torch.Tensor) -> Image.Image:
@@ -240,7 +322,7 @@ def _to_eight_bits(image: Image.Image) -> Image.Image:
     return image
 
 
-def _flatten(image: Image.Image, *, background: str) -> Image.Image:
+def flattened(image: Image.Image, *, background: str) -> Image.Image:
     """Lay a picture with transparency over a plain ground; others pass through."""
     if not image.has_transparency_data:
         return image

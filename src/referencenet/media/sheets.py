@@ -9,7 +9,10 @@ from pathlib import Path
 
 from PIL import Image, ImageDraw, ImageFont
 
-from referencenet.media.files import written_whole
+from referencenet.media.files import check_place, written_whole
+
+WRITTEN = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff", ".gif", ".avif", ".jp2", ".ppm", ".tga")
+"""Endings of formats that Pillow writes colours in."""
 
 GROUND, INK = "white", "#202020"
 LINE_HEIGHT = 1.35  # of the font size
@@ -37,13 +40,15 @@ def check_picture_path(path: Path) -> None:
 
     Raises:
         ValueError: If it is a folder, or its ending names no format.
+        OSError: If its folder may not be written to.
     """
     if path.is_dir():
         raise ValueError(f"{path} is a folder; give the name of a picture in it, as in {path / 'picture.png'}.")
-    if path.suffix.lower() not in Image.registered_extensions():
+    if path.suffix.lower() not in WRITTEN:
         raise ValueError(
             f"{path.name} ends with {path.suffix!r}, which names no picture format; use .png, .jpg or .webp."
         )
+    check_place(path)
 
 
 def beside(pictures: Sequence[Image.Image]) -> Image.Image:

@@ -16,10 +16,15 @@ import av
 import numpy as np
 from torch import Tensor
 
+from referencenet.media.decoding import opened, reason
+
 SAMPLE_RATE = 16000  # hertz
 TRACK_RATE = 48000  # hertz, of tracks that are written: both codecs take it
 TRACK_CODECS = {".mp4": ("aac", 192_000), ".webm": ("libopus", 128_000)}
 """Ending of a film to the codec of its track and its bits a second: with fewer, AAC rings where a tone breaks off."""
+
+RATES = range(1000, 1_000_001)  # hertz of sounds that are read
+LONGEST = 3 * 3600  # seconds of a sound: 690 MB
 
 MAX_PEAK = 8.0  # beyond full scale; what is louder is no sound in [-1, 1] but numbers of another range
 SHORTEST_GAP, LONGEST_GAP = 0.05, 3600.0  # seconds: gaps in a track are silent, but for what clocks are off by
@@ -43,14 +48,16 @@ def read_sound(source: Sound, rate: int = SAMPLE_RATE) -> np.ndarray:
     Raises:
         FileNotFoundError: If there is no such file.
         TypeError: If samples are of another type.
-        ValueError: If it holds no sound, no sample, or samples that are not finite or far outside [-1, 1].
+        ValueError: If it holds no sound, no sample, more than three hours of it, or samples that are not finite or far
+            outside [-1, 1].
     """
     name = str(source) if isinstance(source, str | Path) else "the sound"
     if isinstance(source, str | Path):
-        found = _resampled(_blocks(Path(source)))
+        found = _resampled(_blocks(Path(source)), name)
     else:
         mono = _given(source)
-        found = mono if rate == SAMPLE_RATE else _resampled(iter([(mono[None], rate)]))
+        _check_rate(rate, name)
+        found = mono if rate == SAMPLE_RATE else _resampled(iter([(mono[None], rate)]), name)
     if not found.size:
         raise ValueError(f"{name} has no sample; give a sound that is not empty.")
     peak = max(float(found.max()), -float(found.min()))
@@ -88,12 +95,22 @@ def _given(samples: np.ndarray | Tensor) -> np.ndarray:
     return np.ascontiguousarray(mono)
 
 
-def _resampled(blocks: Iterator[tuple[np.ndarray, int]]) -> np.ndarray:
+def _check_rate(rate: int, name: str) -> None:
+    """Refuse what is no rate of samples."""
+    if rate not in RATES:
+        raise ValueError(
+            f"{name} has a rate of {rate} hertz; expected {RATES.start} to {RATES.stop - 1} samples a second"
+        )
+
+
+def _resampled(blocks: Iterator[tuple[np.ndarray, int]], name: str) -> np.ndarray:
     """Blocks (1, samples) of some rate as one array (samples,) at 16 kHz."""
     resampler = av.AudioResampler(format="fltp", layout="mono", rate=SAMPLE_RATE)
     found = bytearray()  # grows in place: joining a list of blocks would take the memory twice
     position = 0
     for block, rate in blocks:
+        if position + block.shape[1] > LONGEST * rate:
+            raise ValueError(f"{name} is longer than {LONGEST // 3600} hours; cut it into pieces.")
         for frame in resampler.resample(_frame(block, rate, position)):
             found += frame.to_ndarray().tobytes()
         position += block.shape[1]
@@ -119,14 +136,7 @@ def _opened(path: Path) -> Any:
         FileNotFoundError: If there is none.
         ValueError: If it cannot be read, or has no track.
     """
-    if not path.is_file():
-        raise FileNotFoundError(f"there is no sound {path}; check the path (the current folder is {Path.cwd()}).")
-    try:
-        container = av.open(str(path))
-    except (av.error.FFmpegError, OSError) as error:
-        raise ValueError(
-            f"{path} is no sound that can be read ({error}); export it again as wav, mp3, m4a, flac or ogg."
-        ) from error
+    container = opened(path, "sound", "export it again as wav, mp3, m4a, flac or ogg")
     if not container.streams.audio:
         container.close()
         raise ValueError(f"{path} has no sound; give a sound, or a film with a track.")
@@ -149,6 +159,9 @@ def _blocks(path: Path, wide: bool = False) -> Generator[tuple[np.ndarray, int]]
         begin = (container.start_time or 0) / av.time_base  # of the film, whose sound may begin later
         position = 0  # in samples
         try:
+            _check_rate(stream.rate or 0, "it")
+            if (container.duration or 0) > LONGEST * av.time_base:
+                raise ValueError(f"it says that it is longer than {LONGEST // 3600} hours; cut it into pieces")
             for frame in container.decode(stream):
                 rate = frame.sample_rate
                 missing = 0 if frame.time is None else round((frame.time - begin) * rate) - position
@@ -161,7 +174,8 @@ def _blocks(path: Path, wide: bool = False) -> Generator[tuple[np.ndarray, int]]
                     yield _mix([channel.name for channel in plain.layout.channels], wide) @ plain.to_ndarray(), rate
                     position += plain.samples
         except (av.error.FFmpegError, ValueError) as error:
-            raise ValueError(f"{path} is damaged ({error}); export it again.") from error
+            why = reason(error) if isinstance(error, av.error.FFmpegError) else error
+            raise ValueError(f"{path} cannot be read as sound ({why}); export it again.") from error
 
 
 def _mix(names: Sequence[str], wide: bool) -> np.ndarray:

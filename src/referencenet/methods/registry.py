@@ -12,6 +12,8 @@ from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import Literal
 
+from referencenet.telling import did_you_mean
+
 SD15 = "Stable Diffusion 1.5"
 
 Task = Literal["generate", "animate", "talk", "turn", "tryon", "face", "compose"]
@@ -293,7 +295,8 @@ def find_method(name: str) -> Method:
         ValueError: There is no such row.
     """
     if name not in METHODS:
-        raise ValueError(f"There is no method {name!r}; there are {', '.join(sorted(METHODS))}.")
+        known = sorted(METHODS)
+        raise ValueError(f"There is no method {name!r}; there are {', '.join(known)}.{did_you_mean(name, known)}")
     return METHODS[name]
 
 

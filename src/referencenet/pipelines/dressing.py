@@ -140,8 +140,21 @@ def mask_to_latent_size(mask: Tensor, size: tuple[int, int]) -> Tensor:
 
     Returns:
         (batch, 1, *size) of zeros and ones.
+
+    Raises:
+        ValueError: If nothing of a mask is left: it falls between the corners.
     """
-    return F.interpolate((mask >= 0.5).to(mask.dtype), size=size)  # nearest, as published
+    white = mask >= 0.5
+    small = F.interpolate(white.to(mask.dtype), size=size)  # nearest, as published
+    if mask.is_meta:  # shapes without numbers, with which operations are counted
+        return small
+    for i, (before, left) in enumerate(zip(white, small, strict=True)):
+        if not bool(left.any()):
+            raise ValueError(
+                f"mask {i} has {int(before.sum())} white pixels, so few and thin that none is left at the size of the "
+                f"latents, {size[1]} x {size[0]}: nothing would be repainted; make the white area larger."
+            )
+    return small
 
 
 def repainted_space(

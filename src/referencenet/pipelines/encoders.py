@@ -18,8 +18,12 @@ from torch import Tensor
 from referencenet.media.images import Picture, read_image, read_mask, to_tensor
 from referencenet.pipelines.spec import each_for
 from referencenet.sampling.latents import in_safe_precision, scaled, unscaled
+from referencenet.telling import note
 
 Generators = torch.Generator | list[torch.Generator] | None
+
+GREY, MOST_GREY = (0.15, 0.85), 0.4
+"""Between which values a mask's pixel is neither black nor white, and in how many that is odd: edges are few."""
 
 IMAGE_TOKEN = "image_token"
 """Name of the reference's CLIP token, as a condition and in a bank's context."""
@@ -73,7 +77,7 @@ def squared(picture: Picture, size: tuple[int, int]) -> Image.Image:
 
 
 def mask_pixels(masks: Sequence[Picture], size: tuple[int, int], *, what: str = "mask") -> Tensor:
-    """Masks at (width, height) as (r, 1, H, W) of zeros and ones.
+    """Masks at (width, height) as (r, 1, H, W) of zeros and ones; a photograph in a mask's place is warned of.
 
     Raises:
         ValueError: If a mask is black everywhere.
@@ -82,6 +86,10 @@ def mask_pixels(masks: Sequence[Picture], size: tuple[int, int], *, what: str = 
     for i, mask in enumerate(found):
         if not bool((mask >= 0.5).any()):
             raise ValueError(f"{what} {i} is black everywhere, so it marks nothing; white marks what is meant.")
+        grey = float(((mask > GREY[0]) & (mask < GREY[1])).float().mean())
+        if grey > MOST_GREY:
+            note(f"{what} {i} is grey in {grey:.0%} of its pixels, as a photograph is and a mask is not: what is "
+                 "brighter than half counts as white.")  # fmt: skip
     return (found >= 0.5).float()
 
 
@@ -111,10 +119,34 @@ def encode_pixels(
 
 
 def decode_latents(pipe: Any, latents: Tensor) -> Tensor:
-    """Pictures (r, 3, H, W) in [-1, 1], float32, of scaled latents (r, c, h, w)."""
+    """Pictures (r, 3, H, W) in [-1, 1], float32, of scaled latents (r, c, h, w).
+
+    Raises:
+        ValueError: If they are no numbers: pictures of them would be black.
+    """
     vae = pipe.vae
     with in_safe_precision(vae) as dtype:
-        return vae.decode(unscaled(latents, vae.config).to(pipe.device_of(vae), dtype), return_dict=False)[0].float()
+        given = unscaled(latents, vae.config).to(pipe.device_of(vae), dtype)
+        return check_finite_result(vae.decode(given, return_dict=False)[0].float(), given)
+
+
+def check_finite_result(pixels: Tensor, latents: Tensor | None = None) -> Tensor:
+    """A result that is about to be encoded, if it is one.
+
+    Args:
+        pixels: Of any shape.
+        latents: That it was decoded from, to say whose fault it is.
+
+    Raises:
+        ValueError: If it holds NaN or infinite values.
+    """
+    if pixels.is_meta or bool(torch.isfinite(pixels).all()):
+        return pixels
+    was_fine = latents is not None and bool(torch.isfinite(latents).all())
+    where = "the autoencoder made values that are not finite of good latents" if was_fine else (
+        "the steps ended in values that are not finite"
+    )  # fmt: skip
+    raise ValueError(f"{where}, so nothing is written; compute in float32 or bfloat16 (--dtype), or check the weights.")
 
 
 def text_states(pipe: Any, texts: Sequence[str]) -> Tensor:

@@ -6,11 +6,11 @@ or its user, goes on from there and gives the same film as one that was not.
 
 from __future__ import annotations
 
-import pickle
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from copy import deepcopy
 from dataclasses import dataclass, field
 from fractions import Fraction
+from functools import partial
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -20,14 +20,22 @@ import torch
 from PIL import Image
 from torch import Tensor
 
+from referencenet.checkpoints.files import read_saved
 from referencenet.links.bank import ReferenceBank
 from referencenet.media.files import written_whole
 from referencenet.media.films import Film, FilmWriter, FrameSource, check_film_path, parts_of
-from referencenet.media.images import Picture, read_image, resize
+from referencenet.media.fitting import Fit, fitted
+from referencenet.media.images import Picture, read_image
+from referencenet.pipelines.encoders import check_finite_result, stretched
 from referencenet.pipelines.films import FilmPipeline, drawing_tensor
+from referencenet.pipelines.fingerprints import fingerprint, fingerprints_of, frame_print
 from referencenet.sampling.insertion import Interpolator, insert_frames
 from referencenet.sampling.processes import ALONE, Processes
 from referencenet.sampling.windows import OVERLAP, Windows
+
+PRINT = 8  # bytes of a frame's fingerprint
+FINGERPRINTS = ("reference", "weights", "scheduler", "interpolator")
+"""Among what a film must have been begun with, those that are hashes."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -46,6 +54,7 @@ class FilmSettings:
         seed: Of the noise.
         side_by_side: Show reference, poses and result beside each other, as the published script does.
         every: Draw only every so many frames, and insert those between: of n poses `num_written` frames come out.
+        fit: How pictures of other proportions come to the film's size; None: as the system does.
         told: Further arguments of the system's stream, such as a prompt.
     """
 
@@ -60,6 +69,7 @@ class FilmSettings:
     seed: int = 0
     side_by_side: bool = False
     every: int = 1
+    fit: Fit | None = None
     told: Mapping[str, Any] = field(default_factory=dict[str, Any])
 
     @property
@@ -84,6 +94,8 @@ def animate_film(
     across_processes: bool = False,
     interpolator: Interpolator | None = None,
     sound: str | Path | None = None,
+    overwrite: bool = False,
+    beside: Mapping[str, Any] | None = None,
     step_done: Callable[[int], None] | None = None,
 ) -> Path:
     """Write a film of any length in bounded memory.
@@ -99,17 +111,20 @@ def animate_film(
             the same arguments and see the same files. The main one writes; the film is the one that one would make.
         interpolator: Inserts frames where `every` leaves some out.
         sound: A file whose sound becomes the track; only for .mp4 and .webm.
+        overwrite: Take the frames of an older film out of the folder; files are replaced anyway.
+        beside: What else decided the film, to stand beside it as JSON with the settings; None: nothing does.
         step_done: Called with the number of predictions so far, of `num_predictions`.
 
     Returns:
         Where the film is.
 
     Raises:
-        ValueError: If films or settings do not fit together, or a resumed film was begun with others.
+        ValueError: If films or settings do not fit together, a resumed film was begun with others, with another
+            reference, other weights, poses, types or versions, or another process is writing the film.
         OSError: If the film cannot be written; what is finished stays for `resume`.
     """
     out = Path(out)
-    check_film_path(out, None if sound is None else Path(sound))
+    check_film_path(out, None if sound is None else Path(sound), resume=resume, overwrite=overwrite)
     if settings.every < 1 or (settings.every > 1) != (interpolator is not None):
         raise ValueError(
             f"every is {settings.every}, with {'no' if interpolator is None else 'an'} interpolator; frames are "
@@ -119,10 +134,14 @@ def animate_film(
     films = open_films(pipe, poses, settings)
     settings = settled(pipe, films, settings)
     width, height = settings.width or 0, settings.height or 0
-    decisive = _decisive(pipe, settings)
+    fit = pipe.fit if settings.fit is None else partial(fitted, how=settings.fit, ground="black")
+    by_itself = settings.fit == "stretch" and pipe.fit is stretched
+    reference = _as_read(reference, (width, height), None if by_itself else settings.fit)
+    decisive = _decisive(pipe, settings) | fingerprints_of(pipe, reference, interpolator)
     saved = read_state(out, decisive) if resume else None
     processes.wait()  # all have read the state before it changes
-    readers = [ForwardReader(film, settings.every) for film in films]
+    known = [torch.empty(0, 8, dtype=torch.uint8)] * len(films) if saved is None else saved["poses"]
+    readers = [ForwardReader(film, settings.every, seen) for film, seen in zip(films, known, strict=True)]
     count = 0 if saved is None else saved["predictions"]
 
     def counted() -> None:
@@ -133,7 +152,7 @@ def animate_film(
 
     pieces = pipe.stream(
         reference,
-        lambda start, stop: [drawing_tensor(reader(start, stop), width, height, fit=pipe.fit) for reader in readers],
+        lambda start, stop: [drawing_tensor(reader(start, stop), width, height, fit=fit) for reader in readers],
         num_frames=settings.num_drawn,
         width=width,
         height=height,
@@ -152,17 +171,17 @@ def animate_film(
         processes.wait()
         return out
     keep, rate = 0 if saved is None else saved["frames"], settings.rate or Fraction(25)
-    with FilmWriter(out, rate, keep_frames=keep, sound=sound) as writer:
-        beside = _beside(reference, films[0], settings, skip=writer.num_frames)
+    with FilmWriter(out, rate, keep_frames=keep, sound=sound, overwrite=overwrite) as writer:
+        panels = _beside(reference, films[0], settings, fit, skip=writer.num_frames)
         last = None if saved is None else saved["last"]
         for frames, state in pieces:
             shown = frames
             if interpolator is not None:
                 shown, last = _filled(last, frames, settings.every - 1, interpolator), frames[-1:].clone()
-            writer.add([with_beside(picture, beside) for picture in pictures_of(shown)])
+            writer.add([with_beside(picture, panels) for picture in pictures_of(shown)])
             done = {"frames": writer.num_frames, "predictions": count, "last": last, "state": state()}
-            write_state(out, {"settings": decisive, **done})
-        writer.finish()
+            write_state(out, {"settings": decisive, "poses": [reader.prints for reader in readers], **done})
+        writer.finish(None if beside is None else {**beside, **vars_of(settings)})
     processes.wait()
     return out
 
@@ -186,6 +205,12 @@ def open_films(
         kind = pipe if isinstance(pipe, type) else type(pipe)
         raise ValueError(f"{len(poses)} pose films were given, but {kind.__name__} takes {pipe.num_driving}.")
     films: list[FrameSource] = [Film(film) if isinstance(film, str | Path) else film for film in poses]
+    for film in films:
+        if not hasattr(film, "__len__") or not hasattr(film, "rate"):
+            raise TypeError(
+                f"a pose film is a {type(film).__name__}; give a path, or drawings that have a length and a rate, such "
+                "as a SkeletonFilm."
+            )
     lengths = {len(film) for film in films}
     if len(lengths) > 1:
         raise ValueError(f"the pose films have {sorted(lengths)} frames; give films of one length.")
@@ -230,17 +255,42 @@ class ForwardReader:
     Args:
         film: What is read.
         every: Only every so many frames count, from the first.
+        known: Fingerprints (frames, 8), uint8, of the first frames, which they must have.
     """
 
-    def __init__(self, film: FrameSource, every: int = 1) -> None:
+    def __init__(self, film: FrameSource, every: int = 1, known: Tensor | None = None) -> None:
         self.frames: Iterator[Image.Image] = islice(film, 0, None, every)
+        self.known = b"" if known is None else known.numpy().tobytes()
         self.position = 0
+        self._prints = bytearray()
 
     def __call__(self, start: int, stop: int) -> list[Image.Image]:
-        """Frames [start, stop)."""
-        frames = list(islice(self.frames, start - self.position, stop - self.position))
-        self.position = stop
+        """Frames [start, stop).
+
+        Raises:
+            ValueError: If a frame, also one that is passed over, is not the known one.
+        """
+        frames = [frame for i in range(self.position, stop) if (frame := self._next(i)) is not None and i >= start]
+        self.position = max(self.position, stop)
         return frames
+
+    def _next(self, number: int) -> Image.Image | None:
+        """The next frame, looked at; None behind the last."""
+        frame = next(self.frames, None)
+        if frame is not None:
+            self._prints += frame_print(frame)
+            here = slice(PRINT * number, PRINT * (number + 1))
+            if self._prints[here] != self.known[here] and self.known[here]:
+                raise ValueError(
+                    f"pose {number} is not the one with which the unfinished film was begun; give the same poses, or "
+                    "begin anew, without resuming."
+                )
+        return frame
+
+    @property
+    def prints(self) -> Tensor:
+        """Fingerprints of the frames read so far, (frames, 8), uint8."""
+        return torch.frombuffer(bytearray(self._prints), dtype=torch.uint8).view(-1, PRINT).clone()
 
 
 def _filled(last: Tensor | None, frames: Tensor, count: int, interpolator: Interpolator) -> Tensor:
@@ -251,19 +301,21 @@ def _filled(last: Tensor | None, frames: Tensor, count: int, interpolator: Inter
 
 def pictures_of(frames: Tensor) -> list[Image.Image]:
     """(frames, 3, height, width) in [0, 1] as pictures."""
+    check_finite_result(frames)
     array = (frames.permute(0, 2, 3, 1) * 255).round().to(torch.uint8).numpy()
     return [Image.fromarray(np.ascontiguousarray(frame)) for frame in array]
 
 
 def _beside(
-    reference: Any, poses: FrameSource, settings: FilmSettings, *, skip: int
-) -> Iterator[list[Image.Image]] | None:
+    reference: Any, poses: FrameSource, settings: FilmSettings, fit: Callable[[Picture, tuple[int, int]], Image.Image],
+    *, skip: int,
+) -> Iterator[list[Image.Image]] | None:  # fmt: skip
     """What stands beside each frame, from frame `skip` on; None if nothing does."""
     if not settings.side_by_side:
         return None
     size = settings.width or 0, settings.height or 0
-    first = [] if isinstance(reference, ReferenceBank) else [resize(read_image(reference), size, how="stretch")]
-    return ([*first, resize(pose, size, how="stretch")] for pose in islice(poses, skip, None))
+    first = [] if isinstance(reference, ReferenceBank) else [fitted(reference, size, "stretch")]
+    return ([*first, fit(pose, size)] for pose in islice(poses, skip, None))
 
 
 def with_beside(picture: Image.Image, beside: Iterator[list[Image.Image]] | None) -> Image.Image:
@@ -277,6 +329,16 @@ def with_beside(picture: Image.Image, beside: Iterator[list[Image.Image]] | None
     return row
 
 
+def _as_read(reference: Any, size: tuple[int, int], fit: Fit | None) -> Any:
+    """A reference in the form in which it is looked at: a file's name says nothing of its picture."""
+    picture = read_image(reference) if isinstance(reference, str | Path) else reference
+    return fitted(picture, size, fit) if fit is not None and isinstance(picture, Image.Image) else picture
+
+
+STATE = {"settings": dict, "poses": list, "frames": int, "predictions": int}
+"""What a state holds, beside the frames and the noise to go on from."""
+
+
 def _state_path(out: Path) -> Path:
     return parts_of(out) / "state.pt"
 
@@ -285,7 +347,9 @@ def _decisive(pipe: FilmPipeline, settings: FilmSettings) -> dict[str, str]:
     """What a film must have been begun with to go on with it: settings of the film and of the pipeline itself."""
     config: Mapping[str, Any] = {k: v for k, v in pipe.config.items() if not k.startswith("_")}
     own = {name: value for name, value in config.items() if isinstance(value, str | int | float)}
-    return {name: str(value) for name, value in (vars_of(settings) | own).items()}
+    plain = str | int | float | bool | None
+    told = {name: value if isinstance(value, plain) else fingerprint(value) for name, value in settings.told.items()}
+    return {name: str(value) for name, value in (vars_of(settings) | own | {"told": told}).items()}
 
 
 def write_state(out: Path, state: dict[str, Any]) -> None:
@@ -300,13 +364,16 @@ def read_state(out: Path, decisive: Mapping[str, str]) -> dict[str, Any] | None:
     if not path.exists():
         return None
     try:
-        saved = torch.load(path, weights_only=True)
-    except (RuntimeError, EOFError, pickle.UnpicklingError) as error:
+        saved = read_saved(path)
+        if not isinstance(saved, dict) or not all(isinstance(saved.get(name), kind) for name, kind in STATE.items()):
+            raise ValueError("it is of another program or version")
+    except ValueError as error:
         raise ValueError(f"{path} cannot be read ({error}); take the folder away and begin anew.") from error
+    begun = saved["settings"]
     differing = [
-        f"{name} was {saved['settings'].get(name)}, now {value}"
+        f"other {name}" if name in FINGERPRINTS else f"{name} was {begun.get(name)}, now {value}"
         for name, value in decisive.items()
-        if saved["settings"].get(name) != value
+        if begun.get(name) != value
     ]
     if differing:
         raise ValueError(

@@ -254,6 +254,7 @@ class FilmPipeline(ReferencePipeline):
             raise ValueError(
                 f"{type(self).__name__} takes {self.num_driving} films of drawings; give a tuple of so many."
             )
+        films = [list(film) if isinstance(film, Iterator) else film for film in films]  # what is read only once
         width, height = settings.width, settings.height
         if width is None or height is None:
             first = read_image(next(frames_of(films[0])))

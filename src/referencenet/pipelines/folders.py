@@ -13,7 +13,10 @@ from typing import Any, ClassVar
 import torch
 from diffusers import DiffusionPipeline
 
-from referencenet.checkpoints.published import PublishedSet, find_files, read_component
+from referencenet.checkpoints.files import first_line
+from referencenet.checkpoints.keymap import CheckpointError
+from referencenet.checkpoints.library import check_networks, read_index, read_networks
+from referencenet.checkpoints.published import PublishedSet, find_files, read_component, snapshot_of
 from referencenet.pipelines.spec import Spec
 
 FINDS_CLASS = '''"""Whose folder this is: DiffusionPipeline.from_pretrained(folder, trust_remote_code=True) asks here.
@@ -54,6 +57,8 @@ class FolderPipeline(DiffusionPipeline):
     @classmethod
     def load_config(cls, pretrained_model_name_or_path: Any, *args: Any, **kwargs: Any) -> Any:
         """Read a folder's configuration; whose it is, the caller has said, so no code of the folder is asked."""
+        if (folder := Path(str(pretrained_model_name_or_path))).is_dir() and (folder / "model_index.json").is_file():
+            read_index(folder)
         loaded = super().load_config(pretrained_model_name_or_path, *args, **kwargs)
         config = loaded[0] if isinstance(loaded, tuple) else loaded
         if isinstance(config.get("_class_name"), list):
@@ -69,20 +74,35 @@ class FolderPipeline(DiffusionPipeline):
             options: As diffusers' pipelines take them.
 
         Raises:
+            CheckpointError: If a network lacks a tensor, or has one of another shape or with what is no number.
             ValueError: If the folder holds another system's pipeline.
         """
         index = Path(pretrained_model_name_or_path) / "model_index.json"
-        parts = json.loads(index.read_text(encoding="utf-8")) if index.is_file() else {}
+        parts = read_index(index.parent) if index.is_file() else {}
         cls._refuse_another(index.parent, parts, options)
         if not parts.keys() & cls.renamed.keys():
-            return super().from_pretrained(pretrained_model_name_or_path, **options)
+            return cls._read(pretrained_model_name_or_path, options)
         with TemporaryDirectory() as folder:
             for place in index.parent.iterdir():
                 if place != index:
                     (Path(folder) / cls.renamed.get(place.name, place.name)).symlink_to(place.resolve())
             named = {cls.renamed.get(name, name): part for name, part in parts.items()}
             (Path(folder) / index.name).write_text(json.dumps(named), encoding="utf-8")
-            return super().from_pretrained(folder, **options)
+            return cls._read(folder, options)
+
+    @classmethod
+    def _read(cls, folder: Any, options: Mapping[str, Any]) -> Any:
+        """Read a folder or a hub name, every network strictly."""
+        has_index = (Path(folder) / "model_index.json").is_file()
+        networks = read_networks(Path(folder), options) if has_index else {}
+        try:
+            pipe: Any = super().from_pretrained(folder, **options, **networks)
+        except (OSError, CheckpointError):
+            raise
+        except Exception as error:  # whatever a library says of a damaged folder
+            raise CheckpointError(f"{folder} cannot be read ({first_line(error)[:200]}); get it again.") from error
+        check_networks({name: part for name, part in pipe.components.items() if name not in networks}, str(folder))
+        return pipe
 
     @classmethod
     def _refuse_another(cls, folder: Path, parts: Mapping[str, Any], given: Mapping[str, Any]) -> None:
@@ -121,7 +141,7 @@ class FolderPipeline(DiffusionPipeline):
             warnings.warn("torch_dtype is called dtype now.", FutureWarning, stacklevel=2)
         published = cls.published
         paths = find_files(published, files)
-        folder = Path(files) if isinstance(files, str | Path) else None
+        folder = snapshot_of(Path(files)) if isinstance(files, str | Path) else None
         found: dict[str, Any] = {}
         for name, part in published.further.items():  # before the large files: it is soon known whether all are there
             if name in parts or not published.fills(name, paths):
@@ -135,5 +155,6 @@ class FolderPipeline(DiffusionPipeline):
         if "scheduler" not in {*found, *parts}:
             found["scheduler"] = cls.spec.scheduler()
         pipe = cls(**found, **parts)
+        check_networks(parts, "what was given")
         dtype = dtype or torch_dtype
         return pipe if dtype is None else pipe.to(dtype=dtype)

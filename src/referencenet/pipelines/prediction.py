@@ -135,9 +135,9 @@ class Prediction:
         """The guided prediction of the frames, (b, c, ...)."""
         values = {c.name: c.at_window(self.pipe, now[c.name], frames) for c in self.conditions}
         if not self.pipe.spec.apart:
-            parts = self._parts(moment, passes, values, frames)
+            parts = list(self._parts(moment, passes, values, frames))
         else:
-            parts: list[Tensor] = []
+            parts = list[Tensor]()
             for each in passes:
                 with self._reading_alone(bank, each, moment):
                     parts += self._parts(moment, [each], values, frames)

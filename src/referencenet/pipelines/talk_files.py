@@ -6,7 +6,6 @@ error, a full disk or its user, goes on behind the last of them and gives the sa
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Callable, Iterator, Mapping
 from copy import deepcopy
 from dataclasses import dataclass, field, replace
@@ -17,13 +16,13 @@ from typing import Any
 
 import numpy as np
 from PIL import Image
-from torch import Tensor
 
 from referencenet.links.bank import ReferenceBank
 from referencenet.media.films import FilmWriter, check_film_path
 from referencenet.media.images import read_image, resize
 from referencenet.pipelines.clips import ClipPipeline
 from referencenet.pipelines.film_files import pictures_of, read_state, with_beside, write_state
+from referencenet.pipelines.fingerprints import fingerprint, fingerprints_of
 from referencenet.pipelines.heard import FrameFeatures, read_features
 from referencenet.preprocess.portrait import Portrait
 from referencenet.preprocess.speech import RATE, SpeechFeatures
@@ -79,6 +78,8 @@ def talk_film(
     *,
     resume: bool = False,
     sound: str | Path | None = None,
+    overwrite: bool = False,
+    beside: Mapping[str, Any] | None = None,
     step_done: Callable[[int], None] | None = None,
 ) -> Path:
     """Write a film of any length in bounded memory.
@@ -91,6 +92,8 @@ def talk_film(
         settings: Of the film.
         resume: Go on where the same call left off; without anything to go on from, begin.
         sound: A file whose sound becomes the track; only for .mp4 and .webm.
+        overwrite: Take the frames of an older film out of the folder; files are replaced anyway.
+        beside: What else decided the film, to stand beside it as JSON with the settings; None: nothing does.
         step_done: Called with the number of denoising steps so far, of `num_steps`.
 
     Returns:
@@ -101,7 +104,7 @@ def talk_film(
         OSError: If the film cannot be written; finished clips stay for `resume`.
     """
     out = Path(out)
-    check_film_path(out, None if sound is None else Path(sound))
+    check_film_path(out, None if sound is None else Path(sound), resume=resume, overwrite=overwrite)
     settings = settings.settled(pipe, audio)
     decisive = _decisive(pipe, portrait, audio, settings)
     saved = read_state(out, decisive) if resume else None
@@ -123,13 +126,14 @@ def talk_film(
         **{name: getattr(settings, name) for name in own},
         **settings.told,
     )
-    with FilmWriter(out, rate_of(audio), keep_frames=0 if saved is None else saved["frames"], sound=sound) as writer:
-        beside = _beside(portrait, settings)
+    keep, rate = 0 if saved is None else saved["frames"], rate_of(audio)
+    with FilmWriter(out, rate, keep_frames=keep, sound=sound, overwrite=overwrite) as writer:
+        panels = _beside(portrait, settings)
         for frames, state in clips:
-            writer.add([with_beside(picture, beside) for picture in pictures_of(frames)])
-            done = {"frames": writer.num_frames, "predictions": count, "state": state()}
+            writer.add([with_beside(picture, panels) for picture in pictures_of(frames)])
+            done = {"frames": writer.num_frames, "predictions": count, "poses": [], "state": state()}
             write_state(out, {"settings": decisive, **done})
-        writer.finish()
+        writer.finish(None if beside is None else {**beside, **vars(settings), "rate": rate})
     return out
 
 
@@ -173,19 +177,9 @@ def _decisive(pipe: ClipPipeline, portrait: Any, audio: Any, settings: TalkSetti
     """What a film must have been begun with to go on with it."""
     config: Mapping[str, Any] = {k: v for k, v in pipe.config.items() if not k.startswith("_")}
     own = {name: value for name, value in config.items() if isinstance(value, str | int | float)}
-    known = {"portrait": fingerprint_of(portrait), "sound": fingerprint_of(audio), "rate": rate_of(audio)}
-    decided = {name: value for name, value in vars(settings).items() if name != "told"}
+    known = fingerprints_of(pipe, list(_parts(portrait))) | {"sound": fingerprint(list(_parts(audio)))}
+    decided = {name: value for name, value in vars(settings).items() if name != "told"} | {"rate": rate_of(audio)}
     return {name: str(value) for name, value in (decided | dict(settings.told) | own | known).items()}
-
-
-def fingerprint_of(given: Any) -> str:
-    """The first half of a sha256 sum of a portrait, a bank, a sound or features: equal for what is equal."""
-    digest = hashlib.sha256()
-    for part in _parts(given):
-        array = np.ascontiguousarray(part.detach().cpu().float() if isinstance(part, Tensor) else part)
-        digest.update(f"{array.dtype}{array.shape}".encode())
-        digest.update(array.data)
-    return digest.hexdigest()[:32]
 
 
 def _parts(given: Any) -> Iterator[Any]:

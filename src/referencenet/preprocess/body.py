@@ -8,7 +8,6 @@ white face; widths grow with the picture. Nothing is estimated here.
 from __future__ import annotations
 
 import colorsys
-import json
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
@@ -18,7 +17,9 @@ from typing import Any
 import numpy as np
 from PIL import Image, ImageDraw
 
-from referencenet.media.films import DEFAULT_RATE
+from referencenet.inputs import as_numbers, read_json
+from referencenet.media.films import DEFAULT_RATE, natural
+from referencenet.media.images import MAX_PIXELS
 
 SEEN = 0.3  # points of a lower score are not drawn, as published
 
@@ -37,6 +38,8 @@ BODY_25 = (0, 1, 2, 3, 4, 5, 6, 7, 9, 10, 11, 12, 13, 14, 15, 16, 17, 18)
 
 PARTS = {"body": 18, "left_hand": 21, "right_hand": 21, "face": 68}
 
+FARTHEST = 1e6  # pixels that a point may be outside
+
 SIDE = 512  # the widths below are in pixels of a picture whose shorter side has so many
 LIMB, JOINT, FINGER, FACE = 4.0, 4.0, 2.0, 3.0  # half a limb's width, radius, a line's width, radius
 DIMMED = 0.6
@@ -44,7 +47,7 @@ DIMMED = 0.6
 
 def _points(given: Any, name: str, count: int) -> np.ndarray:
     """(count, 3) float64 of what was given."""
-    points = np.asarray(given, dtype=np.float64)
+    points = as_numbers(given, f"the list of key points of the {name}")
     if points.ndim != 2 or points.shape[0] != count or points.shape[1] not in (2, 3):
         raise ValueError(
             f"the key points of the {name} are {points.shape}; expected ({count}, 3): x, y and score of the {count} "
@@ -52,6 +55,10 @@ def _points(given: Any, name: str, count: int) -> np.ndarray:
         )
     if not np.isfinite(points).all():
         raise ValueError(f"the key points of the {name} hold NaN or infinite values; leave unseen points at zero.")
+    if np.abs(points).max() > FARTHEST:
+        raise ValueError(
+            f"the key points of the {name} reach to {np.abs(points).max():.6g}; expected pixels of a picture."
+        )
     return points if points.shape[1] == 3 else np.column_stack([points, points.any(axis=1)])
 
 
@@ -149,35 +156,36 @@ class SkeletonFilm:
         return (draw_body(frame, self.size) for frame in self.frames)
 
 
-def read_key_points(path: str | Path) -> tuple[list[BodyPoints], tuple[int, int] | None]:
+def read_key_points(path: str | Path, person: int | None = None) -> tuple[list[BodyPoints], tuple[int, int] | None]:
     """Read key points of a picture or a film, as OpenPose and the DWPose tools write them.
 
     Args:
         path: A JSON file with one frame or a list of frames, or a folder with a JSON file for each frame. A frame is
             {"people": [{"pose_keypoints_2d": [x, y, score, ...], "hand_left_keypoints_2d": ..., ...}]}, with
             canvas_width and canvas_height if they are known (coordinates may then be fractions of them), or the body
-            points alone, [[x, y], ...] or [[x, y, score], ...].
+            points alone, [[x, y], ...] or [[x, y, score], ...]. A folder's files come in natural order.
+        person: Who of several, counted from the left from 1 in every frame; None: there is only one.
 
     Returns:
         The points of each frame in pixels, and width and height if the files say them.
 
     Raises:
         FileNotFoundError: If there is nothing.
-        ValueError: If it is something else, or a frame shows two people or more.
+        ValueError: If it is something else, a frame shows others than the person that is meant, or its size is
+            enormous.
     """
     path = Path(path)
-    files = sorted(path.glob("*.json")) if path.is_dir() else [path]
+    files = [path]
+    if path.is_dir():
+        files = sorted((file for file in path.glob("*.json") if not file.name.startswith(".")), key=natural)
     if not files or not files[0].exists():
         raise FileNotFoundError(f"there are no key points at {path}; give a JSON file, or a folder of them.")
     frames: list[BodyPoints] = []
     size: tuple[int, int] | None = None
     for file in files:
-        try:
-            document = json.loads(file.read_text(encoding="utf-8"))
-        except ValueError as error:
-            raise ValueError(f"{file} is no JSON ({error}); expected key points as OpenPose writes them.") from error
-        for frame in document if _is_film(document) else [document]:
-            points, found = _read_frame(frame, f"frame {len(frames)} of {path}")
+        document = read_json(file, "key points as OpenPose writes them")
+        for i, frame in enumerate(document if _is_film(document) else [document]):
+            points, found = _read_frame(frame, f"frame {i} of {file}" if _is_film(document) else str(file), person)
             frames.append(points)
             size = size or found
     return frames, size
@@ -194,7 +202,7 @@ def only_person(people: Sequence[BodyPoints], where: str = "the picture") -> Bod
         ValueError: If there is none, or more than one.
     """
     if len(people) != 1:
-        advice = "give a clearer picture" if not people else "cut the one you mean out, or choose among them"
+        advice = "give a clearer picture" if not people else "cut the one you mean out, or choose by its number"
         raise ValueError(f"{len(people) or 'no'} people are seen in {where}; exactly one is needed: {advice}.")
     return people[0]
 
@@ -207,25 +215,54 @@ def _is_film(document: Any) -> bool:
     return isinstance(first, dict) or (isinstance(first, list) and bool(first) and isinstance(first[0], list))
 
 
-def _read_frame(frame: Any, where: str) -> tuple[BodyPoints, tuple[int, int] | None]:
+def _read_frame(frame: Any, where: str, number: int | None) -> tuple[BodyPoints, tuple[int, int] | None]:
     """One frame's points and its size if it says it."""
     if isinstance(frame, list):
-        return BodyPoints(body=np.asarray(frame, dtype=np.float64)), None
+        return _person(where, body=frame), None
     if not isinstance(frame, dict) or not isinstance(frame.get("people"), list):
         raise ValueError(f"{where} has no list of people; expected key points as OpenPose writes them.")
     sides = frame.get("canvas_width"), frame.get("canvas_height")
-    size = (int(sides[0]), int(sides[1])) if sides[0] and sides[1] else None
-    if not frame["people"]:
+    size = None if None in sides else _canvas(sides, where)
+    given = frame["people"]
+    if number is None and len(given) > 1:
+        only_person([NOBODY] * len(given), where)
+    people = sorted((_person(where, **dict(_read_parts(each, where))) for each in given), key=_left)
+    if len(people) < (number or 1):
         return NOBODY, size
-    people = frame["people"]
-    if len(people) > 1:
-        only_person([NOBODY] * len(people), where)
-    person = BodyPoints(**dict(_read_parts(people[0], where)))
+    person = people[(number or 1) - 1]
     is_fractions = size is not None and bool(np.abs(person.body[:, :2]).max() <= 2)
     return (person.scaled(*size) if size is not None and is_fractions else person), size
 
 
-def _read_parts(person: dict[str, Any], where: str) -> Iterable[tuple[str, np.ndarray]]:
+def _left(person: BodyPoints) -> float:
+    """Where a person is, from the left: the mean x of the points that are seen."""
+    seen = person.body[person.body[:, 2] > 0, 0]
+    return float(seen.mean()) if len(seen) else float("inf")
+
+
+def _person(where: str, **parts: Any) -> BodyPoints:
+    """Key points, or an error that says of which frame."""
+    try:
+        return BodyPoints(**parts)
+    except ValueError as error:
+        raise ValueError(f"{where}: {error}") from error
+
+
+def _canvas(sides: Sequence[Any], where: str) -> tuple[int, int] | None:
+    """Width and height of a frame's picture; None where they are zero, as where they are not known."""
+    try:
+        size = as_numbers(sides, "the canvas")
+    except ValueError:
+        size = np.full(2, np.nan)
+    if size.shape != (2,) or not ((size >= 0) & (size == size.round())).all() or size.prod() > MAX_PIXELS:
+        raise ValueError(
+            f"{where} has canvas_width and canvas_height {str(sides)[:80]}; expected two whole numbers, of at most "
+            f"{MAX_PIXELS // 10**6} million pixels."
+        )
+    return (int(size[0]), int(size[1])) if size.all() else None
+
+
+def _read_parts(person: Any, where: str) -> Iterable[tuple[str, np.ndarray]]:
     """The parts of a person by name."""
     names = {
         "body": "pose_keypoints_2d",
@@ -233,14 +270,16 @@ def _read_parts(person: dict[str, Any], where: str) -> Iterable[tuple[str, np.nd
         "right_hand": "hand_right_keypoints_2d",
         "face": "face_keypoints_2d",
     }
-    if not person.get(names["body"]):
+    if not isinstance(person, dict) or not person.get(names["body"]):
         raise ValueError(f"{where} has a person without pose_keypoints_2d; expected 18 points of three numbers.")
     for part, name in names.items():
-        numbers = person.get(name)
-        if numbers:
-            if len(numbers) % 3:
-                raise ValueError(f"{where} has {len(numbers)} numbers in {name}; expected x, y and score per point.")
-            points = np.asarray(numbers, dtype=np.float64).reshape(-1, 3)
+        if person.get(name):
+            numbers = as_numbers(person[name], f"{name} in {where}")
+            if numbers.ndim != 1 or len(numbers) % 3:
+                raise ValueError(
+                    f"{where} has numbers of shape {numbers.shape} in {name}; expected x, y and score per point."
+                )
+            points = numbers.reshape(-1, 3)
             if part == "body" and len(points) == 25:
                 points = points[list(BODY_25)]
             yield part, points[:68] if part == "face" else points  # OpenPose's 70 end with the pupils

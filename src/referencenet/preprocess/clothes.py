@@ -16,7 +16,7 @@ import torch
 from PIL import Image
 from transformers import SegformerForSemanticSegmentation, SegformerImageProcessor
 
-from referencenet.checkpoints.published import read_library_part
+from referencenet.checkpoints.library import read_library_part
 
 CLASSES: Mapping[str, tuple[str, ...]] = MappingProxyType({
     "upper body clothes": ("upper-clothes",),

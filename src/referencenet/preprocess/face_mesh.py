@@ -7,7 +7,6 @@ its own. No estimator is part of this: landmarks are given, as arrays or as a fi
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator
 from fractions import Fraction
 from pathlib import Path
@@ -16,6 +15,13 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
+from referencenet.inputs import as_numbers, read_arrays, read_json
+from referencenet.media.films import frame_rate
+
+FIELDS = ("landmarks", "rate")
+"""What a file of landmarks holds; without the last, 30 frames are a second."""
+
+REACH = 10.0  # how far outside of the picture a landmark may be, in pictures
 NUM_LANDMARKS = 468
 """Of MediaPipe's face mesh; with the irises, which are not drawn, 478."""
 
@@ -159,17 +165,41 @@ def read_landmarks(path: str | Path, *, width: int = CANVAS, height: int = CANVA
         height: Likewise.
 
     Raises:
+        FileNotFoundError: If there is no such file.
         ValueError: If the file is of another kind, or holds no landmarks.
     """
     path = Path(path)
+    expected = "a film of landmarks: npy, npz or JSON with `landmarks` (frames, 468, 2)"
+    if path.suffix == ".json":
+        found: Any = read_json(path, expected)
+    else:
+        found = read_arrays(path, expected, FIELDS)
+    named: dict[str, Any] = found if isinstance(found, dict) else {"landmarks": found}
+    named = {name or "landmarks": value for name, value in named.items()}  # of an .npy file
+    if "landmarks" not in named:
+        raise ValueError(f"{path} is no film of landmarks: it has no `landmarks`; expected {expected}.")
     try:
-        found = json.loads(path.read_text("utf-8")) if path.suffix == ".json" else np.load(path, allow_pickle=False)
-        named = hasattr(found, "keys")
-        landmarks, rate = (found["landmarks"], found.get("rate", 30)) if named else (found, 30)
-        landmarks = np.asarray(landmarks, dtype=np.float64)
-        rate = Fraction(float(rate)).limit_denominator(1001)
-    except (ValueError, KeyError, TypeError, EOFError) as error:
+        landmarks = checked_landmarks(as_numbers(named["landmarks"], "`landmarks`"), frames=True)
+        rate = frame_rate(float(as_numbers(named.get("rate", 30), "`rate`")))
+        return FaceMeshFilm(within_reach(landmarks, "they"), width=width, height=height, rate=rate)
+    except (ValueError, TypeError) as error:
+        raise ValueError(f"{path} is no film of landmarks ({error}); expected {expected}.") from error
+
+
+def within_reach(landmarks: np.ndarray, name: str) -> np.ndarray:
+    """Landmarks that are fractions of a picture, of a face that may be partly outside of it.
+
+    Args:
+        landmarks: (..., points, 2 or 3).
+        name: What they are called in an error.
+
+    Raises:
+        ValueError: If x or y is far outside.
+    """
+    farthest = float(np.abs(landmarks[..., :2]).max())
+    if farthest > REACH:
         raise ValueError(
-            f"{path} is no film of landmarks ({error}); expected npy, npz or JSON with `landmarks` (frames, 468, 2)."
-        ) from error
-    return FaceMeshFilm(landmarks, width=width, height=height, rate=rate)
+            f"{name} reach to {farthest:.6g}; expected x and y as fractions of the picture, 0 to 1: divide by its "
+            "width and height."
+        )
+    return landmarks

@@ -9,8 +9,7 @@ portrait has others; here with the portrait's, which is the same where both are 
 
 from __future__ import annotations
 
-import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
@@ -19,10 +18,19 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
+from referencenet.inputs import as_numbers, read_arrays, read_json
+from referencenet.media.films import frame_rate
 from referencenet.media.images import Picture, read_image
 from referencenet.preprocess.face_geometry import pose_matrices, poses_of, projected, smoothed
 from referencenet.preprocess.face_landmarker import FaceReading
-from referencenet.preprocess.face_mesh import NUM_LANDMARKS, FaceMeshFilm, checked_landmarks
+from referencenet.preprocess.face_mesh import NUM_LANDMARKS, FaceMeshFilm, checked_landmarks, within_reach
+
+FIELDS = ("vertices", "matrices", "width", "height", "blendshapes", "rate")
+"""What a file of a track holds; the film's size, blendshapes and rate may be missing."""
+
+MAX_SIDE = 16384  # pixels of the film that was tracked
+
+SMALLEST_TURN = 1e-6  # determinant of a head's rotation and scale, which is about 1
 
 ARRAYS = ("vertices", "matrices", "blendshapes")
 PUBLISHED = {"lmks3d": "vertices", "trans_mat": "matrices", "scores": "blendshapes", "bs": "blendshapes"}
@@ -67,6 +75,9 @@ class FaceTrack:
         if not all(np.isfinite(value).all() for value in values):
             raise ValueError("the track holds NaN or infinite values; end it before the first frame without a face.")
 
+        if float(np.abs(np.linalg.det(self.matrices[:, :3, :3])).min()) < SMALLEST_TURN:
+            raise ValueError("a matrix of the track is singular, of no head; leave out frames without a face.")
+
     @property
     def neutral(self) -> int:
         """The frame of least expression."""
@@ -100,31 +111,33 @@ def read_track(path: str | Path) -> FaceTrack:
     picture without frames. Without width and height the film is taken for a square.
 
     Raises:
+        FileNotFoundError: If there is no such file.
         ValueError: If the file is of another kind or lacks a field.
     """
     path = Path(path)
+    expected = (
+        "a face track: vertices, matrices, perhaps width and height, blendshapes, rate; or lmks3d, trans_mat, scores"
+    )
+    names = (*FIELDS, *PUBLISHED)
+    found: Any = read_json(path, expected) if path.suffix == ".json" else read_arrays(path, expected, names)
+    there = {PUBLISHED.get(name, name) for name in found} if isinstance(found, dict) else set[str]()
+    if missing := [name for name in FIELDS[:2] if name not in there]:
+        raise ValueError(f"{path} is no face track: it lacks {', '.join(missing)}; expected {expected}.")
     try:
-        if path.suffix == ".json":
-            found: Mapping[str, Any] = json.loads(path.read_text("utf-8"))
-        else:
-            with np.load(path, allow_pickle=False) as opened:
-                found = dict(opened)
-        found = {PUBLISHED.get(name, name): value for name, value in found.items()}
-        arrays = {name: np.asarray(found[name], dtype=np.float64) for name in ARRAYS if found.get(name) is not None}
+        given = {PUBLISHED.get(name, name): value for name, value in found.items()}
+        given = {name: as_numbers(given[name], f"{name} of {path}") for name in FIELDS if given.get(name) is not None}
+        arrays = {name: given[name] for name in ARRAYS if name in given}
         if arrays["vertices"].ndim == 2:  # of a picture
             arrays = {name: value[None] for name, value in arrays.items()}
-        size = {name: int(found[name]) for name in ("width", "height") if name in found}
+        size = {name: float(given[name]) for name in ("width", "height") if name in given}
         if len(size) == 1:
             raise ValueError(f"it has {next(iter(size))} alone of width and height")
-        rate = Fraction(float(found.get("rate", 30))).limit_denominator(1001)
-    except (ValueError, KeyError, TypeError, AttributeError, EOFError) as error:
-        raise ValueError(
-            f"{path} is no face track ({error}); expected npz or JSON with vertices, matrices, width, height and "
-            "perhaps blendshapes and rate, or with lmks3d, trans_mat and scores."
-        ) from error
-    if "matrices" not in arrays:
-        raise ValueError(f"{path} is no face track: it has vertices without matrices (trans_mat).")
-    return FaceTrack(**arrays, **size, rate=rate)
+        if not all(1 <= side <= MAX_SIDE and side.is_integer() for side in size.values()):
+            raise ValueError(f"a film of {' x '.join(f'{side:g}' for side in size.values())} pixels")
+        rate = frame_rate(float(given.get("rate", 30.0)))
+        return FaceTrack(**arrays, **{name: int(side) for name, side in size.items()}, rate=rate)
+    except (ValueError, TypeError) as error:
+        raise ValueError(f"{path} is no face track ({error}); expected {expected}.") from error
 
 
 def reenacted(driving: FaceTrack, portrait: FaceTrack, *, width: int = 512, height: int = 512) -> FaceMeshFilm:
@@ -157,7 +170,7 @@ def crop_portrait(picture: Picture, landmarks: np.ndarray) -> Image.Image:
         landmarks: Of its face, (468 or 478, 2 or 3), as fractions of the picture.
     """
     portrait = read_image(picture)
-    face = checked_landmarks(landmarks)[:, :2]
+    face = within_reach(checked_landmarks(landmarks), "the portrait's landmarks")[:, :2]
     low, high = face.min(axis=0), face.max(axis=0)
     size = np.array(portrait.size)
     if np.prod(high - low) < SMALL_FACE:

@@ -42,23 +42,29 @@ Detector = Callable[[Image.Image], Sequence[Face]]
 """Finds the faces of an RGB picture."""
 
 
-def find_face(picture: Picture, detector: Detector) -> Image.Image:
-    """Cut out the only face of a picture.
+def find_face(picture: Picture, detector: Detector, person: int | None = None) -> Image.Image:
+    """Cut out a face of a picture.
 
     Args:
         picture: As `read_image` takes it.
         detector: Finds faces.
+        person: Whose of several, counted from the left from 1; None: there is only one.
 
     Raises:
-        ValueError: If the picture shows no face or more than one.
+        ValueError: If the picture does not show that face, or more than one and none was chosen.
     """
     image = read_image(picture)
-    faces = list(detector(image))
+    faces = sorted(detector(image), key=lambda face: face.box[0] + face.box[2])
+    if person is not None and 1 <= person <= len(faces):
+        return crop_face(image, faces[person - 1])
+    if person is not None:
+        raise ValueError(f"{len(faces)} faces were found in the picture of {image.width} x {image.height} pixels, so "
+                         f"there is no person {person}, counted from the left from 1.")  # fmt: skip
     if len(faces) != 1:
         advice = (
             "give a larger or clearer picture, or cut the face out yourself with crop_face"
             if not faces
-            else "cut the one you mean out with crop_face"
+            else "choose one by its number from the left, or cut it out with crop_face"
         )
         raise ValueError(f"{len(faces) or 'no'} face{'s were' if len(faces) != 1 else ' was'} found in the picture of "
                          f"{image.width} x {image.height} pixels; exactly one is needed: {advice}.")  # fmt: skip

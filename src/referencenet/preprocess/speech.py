@@ -18,7 +18,8 @@ import torch
 from torch import Tensor
 from transformers import Wav2Vec2Model
 
-from referencenet.checkpoints.published import Part, read_library_part
+from referencenet.checkpoints.library import read_library_part
+from referencenet.checkpoints.published import Part
 from referencenet.media.sound import SAMPLE_RATE, Sound, read_sound
 from referencenet.networks.wav2vec import convolved, encoded, field_of, first_statistics, hop_of, speech_states
 

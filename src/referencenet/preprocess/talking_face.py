@@ -18,6 +18,7 @@ import torch
 
 from referencenet.checkpoints.audio2lmk import AUDIO2LMK
 from referencenet.checkpoints.published import find_files, read_component
+from referencenet.inputs import read_array
 from referencenet.media.sound import SAMPLE_RATE, Sound
 from referencenet.networks.audio2face import POSE, MeshFromSpeech, PoseFromSpeech
 from referencenet.networks.wav2vec import speech_states
@@ -167,11 +168,12 @@ def read_head_poses(path: str | Path) -> np.ndarray:
         ValueError: If it is neither.
     """
     path = Path(path)
-    if path.suffix != ".npy":
+    if path.suffix.lower() != ".npy":
         return head_poses_of(read_track(path))
+    found = read_array(path, "head poses (frames, 6): three angles in degrees, a translation")
     try:
-        return checked_poses(np.load(path, allow_pickle=False))
-    except (ValueError, EOFError) as error:
+        return checked_poses(found)
+    except ValueError as error:
         raise ValueError(f"{path} holds no head poses ({error})") from error
 
 

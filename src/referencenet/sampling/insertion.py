@@ -12,7 +12,10 @@ from collections.abc import Callable
 from pathlib import Path
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
+
+from referencenet.checkpoints.files import check_finite, first_line
+from referencenet.inputs import regular_file
 
 Interpolator = Callable[[Tensor, Tensor, Tensor], Tensor]
 """Two frames (1, 3, H, W) in [0, 1] and the time between them (1, 1) in (0, 1), to the frame at that time."""
@@ -70,16 +73,33 @@ def read_interpolator(path: str | Path, device: str | torch.device = "cpu") -> I
 
     Raises:
         FileNotFoundError: If there is no such file.
-        ValueError: If it is no TorchScript archive.
+        ValueError: If it is no TorchScript archive, or holds numbers that are not finite.
     """
-    path = Path(path)
-    if not path.is_file():
-        raise FileNotFoundError(f"there is no interpolation network {path}; give FILM's film_net_fp16.pt.")
+    regular_file(path, "interpolation network")
     try:
         with warnings.catch_warnings():  # torch advises another format, but FILM is released in this one
             warnings.filterwarnings("ignore", category=DeprecationWarning)
             network = torch.jit.load(str(path), map_location=device).eval()
     except RuntimeError as error:
-        raise ValueError(f"{path} is no TorchScript archive ({str(error).splitlines()[0]}).") from error
-    dtype = next((p.dtype for p in network.parameters()), torch.float32)
-    return lambda first, second, share: network(*(x.to(device, dtype) for x in (first, second, share)))
+        raise ValueError(
+            f"{path} is no TorchScript archive ({first_line(error)}); give FILM's film_net_fp16.pt."
+        ) from error
+    check_finite(network.state_dict(), str(path))
+    return Network(network, device)
+
+
+class Network:
+    """A network that inserts frames, where and in the type in which it computes.
+
+    Args:
+        network: Takes two frames and a share.
+        device: Where it computes.
+    """
+
+    def __init__(self, network: nn.Module, device: str | torch.device) -> None:
+        self.network, self.device = network, device
+        self.dtype = next((p.dtype for p in network.parameters()), torch.float32)
+
+    def __call__(self, first: Tensor, second: Tensor, share: Tensor) -> Tensor:
+        """The frame (1, 3, height, width) at a share (1, 1) of the way between two, all in [0, 1]."""
+        return self.network(*(x.to(self.device, self.dtype) for x in (first, second, share)))

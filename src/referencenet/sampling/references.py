@@ -119,7 +119,7 @@ class Reference:
             settings = {name: float(value) for name, value in json.loads(metadata["settings"]).items()}
             masks = {name: tensors[name] for name in MASKS if name in tensors}
             return cls(latents=tensors["latents"], **settings, **masks)
-        except (KeyError, TypeError, ValueError, RecursionError) as error:
+        except (KeyError, TypeError, ValueError, AttributeError, RecursionError) as error:
             raise ValueError(f"{path} is no encoded reference ({error!r:.100}); save it again.") from error
 
     @property

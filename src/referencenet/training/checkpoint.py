@@ -8,11 +8,13 @@ from __future__ import annotations
 
 import json
 import os
-import pickle
 from pathlib import Path
 from typing import Any
 
 import torch
+from torch.utils._pytree import tree_map
+
+from referencenet.checkpoints.files import read_saved
 
 
 class RunFolder:
@@ -49,11 +51,14 @@ class RunFolder:
         if not self.state_path.is_file():
             return None
         try:
-            return torch.load(self.state_path, map_location=device, weights_only=True)
-        except (RuntimeError, EOFError, pickle.UnpicklingError, KeyError) as error:
+            state = read_saved(self.state_path)
+            if not isinstance(state, dict):
+                raise ValueError(f"it holds a {type(state).__name__}")
+        except ValueError as error:
             raise ValueError(
                 f"{self.state_path} is no whole training state ({error}); remove it to begin this stage anew."
             ) from error
+        return tree_map(lambda value: value.to(device) if isinstance(value, torch.Tensor) else value, state)
 
     def log(self, record: dict[str, float | int | str]) -> None:
         """Append one line to `log.jsonl`."""

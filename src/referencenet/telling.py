@@ -1,0 +1,22 @@
+"""What is said to people beside errors: what is lost on the way, and which word they may have meant."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Iterable
+from difflib import get_close_matches
+
+
+class Notice(UserWarning):
+    """Something of what was given is lost or changed on the way; `refnet` prints it as one line."""
+
+
+def note(text: str) -> None:
+    """Warn of what is lost or changed."""
+    warnings.warn(text, Notice, stacklevel=3)
+
+
+def did_you_mean(word: str, words: Iterable[str]) -> str:
+    """A question that names the nearest of some words, to stand behind an error; empty if none is near."""
+    near = get_close_matches(word, list(words), n=1)
+    return f" Did you mean {near[0]!r}?" if near else ""
