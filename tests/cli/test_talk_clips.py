@@ -216,6 +216,7 @@ def test_without_a_checkpoint_it_says_which_files_to_get(given: list[str]) -> No
 REFUSED: dict[str, tuple[list[str], str]] = {
     "another system's option": (["--method", "emo", "--lip-weight", "2"], "--lip-weight is for hallo"),
     "another system's speed": (["--method", "hallo", "--head-speed", "2"], "--head-speed is for emo"),
+    "no number": (["--method", "hallo", "--lip-weight", "nan"], "--lip-weight is nan; give a number"),
     "no square": (["--method", "hallo", "--size", "64x32"], "hallo draws squares, such as --size 512x512"),
     "more frames than sound": (["--method", "emo", "--frames", "9"], "--frames is 9, but the sound has 8 frames"),
     "no landmarks": (["--method", "emo", "--face", "portrait.png"], "is no .npz, .npy or .json file"),
