@@ -114,7 +114,7 @@ def test_settings_lie_beside_a_film_with_the_portrait_in_it(given: list[str], tm
 def test_options_change_the_film(method: str, further: dict[str, str], given: list[str], tmp_path: Path) -> None:
     np.save(tmp_path / "known.npy", np.random.default_rng(0).normal(size=512))
     write_sound(tmp_path / "voice.wav", speech(7, 0.3, 16000), 16000)
-    typed = [*given, "--method", method, "--random-tiny", "--frames", "2"]
+    typed = [*given, "--method", method, "--random-tiny", "--frames", "1", "--fps", "4"]
     said(*typed, "-o", tmp_path / "plain")
     for option, value in further.items():
         changed = str(tmp_path / value) if "." in value else value
@@ -179,7 +179,7 @@ def test_an_interrupted_command_goes_on_and_only_as_it_was_begun(
     assert np.array_equal(pixels(tmp_path / "cut"), pixels(tmp_path / "whole"))
 
 
-@pytest.mark.parametrize("is_converted", [False, True])
+@pytest.mark.parametrize("is_converted", [pytest.param(False, marks=pytest.mark.slow), True])
 def test_released_and_saved_files_speak(is_converted: bool, given: list[str], tmp_path: Path) -> None:
     pipe = tiny_pipeline("hallo")
     folder = tmp_path / "files"
@@ -216,6 +216,7 @@ def test_without_a_checkpoint_it_says_which_files_to_get(given: list[str]) -> No
 REFUSED: dict[str, tuple[list[str], str]] = {
     "another system's option": (["--method", "emo", "--lip-weight", "2"], "--lip-weight is for hallo"),
     "another system's speed": (["--method", "hallo", "--head-speed", "2"], "--head-speed is for emo"),
+    "no number": (["--method", "hallo", "--lip-weight", "nan"], "--lip-weight is nan; give a number"),
     "no square": (["--method", "hallo", "--size", "64x32"], "hallo draws squares, such as --size 512x512"),
     "more frames than sound": (["--method", "emo", "--frames", "9"], "--frames is 9, but the sound has 8 frames"),
     "no landmarks": (["--method", "emo", "--face", "portrait.png"], "is no .npz, .npy or .json file"),

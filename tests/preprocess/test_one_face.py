@@ -42,6 +42,11 @@ def test_a_face_that_a_border_cuts_is_refused(middle: tuple[float, float], borde
     assert list(check_face(face_points(middle=(0.31, 0.5)), SIZE)) == []  # a cheek outside by a few pixels
 
 
+def test_landmarks_of_another_unit_are_told() -> None:
+    with pytest.raises(ValueError, match="0.60 x 0.74 pixels large; give landmarks in pixels"):
+        check_face(face_points(1), SIZE)
+
+
 def test_a_small_face_is_told() -> None:
     (told,) = check_face(face_points(share=0.2), SIZE)
     assert "20% as wide as the picture; crop it" in told

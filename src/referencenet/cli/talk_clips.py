@@ -1,5 +1,6 @@
 """`refnet talk` for systems that draw a film clip by clip of what they hear: Hallo and EMO."""
 
+import math
 import os
 from collections.abc import Mapping
 from fractions import Fraction
@@ -56,7 +57,7 @@ def clip_settings(
         further: Fields of `TalkSettings`.
 
     Raises:
-        ValueError: If the size is not square, or there are fewer frames than are asked for.
+        ValueError: If the size is not square, there are fewer frames than are asked for, or an option is no number.
     """
     width, height = size or (None, None)
     if width != height:
@@ -64,7 +65,11 @@ def clip_settings(
     found, wanted = num_frames_of(len(samples), rate), further["num_frames"]
     if wanted is not None and wanted > found:
         raise ValueError(f"--frames is {wanted}, but the sound has {found} frames; ask for fewer.")
-    return TalkSettings(width=width, height=height, told=own_options(panels, method), **further)
+    told = own_options(panels, method)
+    for name, value in told.items():
+        if not math.isfinite(value):
+            raise ValueError(f"--{name.replace('_', '-')} is {value}; give a number.")
+    return TalkSettings(width=width, height=height, told=told, **further)
 
 
 def speech_model(speech: Path | None, checkpoint: Path | None, method: str, samples: np.ndarray) -> Wav2Vec2Model:

@@ -80,13 +80,18 @@ def check_face(landmarks: np.ndarray, size: tuple[int, int]) -> Sequence[str]:
         What may go wrong, a sentence each: a face that is turned by 30 degrees or more, or small.
 
     Raises:
-        ValueError: If it is one of those; says which.
+        ValueError: If it is one of those, or smaller than a pixel; says which.
     """
     points = checked_landmarks(landmarks)[:, :2]
     edge = points[list(OVAL)]
     low, high = edge.min(axis=0), edge.max(axis=0)
     sides = high - low
-    over = np.concatenate([-low, high - np.array(size)]) / np.concatenate([sides, sides]).clip(1e-9)
+    if sides.min() < 1:
+        raise ValueError(
+            f"the face is {sides[0]:.2f} x {sides[1]:.2f} pixels large; give landmarks in pixels of the portrait, or "
+            "in a file as fractions of it."
+        )
+    over = np.concatenate([-low, high - np.array(size)]) / np.concatenate([sides, sides])
     if over.max() > CUT:
         border = ("left", "upper", "right", "lower")[int(over.argmax())]
         raise ValueError(
