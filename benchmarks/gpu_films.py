@@ -22,13 +22,13 @@ from typing import Any
 
 import measuring
 import torch
-from films import TENTH, Bench, Size
 from rich.console import Console
 from rich.table import Table
 from steps import Place
 from torch import Tensor, nn
 from trained_links import SYSTEMS
 
+from films import TENTH, Bench, Size
 from referencenet.networks.layout import SD15_UNET
 
 FULL = Size(config=SD15_UNET, motion_heads=8, pose_widths=(16, 32, 64, 128), latents=(96, 64))
@@ -38,16 +38,27 @@ REPEATS = 5
 
 @dataclass(frozen=True)
 class RandomPlace(Place):
-    """A place whose networks keep the numbers that they were built with, and whose inputs are drawn from a seed."""
+    """A place whose weights and inputs are drawn where they are needed, from a seed that depends on their name."""
 
-    def network(self, case: str, name: str, module: nn.Module) -> Any:  # noqa: ARG002 - one rule for all
-        """The network where it computes."""
-        return module.eval().requires_grad_(False).to(self.device, self.dtype)
+    def network(self, case: str, name: str, module: nn.Module) -> Any:
+        """The network with weights that keep the size of what passes, and without biases."""
+        module = module.eval().requires_grad_(False).to(self.device, self.dtype)
+        generator = self._generator(case + name)
+        for parameter in module.parameters():
+            if parameter.ndim > 1:
+                parameter.normal_(std=parameter[0].numel() ** -0.5, generator=generator)
+        for key, parameter in module.named_parameters():
+            if key.endswith(".bias"):
+                parameter.zero_()
+        return module
 
     def draw(self, case: str, name: str, *shape: int) -> Tensor:
-        """Normal numbers that depend on the name."""
-        generator = torch.Generator().manual_seed(sum(map(ord, case + name)))
-        return torch.randn(shape, generator=generator).to(self.device, self.dtype)
+        """Normal numbers."""
+        generator = self._generator(case + name)
+        return torch.randn(shape, generator=generator, device=self.device).to(self.dtype)
+
+    def _generator(self, name: str) -> torch.Generator:
+        return torch.Generator(self.device).manual_seed(sum(map(ord, name)))
 
 
 def ceiling(place: Place, side: int) -> float:
@@ -84,10 +95,7 @@ def measured(
 
 def film(place: Place, size: Size, frames: int, steps: int, *, compiles: bool) -> dict[str, Any]:
     """Animate Anyone's film."""
-    benches: dict[str, Bench] = {}
-    for name in ("ours", "published"):
-        torch.manual_seed(0)
-        benches[name] = Bench(frames, steps, place, size)
+    benches = {name: Bench(frames, steps, place, size) for name in ("ours", "published")}
     actions = {"ours": benches["ours"].ours, "published": benches["published"].published}
     flops = {name: measuring.flops(action) for name, action in actions.items()}
     if compiles:
@@ -98,7 +106,6 @@ def film(place: Place, size: Size, frames: int, steps: int, *, compiles: bool) -
 
 def step(place: Place, system: str) -> dict[str, Any]:
     """A step of another system."""
-    torch.manual_seed(0)
     paths = SYSTEMS[system](place)
     actions = {"ours": paths.ours, "published": paths.published}
     flops = {name: measuring.flops(action) for name, action in actions.items()}

@@ -201,7 +201,9 @@ def predict(
     kept: Outputs = {}
     with (
         pipe.calling(settings),
-        each_output(pipe.unet, {"": raw, **watched}, kept, joins=pipe.spec.apart),  # before what conditions add behind modules
+        each_output(
+            pipe.unet, {"": raw, **watched}, kept, joins=pipe.spec.apart
+        ),  # before what conditions add behind modules
         predicting(pipe, call) as prediction,
     ):
         if frames is not None:

@@ -195,7 +195,7 @@ class Prediction:
         self.reading.enter_context(self.link.reading(self.pipe.reads(bank), plan=plan, once=once))
 
     def _reading_alone(self, bank: ReferenceBank | None, each: Pass, moment: Moment) -> AbstractContextManager[None]:
-        """Inside, one pass reads; each site's keys and values are made when the pass comes to it, and let go behind it."""
+        """Inside, one pass reads; a site's keys and values are made when the pass comes to it, and let go behind it."""
         if self.link is None or bank is None:
             return nullcontext()
         plan = self._plan(bank, [each], moment.latents)
