@@ -18,6 +18,7 @@ from __future__ import annotations
 import argparse
 import json
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -53,6 +54,26 @@ POSE_WIDTHS = (4, 4, 8, 16)
 LATENTS = (32, 20)  # frames of 256 x 160 pixels
 
 
+@dataclass(frozen=True, kw_only=True)
+class Size:
+    """Of networks and frames.
+
+    Attributes:
+        config: Of the reference UNet and of the denoiser.
+        motion_heads: Of the denoiser's motion modules.
+        pose_widths: Of the pose net.
+        latents: Height and width.
+    """
+
+    config: Mapping[str, Any]
+    motion_heads: int
+    pose_widths: tuple[int, ...]
+    latents: tuple[int, int]
+
+
+TENTH = Size(config=NARROW, motion_heads=MOTION_HEADS, pose_widths=POSE_WIDTHS, latents=LATENTS)
+
+
 class Bench:
     """Networks and inputs of a film.
 
@@ -60,28 +81,30 @@ class Bench:
         frames: Of the film.
         steps: Denoising steps.
         place: Where it is computed.
+        size: Of networks and frames.
     """
 
-    def __init__(self, frames: int, steps: int, place: Place) -> None:
-        self.frames, self.steps = frames, steps
-        width = NARROW["block_out_channels"][0]
+    def __init__(self, frames: int, steps: int, place: Place, size: Size = TENTH) -> None:
+        self.frames, self.steps, self.size = frames, steps, size
+        config, latents = size.config, size.latents
+        unet = SpatioTemporalUNet(**film_config(config, motion_heads=size.motion_heads))
         self.pipe = animate_anyone_pipeline(
-            place.network("films", "reference_unet", PUBLISHED.build["reference_unet"](NARROW)),
-            place.network("films", "unet", SpatioTemporalUNet(**film_config(NARROW, motion_heads=MOTION_HEADS))),
-            place.network("films", "pose_guider", PoseGuider(3, width, POSE_WIDTHS)),
+            place.network("films", "reference_unet", PUBLISHED.build["reference_unet"](config)),
+            place.network("films", "unet", unet),
+            place.network("films", "pose_guider", PoseGuider(3, config["block_out_channels"][0], size.pose_widths)),
         )
-        self.reference = place.draw("films", "reference", 1, 4, *LATENTS)
-        self.token = place.draw("films", "token", 1, 1, NARROW["cross_attention_dim"])
-        self.latents = place.draw("films", "latents", 1, 4, frames, *LATENTS)
-        self.poses = place.draw("films", "poses", frames, 3, *(8 * side for side in LATENTS)).sigmoid()
+        self.reference = place.draw("films", "reference", 1, 4, *latents)
+        self.token = place.draw("films", "token", 1, 1, config["cross_attention_dim"])
+        self.latents = place.draw("films", "latents", 1, 4, frames, *latents)
+        self.poses = place.draw("films", "poses", frames, 3, *(8 * side for side in latents)).sigmoid()
 
     def ours(self, windows: Windows | None = None) -> Tensor:
         """The film's latents (1, 4, f, h, w), by the pipeline; None: its own windows."""
         return self.pipe(
             Shown(latents=self.reference, context=self.token, kept={IMAGE_TOKEN: self.token}),
             self.poses,
-            width=8 * LATENTS[1],
-            height=8 * LATENTS[0],
+            width=8 * self.size.latents[1],
+            height=8 * self.size.latents[0],
             num_inference_steps=self.steps,
             guidance_scale=GUIDANCE,
             windows=windows,

@@ -10,6 +10,7 @@ Letters: f frames, (h, w) latents, r rows = 2 f, n own tokens, t reference token
 
 from __future__ import annotations
 
+from contextlib import AbstractContextManager
 from typing import Any
 
 import torch
@@ -62,15 +63,24 @@ def predict(
         token: The reference's CLIP token, (1, 1, c).
         pose: Features of the pose frames, (1, width, f, h, w); None: they come another way.
     """
+    with reading(denoising_unet, bank):
+        return halves_of(denoising_unet, latents, timestep, token, pose)
+
+
+def reading(denoising_unet: Any, bank: Bank) -> AbstractContextManager[None]:
+    """Inside, the denoiser reads a bank."""
     found = blocks(denoising_unet)
     processors: dict[Any, Any] = {
         block.attn1: MaskedAttention(feature) for (_, block), feature in zip(found, bank, strict=True)
     }
-    processors |= {block.attn2: PLAIN for _, block in found}
+    return processed(processors | {block.attn2: PLAIN for _, block in found})
+
+
+def halves_of(denoising_unet: Any, latents: Tensor, timestep: Any, token: Tensor, pose: Tensor | None) -> Tensor:
+    """Both halves' predictions of a denoiser that reads, as `predict` has them."""
     rows, poses = (None if part is None else part.repeat(2, 1, 1, 1, 1) for part in (latents, pose))
     contexts = torch.cat([torch.zeros_like(token), token])
-    with processed(processors):
-        return denoising_unet(rows, timestep, contexts, condition=poses, return_dict=False)[0]
+    return denoising_unet(rows, timestep, contexts, condition=poses, return_dict=False)[0]
 
 
 def guided(halves: Tensor, scale: float) -> Tensor:
@@ -100,13 +110,14 @@ def film(
         window: Frames in a window.
     """
     bank = write(reference_unet, given["reference"], given["token"])
-    latents = given["latents"]
-    for t in scheduler.timesteps:
-        total = latents.new_zeros(2, *latents.shape[1:])
-        count = latents.new_zeros(latents.shape[2], 1, 1)
-        for frames in windows(latents.shape[2], window):
-            pose = given["pose"][:, :, frames]
-            total[:, :, frames] += predict(denoising_unet, bank, latents[:, :, frames], t, given["token"], pose)
-            count[frames] += 1
-        latents = scheduler.step(guided(total / count, scale), t, latents, return_dict=False)[0]
+    latents, token = given["latents"], given["token"]
+    with reading(denoising_unet, bank):
+        for t in scheduler.timesteps:
+            total = latents.new_zeros(2, *latents.shape[1:])
+            count = latents.new_zeros(latents.shape[2], 1, 1)
+            for frames in windows(latents.shape[2], window):
+                pose = given["pose"][:, :, frames]
+                total[:, :, frames] += halves_of(denoising_unet, latents[:, :, frames], t, token, pose)
+                count[frames] += 1
+            latents = scheduler.step(guided(total / count, scale), t, latents, return_dict=False)[0]
     return latents

@@ -1,7 +1,7 @@
 """Rows of `trained_links` for AniPortrait, MagicPose, MagicAnimate and DiffPortrait3D: a step of one window.
 
-It is any but a film's first: what is made once per film is there before, ours by a call that stands between two steps. Letters: f frames, (h, w)
-latents, (H, W) pixels, c channels.
+It is any but a film's first: what is made once per film is there before, ours by a call that stands between two steps.
+Letters: f frames, (h, w) latents, (H, W) pixels, c channels.
 """
 
 from __future__ import annotations

@@ -5,7 +5,7 @@ Letters: f frames, n motion frames, (h, w) latents, (H, W) pixels, c channels.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import measuring
@@ -22,7 +22,7 @@ from referencenet.checkpoints.hallo import PUBLISHED as HALLO_FILES
 from referencenet.methods.emo import EMOPipeline
 from referencenet.methods.hallo import MOTION_FRAMES, HalloPipeline
 from referencenet.networks.audio_attention import Heard, Held
-from referencenet.networks.audio_unet import AudioUNet
+from referencenet.networks.audio_unet import AudioUNet, Motion
 from referencenet.networks.layout import SD15_UNET, film_config
 from referencenet.networks.portrait_layers import with_positions
 from referencenet.networks.portrait_unet import PortraitUNet
@@ -85,42 +85,54 @@ def hallo(place: Place, *, whole: bool = False) -> Paths:
     by_level = {count: mask.unsqueeze(1) for count, mask in zip(sizes, masks.split(sizes, dim=1), strict=True)}
     told = {"latents": latents, "timestep": TIMESTEP, "faces": faces, "audio": audio, "masks": by_level}
     later = standing(before)
-    if not whole:
-        later.step(latents, TIMESTEP)
+    later.step(latents, TIMESTEP)
+    if whole:
+        later.stack.close()
 
-    def published() -> Tensor:
-        if not whole:
-            return published_hallo.step(unet, published_bank, located, told, pipe.spec.scale)
+    def published_step() -> Tensor:
+        return published_hallo.step(unet, published_bank, located, told, pipe.spec.scale)
+
+    def published_clip() -> Tensor:
         again = published_hallo.write(reference_unet, images, faces)
-        return published_hallo.step(
-            unet, again, published_hallo.locate(locator, box, frames), told, pipe.spec.scale
-        )
+        return published_hallo.step(unet, again, published_hallo.locate(locator, box, frames), told, pipe.spec.scale)
 
     def ideal() -> int:
-        """The denoiser, whose unconditional half hears nothing, and one half's products with a portrait.
-
-        Of a whole clip also keys and values of face, audio and both portraits, and every motion frame written beside
-        both contexts.
-        """
-        held, heard = [Held(face) for face in faces.split(1)], Heard(tokens=[None, Held(audio)], masks=by_level)
-        rows = latents.repeat(2, 1, 1, 1, 1)
-
-        def plain() -> Any:
-            return unet(rows, TIMESTEP, held, heard=heard, motion=before, return_dict=False)
-
-        with_projections, count = measuring.flops(plain), measuring.flops(plain)
-        portraits = list(bank.hidden.values())
-        reading = sum(frames * product_flops(f[:1], f[:1]) for f in portraits)
+        step = hallo_step_flops(unet, told, by_pass=before, portraits=list(bank.hidden.values()), whole=whole)
         if not whole:
-            return count + reading
-        wrote = written(reference_unet, moved[0].repeat(2, 1, 1, 1), 0, faces.repeat(MOTION_FRAMES, 1, 1))
-        return with_projections + reading + wrote + sum(map(projection_flops, portraits))
+            return step
+        return step + written(reference_unet, moved[0].repeat(2, 1, 1, 1), 0, faces.repeat(MOTION_FRAMES, 1, 1))
 
     return Paths(
-        published=published,
+        published=published_clip if whole else published_step,
         ours=clip if whole else lambda: later.step(latents, TIMESTEP),
         ideal_flops=ideal,
     )
+
+
+def hallo_step_flops(
+    unet: Any, told: Mapping[str, Any], *, by_pass: Motion, portraits: Sequence[Tensor], whole: bool
+) -> int:
+    """What no way can avoid: the denoiser, whose unconditional half hears nothing, and one half's reading.
+
+    Of a whole clip also keys and values of face, audio and both portraits; its motion frames are written elsewhere.
+
+    Args:
+        unet: The denoiser.
+        told: As `published_hallo.step` is told.
+        by_pass: Features of the motion frames.
+        portraits: Features of the portrait beside both contexts, (2, t, c) each.
+        whole: Whether it is a whole clip's.
+    """
+    held = [Held(face) for face in told["faces"].split(1)]
+    heard = Heard(tokens=[None, Held(told["audio"])], masks=told["masks"])
+    rows, frames = told["latents"].repeat(2, 1, 1, 1, 1), told["latents"].shape[2]
+
+    def plain() -> Any:
+        return unet(rows, TIMESTEP, held, heard=heard, motion=by_pass, return_dict=False)
+
+    first, later = measuring.flops(plain), measuring.flops(plain)  # the first makes keys and values of face and audio
+    reading = sum(frames * product_flops(f[:1], f[:1]) for f in portraits)
+    return first + reading + sum(map(projection_flops, portraits)) if whole else later + reading
 
 
 def emo(place: Place) -> Paths:

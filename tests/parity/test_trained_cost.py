@@ -10,12 +10,17 @@ PUBLISHED_SHARE = {
     "idm_vton": 0.83,
     "flashface": 0.78,
     "aniportrait": 0.79,
-    "magicpose": 0.68,
+    "magicpose": 0.69,
     "magic_animate": 0.78,
     "parts2whole_1": 0.61,
     "parts2whole_3": 0.30,
     "parts2whole_6": 0.15,
     "stable_garment": 0.97,
+    "hallo": 0.87,
+    "hallo_clip": 0.87,
+    "emo": 0.93,
+    "diffportrait3d": 0.78,
+    "catvton": 1.0,
 }
 MEMORY_SHARE = {
     "animate_anyone": 0.8,
@@ -24,8 +29,13 @@ MEMORY_SHARE = {
     "parts2whole_1": 0.8,
     "parts2whole_6": 0.5,
     "stable_garment": 0.8,
+    "magicpose": 0.8,
+    "hallo": 0.8,
+    "hallo_clip": 0.8,
+    "emo": 0.8,
+    "diffportrait3d": 0.8,
+    "catvton": 0.8,
 }
-"""MagicPose is not among them: the published program draws one pose by one pass at a time, we both passes together."""
 
 
 @pytest.mark.slow
@@ -48,7 +58,7 @@ def test_a_step_needs_no_more_memory_than_the_published_way(system: str) -> None
 @pytest.mark.slow
 @pytest.mark.parametrize("system", MEMORY_SHARE)
 @torch.no_grad()
-def test_feed_forward_in_pieces_leaves_less_than_the_published_step_needs(system: str) -> None:
+def test_a_step_needs_less_memory_than_the_published_one(system: str) -> None:
     cpu = torch.device("cpu")
     paths = SYSTEMS[system](Place(cpu, torch.float32))
     assert measuring.peak_bytes(paths.ours, cpu) <= MEMORY_SHARE[system] * measuring.peak_bytes(paths.published, cpu)
