@@ -116,6 +116,7 @@ class Pass:
         amounts: How much each row reads.
         beside: What stands beside its latents.
         step: The number of the step, and of how many; None where nothing depends on it.
+        scheduler: What leads it.
     """
 
     unet: UNetCall
@@ -123,6 +124,7 @@ class Pass:
     amounts: Sequence[float]
     beside: Beside
     step: tuple[int, int] | None
+    scheduler: Any
 
 
 class Session:
@@ -156,7 +158,7 @@ class Session:
         channels = given.sample.shape[1]
         if channels not in call.kinds:
             call.kinds[channels] = beside_latents(caller, given, _channels(self.link.unet))
-        now = Pass(given, batch, amounts, call.kinds[channels], step)
+        now = Pass(given, batch, amounts, call.kinds[channels], step, caller.scheduler)
         latents = {i: self._latents(i, call, now) for i in active}
         rows, plan = self._rows(call, now, latents)
         reads = self._kept(call, now, latents, rows) or self._written(call, now, latents, rows)
@@ -235,7 +237,7 @@ class Session:
             places = range(now.unet.rows) if len(entries) == now.unet.rows else pictures
             return entries[[places[row] if len(entries) > 1 else 0 for row in rows]]
 
-        sample = at_level(call.pipe.scheduler, of(latents), of(noise), now.unet.timestep).to(given.dtype)
+        sample = at_level(now.scheduler, of(latents), of(noise), now.unet.timestep).to(given.dtype)
         if now.beside != "nothing":
             if index not in call.beside:
                 picture = partial(self._picture, self.references[index], call, now)
