@@ -257,6 +257,35 @@ def test_a_pipeline_that_does_not_say_whether_it_is_guided_is_refused_until_the_
     assert relative_error(results[0], plain) > 1e-3
 
 
+class Doubling(Wordless):
+    """Its own `latents` hold the doubled batch, and its own scheduler leads them."""
+
+    def __call__(self, words: torch.Tensor, scheduler: Any) -> torch.Tensor:  # pyright: ignore[reportIncompatibleMethodOverride]
+        scheduler.set_timesteps(3)
+        latents = torch.cat([globals()["latents"](3)] * 2) * scheduler.init_noise_sigma
+        for t in scheduler.timesteps:
+            given = scheduler.scale_model_input(latents, t)
+            first, second = self.unet(given, t, encoder_hidden_states=words).sample.chunk(2)
+            latents = scheduler.step(torch.cat([first + 3.0 * (second - first)] * 2), t, latents).prev_sample
+        return latents
+
+
+@torch.no_grad()
+def test_latents_that_were_doubled_before_are_no_pictures_of_their_own():
+    pipe, words = sharing(tiny("sd").pipe, Doubling), latents(4, 2, 5, CONTEXT)
+    led_by = EulerDiscreteScheduler.from_config(scheduler().config, use_karras_sigmas=True)
+    with reference(pipe, HERO), pytest.raises(ValueError, match="give guided=True"):
+        pipe(words, led_by)
+    seen: list[torch.Tensor] = []
+    noise = [latents(20 + step) for step in range(3)]
+    handle = pipe.unet.register_forward_pre_hook(lambda _, args: seen.append(args[0]))
+    with handle, reference(pipe, Reference(latents=latents(9)), guided=True, style_fidelity=1.0, noise=noise):
+        pipe(words, led_by)
+    assert [len(sample) for sample in seen] == [2, 1] * 3
+    for sample, sigma, drawn in zip(seen[1::2], led_by.sigmas, noise, strict=False):  # of the scheduler that leads
+        assert relative_error(sample, (latents(9) + sigma * drawn) / (1 + sigma**2) ** 0.5) < ROUNDING
+
+
 def test_a_batch_that_does_not_fit_what_the_pipeline_says_is_refused():
     pipeline = tiny("sd")
 

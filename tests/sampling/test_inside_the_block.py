@@ -155,6 +155,20 @@ def test_regions_of_image_prompts_lie_over_a_reference_of_any_size(size: tuple[i
     assert seen[0][1][0] is region
 
 
+@pytest.mark.parametrize("size", [(8, 8), (8, 16)])
+def test_merged_tokens_are_those_of_the_pass_that_merges_them(size: tuple[int, int]):
+    """A reference of another size is merged by its own, and the result by its own again."""
+    tomesd = pytest.importorskip("tomesd")
+    pipeline = tiny("sd")
+    tomesd.apply_patch(pipeline.pipe, ratio=0.5, max_downsample=4, use_rand=False)
+    sizes: list[Any] = []
+    block = pipeline.unet.down_blocks[0].attentions[0].transformer_blocks[0]
+    handle = block.register_forward_pre_hook(lambda module, args: sizes.append(module._tome_info["size"]))  # noqa: ARG005
+    with handle, reference(pipeline.pipe, Reference(latents=latents(9, 1, 4, *size))):
+        pipeline(num_inference_steps=1)
+    assert sizes == [size, (8, 8)]
+
+
 # --- types ------------------------------------------------------------------------------------------------------------
 
 

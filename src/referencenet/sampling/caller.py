@@ -15,7 +15,7 @@ from types import FrameType
 from typing import Any, TypeVar
 
 import torch
-from diffusers import DiffusionPipeline
+from diffusers import DiffusionPipeline, SchedulerMixin
 from torch import Tensor, nn
 
 State = TypeVar("State")
@@ -49,6 +49,12 @@ class Caller:
             kept[name] = make()
         return kept[name]
 
+    @property
+    def scheduler(self) -> Any:
+        """What leads the loop: its own `scheduler`, if it has such a variable, else the pipeline's."""
+        own = self.local("scheduler")
+        return own if isinstance(own, SchedulerMixin) else self.pipe.scheduler
+
     def step(self, timestep: Any) -> tuple[int, int] | None:
         """The number of this step, from 0, and of how many; None if the loop does not say.
 
@@ -71,7 +77,7 @@ class Caller:
 
     def _schedules(self) -> Iterator[Sequence[Any]]:
         """What the loop may be running over: its own timesteps, else the scheduler's."""
-        for given in (self.local("timesteps"), getattr(self.pipe.scheduler, "timesteps", None)):
+        for given in (self.local("timesteps"), getattr(self.scheduler, "timesteps", None)):
             if isinstance(given, Sequence) or (isinstance(given, Tensor) and given.ndim == 1):
                 yield given  # pyright: ignore[reportReturnType] - a tensor of one axis is read as a sequence
 

@@ -91,7 +91,7 @@ def batch_of(caller: Caller, call: UNetCall, given: bool | None, known: dict[obj
 
 def _found(caller: Caller, call: UNetCall, given: bool | None, said: Any, found: int | None) -> Batch:
     """As `batch_of`, with what was said and how many rows there are for each of the call's latents."""
-    if said is None and found is None:
+    if said is None and (found is None or (found == 1 and _may_be_guided(call))):
         raise ValueError(
             f"{_name(caller)} does not say whether this pass is guided; give guided=True if the first half of the "
             "UNet's rows is the unconditional one, or guided=False if there is none."
@@ -121,6 +121,11 @@ def half_weights(*, guided: bool, style_fidelity: float) -> list[float]:
 def is_perturbed(pipe: Any) -> bool:
     """Whether a pipeline's call has perturbed-attention guidance."""
     return bool(getattr(pipe, PERTURBED_FLAG, False))
+
+
+def _may_be_guided(call: UNetCall) -> bool:
+    """Whether the second half of the rows has the latents of the first, as if they had been doubled for guidance."""
+    return call.rows % 2 == 0 and torch.equal(*call.sample.chunk(2))
 
 
 def _expected(caller: Caller, call: UNetCall, guided: bool, found: int | None) -> tuple[Role, ...]:

@@ -34,7 +34,7 @@ from referencenet.sampling.references import Reference
 from referencenet.sampling.rewriting import Rewriting
 from referencenet.sampling.support import check_pipeline
 from referencenet.sampling.undivided import undivided
-from referencenet.sampling.unet_call import UNetCall
+from referencenet.sampling.unet_call import UNetCall, with_own_size
 
 Noise = Literal["fresh", "fixed"] | Sequence[Tensor]
 Generators = torch.Generator | list[torch.Generator] | None
@@ -117,6 +117,7 @@ class Pass:
         amounts: How much each row reads.
         beside: What stands beside its latents.
         step: The number of the step, and of how many; None where nothing depends on it.
+        scheduler: What leads it.
     """
 
     unet: UNetCall
@@ -124,6 +125,7 @@ class Pass:
     amounts: Sequence[float]
     beside: Beside
     step: tuple[int, int] | None
+    scheduler: Any
 
 
 class Session:
@@ -157,7 +159,7 @@ class Session:
         channels = given.sample.shape[1]
         if channels not in call.kinds:
             call.kinds[channels] = beside_latents(caller, given, _channels(self.link.unet))
-        now = Pass(given, batch, amounts, call.kinds[channels], step)
+        now = Pass(given, batch, amounts, call.kinds[channels], step, caller.scheduler)
         latents = {i: self._latents(i, call, now) for i in active}
         rows, plan = self._rows(call, now, latents)
         reads = self._kept(call, now, latents, rows) or self._written(call, now, latents, rows)
@@ -236,7 +238,7 @@ class Session:
             places = range(now.unet.rows) if len(entries) == now.unet.rows else pictures
             return entries[[places[row] if len(entries) > 1 else 0 for row in rows]]
 
-        sample = at_level(call.pipe.scheduler, of(latents), of(noise), now.unet.timestep).to(given.dtype)
+        sample = at_level(now.scheduler, of(latents), of(noise), now.unet.timestep).to(given.dtype)
         if now.beside != "nothing":
             if index not in call.beside:
                 picture = partial(self._picture, self.references[index], call, now)
@@ -262,7 +264,7 @@ class Session:
         conditions = now.unet.conditions_of(rows, size)
         if self.settings.own_size and reference.picture is not None:
             pixels = (size[0] * call.pipe.vae_scale_factor, size[1] * call.pipe.vae_scale_factor)
-            conditions = _with_own_size(conditions, reference.picture, pixels)
+            conditions = with_own_size(conditions, reference.picture, pixels)
         # keys and values are twice the inputs, and a bank for half the rows or fewer can afford them; a bank for every
         # row is projected again while it is read, 1 to 3 % of a step for a fifth of its memory
         projected = 2 * len(rows) <= now.unet.rows
@@ -373,18 +375,6 @@ def _is_active(reference: Reference, step: tuple[int, int] | None) -> bool:
 def _channels(unet: nn.Module) -> int:
     """Of the latents that a UNet works on."""
     return int(unet.config.out_channels)  # pyright: ignore
-
-
-def _with_own_size(conditions: dict[str, Any], image: Image.Image, size: tuple[int, int]) -> dict[str, Any]:
-    """SDXL's added conditions, saying the reference's own size: (original, crop, target), each height first."""
-    added = conditions.get("added_cond_kwargs") or {}
-    if "time_ids" not in added:
-        return conditions
-    own = [image.height, image.width, 0, 0, *size]
-    time_ids = added["time_ids"].clone()
-    kept = 6 if time_ids.shape[1] == 6 else 4  # refiners have a score in the place of the target size
-    time_ids[:, :kept] = time_ids.new_tensor(own[:kept])
-    return {**conditions, "added_cond_kwargs": {**added, "time_ids": time_ids}}
 
 
 def _mask(mask: Any, size: tuple[int, int], like: Tensor) -> Pyramid | None:

@@ -24,6 +24,9 @@ WHOLE = 1 << 31
 def undivided(unet: nn.Module) -> Generator[None]:
     """Inside, every layer takes all rows of a batch alike, and films may have one frame."""
     with ExitStack() as undo:
+        merging = getattr(unet, "_tome_info", None)  # tomesd keeps the size of the last pass that began
+        if merging is not None:
+            undo.callback(merging.update, size=merging["size"])
         for module in unet.modules():
             if isinstance(module, FreeNoiseTransformerBlock):
                 usual = (module.context_length, module.context_stride, module.weighting_scheme)

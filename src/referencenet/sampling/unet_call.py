@@ -12,6 +12,7 @@ from typing import Any
 
 import torch
 import torch.nn.functional as F
+from PIL import Image
 from torch import Tensor, nn
 
 PER_ROW = ("encoder_hidden_states", "class_labels", "timestep_cond", "encoder_attention_mask", "added_cond_kwargs")
@@ -100,6 +101,18 @@ class UNetCall:
             same = (other for other in sorted(set(found)) if all(map(torch.equal, rows[other], rows[row])))
             found.append(next(same, row))
         return found
+
+
+def with_own_size(conditions: dict[str, Any], image: Image.Image, size: tuple[int, int]) -> dict[str, Any]:
+    """SDXL's added conditions, saying the reference's own size: (original, crop, target), each height first."""
+    added = conditions.get("added_cond_kwargs") or {}
+    if "time_ids" not in added:
+        return conditions
+    own = [image.height, image.width, 0, 0, *size]
+    time_ids = added["time_ids"].clone()
+    kept = 6 if time_ids.shape[1] == 6 else 4  # refiners have a score in the place of the target size
+    time_ids[:, :kept] = time_ids.new_tensor(own[:kept])
+    return {**conditions, "added_cond_kwargs": {**added, "time_ids": time_ids}}
 
 
 def _stretched(masks: Any, before: tuple[int, int], size: tuple[int, int]) -> Any:
