@@ -40,7 +40,7 @@ def read_library_part(kind: Any, place: str | Path, *, subfolder: str | None = N
     where = f"{place}/{subfolder}" if subfolder else str(place)
     if Path(where).is_dir():
         for file in sorted(Path(where).iterdir()):
-            if file.suffix in (*ENDINGS, ".json"):
+            if file.suffix in (*ENDINGS, ".json") and not file.name.startswith("."):
                 regular_file(file, "file")
     options: dict[str, Any] = settings if subfolder is None else {"subfolder": subfolder, **settings}
     is_network = issubclass(kind, nn.Module)

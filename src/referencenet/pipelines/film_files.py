@@ -361,8 +361,8 @@ def _read_state(out: Path, decisive: Mapping[str, str]) -> dict[str, Any] | None
     try:
         saved = torch.load(path, weights_only=True)
         begun: Mapping[str, str] = saved["settings"]
-        if not isinstance(saved["poses"], list):
-            raise TypeError("no list of poses")
+        if saved.keys() != {"settings", "poses", "frames", "predictions", "last", "state"}:
+            raise TypeError("it is of another version")
     except (RuntimeError, EOFError, KeyError, TypeError, pickle.UnpicklingError) as error:
         raise ValueError(f"{path} cannot be read ({error}); take the folder away and begin anew.") from error
     differing = [
