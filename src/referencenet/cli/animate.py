@@ -11,6 +11,7 @@ from referencenet.cli.face_inputs import reenactment
 from referencenet.cli.film_inputs import check_sources, driving_films, estimated, read_reference
 from referencenet.cli.film_run import Weights, check_film, run_film
 from referencenet.cli.options import (
+    LARGEST_SEED,
     Base,
     Checkpoint,
     Device,
@@ -139,7 +140,7 @@ def animate(
     fps: Annotated[float | None, typer.Option(min=0.1, show_default="the poses'", help="Frames per second.")] = None,
     steps: Steps = None,
     guidance: GuidanceScale = None,
-    seed: Annotated[int, typer.Option(min=0, help="Of the noise.")] = 42,
+    seed: Annotated[int, typer.Option(min=0, max=LARGEST_SEED, help="Of the noise.")] = 42,
     fit: FitTo = None,
     side_by_side: Annotated[bool, typer.Option("--side-by-side", help="Reference, poses, result in one film.")] = False,
     overwrite: Overwrite = False,

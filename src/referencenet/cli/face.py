@@ -8,6 +8,7 @@ import typer
 from PIL import Image
 
 from referencenet.cli.options import (
+    MOST_STEPS,
     Base,
     Checkpoint,
     Count,
@@ -63,7 +64,7 @@ def face(
     strength: Annotated[float, typer.Option(min=0, help="lambda_feat; usual: 0.7 to 1.4.")] = FaceGuidance.lambda_feat,
     face_guidance: Annotated[float, typer.Option(min=0, help="Scale; 1.8 to 4.")] = FaceGuidance.face_guidance,
     guidance: Annotated[float, typer.Option(min=0, help="Scale of the prompt.")] = SPEC.scale,
-    steps: Annotated[int, typer.Option(min=1, help="Denoising steps.")] = SPEC.steps,
+    steps: Annotated[int, typer.Option(min=1, max=MOST_STEPS, help="Denoising steps.")] = SPEC.steps,
     count: Count = 1,
     seed: Seed = 0,
     device: Device = "auto",

@@ -31,7 +31,7 @@ from referencenet.cli.models import (
     load_referencenet,
     place,
 )
-from referencenet.cli.options import Device, Dtype, FitTo, Offload, VaeTiling
+from referencenet.cli.options import LARGEST_SEED, Device, Dtype, FitTo, Offload, VaeTiling
 from referencenet.cli.run import fitted_pictures
 from referencenet.cli.settings import (
     LinkChoice,
@@ -86,7 +86,8 @@ def generate(
     ] = "attention",
     count: Annotated[int, typer.Option("--count", "-n", min=1, help="How many pictures.")] = 1,
     seed: Annotated[
-        int | None, typer.Option("--seed", min=0, show_default="random", help="Of the first picture; counts up.")
+        int | None,
+        typer.Option("--seed", min=0, max=LARGEST_SEED, show_default="random", help="Of the first picture; counts up."),
     ] = None,
     strength: Annotated[float, typer.Option(min=0, max=1, help="0 is no reference, 1 as published.")] = 1.0,
     style_fidelity: Annotated[

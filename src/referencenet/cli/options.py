@@ -25,12 +25,15 @@ RandomTiny = Annotated[
     bool, typer.Option("--random-tiny", help="Tiny random weights: tries the installation, draws nothing.")
 ]
 Size = Annotated[str | None, typer.Option(metavar="WIDTHxHEIGHT", show_default="the system's", help="In pixels.")]
-Steps = Annotated[int | None, typer.Option(min=1, show_default="the system's", help="Denoising steps.")]
+MOST_STEPS, LARGEST_SEED = 1000, 2**62
+"""Steps of the schedules that all systems were trained with, and what generators of random numbers take."""
+
+Steps = Annotated[int | None, typer.Option(min=1, max=MOST_STEPS, show_default="the system's", help="Denoising steps.")]
 GuidanceScale = Annotated[
     float | None, typer.Option(min=0, show_default="the system's", help="Guidance scale; 1 is none.")
 ]
 Count = Annotated[int, typer.Option("--count", "-n", min=1, help="Pictures.")]
-Seed = Annotated[int, typer.Option(min=0, help="Of the first picture; the next ones count up.")]
+Seed = Annotated[int, typer.Option(min=0, max=LARGEST_SEED, help="Of the first picture; the next ones count up.")]
 Device = Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1, mps.")]
 Dtype = Annotated[DtypeChoice, typer.Option(help="auto is half precision on CUDA.")]
 Offload = Annotated[

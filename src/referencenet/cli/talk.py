@@ -13,6 +13,7 @@ from referencenet.cli.film_inputs import read_reference
 from referencenet.cli.film_run import Weights, check_film, run_film
 from referencenet.cli.models import choose_device
 from referencenet.cli.options import (
+    LARGEST_SEED,
     Base,
     Checkpoint,
     Device,
@@ -142,7 +143,7 @@ def talk(
     ] = None,
     steps: Steps = None,
     guidance: GuidanceScale = None,
-    seed: Annotated[int, typer.Option(min=0, help="Of the noise, and of the identity.")] = 42,
+    seed: Annotated[int, typer.Option(min=0, max=LARGEST_SEED, help="Of the noise, and of the identity.")] = 42,
     fit: FitTo = None,
     overwrite: Overwrite = False,
     side_by_side: Annotated[
