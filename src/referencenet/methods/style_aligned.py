@@ -13,7 +13,7 @@ from __future__ import annotations
 
 from collections.abc import Generator
 from contextlib import ExitStack, contextmanager
-from typing import Any, cast
+from typing import Any
 
 from diffusers import DiffusionPipeline
 from torch import nn
@@ -78,7 +78,7 @@ def share(pipe: DiffusionPipeline, style: Style | Picture | None = None, *, atte
             key_scale=key_scale,
         )
         links = [aligned, *links]
-    taken = Style(style) if style is not None and not isinstance(style, Style) else cast("Style | None", style)
+    taken = style if style is None or isinstance(style, Style) else Style(style)
     with linked(pipe, links, busy=busy, has_pictures=taken is not None) as (link, undo):
         passes, follower = ExitStack(), None if taken is None else StyleFollower(link, taken)
 
