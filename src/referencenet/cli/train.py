@@ -8,7 +8,7 @@ from rich.console import Console
 
 from referencenet.builtin.training.stages import STAGES, Settings, export, train
 from referencenet.cli.console import tell
-from referencenet.training.precision import Precision
+from referencenet.training.config import Precision
 
 app = typer.Typer(add_completion=False, rich_markup_mode="markdown", no_args_is_help=True)
 
