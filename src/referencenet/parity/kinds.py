@@ -22,7 +22,7 @@ from referencenet.pipelines.passes import Guidance, Pass
 from referencenet.pipelines.prediction import Call, predicting
 from referencenet.pipelines.spec import Canvas, Once, Shown, Spec
 from referencenet.sampling.windows import Windows
-from referencenet.training.velocity_loss import VelocityLoss
+from referencenet.training.losses import VelocityLoss
 
 FACTOR = 8  # pixels per latent, in every system
 

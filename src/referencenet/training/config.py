@@ -66,16 +66,15 @@ class DataConfig:
     """What is read of a data set.
 
     Attributes:
-        layout: Of the folder; empty: the one that the recipe names.
+        layout: Of the folder; empty: the one that the system was trained on.
         split: Which part is learned from.
         validation: Which part is held out.
         size: Width and height in pixels; (0, 0): those of the system.
-        frames: Of a clip.
+        frames: Of a clip; 0: as many as the stage is published with.
         stride: Frames of the film from one of the clip's to the next; a shorter film is squeezed.
         margin: Least distance in frames between a picture and its reference, where the film is long enough.
-        crop: Least share of the picture's area that a random crop keeps; 1: no crop.
-        flip: Share of the samples that are mirrored.
-        jitter: Largest change of brightness, contrast and saturation as a factor's distance from 1.
+        crop: Least share of the picture's area that a random crop keeps; 0: pictures are stretched to the size.
+        augment: Probability of each of the system's own changes of a picture, such as mirroring.
         samples: Only so many; 0: all.
         workers: Processes that read.
     """
@@ -84,12 +83,11 @@ class DataConfig:
     split: str = "train"
     validation: str = "test"
     size: tuple[int, int] = (0, 0)
-    frames: int = 1
+    frames: int = 0
     stride: int = 4
     margin: int = 30
-    crop: float = 1.0
-    flip: float = 0.0
-    jitter: float = 0.0
+    crop: float = 0.0
+    augment: float = 0.0
     samples: int = 0
     workers: int = 2
 

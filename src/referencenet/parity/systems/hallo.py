@@ -38,7 +38,7 @@ from referencenet.pipelines.spec import Seat, Shown
 from referencenet.pipelines.talking import FACE, LOCATED, MASKS, NO_FACE, Located, contexts_of
 from referencenet.preprocess.face_regions import LIPS, OUTLINE, FaceRegions, bounds, expanded
 from referencenet.preprocess.speech import SpeechFeatures
-from referencenet.training.velocity_loss import TRAINING_SCHEDULER, VelocityLoss
+from referencenet.training.losses import TRAINING_SCHEDULER, VelocityLoss
 
 AUDIO_PROJECTION = ("seq_len", "blocks", "channels", "intermediate_dim", "output_dim", "context_tokens")
 FACE_PROJECTION = ("clip_embeddings_dim", "cross_attention_dim", "clip_extra_context_tokens")

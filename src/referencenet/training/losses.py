@@ -1,15 +1,15 @@
-"""The loss of Animate Anyone's published training: velocity target, noise offset, Min-SNR weights of its own kind.
+"""What a denoiser is trained on: the noise, or the velocity with the weights of Animate Anyone's published training.
 
-The weight is min(SNR + 1, gamma) / (SNR + 1): the + 1 of velocity prediction stands inside the minimum as well, unlike
-in Hang et al. 2023 and current diffusers. Letters: b samples, c channels, f frames, (h, w) latents.
+Those weights are min(SNR + 1, gamma) / (SNR + 1): the + 1 of velocity prediction stands inside the minimum as well,
+unlike in Hang et al. 2023 and current diffusers. Letters: b samples, c channels, f frames, (h, w) latents.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import torch
-from diffusers import DDIMScheduler
 from torch import Tensor
 
 TRAINING_SCHEDULER = {
@@ -27,29 +27,57 @@ TRAINING_SCHEDULER = {
 
 
 @dataclass(frozen=True, kw_only=True)
-class VelocityLoss:
-    """What a denoiser is trained on.
+class NoiseLoss:
+    """Mean squared error of the predicted noise; all samples count alike.
 
     Attributes:
         scheduler: Of the noise.
-        noise_offset: Share of noise that is one number per sample and channel; published: 0.05.
-        snr_gamma: Of the weights; published: 5; 0: all steps count alike.
+        noise_offset: Share of noise that is one number per sample and channel.
     """
 
-    scheduler: DDIMScheduler
-    noise_offset: float = 0.05
-    snr_gamma: float = 5.0
+    scheduler: Any
+    noise_offset: float = 0.0
 
     def offset(self, noise: Tensor, offset: Tensor) -> Tensor:
-        """Noise (b, c, f, h, w) with the offset (b, c, 1, 1, 1) added."""
+        """Noise (b, c, f, h, w) with the offset (b, c, 1, 1, 1) added; pictures likewise, without the frames."""
         return noise + self.noise_offset * offset
 
     def noisy(self, latents: Tensor, noise: Tensor, timesteps: Tensor) -> Tensor:
         """What the denoiser is given, (b, c, f, h, w); timesteps (b,)."""
         return self.scheduler.add_noise(latents, noise, timesteps)
 
+    def target(self, latents: Tensor, noise: Tensor, timesteps: Tensor) -> Tensor:  # noqa: ARG002 - as its relatives
+        """What it shall predict, of the latents' shape."""
+        return noise
+
+    def weights(self, timesteps: Tensor) -> Tensor:
+        """How much each sample counts, (b,)."""
+        return torch.ones_like(timesteps, dtype=torch.float32)
+
+    def errors(self, prediction: Tensor, target: Tensor) -> Tensor:
+        """Mean squared error of each sample, (b,)."""
+        return (prediction.float() - target.float()).square().flatten(1).mean(1)
+
+    def __call__(self, prediction: Tensor, target: Tensor, timesteps: Tensor) -> Tensor:
+        """The loss, a scalar."""
+        return (self.weights(timesteps) * self.errors(prediction, target)).mean()
+
+
+@dataclass(frozen=True, kw_only=True)
+class VelocityLoss(NoiseLoss):
+    """Weighted mean squared error of the predicted velocity.
+
+    Attributes:
+        scheduler: Of the noise.
+        noise_offset: Published: 0.05.
+        snr_gamma: Of the weights; published: 5; 0: all steps count alike.
+    """
+
+    noise_offset: float = 0.05
+    snr_gamma: float = 5.0
+
     def target(self, latents: Tensor, noise: Tensor, timesteps: Tensor) -> Tensor:
-        """What it shall predict: the velocity, (b, c, f, h, w)."""
+        """The velocity, of the latents' shape."""
         return self.scheduler.get_velocity(latents, noise, timesteps)
 
     def snr(self, timesteps: Tensor) -> Tensor:
@@ -61,14 +89,6 @@ class VelocityLoss:
         """How much each sample counts, (b,)."""
         snr = self.snr(timesteps) + 1
         return snr.clamp(max=self.snr_gamma) / snr if self.snr_gamma else torch.ones_like(snr)
-
-    def errors(self, prediction: Tensor, target: Tensor) -> Tensor:
-        """Mean squared error of each sample, (b,)."""
-        return (prediction.float() - target.float()).square().flatten(1).mean(1)
-
-    def __call__(self, prediction: Tensor, target: Tensor, timesteps: Tensor) -> Tensor:
-        """The loss, a scalar."""
-        return (self.weights(timesteps) * self.errors(prediction, target)).mean()
 
     def reduced_first(self, prediction: Tensor, target: Tensor, timesteps: Tensor) -> Tensor:
         """The loss of Hallo's published second stage: weights are averaged apart from errors, which was no intention.

@@ -1,0 +1,84 @@
+"""What keeps a training in memory: checkpointing of all kinds of blocks, and frozen weights in half precision."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Generator, Iterable, Mapping
+from contextlib import ExitStack, contextmanager
+from functools import partial
+from typing import Any
+
+import torch
+from diffusers.models.attention import BasicTransformerBlock
+from diffusers.models.resnet import ResnetBlock2D
+from diffusers.models.transformers.transformer_2d import Transformer2DModel
+from diffusers.models.unets.unet_motion_model import AnimateDiffTransformer3D
+from torch import nn
+from torch.utils.checkpoint import checkpoint
+
+from referencenet.networks.motion import ClipLength
+
+HALF: Mapping[str, torch.dtype] = {"bf16": torch.bfloat16, "fp16": torch.float16}
+"""Precision to its type, where it is a half one."""
+
+BLOCKS = ResnetBlock2D, Transformer2DModel, AnimateDiffTransformer3D, BasicTransformerBlock
+"""What is computed again as one; a block inside of another is not wrapped by itself."""
+
+
+def freeze_and_cast(module: nn.Module, dtype: torch.dtype | None) -> None:
+    """Keep parameters that do not learn in a type, those that learn in single precision.
+
+    Args:
+        module: Some of whose parameters may learn.
+        dtype: None: they stay as they are.
+    """
+    with torch.no_grad():
+        for parameter in module.parameters():
+            if parameter.requires_grad:
+                parameter.data = parameter.data.float()
+            elif dtype is not None and parameter.is_floating_point():
+                parameter.data = parameter.data.to(dtype)
+
+
+def outermost_blocks(module: nn.Module) -> list[nn.Module]:
+    """The blocks of a network that lie in no other block."""
+    if isinstance(module, BLOCKS):
+        return [module]
+    return [block for child in module.children() for block in outermost_blocks(child)]
+
+
+@contextmanager
+def checkpointed(modules: Iterable[nn.Module]) -> Generator[None]:
+    """Inside, ResNets, transformers and motion modules keep their inputs only, and run again while `backward` does.
+
+    diffusers' own flag wraps ResNets alone in UNets with motion modules, which leaves most of what they keep.
+
+    Args:
+        modules: Networks; `backward` runs inside.
+    """
+    with ExitStack() as undo:
+        for network in modules:
+            length = getattr(network, "length", None)
+            for block in outermost_blocks(network):
+                block.forward = partial(_again, block.forward, length)  # pyright: ignore[reportAttributeAccessIssue]
+                undo.callback(block.__dict__.pop, "forward", None)
+            network.gradient_checkpointing = True  # pyright: ignore[reportAttributeAccessIssue] - a write pass runs to its end
+            undo.callback(network.__dict__.pop, "gradient_checkpointing", None)
+        yield
+
+
+def _again(forward: Callable[..., Any], length: Any, *args: Any, **kwargs: Any) -> Any:
+    """A block's pass, whose insides are forgotten; it is told how long its clip is when it runs again."""
+    if not torch.is_grad_enabled():
+        return forward(*args, **kwargs)
+    if isinstance(length, ClipLength):
+        forward = partial(_in_clip, forward, length, length.frames)
+    return checkpoint(forward, *args, use_reentrant=False, **kwargs)
+
+
+def _in_clip(forward: Callable[..., Any], length: ClipLength, frames: int | None, *args: Any, **kwargs: Any) -> Any:
+    """A pass inside of a clip of so many frames."""
+    before, length.frames = length.frames, frames
+    try:
+        return forward(*args, **kwargs)
+    finally:
+        length.frames = before
