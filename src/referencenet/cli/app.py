@@ -31,7 +31,8 @@ COMMANDS = {
     "methods": "List the published systems and their state here.",
     "verify": "Compare our outputs with those of the published implementations.",
     "benchmark": "Measure how much of a character the built-in model brings over.",
-    "train": "Train the built-in model again.",
+    "train": "Train a published system on your data, or the built-in model again.",
+    "export": "Write what was trained as a pipeline folder.",
     "paperdoll": "Write data sets of drawn characters, in the layouts that the field reads.",
 }
 

@@ -39,6 +39,14 @@ def freeze_and_cast(module: nn.Module, dtype: torch.dtype | None) -> None:
                 parameter.data = parameter.data.to(dtype)
 
 
+def in_single(pipe: Any) -> None:
+    """Bring all of a pipeline's networks back to single precision."""
+    for module in pipe.components.values():
+        if isinstance(module, nn.Module):
+            for parameter in module.parameters():
+                parameter.data = parameter.data.float()
+
+
 def outermost_blocks(module: nn.Module) -> list[nn.Module]:
     """The blocks of a network that lie in no other block."""
     if isinstance(module, BLOCKS):

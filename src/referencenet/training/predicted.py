@@ -90,7 +90,7 @@ def written_bank(pipe: Any, inputs: Inputs) -> ReferenceBank:
     unet, spec, shown = pipe.reference_unet, pipe.spec, inputs.shown
     assert shown is not None
     rows = shown.with_blank() if spec.guidance.reads_blank else shown
-    place = (pipe.device_of(unet), torch.float32 if learns(unet) else unet.dtype)
+    place = (pipe.device_of(unet), unet.dtype)
     placed = Shown(latents=rows.latents.to(*place), context=rows.context.to(*place))
     timesteps = inputs.timesteps.repeat_interleave(len(placed.latents) // len(inputs.latents))
     with torch.set_grad_enabled(learns(unet) and torch.is_grad_enabled()):

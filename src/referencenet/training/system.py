@@ -170,6 +170,12 @@ class SystemRecipe:
         read = [self.read(sample, random) for sample, random in zip(samples, randoms, strict=True)]
         return Batch.of(step, places, read)
 
+    def hold_out(self, samples: Sequence[Sample]) -> None:
+        """Keep samples to validate with, always the same frames and noise of each."""
+        for first in range(0, len(samples), self.config.batch):
+            part = samples[first : first + self.config.batch]
+            self.held_out.append(self.batch_of(0, range(first, first + len(part)), part))
+
     @property
     def size(self) -> tuple[int, int]:
         """(width, height) in pixels: the run's, or the system's."""

@@ -15,6 +15,9 @@ from PIL import Image
 from referencenet.media.films import Film
 from referencenet.media.images import read_image
 
+NEAR = 48
+"""Frames that are sooner decoded than found by a seek to the key frame before them."""
+
 
 @functools.lru_cache(maxsize=65536)
 def num_frames(path: Path) -> int:
@@ -45,7 +48,7 @@ def read_frames(path: Path, places: Sequence[int]) -> list[Image.Image]:
         decoded: Any = iter(())
         last = -1
         for place in places:
-            if last < 0 or place > last + 2 * _gap(stream):
+            if last < 0 or place > last + NEAR:
                 container.seek(start + int(place / rate / stream.time_base), stream=stream)
                 decoded = container.decode(stream)
             for frame in decoded:
@@ -56,11 +59,6 @@ def read_frames(path: Path, places: Sequence[int]) -> list[Image.Image]:
             else:
                 raise ValueError(f"{path} has no frame {place}; it is shorter than it says, export it again.")
     return found
-
-
-def _gap(stream: Any) -> int:
-    """Frames between key frames, about: where the next one is nearer, decoding on is faster than seeking."""
-    return stream.codec_context.gop_size or 12
 
 
 def _inside(path: Path, place: int, count: int) -> int:
