@@ -49,7 +49,7 @@ def test_changes_are_toml_values_and_bare_words(path: Path) -> None:
         ("wibble=1", "unknown key 'video.wibble'; there are steps, batch"),
         ("steps=many", "video.steps is 'many'; expected a whole number"),
         ("checkpointing=1", "video.checkpointing is 1; expected true or false"),
-        ("precision=bf32", "video.precision is 'bf32'; did you mean 'bf16'?"),
+        ("precision=bf32", "video.precision is 'bf32'; did you mean 'fp32'?"),
         ("data.size=[1]", "video.data.size is \\[1\\]; expected a list of 2 of numbers"),
         ("data=3", "video.data is 3; expected a table"),
         ("drops=3", "video.drops is 3; expected a table"),

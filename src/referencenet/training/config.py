@@ -220,7 +220,7 @@ def made(kind: Any, table: Mapping[str, Any], source: str, place: str = "") -> A
     hints = typing.get_type_hints(kind)
     unknown = [key for key in table if key not in hints]
     if unknown:
-        raise ValueError(f"{source} has an unknown key {_dotted(place, unknown[0])!r}{meant(unknown[0], hints)}.")
+        raise ValueError(f"{source} has an unknown key {_dotted(place, unknown[0])!r}{meant(unknown[0], hints)}")
     required = [f.name for f in fields(kind) if f.default is MISSING and f.default_factory is MISSING]
     missing = [name for name in required if name not in table]
     if missing:
@@ -233,7 +233,7 @@ def meant(given: str, known: Iterable[str]) -> str:
     """What may have been meant, as the end of a sentence."""
     known = list(known)
     near = difflib.get_close_matches(given, known, n=1)
-    return f"; did you mean {near[0]!r}?" if near else f"; there are {', '.join(known)}"
+    return f"; did you mean {near[0]!r}?" if near else f"; there are {', '.join(known)}."
 
 
 def _value(hint: Any, value: Any, source: str, place: str) -> Any:
@@ -245,7 +245,7 @@ def _value(hint: Any, value: Any, source: str, place: str) -> Any:
     origin, parts = typing.get_origin(hint), typing.get_args(hint)
     if origin is Literal:
         if value not in parts:
-            raise ValueError(f"{source}: {place} is {value!r}{meant(str(value), parts)}.")
+            raise ValueError(f"{source}: {place} is {value!r}{meant(str(value), parts)}")
         return value
     if origin is tuple:
         return _several(parts, value, source, place)

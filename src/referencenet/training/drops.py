@@ -43,7 +43,7 @@ def with_rates(drops: Mapping[str, Drop], rates: Mapping[str, float]) -> dict[st
     """
     for name in rates:
         if name not in drops:
-            raise ValueError(f"there is no drop {name!r}{meant(name, drops) if drops else '; this stage has none'}.")
+            raise ValueError(f"there is no drop {name!r}{meant(name, drops) if drops else '; this stage has none.'}")
     return {name: replace(drop, rate=rates.get(name, drop.rate)) for name, drop in drops.items()}
 
 

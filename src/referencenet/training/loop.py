@@ -273,7 +273,7 @@ def check_trackers(names: Iterable[str]) -> None:
     """
     for name in names:
         if name not in LOGGER_TYPE_TO_CLASS:
-            raise ValueError(f"there is no tracker {name!r}{meant(name, map(str, LOGGER_TYPE_TO_CLASS))}.")
+            raise ValueError(f"there is no tracker {name!r}{meant(name, map(str, LOGGER_TYPE_TO_CLASS))}")
         packages = {"tensorboard": ("tensorboard", "tensorboardX"), "comet_ml": ("comet_ml",)}.get(name, (name,))
         if not any(find_spec(package) for package in packages):
             raise ModuleNotFoundError(

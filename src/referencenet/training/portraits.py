@@ -1,20 +1,20 @@
-"""What the trainings of Animate Anyone and AniPortrait share: films of one person, driven by drawings.
+"""What the trainings of systems that animate share: films of one person, driven by drawings.
 
-Both learn from single frames first, without motion modules, then let those alone learn from clips. Letters: b samples,
+They learn from single frames first, without motion modules, then let those alone learn from clips. Letters: b samples,
 f frames, (h, w) latents, (H, W) pixels.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from typing import Any
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, ClassVar
 
 import torch
 from PIL import Image
 from torch import Tensor
 
 from referencenet.media.images import to_tensor
-from referencenet.pipelines.encoders import IMAGE_TOKEN, clip_size
+from referencenet.pipelines.encoders import IMAGE_TOKEN, clip_size, text_states
 from referencenet.pipelines.spec import Shown
 from referencenet.training.data.augment import cut, draw_crop, signed
 from referencenet.training.data.frames import draw_clip, draw_pair, num_frames, read_frames
@@ -53,29 +53,43 @@ def video_stage(frames: int, *, source: str, needs: tuple[str, ...] = ("target",
     )
 
 
-class PortraitFilmRecipe(SystemRecipe):
+class DrivenFilmRecipe(SystemRecipe):
     """Films of one person, driven by drawings."""
 
+    driving: ClassVar[str] = "pose"
+    """Field of a sample that has the drawings."""
+
     def read(self, sample: Sample, random: torch.Generator) -> dict[str, Tensor | str]:
-        """Target frames, their drawings, the reference, all in one crop, and the whole reference for CLIP."""
-        film, poses, frames = sample.target, sample.pose, self.frames
+        """Target frames, their drawings and the reference, all in one crop."""
+        return self._read(sample, random)[0]
+
+    def _read(self, sample: Sample, random: torch.Generator) -> tuple[dict[str, Tensor | str], Image.Image]:
+        """The same, and the whole reference."""
+        film, drawings, frames = sample.target, getattr(sample, self.driving), self.frames
         assert film is not None
-        assert poses is not None
-        count = min(num_frames(film), num_frames(poses))
+        count = min(num_frames(film), num_frames(drawings))
         if frames == 1:
             reference, target = draw_pair(count, self.config.data.margin, random)
             places = [target]
         else:
             reference, places = draw_clip(count, frames, self.config.data.stride, random)
-        shown, drawn = read_frames(film, places), read_frames(poses, places)
+        shown, drawn = read_frames(film, places), read_frames(drawings, places)
         whole = read_frames(film, [reference])[0]
         box = draw_crop(whole.size, self.config.data.crop, random) if self.config.data.crop else None
         return {
             "target": torch.stack([signed(cut(frame, box, self.size)) for frame in shown]),
             "poses": torch.stack([to_tensor(cut(frame, box, self.size)) for frame in drawn]),
             "reference": signed(cut(whole, box, self.size)),
-            "clip": self._for_clip(whole),
-        }
+        }, whole
+
+
+class PortraitFilmRecipe(DrivenFilmRecipe):
+    """The reference's CLIP token is the context of both networks: Animate Anyone, AniPortrait."""
+
+    def read(self, sample: Sample, random: torch.Generator) -> dict[str, Tensor | str]:
+        """The same, and the whole reference for CLIP."""
+        read, whole = self._read(sample, random)
+        return {**read, "clip": self._for_clip(whole)}
 
     def _for_clip(self, picture: Image.Image) -> Tensor:
         """A picture as CLIP takes it, cropped to its middle as the training does, (3, side, side)."""
@@ -103,6 +117,45 @@ class PortraitFilmRecipe(SystemRecipe):
             "shown": Shown(latents=make(samples, 4, *size), context=token, kept={IMAGE_TOKEN: token}),
             "given": {"poses": [given_by_frame(film) for film in films]},
         }
+
+
+class ControlledFilmRecipe(DrivenFilmRecipe):
+    """The empty prompt is the context of all networks, and a ControlNet sees the drawings: MagicAnimate, MagicPose."""
+
+    has_scale: ClassVar[bool] = False
+    """Whether the drawings' condition is told a factor."""
+    drawings: ClassVar[str] = "poses"
+    """Name of the condition."""
+
+    def inputs(self, batch: Batch, dropped: Mapping[str, Tensor]) -> dict[str, Any]:  # noqa: ARG002 - as its relatives
+        """Latents drawn from posteriors, and the empty prompt."""
+        reference = self.latents_of(batch.tensors["reference"], batch, 2)
+        latents = self.latents_of(batch.tensors["target"], batch, 1)
+        states = text_states(self.pipe, [""]).float()
+        return {"latents": latents} | self.controlled(reference, states, batch.tensors["poses"].unbind())
+
+    def controlled(self, reference: Tensor, states: Tensor, drawings: Sequence[Tensor]) -> dict[str, Any]:
+        """Fields of `Inputs`.
+
+        Args:
+            reference: Latents, (b, 4, h, w).
+            states: Of the prompt, (1, tokens, channels).
+            drawings: Of each sample, (f, 3, H, W).
+        """
+        samples = len(reference)
+        given: dict[str, Any] = {
+            "prompt": [(states, states)] * samples,
+            self.drawings: [given_by_frame(film) for film in drawings],
+        }
+        given |= {f"{self.drawings}_scale": [1.0] * samples} if self.has_scale else {}
+        return {"shown": Shown(latents=reference, context=states.expand(samples, -1, -1)), "given": given}
+
+    def example(self, make: Callable[..., Tensor], samples: int, size: tuple[int, int], frames: int) -> dict[str, Any]:
+        """Of the shapes that the networks' configurations say."""
+        states = make(1, 77, self.pipe.unet.config.cross_attention_dim)
+        films = [make(frames, 3, 8 * size[0], 8 * size[1]) for _ in range(samples)]
+        latents = make(samples, 4, frames, *size)
+        return {"latents": latents} | self.controlled(make(samples, 4, *size), states, films)
 
 
 def given_by_frame(*films: Tensor) -> Callable[[int, int], list[Tensor]]:

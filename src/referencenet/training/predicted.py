@@ -21,7 +21,7 @@ from referencenet.links.rows import RowPlan, plan_rows
 from referencenet.pipelines.conditions import FrameStore
 from referencenet.pipelines.passes import Pass
 from referencenet.pipelines.prediction import Call
-from referencenet.pipelines.spec import Canvas, Moment, Seat, Shown, UNetCall, each_for
+from referencenet.pipelines.spec import Canvas, Condition, Moment, Seat, Shown, UNetCall, each_for
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -36,6 +36,7 @@ class Inputs:
         given: Condition name to what it takes: of pictures for all samples, of clips a list with one entry each.
         passes: One for each sample.
         further: What trained encoders are given.
+        absent: Names of conditions that take no part at all, as in a stage before a network is there.
     """
 
     latents: Tensor
@@ -45,6 +46,7 @@ class Inputs:
     given: Mapping[str, Any]
     passes: tuple[Pass, ...]
     further: Mapping[str, Any] = field(default_factory=dict[str, Any])
+    absent: tuple[str, ...] = ()
 
     @property
     def canvas(self) -> Canvas:
@@ -55,21 +57,23 @@ class Inputs:
 
 
 @contextmanager
-def predicted(pipe: Any, inputs: Inputs, noisy: Tensor) -> Generator[Tensor]:
+def predicted(pipe: Any, inputs: Inputs, noisy: Tensor, conditions: Sequence[Condition] = ()) -> Generator[Tensor]:
     """The denoiser's prediction, of the latents' shape; `backward` runs inside.
 
     Args:
         pipe: The system's pipeline, whose components learn.
         inputs: The batch.
         noisy: Its latents with their noise.
+        conditions: In the place of the system's.
     """
     with ExitStack() as stack:
         _read(pipe, inputs, stack)
-        seats = {c.name: Seat() for c in pipe.spec.conditions}
-        for c in pipe.spec.conditions:
+        conditions = [c for c in conditions or pipe.spec.conditions if c.name not in inputs.absent]
+        seats = {c.name: Seat() for c in conditions}
+        for c in conditions:
             stack.enter_context(c.hooks(pipe.unet, seats[c.name]))
         run = UNetCall(sample=noisy)
-        for c in pipe.spec.conditions:
+        for c in conditions:
             run = c.enter(run, _value(pipe, c, inputs, noisy))
         for name, value in run.seated.items():
             seats[name].value = value

@@ -81,7 +81,7 @@ class Order:
         names = [self.stage] if self.stage else list(read_tables(path))
         for name in names:
             if name not in recipe.stages:
-                raise ValueError(f"{self.system} has no stage {name!r}{meant(name, recipe.stages)}.")
+                raise ValueError(f"{self.system} has no stage {name!r}{meant(name, recipe.stages)}")
         object.__setattr__(self, "stages", {name: read_config(path, name, self.changes) for name in names})
 
 

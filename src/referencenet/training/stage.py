@@ -48,6 +48,7 @@ class Stage:
         loss: Makes the loss.
         drops: By name.
         frames: Of a clip; 0: pictures.
+        absent: Names of conditions that take no part.
         temporal: Whether motion modules take part; a stage of single frames goes without.
         needs: Fields of a sample that it learns from.
         source: Where its values come from, and which are ours.
@@ -58,6 +59,7 @@ class Stage:
     loss: Callable[[], NoiseLoss] = sd_noise_loss
     drops: Mapping[str, Drop] = field(default_factory=dict[str, Drop])
     frames: int = 0
+    absent: tuple[str, ...] = ()
     temporal: bool = True
     needs: tuple[str, ...]
     source: str

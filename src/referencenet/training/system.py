@@ -17,6 +17,7 @@ from torch import Tensor, nn
 
 from referencenet.pipelines.encoders import encode_pixels
 from referencenet.pipelines.passes import Pass
+from referencenet.pipelines.spec import Condition
 from referencenet.training.config import RunConfig, meant
 from referencenet.training.data.sample import Sample
 from referencenet.training.draws import sample_generator
@@ -75,10 +76,12 @@ class SystemRecipe:
     published_size: ClassVar[tuple[int, int]] = (512, 512)
     """(width, height) in pixels that the system was trained at."""
     stages: ClassVar[Mapping[str, Stage]]
+    conditions: ClassVar[tuple[Condition, ...]] = ()
+    """Where those of the system's calls do not fit, what the denoiser is told in training."""
 
     def __init__(self, pipe: Any, stage: str, config: RunConfig) -> None:
         if stage not in self.stages:
-            raise ValueError(f"{self.system} has no stage {stage!r}{meant(stage, self.stages)}.")
+            raise ValueError(f"{self.system} has no stage {stage!r}{meant(stage, self.stages)}")
         self.pipe, self.config = pipe, config
         self.name = f"{self.system} {stage}"
         self.stage = replace(self.stages[stage], drops=with_rates(self.stages[stage].drops, config.drops))
@@ -122,6 +125,10 @@ class SystemRecipe:
         """
         raise NotImplementedError
 
+    def dropped(self, batch: Batch) -> dict[str, Tensor]:
+        """By the drop's name which samples go without, (b,)."""
+        return draw_drops(self.stage.drops, self.config.seed, batch.step, batch.places)
+
     def told(self, inputs: Inputs) -> Inputs:
         """The inputs with what trained encoders make of `further`; by default there are none."""
         return inputs
@@ -153,10 +160,16 @@ class SystemRecipe:
     @contextmanager
     def losses_of(self, inputs: Inputs) -> Generator[dict[str, Tensor]]:
         """The losses of inputs that are complete."""
-        noisy = self.loss.noisy(inputs.latents, inputs.noise, inputs.timesteps)
         target = self.loss.target(inputs.latents, inputs.noise, inputs.timesteps)
-        with predicted(self.pipe, inputs, noisy) as prediction:
+        with self.predicted(inputs) as prediction:
             yield {"loss": self.loss(prediction, target, inputs.timesteps)}
+
+    @contextmanager
+    def predicted(self, inputs: Inputs) -> Generator[Tensor]:
+        """The denoiser's prediction of inputs that are complete, of the latents' shape."""
+        noisy = self.loss.noisy(inputs.latents, inputs.noise, inputs.timesteps)
+        with predicted(self.pipe, inputs, noisy, self.conditions) as prediction:
+            yield prediction
 
     def to_checkpoint(self) -> Iterator[nn.Module]:
         """What may be computed again: the denoiser, and whatever else learns."""
@@ -190,7 +203,7 @@ class SystemRecipe:
     @torch.no_grad()
     def drawn(self, batch: Batch) -> Inputs:
         """A batch as the networks take it: encoded, with noise, timesteps and drops from its samples' places."""
-        dropped = draw_drops(self.stage.drops, self.config.seed, batch.step, batch.places)
+        dropped = self.dropped(batch)
         moved = replace(batch, tensors={name: tensor.to(self.device) for name, tensor in batch.tensors.items()})
         fields = self.inputs(moved, dropped)
         latents = fields["latents"].float()
@@ -204,6 +217,7 @@ class SystemRecipe:
             noise=self.loss.offset(noise, offset).to(self.device),
             timesteps=timesteps.to(self.device),
             passes=passes_of(self.stage.drops, dropped, len(batch.places)),
+            absent=self.stage.absent,
         )
 
     def exampled(self, make: Callable[..., Tensor], samples: int, size: tuple[int, int]) -> Inputs:
@@ -212,7 +226,8 @@ class SystemRecipe:
         latents = fields["latents"]
         timesteps = torch.arange(1, samples + 1, device=latents.device) * (NUM_TIMESTEPS // (samples + 1))
         passes = (Pass(factor=1.0),) * samples
-        return Inputs(**fields, noise=make(*latents.shape), timesteps=timesteps, passes=passes)
+        noise = make(*latents.shape)
+        return Inputs(**fields, noise=noise, timesteps=timesteps, passes=passes, absent=self.stage.absent)
 
     def latents_of(self, pixels: Tensor, batch: Batch, purpose: int, *, sample: bool = True) -> Tensor:
         """Scaled latents of pictures (b, 3, H, W), or of clips (b, f, 3, H, W) as (b, 4, f, h, w).

@@ -29,6 +29,8 @@ class Sample:
         cameras: Renderings of another head from the same cameras.
         audio: Sound.
         face_mask: White where the face may be; `border`, `face` and `lip` by name.
+        face_box: Of the target: left, top, right and bottom as shares of its sides.
+        reference_boxes: Of the references' faces, likewise.
         embedding: Of the face, `.npy` or `.pt`.
         caption: What the target shows.
         garment_caption: What the garment is.
@@ -49,6 +51,8 @@ class Sample:
     cameras: tuple[Path, ...] = ()
     audio: Path | None = None
     face_mask: dict[str, Path] = field(default_factory=dict[str, Path])
+    face_box: tuple[float, ...] | None = None
+    reference_boxes: tuple[tuple[float, ...], ...] = ()
     embedding: Path | None = None
     caption: str | None = None
     garment_caption: str | None = None

@@ -27,7 +27,7 @@ def recipe_of(system: str) -> Any:
         ValueError: If there is none.
     """
     if system not in recipes():
-        raise ValueError(f"there is no recipe for {system!r}{meant(system, recipes())}.")
+        raise ValueError(f"there is no recipe for {system!r}{meant(system, recipes())}")
     return import_module(f"{__name__}.{system}").RECIPE
 
 
@@ -39,5 +39,5 @@ def configuration(system: str, name: str) -> Path:
     """
     recipe_of(system)
     if name not in CONFIGURATIONS:
-        raise ValueError(f"there is no configuration {name!r}{meant(name, CONFIGURATIONS)}.")
+        raise ValueError(f"there is no configuration {name!r}{meant(name, CONFIGURATIONS)}")
     return Path(__file__).parent / system / f"{name}.toml"

@@ -10,12 +10,13 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 from referencenet.training.config import meant
-from referencenet.training.data.layouts import flat, hdtf, tiktok, ubc, viton_hd
+from referencenet.training.data.layouts import flat, hdtf, parts2whole, tiktok, ubc, viton_hd
 from referencenet.training.data.sample import Found, Sample, whole_ones
 
 LAYOUTS: Mapping[str, Callable[[Path, str], Iterator[Sample]]] = {
     "flat": flat.samples,
     "hdtf": hdtf.samples,
+    "parts2whole": parts2whole.samples,
     "tiktok": tiktok.samples,
     "ubc": ubc.samples,
     "viton_hd": viton_hd.samples,
@@ -37,7 +38,7 @@ def open_dataset(root: str | Path, layout: str, split: str, needs: Sequence[str]
         ValueError: If there is no such layout, or no whole sample.
     """
     if layout not in LAYOUTS:
-        raise ValueError(f"there is no layout {layout!r}{meant(layout, LAYOUTS)}.")
+        raise ValueError(f"there is no layout {layout!r}{meant(layout, LAYOUTS)}")
     root = Path(root)
     if not root.is_dir():
         raise FileNotFoundError(f"there is no data set {root}; give the folder that holds it.")

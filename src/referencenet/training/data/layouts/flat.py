@@ -1,7 +1,7 @@
 """A flat folder, as Hugging Face's image folders: `train/metadata.jsonl` with `file_name` and `text`, pictures beside.
 
-Rows of one `character` are each other's references. Annotations, where there are any, lie in `annotations/` under the
-picture's name: `_skeleton`, `_dense`.
+Rows of one `character` are each other's references; where some have a `face_box`, those alone. Annotations, where there
+are any, lie in `annotations/` under the picture's name: `_skeleton`, `_dense`.
 """
 
 from __future__ import annotations
@@ -20,17 +20,20 @@ def samples(root: Path, split: str) -> Iterator[Sample]:
     """Pictures with caption, annotations, and other pictures of the same character."""
     listing = first_file(root, [f"{split}/metadata.jsonl"], "flat")
     rows: list[dict[str, Any]] = [json.loads(line) for line in listing.read_text(encoding="utf-8").splitlines()]
-    same: dict[Any, list[Path]] = defaultdict(list)
+    same: dict[Any, list[dict[str, Any]]] = defaultdict(list)
     for row in rows:
-        if "character" in row:
-            same[row["character"]].append(root / split / row["file_name"])
+        same[row.get("character")].append(row)
     for row in rows:
         target = root / split / row["file_name"]
         notes = {kind: root / "annotations" / f"{target.stem}_{kind}.png" for kind in ("skeleton", "dense")}
+        others = [other for other in same[row["character"]] if other is not row] if "character" in row else []
+        faces = [other for other in others if other.get("face_box")]
         yield Sample(
             name=row["file_name"],
             target=target,
-            references=tuple(path for path in same[row.get("character")] if path != target),
+            references=tuple(root / split / other["file_name"] for other in (faces or others)),
+            reference_boxes=tuple(tuple(other["face_box"]) for other in faces),
+            face_box=tuple(row["face_box"]) if row.get("face_box") else None,
             pose=notes["skeleton"] if notes["skeleton"].is_file() else None,
             dense=notes["dense"] if notes["dense"].is_file() else None,
             caption=row.get("text"),
