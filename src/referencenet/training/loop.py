@@ -28,7 +28,7 @@ from referencenet.training.checkpoint import RunFolder, State
 from referencenet.training.config import RunConfig, meant
 from referencenet.training.optimizers import make_optimizers
 from referencenet.training.precision import safe_kernels
-from referencenet.training.recipe import Recipe, trained_parameters
+from referencenet.training.recipe import Recipe, running_statistics, trained_parameters
 
 Batches = Callable[[int], Iterable[Any]]
 """From the number of a batch to that batch and all later ones."""
@@ -117,6 +117,7 @@ class Learner:
     def __init__(self, recipe: Recipe, config: RunConfig, accelerator: Accelerator) -> None:
         self.recipe, self.config, self.accelerator = recipe, config, accelerator
         self.parameters = trained_parameters(recipe.modules)
+        self.saved: dict[str, Tensor] = {**self.parameters, **running_statistics(recipe.modules)}
         optimizers = make_optimizers(recipe.modules, config.optimizer)
         self.average = MovingAverage(self.parameters, config.average) if config.average else None
         self.whole, *prepared = accelerator.prepare(Whole(recipe), *optimizers.values())
@@ -174,7 +175,7 @@ class Learner:
             scaler = self.accelerator.scaler
             state = State(
                 step=step,
-                weights=self.parameters,
+                weights=self.saved,
                 average=None if self.average is None else self.average.state(),
                 optimizers={name: optimizer.state_dict() for name, optimizer in self.optimizers.items()},
                 scaler=None if scaler is None else scaler.state_dict(),
@@ -191,7 +192,7 @@ class Learner:
         if state is None:
             return 0
         where = run.checkpoints()[-1]
-        load_weights(self.parameters, state.weights, where)
+        load_weights(self.saved, state.weights, where)
         saved = dict(state.optimizers or {})
         if set(saved) != set(self.optimizers):
             raise ValueError(
@@ -281,7 +282,7 @@ def check_trackers(names: Iterable[str]) -> None:
             )
 
 
-def load_weights(parameters: Mapping[str, nn.Parameter], weights: Mapping[str, Tensor], where: Path) -> None:
+def load_weights(parameters: Mapping[str, Tensor], weights: Mapping[str, Tensor], where: Path) -> None:
     """Copy saved weights into trained parameters, all of them or none.
 
     Args:

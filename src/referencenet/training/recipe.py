@@ -54,6 +54,17 @@ def trained_parameters(modules: Mapping[str, nn.Module]) -> dict[str, nn.Paramet
     return found
 
 
+def running_statistics(modules: Mapping[str, nn.Module]) -> dict[str, Tensor]:
+    """What batch norms remember while they learn, by `component.name`: it is saved with the parameters."""
+    return {
+        f"{component}.{name}.{key}": buffer
+        for component, module in modules.items()
+        for name, norm in module.named_modules()
+        if isinstance(norm, nn.modules.batchnorm._BatchNorm)
+        for key, buffer in norm.named_buffers(recurse=False)
+    }
+
+
 def choose_trained(
     components: Mapping[str, Any], train: Iterable[str], freeze: Iterable[str] = ()
 ) -> dict[str, nn.Module]:

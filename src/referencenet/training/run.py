@@ -27,6 +27,7 @@ from referencenet.training.loop import fit, load_weights
 from referencenet.training.lora import NAME
 from referencenet.training.memory import in_single
 from referencenet.training.parallel import join, rank, world_size
+from referencenet.training.recipe import running_statistics
 from referencenet.training.recipes import CONFIGURATIONS, configuration, recipe_of
 
 TINY = "tiny"
@@ -172,8 +173,9 @@ def export(run: str | Path, out: str | Path, *, raw: bool = False) -> Path:
             continue
         num_taken += 1
         recipe = recipe_class(pipe, name, made(RunConfig, table, str(run / "run.json"), name))
-        weights = state.weights if raw or state.average is None else state.average
-        load_weights(recipe.parameters, weights, folder.checkpoints()[-1])
+        weights = state.weights if raw or state.average is None else {**state.weights, **state.average}
+        saved = {**recipe.parameters, **running_statistics(recipe.modules)}
+        load_weights(saved, weights, folder.checkpoints()[-1])
         for module in recipe.modules.values():
             if getattr(module, "peft_config", None):
                 merge_lora(module)

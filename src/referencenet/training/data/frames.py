@@ -48,6 +48,9 @@ def read_frames(path: Path, places: Sequence[int]) -> list[Image.Image]:
         decoded: Any = iter(())
         last = -1
         for place in places:
+            if place == last:  # of a film that is shorter than the clip
+                found.append(found[-1])
+                continue
             if last < 0 or place > last + NEAR:
                 container.seek(start + int(place / rate / stream.time_base), stream=stream)
                 decoded = container.decode(stream)
