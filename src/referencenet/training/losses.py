@@ -43,16 +43,19 @@ class NoiseLoss:
         return noise + self.noise_offset * offset
 
     def noisy(self, latents: Tensor, noise: Tensor, timesteps: Tensor) -> Tensor:
-        """What the denoiser is given, (b, c, f, h, w); timesteps (b,)."""
-        return self.scheduler.add_noise(latents, noise, timesteps)
+        """What the denoiser is given, (b, c, f, h, w); timesteps (b,), or (b f,) where every frame has its own."""
+        if len(timesteps) == len(latents):
+            return self.scheduler.add_noise(latents, noise, timesteps)
+        frames = [x.transpose(1, 2).flatten(0, 1) for x in (latents, noise)]  # (b f, c, h, w)
+        return self.scheduler.add_noise(*frames, timesteps).unflatten(0, (len(latents), -1)).transpose(1, 2)
 
     def target(self, latents: Tensor, noise: Tensor, timesteps: Tensor) -> Tensor:  # noqa: ARG002 - as its relatives
         """What it shall predict, of the latents' shape."""
         return noise
 
-    def weights(self, timesteps: Tensor) -> Tensor:
-        """How much each sample counts, (b,)."""
-        return torch.ones_like(timesteps, dtype=torch.float32)
+    def weights(self, timesteps: Tensor) -> Tensor:  # noqa: ARG002 - as its relatives
+        """How much each sample counts, (b,) or (): alike."""
+        return torch.ones(())
 
     def errors(self, prediction: Tensor, target: Tensor) -> Tensor:
         """Mean squared error of each sample, (b,)."""
@@ -60,7 +63,7 @@ class NoiseLoss:
 
     def __call__(self, prediction: Tensor, target: Tensor, timesteps: Tensor) -> Tensor:
         """The loss, a scalar."""
-        return (self.weights(timesteps) * self.errors(prediction, target)).mean()
+        return (self.weights(timesteps).to(prediction.device) * self.errors(prediction, target)).mean()
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator, Iterable, Mapping
+from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from functools import partial
 from typing import Any
@@ -15,13 +15,15 @@ from diffusers.models.unets.unet_motion_model import AnimateDiffTransformer3D
 from torch import nn
 from torch.utils.checkpoint import checkpoint
 
-from referencenet.networks.motion import ClipLength
-
 HALF: Mapping[str, torch.dtype] = {"bf16": torch.bfloat16, "fp16": torch.float16}
 """Precision to its type, where it is a half one."""
 
 BLOCKS = ResnetBlock2D, Transformer2DModel, AnimateDiffTransformer3D, BasicTransformerBlock
 """What is computed again as one; a block inside of another is not wrapped by itself."""
+
+
+TOLD = "length", "told"
+"""Attributes of networks that say to their blocks, for the length of a pass, how long a clip is and what is told."""
 
 
 def freeze_and_cast(module: nn.Module, dtype: torch.dtype | None) -> None:
@@ -65,28 +67,33 @@ def checkpointed(modules: Iterable[nn.Module]) -> Generator[None]:
     """
     with ExitStack() as undo:
         for network in modules:
-            length = getattr(network, "length", None)
+            told = [found for name in TOLD if (found := getattr(network, name, None)) is not None]
             for block in outermost_blocks(network):
-                block.forward = partial(_again, block.forward, length)  # pyright: ignore[reportAttributeAccessIssue]
+                block.forward = partial(_again, block.forward, told)  # pyright: ignore[reportAttributeAccessIssue]
                 undo.callback(block.__dict__.pop, "forward", None)
             network.gradient_checkpointing = True  # pyright: ignore[reportAttributeAccessIssue] - a write pass runs to its end
             undo.callback(network.__dict__.pop, "gradient_checkpointing", None)
         yield
 
 
-def _again(forward: Callable[..., Any], length: Any, *args: Any, **kwargs: Any) -> Any:
-    """A block's pass, whose insides are forgotten; it is told how long its clip is when it runs again."""
+def _again(forward: Callable[..., Any], told: Sequence[Any], *args: Any, **kwargs: Any) -> Any:
+    """A block's pass, whose insides are forgotten; when it runs again it is told what its network was told."""
     if not torch.is_grad_enabled():
         return forward(*args, **kwargs)
-    if isinstance(length, ClipLength):
-        forward = partial(_in_clip, forward, length, length.frames)
+    if told:
+        forward = partial(_told, forward, told, [dict(vars(each)) for each in told])
     return checkpoint(forward, *args, use_reentrant=False, **kwargs)
 
 
-def _in_clip(forward: Callable[..., Any], length: ClipLength, frames: int | None, *args: Any, **kwargs: Any) -> Any:
-    """A pass inside of a clip of so many frames."""
-    before, length.frames = length.frames, frames
+def _told(
+    forward: Callable[..., Any], told: Sequence[Any], values: Sequence[dict[str, Any]], *args: Any, **kwargs: Any
+) -> Any:  # fmt: skip
+    """A pass inside of a network's pass, whose values these are."""
+    before = [dict(vars(each)) for each in told]
     try:
+        for each, value in zip(told, values, strict=True):
+            vars(each).update(value)
         return forward(*args, **kwargs)
     finally:
-        length.frames = before
+        for each, value in zip(told, before, strict=True):
+            vars(each).update(value)

@@ -31,7 +31,7 @@ class Inputs:
     Attributes:
         latents: Clean, (b, 4, h, w), or clips (b, 4, f, h, w).
         noise: Of the same shape.
-        timesteps: (b,).
+        timesteps: (b,); or (b f,), where every frame has its own.
         shown: To the writer, as many rows for each sample, those of a sample together; None: the system has none.
         given: Condition name to what it takes: of pictures for all samples, of clips a list with one entry each.
         passes: One for each sample.
@@ -96,7 +96,7 @@ def written_bank(pipe: Any, inputs: Inputs) -> ReferenceBank:
     rows = shown.with_blank() if spec.guidance.reads_blank else shown
     place = (pipe.device_of(unet), unet.dtype)
     placed = Shown(latents=rows.latents.to(*place), context=rows.context.to(*place))
-    timesteps = inputs.timesteps.repeat_interleave(len(placed.latents) // len(inputs.latents))
+    timesteps = inputs.timesteps.repeat_interleave(len(placed.latents) // len(inputs.timesteps))
     with torch.set_grad_enabled(learns(unet) and torch.is_grad_enabled()):
         bank = spec.write.bank(unet, placed, timesteps, pipe.link)
     if shown.masks is not None:
@@ -107,8 +107,9 @@ def written_bank(pipe: Any, inputs: Inputs) -> ReferenceBank:
     return bank
 
 
-def plan_of(passes: Sequence[Pass], *, has_blank: bool) -> RowPlan:
-    """Which sample reads which row of the bank: each its own."""
+def plan_of(passes: Sequence[Pass], *, has_blank: bool, rows: int = 1) -> RowPlan:
+    """Which sample reads which row of the bank: each its own, or, of so many rows for each, every frame its own."""
+    passes = [p for p in passes for _ in range(rows)]
     first = len(passes) if has_blank else 0
     sources = [i if p.reads == "blank" else first + i for i, p in enumerate(passes)]
     weights = [0.0 if p.reads is None else p.strength for p in passes]
@@ -121,7 +122,9 @@ def _read(pipe: Any, inputs: Inputs, stack: ExitStack) -> None:
         return
     bank = written_bank(pipe, inputs)
     link = stack.enter_context(attach(pipe.unet, [pipe.link]))
-    plan = plan_of(inputs.passes, has_blank=pipe.spec.guidance.reads_blank)
+    has_blank = pipe.spec.guidance.reads_blank
+    rows = bank.rows // len(inputs.passes) // (2 if has_blank else 1)
+    plan = plan_of(inputs.passes, has_blank=has_blank, rows=rows)
     stack.enter_context(link.reading(pipe.reads(bank), plan=plan))
 
 
@@ -147,17 +150,25 @@ def _of(
         given = {name: value[rows.start] for name, value in inputs.given.items()}
     if shown is not None:
         kept = {name: value[rows] for name, value in shown.kept.items()}
-        shown = Shown(latents=shown.latents[rows], context=shown.context[rows], kept=kept)
+        latents, context = (_part(each, rows, len(noisy)) for each in (shown.latents, shown.context))
+        shown = Shown(latents=latents, context=context, kept=kept)
     canvas = replace(inputs.canvas, samples=len(noisy[rows]))
     call = Call(canvas=canvas, given=given, guidance=pipe.spec.guidance, shown=shown)
     value = condition.encode(pipe, call)
     for part in value if isinstance(value, tuple) else (value,):
         if isinstance(part, FrameStore) and frames is not None:
             part.admit(0, frames)
-    now = condition.at_step(pipe, value, Moment(latents=noisy[rows], timestep=inputs.timesteps[rows]))
+    now = condition.at_step(
+        pipe, value, Moment(latents=noisy[rows], timestep=_part(inputs.timesteps, rows, len(noisy)))
+    )
     now = condition.at_window(pipe, now, None if frames is None else range(frames))
     seen = condition.seen(now)
     return seen, condition.blank(now) if is_blind else seen
+
+
+def _part(values: Tensor, rows: slice, samples: int) -> Tensor:
+    """The rows of some samples, of which each has as many."""
+    return values.unflatten(0, (samples, -1))[rows].flatten(0, 1)
 
 
 def _mixed(seen: Any, blank: Any, blind: Tensor) -> Any:

@@ -76,6 +76,8 @@ class SystemRecipe:
     published_size: ClassVar[tuple[int, int]] = (512, 512)
     """(width, height) in pixels that the system was trained at."""
     stages: ClassVar[Mapping[str, Stage]]
+    frames_apart: ClassVar[bool] = False
+    """Whether every frame has a timestep of its own."""
     conditions: ClassVar[tuple[Condition, ...]] = ()
     """Where those of the system's calls do not fit, what the denoiser is told in training."""
 
@@ -211,7 +213,8 @@ class SystemRecipe:
         noise = torch.stack([torch.randn(latents.shape[1:], generator=each) for each in generators])
         offset_shape = (latents.shape[1], *([1] * (latents.ndim - 2)))
         offset = torch.stack([torch.randn(offset_shape, generator=each) for each in generators])
-        timesteps = torch.cat([torch.randint(NUM_TIMESTEPS, (1,), generator=each) for each in generators])
+        each_own = (latents.shape[2] if self.frames_apart else 1,)
+        timesteps = torch.cat([torch.randint(NUM_TIMESTEPS, each_own, generator=each) for each in generators])
         return Inputs(
             **fields | {"latents": latents},
             noise=self.loss.offset(noise, offset).to(self.device),
@@ -224,7 +227,8 @@ class SystemRecipe:
         """Inputs of the right shapes; nothing is dropped."""
         fields = self.example(make, samples, size, max(1, self.frames))
         latents = fields["latents"]
-        timesteps = torch.arange(1, samples + 1, device=latents.device) * (NUM_TIMESTEPS // (samples + 1))
+        count = samples * latents.shape[2] if self.frames_apart else samples
+        timesteps = torch.arange(1, count + 1, device=latents.device) * (NUM_TIMESTEPS // (count + 1))
         passes = (Pass(factor=1.0),) * samples
         noise = make(*latents.shape)
         return Inputs(**fields, noise=noise, timesteps=timesteps, passes=passes, absent=self.stage.absent)

@@ -28,6 +28,8 @@ class Sample:
         views: The same person from other cameras, in order.
         cameras: Renderings of another head from the same cameras.
         audio: Sound.
+        speech: Features of the sound, `.npy` of (frames, layers, channels).
+        speeds: Of the head, `.npy` of (frames,) in degrees a frame.
         face_mask: White where the face may be; `border`, `face` and `lip` by name.
         face_box: Of the target: left, top, right and bottom as shares of its sides.
         reference_boxes: Of the references' faces, likewise.
@@ -50,6 +52,8 @@ class Sample:
     views: tuple[Path, ...] = ()
     cameras: tuple[Path, ...] = ()
     audio: Path | None = None
+    speech: Path | None = None
+    speeds: Path | None = None
     face_mask: dict[str, Path] = field(default_factory=dict[str, Path])
     face_box: tuple[float, ...] | None = None
     reference_boxes: tuple[tuple[float, ...], ...] = ()

@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 from referencenet.training.config import meant
-from referencenet.training.data.layouts import flat, hdtf, parts2whole, tiktok, ubc, viton_hd
+from referencenet.training.data.layouts import flat, hdtf, parts2whole, tiktok, ubc, views, viton_hd
 from referencenet.training.data.sample import Found, Sample, whole_ones
 
 LAYOUTS: Mapping[str, Callable[[Path, str], Iterator[Sample]]] = {
@@ -19,6 +19,7 @@ LAYOUTS: Mapping[str, Callable[[Path, str], Iterator[Sample]]] = {
     "parts2whole": parts2whole.samples,
     "tiktok": tiktok.samples,
     "ubc": ubc.samples,
+    "views": views.samples,
     "viton_hd": viton_hd.samples,
 }
 """By name."""

@@ -13,15 +13,19 @@ MASKS = {"face": "sep_face_mask", "lip": "sep_lip_mask", "border": "sep_pose_mas
 
 
 def samples(root: Path, split: str) -> Iterator[Sample]:
-    """Talking heads: films with sound and masks, and a face embedding where `face_emb` has it."""
+    """Talking heads: films with sound and masks; what is made of them lies in `face_emb`, `speech` and `speed`."""
     listing = first_file(root, [f"{split}_list.txt"], "HDTF")
     for name in listing.read_text(encoding="utf-8").split():
-        embedding = root / "face_emb" / f"{name}.pt"
         frames = root / "images" / name
+        further = {
+            "embedding": root / "face_emb" / f"{name}.npy",
+            "speech": root / "speech" / f"{name}.npy",
+            "speeds": root / "speed" / f"{name}.npy",
+        }
         yield Sample(
             name=name,
             target=frames if frames.is_dir() else root / "videos" / f"{name}.mp4",
             audio=root / "audios" / f"{name}.wav",
             face_mask={kind: root / folder / f"{name}.png" for kind, folder in MASKS.items()},
-            embedding=embedding if embedding.is_file() else None,
+            **{field: path if path.is_file() else None for field, path in further.items()},
         )
