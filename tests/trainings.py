@@ -10,7 +10,7 @@ from torch import Tensor
 
 from referencenet.training.config import DataConfig, RunConfig
 from referencenet.training.predicted import Inputs
-from referencenet.training.recipes import recipe_of, recipes
+from referencenet.training.recipes.index import recipe_of, recipes
 from tiny import tiny_pipeline
 
 CASES = [(system, stage) for system in recipes() for stage in recipe_of(system).stages]

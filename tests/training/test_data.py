@@ -13,7 +13,7 @@ from referencenet.media.films import Film
 from referencenet.paperdoll.layouts import write_dataset
 from referencenet.training.data.augment import Jitter, cut, draw_crop, moved
 from referencenet.training.data.frames import draw_clip, draw_pair, num_frames, read_frames
-from referencenet.training.data.layouts import open_dataset
+from referencenet.training.data.layouts.index import open_dataset
 from referencenet.training.data.sample import Sample, whole_ones
 from referencenet.training.data.sampler import StepSampler
 from tiny import picture

@@ -13,7 +13,7 @@ from referencenet.training.config import read_config
 from referencenet.training.drops import Drop, draw_drops, passes_of
 from referencenet.training.estimate import estimate
 from referencenet.training.full_size import full_pipeline
-from referencenet.training.recipes import CONFIGURATIONS, configuration, recipe_of, recipes
+from referencenet.training.recipes.index import CONFIGURATIONS, configuration, recipe_of, recipes
 from trainings import CASES, inputs_for, tiny_recipe
 
 LEARNS = {

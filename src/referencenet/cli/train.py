@@ -14,7 +14,7 @@ from typer.core import TyperGroup
 from referencenet.builtin.training.stages import STAGES, Settings, export, train
 from referencenet.cli.console import tell
 from referencenet.training.config import Precision
-from referencenet.training.recipes import CONFIGURATIONS, recipes
+from referencenet.training.recipes.index import CONFIGURATIONS, recipes
 from referencenet.training.run import Order, plan
 from referencenet.training.run import train as train_system
 

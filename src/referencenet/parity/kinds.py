@@ -23,7 +23,7 @@ from referencenet.pipelines.prediction import Call, predicting
 from referencenet.pipelines.spec import Canvas, Once, Shown, Spec
 from referencenet.sampling.windows import Windows
 from referencenet.training.losses import VelocityLoss
-from referencenet.training.recipes import recipe_of
+from referencenet.training.recipes.index import recipe_of
 
 FACTOR = 8  # pixels per latent, in every system
 

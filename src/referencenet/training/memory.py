@@ -15,6 +15,8 @@ from diffusers.models.unets.unet_motion_model import AnimateDiffTransformer3D
 from torch import nn
 from torch.utils.checkpoint import checkpoint
 
+from referencenet.training.borrowed import passing
+
 HALF: Mapping[str, torch.dtype] = {"bf16": torch.bfloat16, "fp16": torch.float16}
 """Precision to its type, where it is a half one."""
 
@@ -69,8 +71,7 @@ def checkpointed(modules: Iterable[nn.Module]) -> Generator[None]:
         for network in modules:
             told = [found for name in TOLD if (found := getattr(network, name, None)) is not None]
             for block in outermost_blocks(network):
-                block.forward = partial(_again, block.forward, told)  # pyright: ignore[reportAttributeAccessIssue]
-                undo.callback(block.__dict__.pop, "forward", None)
+                undo.enter_context(passing(block, partial(_again, block.forward, told)))
             network.gradient_checkpointing = True  # pyright: ignore[reportAttributeAccessIssue] - a write pass runs to its end
             undo.callback(network.__dict__.pop, "gradient_checkpointing", None)
         yield

@@ -19,7 +19,7 @@ from referencenet.media.files import written_whole
 from referencenet.methods.tiny import tiny_pipeline
 from referencenet.training.checkpoint import RunFolder
 from referencenet.training.config import RunConfig, made, meant, read_config, read_tables
-from referencenet.training.data.layouts import open_dataset
+from referencenet.training.data.layouts.index import open_dataset
 from referencenet.training.data.sampler import batches_of
 from referencenet.training.estimate import estimate
 from referencenet.training.full_size import full_pipeline
@@ -28,7 +28,7 @@ from referencenet.training.lora import NAME
 from referencenet.training.memory import in_single
 from referencenet.training.parallel import join, rank, world_size
 from referencenet.training.recipe import running_statistics
-from referencenet.training.recipes import CONFIGURATIONS, configuration, recipe_of
+from referencenet.training.recipes.index import CONFIGURATIONS, configuration, recipe_of
 
 TINY = "tiny"
 """What a run begins with where there are no weights: the system with narrow networks of random weights."""

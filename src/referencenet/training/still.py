@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Generator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from typing import Any
 
 from diffusers.models.unets.unet_motion_model import AnimateDiffTransformer3D
 from torch import Tensor, nn
+
+from referencenet.training.borrowed import passing
 
 
 @contextmanager
@@ -21,11 +23,8 @@ def without_motion(unet: nn.Module) -> Generator[None]:
     def given(hidden_states: Tensor, *_args: Any, **_kwargs: Any) -> Tensor:
         return hidden_states
 
-    modules = [module for module in unet.modules() if isinstance(module, AnimateDiffTransformer3D)]
-    try:
-        for module in modules:
-            module.forward = given  # pyright: ignore[reportAttributeAccessIssue]
+    with ExitStack() as undo:
+        for module in unet.modules():
+            if isinstance(module, AnimateDiffTransformer3D):
+                undo.enter_context(passing(module, given))
         yield
-    finally:
-        for module in modules:
-            module.__dict__.pop("forward", None)

@@ -27,7 +27,7 @@ from referencenet.pipelines.spec import Canvas, Shown
 from referencenet.sampling.ldm_ddim import LDMScheduler
 from referencenet.training.config import RunConfig
 from referencenet.training.predicted import Inputs
-from referencenet.training.recipes.diffportrait3d import DiffPortrait3DRecipe
+from referencenet.training.recipes.diffportrait3d.recipe import DiffPortrait3DRecipe
 
 COMPONENTS = {"unet": "unet", "reference": "reference_unet", "controlnet": "controlnet"}
 KEYS = {"unet": view_unet_keys, "reference": appearance_keys, "controlnet": controlnet_keys}

@@ -11,7 +11,6 @@ from typing import Any
 
 import numpy as np
 import torch
-from diffusers import DDIMScheduler
 from diffusers.configuration_utils import FrozenDict
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -24,7 +23,7 @@ from referencenet.networks.audio_unet import AudioUNet
 from referencenet.networks.layout import film_config
 from referencenet.networks.pose_guider import PoseGuider
 from referencenet.networks.projected_tokens import AudioProjection, FaceProjection, windows_of
-from referencenet.parity.cases import Case
+from referencenet.parity.cases import Case, CaseError
 from referencenet.parity.record import (
     Produced,
     Runner,
@@ -38,7 +37,7 @@ from referencenet.pipelines.spec import Seat, Shown
 from referencenet.pipelines.talking import FACE, LOCATED, MASKS, NO_FACE, Located, contexts_of
 from referencenet.preprocess.face_regions import LIPS, OUTLINE, FaceRegions, bounds, expanded
 from referencenet.preprocess.speech import SpeechFeatures
-from referencenet.training.losses import TRAINING_SCHEDULER, VelocityLoss
+from referencenet.training.recipes.hallo.recipe import HalloRecipe
 
 AUDIO_PROJECTION = ("seq_len", "blocks", "channels", "intermediate_dim", "output_dim", "context_tokens")
 FACE_PROJECTION = ("clip_embeddings_dim", "cross_attention_dim", "clip_extra_context_tokens")
@@ -87,16 +86,17 @@ def run_modules(case: Case) -> Produced:
         "audio.windows": windows,
         "audioproj.tokens": SYSTEM.network(case, "audio_projection")(windows).unsqueeze(0),
     }
-    scheduler, training = SPEC.scheduler(), DDIMScheduler(**TRAINING_SCHEDULER)
+    scheduler, training = SPEC.scheduler(), HalloRecipe.stages["image"].loss().scheduler
     scheduler.set_timesteps(40)
     outputs |= {
         "scheduler.timesteps40": scheduler.timesteps.float(),
         "scheduler.alphas_cumprod_linear": scheduler.alphas_cumprod,
         "scheduler.alphas_cumprod_scaled_linear": training.alphas_cumprod,
     }
-    loss = VelocityLoss(
-        scheduler=training, noise_offset=case.scalar("noise_offset"), snr_gamma=case.scalar("snr_gamma")
-    )
+    loss: Any = HalloRecipe.stages["image"].loss()
+    for name in ("noise_offset", "snr_gamma"):
+        if case.scalar(name) != getattr(loss, name):
+            raise CaseError(f"{case.id}: {name} is {case.scalar(name)}; the recipe has {getattr(loss, name)}")
     timesteps, latents = torch.tensor(case.scalar("train_timesteps")), case.input("train.latents")
     noise = loss.offset(case.input("train.noise"), case.input("train.offset"))
     target, predicted = loss.target(latents, noise, timesteps), case.input("train.prediction")

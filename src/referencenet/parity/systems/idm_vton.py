@@ -22,7 +22,7 @@ from referencenet.pipelines.passes import Pass
 from referencenet.preprocess.agnostic import ARM_WIDTHS, agnostic_mask
 from referencenet.training.config import RunConfig
 from referencenet.training.predicted import Inputs
-from referencenet.training.recipes.idm_vton import IDMVTONRecipe
+from referencenet.training.recipes.idm_vton.recipe import IDMVTONRecipe
 
 PLACES = {
     "first": "down_blocks.1.attentions.0.transformer_blocks.0",

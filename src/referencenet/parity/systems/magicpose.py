@@ -32,7 +32,7 @@ from referencenet.sampling.ldm_ddim import LDMScheduler
 from referencenet.training.config import RunConfig
 from referencenet.training.portraits import given_by_frame
 from referencenet.training.predicted import Inputs
-from referencenet.training.recipes.magicpose import MagicPoseRecipe
+from referencenet.training.recipes.magicpose.recipe import MagicPoseRecipe
 
 COMPONENTS = {"unet": "unet", "reference_unet": "appearance", "controlnet": "pose"}
 LDM_SETTINGS = ("model_channels", "channel_mult", "num_res_blocks", "attention_resolutions", "num_heads", "context_dim")
