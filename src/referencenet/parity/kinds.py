@@ -17,12 +17,13 @@ from torch import Tensor
 from referencenet.links.attach import AnyLink
 from referencenet.parity.cases import Case, CaseError
 from referencenet.parity.record import Produced, Runner, cut, each_output, fold, observed, unfold
-from referencenet.parity.system import System, motion_module, scheduler_of
+from referencenet.parity.system import System, motion_module
 from referencenet.pipelines.passes import Guidance, Pass
 from referencenet.pipelines.prediction import Call, predicting
 from referencenet.pipelines.spec import Canvas, Once, Shown, Spec
 from referencenet.sampling.windows import Windows
-from referencenet.training.velocity_loss import VelocityLoss
+from referencenet.training.losses import VelocityLoss
+from referencenet.training.recipes.index import recipe_of
 
 FACTOR = 8  # pixels per latent, in every system
 
@@ -316,14 +317,19 @@ def film_windows(case: Case, numbers: Mapping[str, Any], spec: Spec) -> Windows:
 
 
 def velocity(case: Case, offset: str) -> tuple[VelocityLoss, Tensor, Outputs]:
-    """The velocity loss of the case, its timesteps (b,), and what it makes of latents and noise.
+    """The velocity loss of the system's training, its timesteps (b,), and what it makes of latents and noise.
 
     Args:
         case: Has the inputs `latents` and `noise`.
         offset: Input with the offset of the noise.
+
+    Raises:
+        CaseError: If the case's numbers are not the recipe's.
     """
-    numbers = {name: case.scalar(name) for name in ("noise_offset", "snr_gamma")}
-    loss, timesteps = VelocityLoss(scheduler=scheduler_of(case), **numbers), torch.tensor(case.scalar("timesteps"))
+    loss, timesteps = recipe_of(case.method).stages["image"].loss(), torch.tensor(case.scalar("timesteps"))
+    for name in ("noise_offset", "snr_gamma"):
+        if case.scalar(name) != getattr(loss, name):
+            raise CaseError(f"{case.id}: {name} is {case.scalar(name)}; the recipe has {getattr(loss, name)}")
     latents, noise = case.input("latents"), loss.offset(case.input("noise"), case.input(offset))
     outputs = {
         "noisy": loss.noisy(latents, noise, timesteps),

@@ -4,9 +4,11 @@ import warnings
 from importlib import import_module
 from typing import Any
 
-from referencenet.training.trainer import Recipe, Schedule, fit
+from referencenet.training.config import OptimizerConfig, RunConfig, read_config
+from referencenet.training.loop import fit
+from referencenet.training.recipe import Recipe
 
-__all__ = ["Recipe", "Schedule", "fit"]
+__all__ = ["OptimizerConfig", "Recipe", "RunConfig", "fit", "read_config"]
 
 _MOVED = {"SCHEDULES", "STAGES", "Settings", "benchmark_builtin", "export", "train"}
 

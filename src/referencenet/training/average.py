@@ -1,56 +1,53 @@
-"""The exponential moving average of weights: what a run samples from and ships."""
+"""The exponential moving average of weights, by diffusers' `EMAModel`: what a run validates and exports."""
 
 from __future__ import annotations
 
-from collections.abc import Generator, Iterable
+from collections.abc import Generator, Mapping
 from contextlib import contextmanager
 
 import torch
+from diffusers.training_utils import EMAModel
 from torch import Tensor
 
 
 class MovingAverage:
-    """A slow copy of parameters.
+    """A slow copy of parameters: until its decay is reached, (1 + n) / (10 + n) is kept at the n-th update.
 
     Args:
-        parameters: What is averaged; their order is the state's.
-        decay: In [0, 1): share of the old average kept at each update, once the run is long enough. Before, the
-            average follows faster, (1 + n) / (10 + n) after n updates.
+        parameters: What is averaged, by name.
+        decay: In [0, 1): share of the old average kept at each update, once the run is long enough.
     """
 
-    def __init__(self, parameters: Iterable[Tensor], decay: float = 0.999) -> None:
+    def __init__(self, parameters: Mapping[str, Tensor], decay: float = 0.999) -> None:
         if not 0.0 <= decay < 1.0:
             raise ValueError(f"decay is {decay}; expected a number in [0, 1), such as 0.999.")
-        self.decay = decay
-        self.updates = 0
-        self.parameters = list(parameters)
-        self.average = [parameter.detach().clone() for parameter in self.parameters]
+        self.parameters = dict(parameters)
+        first = -1  # counts the updates as above
+        self.ema = EMAModel(self.parameters.values(), decay=decay, update_after_step=first, foreach=True)  # pyright: ignore[reportArgumentType]
 
-    @torch.no_grad()
     def update(self) -> None:
         """Take one step towards the parameters as they are now."""
-        self.updates += 1
-        decay = min(self.decay, (1 + self.updates) / (10 + self.updates))
-        torch._foreach_lerp_(self.average, [p.detach() for p in self.parameters], 1 - decay)  # pyright: ignore[reportPrivateUsage]
+        self.ema.step(self.parameters.values())  # pyright: ignore[reportArgumentType]
 
     @contextmanager
     def applied(self) -> Generator[None]:
         """Inside, the parameters hold the average; afterwards their own values, bit for bit."""
-        with torch.no_grad():
-            own = [parameter.detach().clone() for parameter in self.parameters]
-            torch._foreach_copy_(self.parameters, self.average)  # pyright: ignore[reportPrivateUsage]
+        own = [parameter.detach().clone() for parameter in self.parameters.values()]
+        self.ema.copy_to(self.parameters.values())  # pyright: ignore[reportArgumentType]
         try:
             yield
         finally:
             with torch.no_grad():
-                torch._foreach_copy_(self.parameters, own)  # pyright: ignore[reportPrivateUsage]
+                for parameter, value in zip(self.parameters.values(), own, strict=True):
+                    parameter.copy_(value)
 
-    def state_dict(self) -> dict[str, int | list[Tensor]]:
-        """What `load_state_dict` takes."""
-        return {"updates": self.updates, "average": self.average}
+    def state(self) -> dict[str, Tensor]:
+        """The average by the parameters' names."""
+        return dict(zip(self.parameters, self.ema.shadow_params, strict=True))
 
-    def load_state_dict(self, state: dict[str, int | list[Tensor]]) -> None:
-        """Go on from a saved average."""
-        self.updates = int(state["updates"])  # pyright: ignore[reportArgumentType]
+    def go_on(self, state: Mapping[str, Tensor], updates: int) -> None:
+        """Take up a saved average after so many updates."""
+        self.ema.optimization_step = updates
         with torch.no_grad():
-            torch._foreach_copy_(self.average, state["average"])  # pyright: ignore
+            for name, own in zip(self.parameters, self.ema.shadow_params, strict=True):
+                own.copy_(state[name])

@@ -7,7 +7,8 @@ is a choice of ours. Letters: b samples, f frames, n motion frames, k frames tha
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Generator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, Literal, get_args
 
@@ -114,7 +115,7 @@ def _learns(component: str, name: str, stage: Stage) -> bool:
 def clip_loss(
     pipe: Any, clips: Clips, stage: Stage, *, noise: Tensor, timesteps: Tensor, kept: Kept | None = None
 ) -> Tensor:
-    """Mean squared error over the frames that are learned; motion frames are never predicted.
+    """Mean squared error over the frames that are learned, where no block is checkpointed; see `clip_prediction`.
 
     Args:
         pipe: An EMOPipeline, after `learning`.
@@ -126,6 +127,30 @@ def clip_loss(
 
     Returns:
         A scalar, of the noise or, where the scheduler predicts velocity, of that.
+
+    Raises:
+        ValueError: If the batch lacks what the stage learns from.
+    """
+    with clip_prediction(pipe, clips, stage, noise=noise, timesteps=timesteps, kept=kept) as (predicted, target):
+        return (predicted.float() - target.float()).square().mean()
+
+
+@contextmanager
+def clip_prediction(
+    pipe: Any, clips: Clips, stage: Stage, *, noise: Tensor, timesteps: Tensor, kept: Kept | None = None
+) -> Generator[tuple[Tensor, Tensor]]:
+    """What the denoiser predicts of the frames that are learned, and what it should; motion frames are never predicted.
+
+    Args:
+        pipe: An EMOPipeline, after `learning`.
+        clips: The batch.
+        stage: Decides which layers there are.
+        noise: (b, 4, f, h, w).
+        timesteps: (b,).
+        kept: What each sample has; None: everything.
+
+    Yields:
+        Both, (b, 4, f, h, w): the noise or, where the scheduler predicts velocity, that. `backward` runs inside.
 
     Raises:
         ValueError: If the batch lacks what the stage learns from.
@@ -151,13 +176,13 @@ def clip_loss(
     if stage == "speed":
         told["speed"] = Held(with_positions(_speeds(pipe, clips, frames), pipe.config.motion_frames))
     bank = write(pipe.reference_unet, clips.reference, timestep=0, encoder_hidden_states=None, links=[pipe.link])
+    is_velocity = scheduler.config.prediction_type == "v_prediction"
+    target = scheduler.get_velocity(latents, noise, timesteps) if is_velocity else noise
     with attach(unet, [pipe.link]) as link, link.reading(bank, weights=kept.reference.float().tolist()):
         predicted = unet(
             noisy, timesteps, temporal=stage != "image", condition=condition, **told, return_dict=False
         )[0]  # fmt: skip
-    is_velocity = scheduler.config.prediction_type == "v_prediction"
-    target = scheduler.get_velocity(latents, noise, timesteps) if is_velocity else noise
-    return (predicted.float() - target.float()).square().mean()
+        yield predicted, target
 
 
 def _motion(pipe: Any, clips: Clips, kept: Kept) -> dict[str, Tensor]:

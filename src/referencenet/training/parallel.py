@@ -1,60 +1,30 @@
-"""Data parallelism in its plainest form: processes of `torchrun` draw different batches and average gradients.
-
-On CPU this is also the steadier way to use several cores: two processes of one thread each lose little when
-something else runs beside them, where two threads of one process wait for each other at every operation.
-"""
+"""Which of several processes this one is: `accelerate launch` or `torchrun` start them, accelerate joins them."""
 
 from __future__ import annotations
 
-import os
-from collections.abc import Sequence
-
-import torch
-from torch import Tensor, distributed
+from accelerate import PartialState
 
 
-def join() -> None:
-    """Join the other processes if `torchrun` started this one; else do nothing."""
-    if "WORLD_SIZE" in os.environ and int(os.environ["WORLD_SIZE"]) > 1 and not distributed.is_initialized():
-        distributed.init_process_group("nccl" if torch.cuda.is_available() else "gloo")
+def join(device: str) -> PartialState:
+    """Join the other processes if there are any; what accelerate knows of them.
 
-
-def leave() -> None:
-    """Leave the other processes, where there are any."""
-    if distributed.is_initialized():
-        distributed.destroy_process_group()
+    Args:
+        device: Where this one computes, such as cpu.
+    """
+    return PartialState(cpu=device == "cpu")
 
 
 def rank() -> int:
     """Number of this process, 0 where it is alone."""
-    return distributed.get_rank() if distributed.is_initialized() else 0
+    return PartialState().process_index if PartialState._shared_state else 0
 
 
 def world_size() -> int:
     """How many processes train together."""
-    return distributed.get_world_size() if distributed.is_initialized() else 1
-
-
-def average_gradients(parameters: Sequence[Tensor]) -> None:
-    """Make every process hold the mean of all processes' gradients; where none has one, there is none afterwards."""
-    if world_size() == 1:
-        return
-    present = torch.tensor([float(p.grad is not None) for p in parameters], device=parameters[0].device)
-    for parameter in parameters:
-        if parameter.grad is None:
-            parameter.grad = torch.zeros_like(parameter)
-    gradients = [parameter.grad for parameter in parameters if parameter.grad is not None]
-    flat = torch.cat([present, *(gradient.flatten() for gradient in gradients)])
-    distributed.all_reduce(flat)
-    found, *means = (flat / world_size()).split([len(parameters), *(g.numel() for g in gradients)])
-    for parameter, gradient, mean, share in zip(parameters, gradients, means, found.tolist(), strict=True):
-        if share:  # in place: the fused optimizer wants the gradient in its parameter's layout
-            gradient.copy_(mean.view_as(gradient))
-        else:
-            parameter.grad = None
+    return PartialState().num_processes if PartialState._shared_state else 1
 
 
 def wait() -> None:
     """Wait until all processes are here."""
-    if world_size() > 1:
-        distributed.barrier()
+    if PartialState._shared_state:
+        PartialState().wait_for_everyone()

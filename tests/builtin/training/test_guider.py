@@ -12,7 +12,8 @@ from referencenet.builtin.training.guider import GuiderRecipe, draw_maps
 from referencenet.networks.pose_guider import PoseContext
 from referencenet.paperdoll.cloth_maps import CLOTHS, cloth_maps
 from referencenet.paperdoll.scene import Scene
-from referencenet.training.trainer import Schedule, fit
+from referencenet.training.config import OptimizerConfig, RunConfig
+from referencenet.training.loop import fit
 
 
 @pytest.fixture(scope="module")
@@ -41,7 +42,8 @@ def test_context_learns_where_patterns_lie(pictures: PictureSet, tmp_path: Path)
     index, maps = draw_maps(tmp_path / "cloth.npy", pictures, workers=1)
     recipe = GuiderRecipe(PoseContext(channels=8), pictures.skeletons[index.numpy()], maps, batch=4)
     before = float(recipe.loss(0)["unexplained"])
-    fit(recipe, tmp_path / "run", Schedule(steps=80, learning_rate=4e-3, warmup=5, decay=0.5), quiet=True)
+    optimizer = OptimizerConfig(learning_rate=4e-3, warmup=5, cooldown=0.3)
+    fit(recipe, tmp_path / "run", RunConfig(steps=80, average=0.5, optimizer=optimizer), quiet=True)
     assert before > 0.9
     assert float(recipe.loss(0)["unexplained"]) < 0.6 * before
     assert [sheet.name for sheet in (tmp_path / "run" / "sheets").iterdir()] == ["000080.png"]

@@ -23,7 +23,7 @@ from referencenet.builtin.training.vae import VaeRecipe, encode, make_vae, measu
 from referencenet.networks.pose_guider import PoseContext, PoseGuider
 from referencenet.paperdoll.captions import IDENTITY, ORDER
 from referencenet.paperdoll.scene import Scene
-from referencenet.training.trainer import step_generator
+from referencenet.training.draws import step_generator
 
 SCENES = 5
 

@@ -26,9 +26,10 @@ from referencenet.builtin.training.correspondence import (
     sheet_loss,
 )
 from referencenet.builtin.training.encoded import MOSTLY_SILENT, EncodedSet, draw_told
+from referencenet.builtin.training.stepwise import Stepwise
 from referencenet.builtin.training.text import WIDTH
 from referencenet.builtin.training.vae import LATENT_CHANNELS
-from referencenet.training.trainer import step_generator, step_kind
+from referencenet.training.draws import step_generator, step_kind
 
 
 def make_unet() -> UNet2DConditionModel:
@@ -126,7 +127,7 @@ class Batch:
         return Batch(**{field.name: getattr(self, field.name).to(device) for field in fields(self)})
 
 
-class BaseRecipe:
+class BaseRecipe(Stepwise):
     """Trains UNet and text encoder together.
 
     Args:

@@ -17,11 +17,12 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from referencenet.builtin.training.data import PictureSet, skeletons_to_tensors
+from referencenet.builtin.training.stepwise import Stepwise
 from referencenet.media.files import written_whole
 from referencenet.networks.pose_guider import PoseContext
 from referencenet.paperdoll.cloth_maps import CLOTHS, cloth_maps
 from referencenet.paperdoll.scene import Scene
-from referencenet.training.trainer import step_generator
+from referencenet.training.draws import step_generator
 
 CONTEXT = 32
 """Width of the built-in model's context."""
@@ -68,7 +69,7 @@ def _halved_maps(job: tuple[int, int, int]) -> np.ndarray:
     return np.rint(maps * 255).astype(np.uint8)
 
 
-class GuiderRecipe:
+class GuiderRecipe(Stepwise):
     """Trains a context.
 
     Args:

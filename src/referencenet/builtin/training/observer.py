@@ -12,9 +12,10 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from referencenet.builtin.training.data import PictureSet, to_tensors
+from referencenet.builtin.training.stepwise import Stepwise
 from referencenet.networks.observer import Observer
 from referencenet.paperdoll.scene import Scene
-from referencenet.training.trainer import step_generator
+from referencenet.training.draws import step_generator
 
 ASPECTS = (
     "pose",
@@ -67,7 +68,7 @@ def make_observer(seen: list[dict[str, str]]) -> Observer:
     return Observer(aspects=values)
 
 
-class ObserverRecipe:
+class ObserverRecipe(Stepwise):
     """Trains an observer.
 
     Args:

@@ -32,11 +32,12 @@ from referencenet.builtin.training.data import skeletons_to_tensors
 from referencenet.builtin.training.description import Describer
 from referencenet.builtin.training.encoded import EVERYTHING, MOSTLY_SILENT, EncodedSet, draw_told
 from referencenet.builtin.training.guider import CONTEXT
+from referencenet.builtin.training.stepwise import Stepwise
 from referencenet.links.attach import attach, write
 from referencenet.links.bank import ReferenceBank
 from referencenet.methods.referencenet import ReferenceNetPipeline
 from referencenet.networks.pose_guider import PoseGuider, added_after_first_convolution
-from referencenet.training.trainer import step_generator, step_kind
+from referencenet.training.draws import step_generator, step_kind
 
 UNREAD = 0.25
 """Share of the rows that read no reference: there words tell who it is, of a figure whose place the pose gives."""
@@ -69,7 +70,7 @@ def make_referencenet(
     return pipe
 
 
-class ReferenceNetRecipe:
+class ReferenceNetRecipe(Stepwise):
     """Trains denoiser, writer, pose guider and text encoder together.
 
     Pairs show whole figures: where the reference is a portrait, nothing can tell the shoes.

@@ -32,27 +32,49 @@ from referencenet.methods.referencenet import ReferenceNetPipeline
 from referencenet.networks.observer import Observer
 from referencenet.networks.pose_guider import PoseContext
 from referencenet.paperdoll.scene import Scene
-from referencenet.training.parallel import join, leave, rank, wait, world_size
-from referencenet.training.precision import Precision
-from referencenet.training.trainer import Recipe, Schedule, fit
+from referencenet.training.config import OptimizerConfig, Precision, RunConfig
+from referencenet.training.loop import fit
+from referencenet.training.parallel import join, rank, wait, world_size
+from referencenet.training.recipe import Recipe
 
 STAGES = ("vae", "base", "guider", "referencenet", "observer")
 _GIVEN = ("vae", "base", "guider")
 """What weights to begin with make needless."""
 
+BETAS = 0.9, 0.99
+
 SCHEDULES = {
-    "vae": Schedule(steps=1200, learning_rate=1.2e-3, warmup=50, cooldown=0.9, decay=0.995, weight_decay=0.0),
-    "base": Schedule(steps=1500, learning_rate=1e-3, warmup=200, cooldown=0.1, decay=0.996),
-    "guider": Schedule(steps=1000, learning_rate=2e-3, warmup=50, cooldown=0.9, decay=0.99),
-    "referencenet": Schedule(
-        steps=20000,
-        learning_rate=7e-4,
-        warmup=80,
-        cooldown=0.95,
-        decay=0.998,
-        muon=("unet", "reference_unet", "text_encoder"),
+    "vae": RunConfig(
+        steps=1200,
+        average=0.995,
+        optimizer=OptimizerConfig(learning_rate=1.2e-3, warmup=50, cooldown=0.9, betas=BETAS, weight_decay=0.0),
     ),
-    "observer": Schedule(steps=2800, learning_rate=2e-3, warmup=100, cooldown=0.6, decay=0.995),
+    "base": RunConfig(
+        steps=1500,
+        average=0.996,
+        optimizer=OptimizerConfig(learning_rate=1e-3, warmup=200, cooldown=0.1, betas=BETAS),
+    ),
+    "guider": RunConfig(
+        steps=1000,
+        average=0.99,
+        optimizer=OptimizerConfig(learning_rate=2e-3, warmup=50, cooldown=0.9, betas=BETAS),
+    ),
+    "referencenet": RunConfig(
+        steps=20000,
+        average=0.998,
+        optimizer=OptimizerConfig(
+            learning_rate=7e-4,
+            warmup=80,
+            cooldown=0.95,
+            betas=BETAS,
+            muon=("unet", "reference_unet", "text_encoder"),
+        ),
+    ),
+    "observer": RunConfig(
+        steps=2800,
+        average=0.995,
+        optimizer=OptimizerConfig(learning_rate=2e-3, warmup=100, cooldown=0.6, betas=BETAS),
+    ),
 }
 """About as the shipped weights were trained, on two CPU cores; the model card tells where they differ."""
 
@@ -88,10 +110,10 @@ class Settings:
     quiet: bool = False
     start: Path | None = None
 
-    def schedule(self, stage: str) -> Schedule:
-        """The stage's schedule, stretched."""
-        schedule = SCHEDULES[stage]
-        return replace(schedule, steps=max(1, round(schedule.steps * self.stretch)))
+    def run(self, stage: str) -> RunConfig:
+        """The stage's run, stretched."""
+        run = SCHEDULES[stage]
+        return replace(run, steps=max(1, round(run.steps * self.stretch)), precision=self.precision)
 
     def result(self, stage: str) -> Path:
         """Where a finished stage lies."""
@@ -113,7 +135,7 @@ def train(settings: Settings, stages: Sequence[str] = STAGES, *, tell: Callable[
     unknown = sorted(set(stages) - set(STAGES))
     if unknown:
         raise ValueError(f"there is no stage {', '.join(unknown)}; expected some of {', '.join(STAGES)}.")
-    join()
+    processes = join(settings.device)
     try:
         if rank() == 0:
             tell("pictures")
@@ -127,7 +149,7 @@ def train(settings: Settings, stages: Sequence[str] = STAGES, *, tell: Callable[
                     _RUN[stage](settings)
                 wait()
     finally:
-        leave()
+        processes.destroy_process_group()
 
 
 def export(settings: Settings, folder: Path, *, dtype: torch.dtype = torch.float16) -> float:
@@ -186,8 +208,7 @@ def _finished(settings: Settings, stage: str, wanted: str) -> Path:
 
 def _fit(settings: Settings, stage: str, recipe: Recipe) -> None:
     """Train a stage's recipe to its end."""
-    folder, schedule = settings.folder / "runs" / stage, settings.schedule(stage)
-    fit(recipe, folder, schedule, precision=settings.precision, quiet=settings.quiet)
+    fit(recipe, settings.folder / "runs" / stage, settings.run(stage), quiet=settings.quiet)
 
 
 def _train_vae(settings: Settings) -> None:

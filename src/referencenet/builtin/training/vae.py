@@ -15,7 +15,8 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from referencenet.builtin.training.data import tensors_to_pictures, to_tensors
-from referencenet.training.trainer import step_generator
+from referencenet.builtin.training.stepwise import Stepwise
+from referencenet.training.draws import step_generator
 
 LATENT_CHANNELS = 4
 
@@ -39,7 +40,7 @@ def make_vae() -> AutoencoderKL:
     return vae
 
 
-class VaeRecipe:
+class VaeRecipe(Stepwise):
     """Trains an autoencoder on crops.
 
     Args:

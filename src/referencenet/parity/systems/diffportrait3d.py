@@ -6,14 +6,13 @@ from collections.abc import Mapping
 from typing import Any
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from referencenet.checkpoints.joint import BUILD, appearance_keys
 from referencenet.checkpoints.keymap import KeyMap
 from referencenet.checkpoints.keys.ldm import controlnet_keys, unet_config
 from referencenet.checkpoints.keys.views import view_unet_keys
-from referencenet.links.attach import attach, write
+from referencenet.links.attach import write
 from referencenet.links.sites import attention_sites
 from referencenet.methods.diffportrait3d import SPEC, DiffPortrait3DPipeline
 from referencenet.networks.layout import SD15_UNET, film_config
@@ -22,10 +21,13 @@ from referencenet.parity.cases import Case
 from referencenet.parity.record import Produced, Runner, each_output
 from referencenet.parity.system import assembled, config_of, motion_module
 from referencenet.pipelines.balance import balance_of
-from referencenet.pipelines.passes import TwoWay
+from referencenet.pipelines.passes import Pass, TwoWay
 from referencenet.pipelines.prediction import Call, predicting
 from referencenet.pipelines.spec import Canvas, Shown
 from referencenet.sampling.ldm_ddim import LDMScheduler
+from referencenet.training.config import RunConfig
+from referencenet.training.predicted import Inputs
+from referencenet.training.recipes.diffportrait3d.recipe import DiffPortrait3DRecipe
 
 COMPONENTS = {"unet": "unet", "reference": "reference_unet", "controlnet": "controlnet"}
 KEYS = {"unet": view_unet_keys, "reference": appearance_keys, "controlnet": controlnet_keys}
@@ -130,25 +132,24 @@ def run_sample(case: Case) -> Produced:
 
 def run_train(case: Case) -> Produced:
     """The loss, every view at its own timestep, and gradients of all three networks."""
-    pipe = pipeline(case)
-    networks: Any = {theirs: getattr(pipe, ours).requires_grad_(True) for theirs, ours in COMPONENTS.items()}
-    timesteps, noise, context = torch.tensor(case.scalar("timesteps")), case.input("noise"), case.input("context")
-    noisy = pipe.scheduler.add_noise(case.input("target_latents"), noise, timesteps)
-    views = len(noisy)
-    bank = write(
-        pipe.reference_unet,
-        case.input("reference_latent").expand(views, -1, -1, -1),
-        timestep=timesteps,
-        encoder_hidden_states=context.expand(views, -1, -1),
+    learn = tuple(rf"{ours}\..*" for ours in COMPONENTS.values())
+    recipe = DiffPortrait3DRecipe(pipeline(case), "views", RunConfig(steps=1, train=learn))
+    networks: Any = {theirs: getattr(recipe.pipe, ours) for theirs, ours in COMPONENTS.items()}
+    timesteps, noise = torch.tensor(case.scalar("timesteps")), case.input("noise")
+    heads = (case.input("camera_images") + 1) / 2
+    inputs = Inputs(
+        latents=case.input("target_latents").transpose(0, 1)[None],  # (1, 4, v, h, w)
+        noise=noise.transpose(0, 1)[None],
+        timesteps=timesteps,
+        passes=(Pass(factor=1.0),),
+        **recipe.seen(case.input("reference_latent"), case.input("context"), [heads]),
     )
-    levels = residuals_of(pipe.controlnet, case, noisy, timesteps, case.input("camera_images"))
-    with attach(pipe.unet, [SPEC.link]) as link, link.reading(bank):
-        prediction = pipe.unet(
-            noisy.transpose(0, 1)[None], timesteps, context, middle=(False,),
-            down_block_additional_residuals=tuple(levels[:-1]), mid_block_additional_residual=levels[-1],
-        ).sample[0].transpose(0, 1)  # fmt: skip
-    loss = F.mse_loss(prediction, noise)
-    loss.backward()
+    seen: dict[str, Tensor] = {}
+    with each_output(recipe.pipe.unet, {"": "prediction"}, seen), recipe.losses(inputs) as losses:
+        loss = losses["loss"]
+        loss.backward()
+    noisy = recipe.loss.noisy(inputs.latents, inputs.noise, timesteps)[0].transpose(0, 1)
+    prediction = seen["prediction"][0].transpose(0, 1)
     outputs = {
         "noisy_latents": noisy[:2],
         "losses": torch.stack([loss, bound(prediction, noise, timesteps)]).detach(),

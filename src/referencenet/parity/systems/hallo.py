@@ -11,7 +11,6 @@ from typing import Any
 
 import numpy as np
 import torch
-from diffusers import DDIMScheduler
 from diffusers.configuration_utils import FrozenDict
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -25,7 +24,7 @@ from referencenet.networks.layout import film_config
 from referencenet.networks.neighbourhood import neighbours
 from referencenet.networks.pose_guider import PoseGuider
 from referencenet.networks.projected_tokens import AudioProjection, FaceProjection
-from referencenet.parity.cases import Case
+from referencenet.parity.cases import Case, CaseError
 from referencenet.parity.record import (
     Produced,
     Runner,
@@ -40,7 +39,7 @@ from referencenet.pipelines.talking import FACE, LOCATED, MASKS, NO_FACE, Locate
 from referencenet.preprocess.face_outline import LIPS, OVAL
 from referencenet.preprocess.face_regions import FaceRegions, bounds, expanded
 from referencenet.preprocess.speech import SpeechFeatures
-from referencenet.training.velocity_loss import TRAINING_SCHEDULER, VelocityLoss
+from referencenet.training.recipes.hallo.recipe import HalloRecipe
 
 AUDIO_PROJECTION = ("seq_len", "blocks", "channels", "intermediate_dim", "output_dim", "context_tokens")
 FACE_PROJECTION = ("clip_embeddings_dim", "cross_attention_dim", "clip_extra_context_tokens")
@@ -89,16 +88,17 @@ def run_modules(case: Case) -> Produced:
         "audio.windows": windows,
         "audioproj.tokens": SYSTEM.network(case, "audio_projection")(windows).unsqueeze(0),
     }
-    scheduler, training = SPEC.scheduler(), DDIMScheduler(**TRAINING_SCHEDULER)
+    scheduler, training = SPEC.scheduler(), HalloRecipe.stages["image"].loss().scheduler
     scheduler.set_timesteps(40)
     outputs |= {
         "scheduler.timesteps40": scheduler.timesteps.float(),
         "scheduler.alphas_cumprod_linear": scheduler.alphas_cumprod,
         "scheduler.alphas_cumprod_scaled_linear": training.alphas_cumprod,
     }
-    loss = VelocityLoss(
-        scheduler=training, noise_offset=case.scalar("noise_offset"), snr_gamma=case.scalar("snr_gamma")
-    )
+    loss: Any = HalloRecipe.stages["image"].loss()
+    for name in ("noise_offset", "snr_gamma"):
+        if case.scalar(name) != getattr(loss, name):
+            raise CaseError(f"{case.id}: {name} is {case.scalar(name)}; the recipe has {getattr(loss, name)}")
     timesteps, latents = torch.tensor(case.scalar("train_timesteps")), case.input("train.latents")
     noise = loss.offset(case.input("train.noise"), case.input("train.offset"))
     target, predicted = loss.target(latents, noise, timesteps), case.input("train.prediction")

@@ -12,14 +12,17 @@ from diffusers import DDPMScheduler
 from torch import Tensor, nn
 
 from referencenet.checkpoints.idm_vton import RESAMPLER, TRYON_NET
-from referencenet.methods.idm_vton import IDMVTONPipeline, training_loss
-from referencenet.networks.image_prompt import with_image_prompt
+from referencenet.methods.idm_vton import IDMVTONPipeline
 from referencenet.parity import kinds
 from referencenet.parity.cases import Case, CaseError
 from referencenet.parity.kinds import Outputs
-from referencenet.parity.record import Runner, observed
+from referencenet.parity.record import Runner, each_output, observed
 from referencenet.parity.system import Network, System, scheduler_of
+from referencenet.pipelines.passes import Pass
 from referencenet.preprocess.agnostic import ARM_WIDTHS, agnostic_mask
+from referencenet.training.config import RunConfig
+from referencenet.training.predicted import Inputs
+from referencenet.training.recipes.idm_vton.recipe import IDMVTONRecipe
 
 PLACES = {
     "first": "down_blocks.1.attentions.0.transformer_blocks.0",
@@ -169,16 +172,23 @@ def sample(case: Case) -> Outputs:
 @torch.enable_grad()
 def train(case: Case) -> Outputs:
     """One training step: loss and gradients of TryonNet and the resampler."""
-    pipe, timesteps, noise = SYSTEM.pipe(case), torch.tensor(case.scalar("timesteps")), case.input("noise")
-    trained = {"encoder_hid_proj.": (pipe.image_projection, RESAMPLER), "": (pipe.unet, TRYON_NET)}
-    for network, _ in trained.values():
-        network.train().requires_grad_(True)
-    noisy = scheduler_of(case, DDPMScheduler).add_noise(case.input("image_latents"), noise, timesteps)
-    context = with_image_prompt(case.input("prompt_embeds"), pipe.image_projection(case.input("clip_hidden")))
-    inputs = {"garment": GARMENT(case), "space": space(case), "context": context, "added": added(case)}
-    given = {"noisy": noisy, "noise": noise, "timesteps": timesteps, **inputs}
-    loss, predicted = training_loss(pipe.unet, pipe.reference_unet, **given)
-    loss.backward()
+    recipe = IDMVTONRecipe(SYSTEM.pipe(case), "tryon", RunConfig(steps=1))
+    prompt, words = (case.input("prompt_embeds"),) * 2, (added(case),) * 2
+    inputs = Inputs(
+        latents=case.input("image_latents"),
+        noise=case.input("noise"),
+        timesteps=torch.tensor(case.scalar("timesteps")),
+        shown=GARMENT(case),
+        given={"prompt": prompt, "added": words, "space": space(case)},
+        passes=(Pass(factor=1.0),) * len(prompt[0]),
+        further={"image_states": case.input("clip_hidden")},
+    )
+    trained = {"encoder_hid_proj.": (recipe.pipe.image_projection, RESAMPLER), "": (recipe.pipe.unet, TRYON_NET)}
+    seen: Outputs = {}
+    with each_output(recipe.pipe.unet, {"": "noise_pred"}, seen), recipe.losses(inputs) as losses:
+        losses["loss"].backward()
+    noisy = recipe.loss.noisy(inputs.latents, inputs.noise, inputs.timesteps)
+    predicted, loss = seen["noise_pred"], losses["loss"]
     gradients = [p.grad.norm() for network, _ in trained.values() for p in network.parameters() if p.grad is not None]
     outputs = {"loss": loss.reshape(1), "noise_pred": predicted, "noisy_latents": noisy}
     outputs["grad_norm"] = torch.stack(gradients).norm().reshape(1)

@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from referencenet.checkpoints.keymap import KeyMap
 from referencenet.checkpoints.keys.ldm import unet_config
-from referencenet.links.attach import attach
 from referencenet.methods.magicpose import (
     PUBLISHED,
     PUBLISHED_STAGE1,
@@ -28,8 +27,12 @@ from referencenet.parity.record import Runner, observed
 from referencenet.parity.system import Network, System
 from referencenet.pipelines.balance import BALANCE
 from referencenet.pipelines.passes import Pass
-from referencenet.pipelines.spec import EachStep, Shown
+from referencenet.pipelines.spec import Shown
 from referencenet.sampling.ldm_ddim import LDMScheduler
+from referencenet.training.config import RunConfig
+from referencenet.training.portraits import given_by_frame
+from referencenet.training.predicted import Inputs
+from referencenet.training.recipes.magicpose.recipe import MagicPoseRecipe
 
 COMPONENTS = {"unet": "unet", "reference_unet": "appearance", "controlnet": "pose"}
 LDM_SETTINGS = ("model_channels", "channel_mult", "num_res_blocks", "attention_resolutions", "num_heads", "context_dim")
@@ -164,22 +167,26 @@ def schedule(case: Case) -> Outputs:
 @torch.enable_grad()
 def train(case: Case) -> Outputs:
     """The second stage's loss and gradients, with a clean reference and a noised one."""
-    pipe, told = SYSTEM.pipe(case), SHOWN(case)
-    pipe.unet.requires_grad_(False)
-    timesteps, noise = torch.tensor(case.scalar("timesteps")), case.input("noise")
-    noisy = pipe.scheduler.add_noise(case.input("target_latent"), noise, timesteps)
-    losses: list[Tensor] = []
-    for clean in (told.latents, pipe.scheduler.add_noise(told.latents, noise, timesteps)):
-        shown = Shown(latents=clean, context=told.context)
-        bank = EachStep().bank(pipe.reference_unet, shown, timesteps, SPEC.link)
-        down, middle = pipe.controlnet(noisy, timesteps, told.context, case.input("pose"), return_dict=False)
-        added = {"down_block_additional_residuals": down, "mid_block_additional_residual": middle}
-        with attach(pipe.unet, [SPEC.link]) as link, link.reading(bank):
-            losses.append(F.mse_loss(pipe.unet(noisy, timesteps, told.context, **added).sample, noise))
-    losses[0].backward()
-    outputs = {"losses": torch.stack(losses)}
+    recipe, told, films = MagicPoseRecipe(SYSTEM.pipe(case), "pose", RunConfig(steps=1)), SHOWN(case), []
+    for context, picture in zip(told.context.split(1), case.input("pose").split(1), strict=True):
+        films.append({"prompt": (context, context), "poses": given_by_frame(picture)})
+    latents, noise = (case.input(name).unsqueeze(2) for name in ("target_latent", "noise"))
+    inputs = Inputs(
+        latents=latents,
+        noise=noise,
+        timesteps=torch.tensor(case.scalar("timesteps")),
+        shown=told,
+        given={name: [film[name] for film in films] for name in films[0]},
+        passes=(Pass(factor=1.0),) * len(films),
+    )
+    noised = recipe.loss.noisy(told.latents, case.input("noise"), inputs.timesteps)
+    with torch.no_grad(), recipe.losses(replace(inputs, shown=replace(told, latents=noised))) as losses:
+        other = losses["loss"]
+    with recipe.losses(inputs) as losses:
+        losses["loss"].backward()
+    outputs = {"losses": torch.stack([losses["loss"], other])}
     for ours in ("reference_unet", "controlnet"):
-        outputs |= gradients(case, ours, getattr(pipe, ours))
+        outputs |= gradients(case, ours, getattr(recipe.pipe, ours))
     return outputs
 
 

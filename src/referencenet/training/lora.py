@@ -1,0 +1,58 @@
+"""Low-rank weights beside frozen ones, by PEFT: what fits one's own few pictures on one card."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from importlib import import_module
+from importlib.util import find_spec
+from typing import Any
+
+import torch
+from torch import nn
+
+from referencenet.training.config import LoraSettings
+
+NAME = "trained"
+"""Of the adapter."""
+
+
+def add_lora(components: Mapping[str, Any], settings: LoraSettings) -> dict[str, nn.Module]:
+    """Give layers low-rank weights that learn, and let nothing else learn.
+
+    Args:
+        components: A pipeline's, by name.
+        settings: Rank, and which layers.
+
+    Returns:
+        The components of which something learns.
+
+    Raises:
+        ModuleNotFoundError: If PEFT is not installed.
+        ValueError: If no layer is meant, or one that has no low-rank form.
+    """
+    if find_spec("peft") is None:
+        raise ModuleNotFoundError("lora.rank is above 0, which needs peft; install referencenet[lora].")
+    peft = import_module("peft")
+    chosen: dict[str, nn.Module] = {}
+    for component, module in components.items():
+        if not isinstance(module, nn.Module):
+            continue
+        module.requires_grad_(False)
+        layers = [name for name, layer in module.named_modules() if isinstance(layer, nn.Linear | nn.Conv2d)]
+        meant = [n for n in layers if any(re.fullmatch(p, f"{component}.{n}") for p in settings.targets)]
+        if not meant:
+            continue
+        if not hasattr(module, "add_adapter"):
+            raise ValueError(f"{component} takes no adapters; name layers of other components in lora.targets.")
+        config = peft.LoraConfig(r=settings.rank, lora_alpha=settings.alpha, target_modules=meant)
+        with torch.random.fork_rng(devices=[]):  # the first weights are the same in every process
+            torch.random.set_rng_state(torch.Generator().manual_seed(0).get_state())
+            module.add_adapter(config, adapter_name=NAME)
+        chosen[component] = module
+    if not chosen:
+        raise ValueError(
+            f"lora.targets {list(settings.targets)} match no layer; they match the whole of `component.layer`, as in "
+            r"unet\.up_blocks\..*attn1\.to_[qkv]."
+        )
+    return chosen

@@ -1,0 +1,1 @@
+"""The published systems' trainings, one folder each; `index.py` finds them."""

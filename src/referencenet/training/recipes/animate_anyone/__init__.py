@@ -1,0 +1,1 @@
+"""Animate Anyone's training: `recipe.py` and its configurations."""

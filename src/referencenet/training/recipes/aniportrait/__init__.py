@@ -1,0 +1,1 @@
+"""AniPortrait's training: `recipe.py` and its configurations."""

@@ -1,0 +1,1 @@
+"""DiffPortrait3D's training: `recipe.py` and its configurations."""

@@ -1,0 +1,1 @@
+"""EMO's training: `recipe.py` and its configurations."""

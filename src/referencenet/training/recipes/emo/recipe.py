@@ -1,0 +1,134 @@
+"""EMO's training in three stages (Tian et al. 2024, section 3.4); what the paper leaves open is chosen here.
+
+The losses are those of `training/emo.py`. Letters: b samples, f frames, n motion frames.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Generator, Mapping
+from contextlib import contextmanager
+from functools import partial
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from referencenet.media.images import read_mask, to_tensor
+from referencenet.methods.emo import SCHEDULE, EMOPipeline
+from referencenet.training.data.augment import cut, signed
+from referencenet.training.data.frames import num_frames, read_frames
+from referencenet.training.data.sample import Sample
+from referencenet.training.drops import Drop
+from referencenet.training.emo import DROPS, Clips, Kept, clip_prediction
+from referencenet.training.predicted import Inputs
+from referencenet.training.stage import Stage, noise_loss
+from referencenet.training.system import Batch, SystemRecipe
+
+SOURCE = "arXiv 2402.17485, section 3.4; drops, steps and the rest of the optimizer are ours"
+LOSS = partial(noise_loss, **{k: v for k, v in SCHEDULE.items() if k in ("beta_start", "beta_end", "beta_schedule")})
+HEARING = r"unet\..*\.(audio_attn|norm_audio)\..*"
+FOLLOWING = r"unet\..*\.(speed_attn|norm_speed)\..*"
+MOTION = r"unet\..*\.motion_modules\..*"
+HEARD = {name: Drop(rate=rate) for name, rate in DROPS.items()}
+
+
+class EMORecipe(SystemRecipe):
+    """`image`: single frames; `video`: movement and sound, on clips; `speed`: the head's speed, without the sound."""
+
+    system, pipeline, layout = "emo", EMOPipeline, "hdtf"
+    stages = {
+        "image": Stage(
+            train=(r"unet\..*", r"reference_unet\..*", r"face_locator\..*"), freeze=(HEARING, MOTION), loss=LOSS,
+            drops={"reference": HEARD["reference"]}, frames=1, needs=("target", "face_mask"), source=SOURCE,
+        ),
+        "video": Stage(
+            train=(HEARING, MOTION, r"audio_projection\..*"), freeze=(FOLLOWING,), loss=LOSS, drops=HEARD, frames=12,
+            needs=("target", "face_mask", "speech"), source=SOURCE,
+        ),
+        "speed": Stage(
+            train=(MOTION, r"speed_projection\..*"), loss=LOSS, drops=HEARD, frames=12,
+            needs=("target", "face_mask", "speech", "speeds"), source=SOURCE,
+        ),
+    }  # fmt: skip
+
+    @property
+    def kind(self) -> Any:
+        """The stage's name."""
+        return self.name.split()[1]
+
+    def read(self, sample: Sample, random: torch.Generator) -> dict[str, Tensor | str]:
+        """A clip with the frames before it, another frame of the film, the face's place, and what is heard."""
+        assert sample.target is not None
+        before = 0 if self.kind == "image" else self.pipe.config.motion_frames
+        count = num_frames(sample.target)
+        if count < before + self.frames:
+            raise ValueError(f"{sample.name} has {count} frames; a clip needs {before + self.frames}: leave it out.")
+        start = int(torch.randint(before, count - self.frames + 1, (1,), generator=random))
+        reference = int(torch.randint(count, (1,), generator=random))
+        seen = list(range(start - before, start + self.frames))
+        shown = torch.stack([signed(cut(frame, None, self.size)) for frame in read_frames(sample.target, seen)])
+        read: dict[str, Tensor | str] = {
+            "target": shown[before:],
+            "reference": signed(cut(read_frames(sample.target, [reference])[0], None, self.size)),
+            "place": (to_tensor(read_mask(sample.face_mask["whole"]).resize(self.size)) >= 0.5).float(),
+        }
+        if before:
+            read |= {"motion": shown[:before], "sound": _rows_of(sample.speech, seen)}
+        return read | ({"speeds": _rows_of(sample.speeds, seen)} if self.kind == "speed" else {})
+
+    def inputs(self, batch: Batch, dropped: Mapping[str, Tensor]) -> dict[str, Any]:
+        """Latents drawn from posteriors, as clips."""
+        tensors = batch.tensors
+        motion = None
+        if "motion" in tensors:
+            motion = self.latents_of(tensors["motion"], batch, 3).transpose(1, 2)  # (b, n, 4, h, w)
+        clips = Clips(
+            latents=self.latents_of(tensors["target"], batch, 1),
+            reference=self.latents_of(tensors["reference"], batch, 2),
+            place=tensors["place"],
+            motion=motion,
+            sound=tensors.get("sound"),
+            speeds=tensors.get("speeds"),
+            start=0 if motion is None else motion.shape[1],
+        )
+        all_kept = Kept.all(len(batch.places))
+        kept = Kept(**{name: ~dropped.get(name, ~getattr(all_kept, name)) for name in DROPS})
+        return self._fields(clips, kept)
+
+    def _fields(self, clips: Clips, kept: Kept) -> dict[str, Any]:
+        return {"latents": clips.latents, "shown": None, "given": {}, "further": {"clips": clips, "kept": kept}}
+
+    @contextmanager
+    def predicted(self, inputs: Inputs) -> Generator[Tensor]:
+        """The denoiser's prediction."""
+        clips, kept = inputs.further["clips"], inputs.further["kept"]
+        if all(p.reads is None for p in inputs.passes):  # a validation without the reference
+            kept = Kept(reference=torch.zeros_like(kept.reference), sound=kept.sound, motion=kept.motion)
+        given = {"noise": inputs.noise, "timesteps": inputs.timesteps, "kept": kept}
+        with clip_prediction(self.pipe, clips, self.kind, **given) as (prediction, _):
+            yield prediction
+
+    def example(self, make: Callable[..., Tensor], samples: int, size: tuple[int, int], frames: int) -> dict[str, Any]:
+        """Of the shapes that the networks' configurations say."""
+        before = 0 if self.kind == "image" else self.pipe.config.motion_frames
+        audio, seen = self.pipe.audio_projection.config, before + frames
+        clips = Clips(
+            latents=make(samples, 4, frames, *size),
+            reference=make(samples, 4, *size),
+            place=make(samples, 1, 8 * size[0], 8 * size[1]),
+            motion=make(samples, before, 4, *size) if before else None,
+            sound=make(samples, seen, audio.layers, audio.channels) if before else None,
+            speeds=make(samples, seen) if before else None,
+            start=before,
+        )
+        return self._fields(clips, Kept.all(samples))
+
+
+def _rows_of(path: Any, places: list[int]) -> Tensor:
+    """Rows of an array on the disk; where it is shorter than the film by a few, its last."""
+    found = np.load(path, mmap_mode="r")
+    return torch.from_numpy(np.array(found[[min(place, len(found) - 1) for place in places]])).float()
+
+
+RECIPE = EMORecipe

@@ -1,0 +1,1 @@
+"""FlashFace's training: `recipe.py` and its configurations."""

@@ -1,0 +1,1 @@
+"""Hallo's training: `recipe.py` and its configurations."""

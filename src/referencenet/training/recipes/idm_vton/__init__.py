@@ -1,0 +1,1 @@
+"""IDM-VTON's training: `recipe.py` and its configurations."""

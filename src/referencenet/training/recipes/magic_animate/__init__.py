@@ -1,0 +1,1 @@
+"""MagicAnimate's training: `recipe.py` and its configurations."""

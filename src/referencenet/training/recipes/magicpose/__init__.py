@@ -1,0 +1,1 @@
+"""MagicPose's training: `recipe.py` and its configurations."""

@@ -1,0 +1,1 @@
+"""Parts2Whole's training: `recipe.py` and its configurations."""

@@ -1,0 +1,1 @@
+"""StableGarment's training: `recipe.py` and its configurations."""

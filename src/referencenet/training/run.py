@@ -1,0 +1,277 @@
+"""A training from its order to its end: the pipeline that it begins with, its data, its stages, and the export.
+
+A run's folder has one folder per stage, and `run.json`, which says of what system it is and what it began with.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from referencenet.checkpoints.keymap import CheckpointError
+from referencenet.media.files import written_whole
+from referencenet.methods.tiny import tiny_pipeline
+from referencenet.training.checkpoint import RunFolder
+from referencenet.training.config import RunConfig, made, meant, read_config, read_tables
+from referencenet.training.data.layouts.index import open_dataset
+from referencenet.training.data.sampler import batches_of
+from referencenet.training.estimate import estimate
+from referencenet.training.full_size import full_pipeline
+from referencenet.training.loop import fit, load_weights
+from referencenet.training.lora import NAME
+from referencenet.training.memory import in_single
+from referencenet.training.parallel import join, rank, world_size
+from referencenet.training.recipe import running_statistics
+from referencenet.training.recipes.index import CONFIGURATIONS, configuration, recipe_of
+
+TINY = "tiny"
+"""What a run begins with where there are no weights: the system with narrow networks of random weights."""
+
+HELD_OUT = 4
+"""Samples of a validation, at least."""
+
+Tell = Callable[[str], None]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Order:
+    """What shall be trained.
+
+    Attributes:
+        system: Registry name.
+        config: A TOML file, or the name of a shipped configuration.
+        out: Folder of the run.
+        data: Folder of the data set.
+        start: Folder of weights, released or saved, to begin with; `tiny`: narrow networks of random weights.
+        base: Folder of the base model, where released files need one.
+        stage: Which; None: all of the file's, in order.
+        changes: `key=value` each.
+        resume: Whether a run that is there goes on; without it, it is refused.
+        device: Such as cpu or cuda.
+        quiet: No progress bar.
+    """
+
+    system: str
+    config: str | Path
+    out: Path
+    data: Path | None = None
+    start: str = ""
+    base: str | None = None
+    stage: str | None = None
+    changes: tuple[str, ...] = ()
+    resume: bool = False
+    device: str = "cpu"
+    quiet: bool = False
+    stages: Mapping[str, RunConfig] = field(init=False)
+
+    def __post_init__(self) -> None:
+        """Read the configuration.
+
+        Raises:
+            ValueError: If there is no such system, stage or configuration.
+        """
+        recipe = recipe_of(self.system)
+        named = str(self.config) in CONFIGURATIONS
+        path = configuration(self.system, str(self.config)) if named else Path(self.config)
+        names = [self.stage] if self.stage else list(read_tables(path))
+        for name in names:
+            if name not in recipe.stages:
+                raise ValueError(f"{self.system} has no stage {name!r}{meant(name, recipe.stages)}")
+        object.__setattr__(self, "stages", {name: read_config(path, name, self.changes) for name in names})
+
+
+def train(order: Order, tell: Tell = lambda _: None) -> None:
+    """Train the order's stages, one after the other, each from where the last one ended.
+
+    Args:
+        order: What.
+        tell: Told what begins, and what was left out of the data.
+
+    Raises:
+        FileExistsError: If there is a run already, and it shall not go on.
+        FileNotFoundError: If there are no data.
+        ValueError: If the run that is there is of another system.
+    """
+    _check_folder(order)
+    if order.data is None:
+        raise FileNotFoundError("no data set was given; give its folder with --data.")
+    recipe_class, processes = recipe_of(order.system), join(order.device)
+    all_found = [_samples(order, config, name, config.data.split) for name, config in order.stages.items()]
+    for name, found in zip(order.stages, all_found, strict=True):
+        tell(f"{name}: {found}")
+    pipe = start_pipeline(order.system, order.start, order.base).to(processes.device)
+    if rank() == 0:
+        _write_order(order)
+    for (name, config), found in zip(order.stages.items(), all_found, strict=True):
+        recipe = recipe_class(pipe, name, config)
+        recipe.hold_out(_held_out(order, config, name))
+        coming = batches_of(recipe, found.samples, config, rank(), world_size())
+        fit(recipe, order.out / name, config, batches=coming, quiet=order.quiet)
+        for module in recipe.modules.values():
+            module.eval()
+        in_single(pipe)
+
+
+def plan(order: Order) -> str:
+    """What the order would train, in words: parameters, and a GPU's memory, stage by stage; nothing is trained.
+
+    Without weights to begin with, the networks are those of the published size.
+    """
+    recipe_class, told = recipe_of(order.system), []
+    for name, config in order.stages.items():
+        begun = start_pipeline(order.system, order.start, order.base) if order.start else None
+        pipe = full_pipeline(recipe_class.pipeline) if begun is None else begun.to("meta")
+        recipe = recipe_class(pipe, name, config)
+        stage, optimizer = recipe.stage, config.optimizer
+        width, height = recipe.size
+        frames = f", {recipe.frames} frames" if recipe.frames > 1 else ""
+        drops = ", ".join(f"{key} {drop.rate:g} per {drop.per}" for key, drop in stage.drops.items()) or "none"
+        told += [
+            f"{name}: {config.steps} steps of {config.accumulate} x {config.batch} at {width} x {height}{frames}, "
+            f"{config.precision}, {optimizer.name} {optimizer.learning_rate:g}",
+            f"source: {stage.source}",
+            f"trained: {', '.join(config.lora.targets if config.lora.rank else config.train or stage.train)}",
+            f"frozen of it: {', '.join(stage.freeze) or 'nothing'}",
+            f"dropped: {drops}",
+            str(estimate(recipe, config)),
+            "",
+        ]
+    return "\n".join(told).rstrip()
+
+
+def export(run: str | Path, out: str | Path, *, raw: bool = False) -> Path:
+    """Write what a run has trained as an ordinary pipeline folder.
+
+    Args:
+        run: Its folder.
+        out: The folder to make; it must not exist, or be empty.
+        raw: The weights themselves instead of their moving average.
+
+    Returns:
+        The folder.
+
+    Raises:
+        FileExistsError: If there is something in `out`.
+        FileNotFoundError: If `run` is no run, or has no checkpoint.
+    """
+    run, out = Path(run), Path(out)
+    if out.exists() and (not out.is_dir() or any(out.iterdir())):
+        raise FileExistsError(f"{out} is there already; name a new folder.")
+    told = read_order(run)
+    pipe = start_pipeline(told["system"], told["start"], told["base"])
+    recipe_class, num_taken = recipe_of(told["system"]), 0
+    for name, table in told["stages"].items():
+        folder = RunFolder(run / name)
+        state = folder.load(weights_only=True)
+        if state is None:
+            continue
+        num_taken += 1
+        recipe = recipe_class(pipe, name, made(RunConfig, table, str(run / "run.json"), name))
+        weights = state.weights if raw or state.average is None else {**state.weights, **state.average}
+        saved = {**recipe.parameters, **running_statistics(recipe.modules)}
+        load_weights(saved, weights, folder.checkpoints()[-1])
+        for module in recipe.modules.values():
+            if getattr(module, "peft_config", None):
+                merge_lora(module)
+        in_single(pipe)
+    if not num_taken:
+        raise FileNotFoundError(f"{run} has no checkpoint yet; train further, or name another run.")
+    for module in (m for m in pipe.components.values() if isinstance(m, nn.Module)):
+        module.eval().requires_grad_(False)
+    pipe.save_pretrained(out)
+    return out
+
+
+def merge_lora(module: Any) -> None:
+    """Add an adapter's weights to those beside which they were trained, and take it away."""
+    module.fuse_lora(adapter_names=[NAME])
+    module.unload_lora()
+
+
+def start_pipeline(system: str, start: str, base: str | None = None) -> Any:
+    """The pipeline that a run begins with, in single precision.
+
+    Args:
+        system: Registry name.
+        start: A folder that `save_pretrained` wrote, a folder of released files, or `tiny`.
+        base: Of the base model, where released files need one.
+
+    Raises:
+        FileNotFoundError: If there is no such folder.
+        ValueError: If none was named.
+    """
+    pipeline = recipe_of(system).pipeline
+    if not start:
+        raise ValueError(
+            "nothing to begin with was named; give --from a folder of weights, released or saved, or --from tiny for "
+            "narrow networks of random weights."
+        )
+    if start == TINY:
+        return tiny_pipeline(pipeline)
+    folder = Path(start)
+    if not folder.is_dir():
+        raise FileNotFoundError(f"there is no folder {folder} to begin with; give one that holds weights, or tiny.")
+    if (folder / "model_index.json").is_file():
+        return pipeline.from_pretrained(folder, dtype=torch.float32)
+    try:
+        return pipeline.from_published(folder, base=base, dtype=torch.float32)
+    except CheckpointError as error:
+        raise ValueError(f"{folder}: {error}") from error
+
+
+def read_order(run: Path) -> dict[str, Any]:
+    """What `run.json` says.
+
+    Raises:
+        FileNotFoundError: If the folder is no run.
+    """
+    path = run / "run.json"
+    if not path.is_file():
+        raise FileNotFoundError(f"{run} is no run of `refnet train`: it has no run.json.")
+    return json.loads(path.read_text(encoding="utf-8"))
+
+
+def _check_folder(order: Order) -> None:
+    """Refuse a folder with another run, or with one that shall not go on."""
+    if not (order.out / "run.json").is_file():
+        return
+    told = read_order(order.out)
+    if told["system"] != order.system:
+        raise ValueError(f"{order.out} is a run of {told['system']}; give another folder.")
+    if not order.resume and any(RunFolder(order.out / name).checkpoints() for name in order.stages):
+        raise FileExistsError(f"{order.out} holds a run already; give --resume to go on, or another folder.")
+
+
+def _write_order(order: Order) -> None:
+    """Write `run.json`: of stages that were trained before, too."""
+    path = order.out / "run.json"
+    before: Mapping[str, Any] = read_order(order.out)["stages"] if path.is_file() else {}
+    stages = {**before, **{name: asdict(config) for name, config in order.stages.items()}}
+    told = {"system": order.system, "start": order.start, "base": order.base, "stages": stages}
+    order.out.mkdir(parents=True, exist_ok=True)
+    with written_whole(path) as temporary:
+        temporary.write_text(json.dumps(told, indent=2) + "\n", encoding="utf-8")
+
+
+def _samples(order: Order, config: RunConfig, stage: str, split: str) -> Any:
+    """A stage's samples of a split."""
+    recipe = recipe_of(order.system)
+    needs = recipe.stages[stage].needs
+    assert order.data is not None
+    found = open_dataset(order.data, config.data.layout or recipe.layout, split, needs)
+    if config.data.samples:
+        return type(found)(samples=found.samples[: config.data.samples], left_out=found.left_out)
+    return found
+
+
+def _held_out(order: Order, config: RunConfig, stage: str) -> Sequence[Any]:
+    """Samples of the split that is not learned from; none where the data set has none, or nothing is validated."""
+    if not (config.validate_every and config.data.validation):
+        return ()
+    return _samples(order, config, stage, config.data.validation).samples[: max(HELD_OUT, config.batch)]

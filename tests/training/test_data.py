@@ -1,0 +1,188 @@
+"""Data sets as paperdoll writes them; frames at random places; what is missing is named; batches by their number."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from referencenet.media.films import Film
+from referencenet.paperdoll.layouts import write_dataset
+from referencenet.training.data.augment import Jitter, cut, draw_crop, moved
+from referencenet.training.data.frames import draw_clip, draw_pair, num_frames, read_frames
+from referencenet.training.data.layouts.index import open_dataset
+from referencenet.training.data.sample import Sample, whole_ones
+from referencenet.training.data.sampler import StepSampler
+from tiny import picture
+
+WRITTEN = {
+    "viton_hd": ("viton-hd", 5, ("target", "garment", "garment_mask", "mask", "pose", "dense")),
+    "ubc": ("ubc", 5, ("target", "pose", "dense")),
+    "tiktok": ("tiktok", 5, ("target", "pose", "dense")),
+    "hdtf": ("hdtf", 5, ("target", "audio", "face_mask")),
+    "flat": ("flat", 10, ("target", "references", "pose", "dense", "caption")),
+}
+"""Layout to paperdoll's name for it, how many, and the fields that it has."""
+
+
+@pytest.fixture(scope="module")
+def roots(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    folder = tmp_path_factory.mktemp("sets")
+    return {
+        layout: write_dataset(folder / layout, count, name, 64, 3)
+        for layout, (name, count, _) in WRITTEN.items()
+        if layout in ("viton_hd", "ubc", "flat")
+    }
+
+
+@pytest.mark.parametrize("layout", ["viton_hd", "ubc", "flat"])
+def test_what_paperdoll_writes_is_read_back(layout: str, roots: dict[str, Path]) -> None:
+    _, count, needs = WRITTEN[layout]
+    found = {split: open_dataset(roots[layout], layout, split, needs) for split in ("train", "test")}
+    assert [len(each.samples) for each in found.values()] == [count * 4 // 5, count // 5]
+    assert not found["train"].left_out
+    names = {sample.name for each in found.values() for sample in each.samples}
+    assert len(names) == count
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("layout", ["tiktok", "hdtf"])
+def test_longer_films_are_read_back(layout: str, tmp_path: Path) -> None:
+    name, count, needs = WRITTEN[layout]
+    root = write_dataset(tmp_path / layout, count, name, 64, 3)
+    found = [open_dataset(root, layout, split, needs).samples for split in ("train", "test")]
+    assert [len(samples) for samples in found] == [4, 1]
+    assert num_frames(found[0][0].target) == {"tiktok": 24, "hdtf": 50}[layout]  # pyright: ignore[reportArgumentType]
+
+
+def test_flat_pictures_of_a_character_are_each_others_references(roots: dict[str, Path]) -> None:
+    samples = open_dataset(roots["flat"], "flat", "train").samples
+    for sample in samples:
+        assert sample.target not in sample.references
+        assert len(sample.references) <= 1
+
+
+def test_samples_that_lack_something_are_named_and_left_out(roots: dict[str, Path], tmp_path: Path) -> None:
+    rows = json.loads((roots["ubc"] / "fashion_train_meta.json").read_text())
+    for folder in ("train", "train_dwpose"):
+        (tmp_path / folder).symlink_to(roots["ubc"] / folder)
+    rows[1]["kps_path"] = "train_dwpose/none.mp4"
+    (tmp_path / "fashion_train_meta.json").write_text(json.dumps(rows))
+    found = open_dataset(tmp_path, "ubc", "train", ("target", "pose"))
+    assert len(found.samples) == len(rows) - 1
+    assert found.left_out == {rows[1]["video_path"]: ["pose (no such file)"]}
+    assert "1 left out, as train/00001.mp4, which lacks pose (no such file)" in str(found)
+    with pytest.raises(ValueError, match="all 4 lack something, as train/00000.mp4: audio; the stage needs audio"):
+        open_dataset(tmp_path, "ubc", "train", ("audio",))
+
+
+def test_folders_of_another_layout_are_refused(tmp_path: Path) -> None:
+    with pytest.raises(FileNotFoundError, match="there is no data set"):
+        open_dataset(tmp_path / "none", "ubc", "train")
+    for layout in WRITTEN:
+        with pytest.raises(FileNotFoundError, match="is no .* data set: it has no"):
+            open_dataset(tmp_path, layout, "train")
+    with pytest.raises(ValueError, match="no layout 'ubs'; did you mean 'ubc'"):
+        open_dataset(tmp_path, "ubs", "train")
+
+
+def test_garments_are_described_by_their_tags(roots: dict[str, Path], tmp_path: Path) -> None:
+    for name in ("train", "train_pairs.txt"):
+        (tmp_path / name).symlink_to(roots["viton_hd"] / name)
+    name = (tmp_path / "train_pairs.txt").read_text().split()[0]
+    tags = [("item", "T-shirt"), ("neckLine", "round neck"), ("sleeveLength", "short sleeve"), ("looks", None)]
+    row = {"file_name": name, "tag_info": [{"tag_name": key, "tag_category": value} for key, value in tags]}
+    told = roots["viton_hd"] / "train" / "vitonhd_train_tagged.json"
+    told.write_text(json.dumps({"data": [row]}))
+    try:
+        samples = open_dataset(tmp_path, "viton_hd", "train").samples
+    finally:
+        told.unlink()
+    assert samples[0].garment_caption == "short sleeve round neck T-shirt "
+    assert samples[1].garment_caption is None
+
+
+def test_parts_have_labels_and_masks(tmp_path: Path) -> None:
+    for name in ("who.png", "face.png", "face_mask.png", "dense.png"):
+        picture(0).save(tmp_path / name)
+    row = {
+        "target": "who.png", "appearance": {"face": "face.png"}, "mask": {"face": "face_mask.png"},
+        "structure": {"densepose": "dense.png"}, "caption": "a knight",
+    }  # fmt: skip
+    (tmp_path / "train.jsonl").write_text(json.dumps(row) + "\n")
+    (sample,) = open_dataset(tmp_path, "parts2whole", "train", ("target", "parts", "part_masks", "dense")).samples
+    assert sample.parts == {"face": tmp_path / "face.png"}
+    assert sample.caption == "a knight"
+
+
+def test_a_field_that_does_not_exist_is_no_need() -> None:
+    with pytest.raises(ValueError, match="no field 'garmet'"):
+        whole_ones([Sample(name="a")], ("garmet",), "here")
+
+
+@pytest.mark.parametrize("places", [[0, 1, 2], [30], [47], [3, 20, 46], [5, 5, 9]])
+def test_frames_at_random_places_are_those_of_the_whole_film(places: list[int], roots: dict[str, Path]) -> None:
+    path = roots["ubc"] / "train" / "00000.mp4"
+    whole = [np.asarray(frame) for frame in Film(path)]
+    assert num_frames(path) == len(whole) == 48
+    for place, frame in zip(places, read_frames(path, places), strict=True):
+        assert np.array_equal(np.asarray(frame), whole[place])
+
+
+def test_frames_that_are_not_there_are_told(roots: dict[str, Path]) -> None:
+    with pytest.raises(ValueError, match="has no frame 60"):
+        read_frames(roots["ubc"] / "train" / "00000.mp4", [60])
+    with pytest.raises(ValueError, match="has 4 frames, but frame 9"):
+        read_frames(roots["viton_hd"] / "train" / "image", [9])
+
+
+def test_references_are_far_and_clips_are_even() -> None:
+    random = torch.Generator().manual_seed(0)
+    for _ in range(50):
+        reference, target = draw_pair(48, 30, random)
+        assert 0 <= target < 48
+        assert abs(target - reference) >= 30 or 18 <= reference <= 30
+        reference, clip = draw_clip(48, 8, 4, random)
+        assert 0 <= reference < 48
+        assert set(np.diff(clip)) == {4}
+        assert 0 <= clip[0] <= clip[-1] < 48
+        _, short = draw_clip(5, 8, 4, random)
+        assert short[0] == 0
+        assert short[-1] == 4
+
+
+def test_crops_are_as_wide_as_nine_tenths_of_their_height_or_square() -> None:
+    random = torch.Generator().manual_seed(0)
+    for size in ((100, 100), (64, 96), (200, 100)):
+        for _ in range(20):
+            left, top, right, bottom = draw_crop(size, 0.8, random)
+            assert 0 <= left < right <= 1
+            assert 0 <= top < bottom <= 1
+            ratio = (right - left) * size[0] / ((bottom - top) * size[1])
+            assert 0.88 < ratio < 1.03
+    assert cut(picture(0, (40, 60)), (0.5, 0.5, 1, 1), (16, 24)).size == (16, 24)
+
+
+def test_pictures_are_moved_and_coloured_alike() -> None:
+    image = picture(1)
+    assert np.array_equal(np.asarray(moved(image, 1.0, (0.0, 0.0), 128)), np.asarray(image))
+    shifted = np.asarray(moved(image, 1.0, (0.25, 0.0), 128))
+    assert (shifted[:, :16] == 128).all()
+    assert np.array_equal(shifted[:, 16:], np.asarray(image)[:, :-16])
+    assert np.array_equal(
+        np.asarray(Jitter(1.0, 1.0, 0.0, 1.0)(image.convert("HSV").convert("RGB"))).shape, (64, 64, 3)
+    )
+
+
+def test_every_round_has_each_sample_once_and_processes_share_it() -> None:
+    one, two = StepSampler(count=12, batch=4, seed=5), StepSampler(count=12, batch=2, seed=5)
+    rounds = [one.indices(batch) for batch in range(6)]
+    for turn in (rounds[:3], rounds[3:]):
+        assert sorted(sum(turn, [])) == list(range(12))
+    assert rounds[:3] != rounds[3:]
+    assert [two.indices(1, rank, 2) for rank in (0, 1)] == [rounds[1][:2], rounds[1][2:]]
+    assert StepSampler(count=12, batch=4, seed=6).indices(0) != rounds[0]
+    assert one.places(2) == [8, 9, 10, 11]

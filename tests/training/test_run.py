@@ -1,0 +1,160 @@
+"""Whole runs of published systems on paperdoll's data sets: trained, resumed in bits, exported, refused."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from typer.testing import CliRunner
+
+from referencenet.cli.app import app
+from referencenet.methods.animate_anyone import AnimateAnyonePipeline
+from referencenet.methods.idm_vton import IDMVTONPipeline
+from referencenet.paperdoll.layouts import write_dataset
+from referencenet.training.checkpoint import RunFolder, State
+from referencenet.training.run import Order, export, plan, start_pipeline, train
+from tiny import tiny_pipeline
+
+QUICK = ("steps=4", "batch=2", "validate_every=0", "log_every=1", "optimizer.muon=[]", "optimizer.warmup=1")
+
+
+@pytest.fixture(scope="module")
+def viton(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_dataset(tmp_path_factory.mktemp("data") / "viton", 5, "viton-hd", 64, 3)
+
+
+def order(root: Path, out: Path, *changes: str, **fields: Any) -> Order:
+    given = {"system": "idm_vton", "config": "paperdoll", "start": "tiny", "quiet": True, **fields}
+    return Order(data=root, out=out, changes=(*QUICK, *changes), **given)
+
+
+def newest(out: Path, stage: str = "tryon") -> State:
+    found = RunFolder(out / stage).load()
+    assert found is not None
+    return found
+
+
+def test_a_run_is_trained_resumed_with_workers_in_the_same_bits_and_exported(viton: Path, tmp_path: Path) -> None:
+    told: list[str] = []
+    again = ("data.augment=0.5", "accumulate=2", "validate_every=4", "optimizer.cooldown=0")
+    train(order(viton, tmp_path / "whole", "data.workers=0", *again), tell=told.append)
+    assert told == ["tryon: 4 samples"]
+    half = order(viton, tmp_path / "broken", "data.workers=1", "save_every=1", *again)
+    train(replace_steps(half, 2))
+    train(replace(order(viton, tmp_path / "broken", "data.workers=1", *again), resume=True))
+    one, other = newest(tmp_path / "whole"), newest(tmp_path / "broken")
+    assert one.step == other.step == 4
+    assert all(torch.equal(value, other.weights[name]) for name, value in one.weights.items())
+    assert one.average is not None
+    records = RunFolder(tmp_path / "whole" / "tryon").records()
+    assert {"validation", "validation_cut"} <= records[-1].keys()
+    assert records[-1]["validation"] != records[-1]["validation_cut"]
+    folder = export(tmp_path / "whole", tmp_path / "pipe")
+    pipe = IDMVTONPipeline.from_pretrained(folder)
+    assert torch.equal(pipe.unet.conv_in.weight, one.average["unet.conv_in.weight"])
+    raw = export(tmp_path / "whole", tmp_path / "raw", raw=True)
+    assert torch.equal(IDMVTONPipeline.from_pretrained(raw).unet.conv_in.weight, one.weights["unet.conv_in.weight"])
+    with pytest.raises(FileExistsError, match="is there already"):
+        export(tmp_path / "whole", tmp_path / "pipe")
+    with pytest.raises(FileExistsError, match="holds a run already; give --resume"):
+        train(order(viton, tmp_path / "whole"))
+
+
+def replace_steps(given: Order, steps: int) -> Order:
+    """The same order, which ends earlier."""
+    return replace(given, changes=(*given.changes, f"steps={steps}"), resume=True)
+
+
+def test_low_rank_weights_learn_alone_and_are_merged(viton: Path, tmp_path: Path) -> None:
+    targets = r"lora.targets=['unet\.up_blocks\..*attn1\.to_[qkv]']"
+    train(order(viton, tmp_path / "run", "lora.rank=2", targets, "data.workers=0", "optimizer.learning_rate=0.1"))
+    weights = newest(tmp_path / "run").weights
+    assert weights
+    assert all("lora_" in name and ".up_blocks." in name for name in weights)
+    pipe = IDMVTONPipeline.from_pretrained(export(tmp_path / "run", tmp_path / "pipe"))
+    before = tiny_pipeline("idm_vton").unet.state_dict()
+    after = pipe.unet.state_dict()
+    assert before.keys() == after.keys()
+    changed = {name for name, value in before.items() if not torch.equal(value, after[name])}
+    assert changed
+    assert all(".attn1.to_" in name and name.startswith("up_blocks") for name in changed)
+
+
+@pytest.mark.slow
+def test_stages_follow_each_other_and_one_may_go_on(tmp_path: Path) -> None:
+    root = write_dataset(tmp_path / "ubc", 5, "ubc", 64, 3)
+    film = ("batch=1", "data.workers=0", "steps=2")
+    train(order(root, tmp_path / "run", *film, system="animate_anyone"))
+    told = json.loads((tmp_path / "run" / "run.json").read_text())
+    assert list(told["stages"]) == ["image", "video"]
+    video = newest(tmp_path / "run", "video").weights
+    assert all("motion_modules" in name for name in video)
+    image = newest(tmp_path / "run", "image")
+    longer = order(root, tmp_path / "run", "batch=1", "data.workers=0", system="animate_anyone", stage="video")
+    train(replace(longer, resume=True))
+    assert newest(tmp_path / "run", "video").step == 4
+    pipe = AnimateAnyonePipeline.from_pretrained(export(tmp_path / "run", tmp_path / "pipe", raw=True))
+    assert torch.equal(pipe.pose_guider.conv_in.weight, image.weights["pose_guider.conv_in.weight"])
+
+
+def test_a_plan_says_what_learns_and_what_it_needs(tmp_path: Path) -> None:
+    found = plan(Order(system="idm_vton", config="24gb", out=tmp_path, start="tiny", changes=("data.size=[64, 64]",)))
+    assert r"trained: unet\.up_blocks\..*attn[12]\.to_.*" in found
+    assert "tryon: 4000 steps of 8 x 1 at 64 x 64, bf16, adamw8bit 1e-05" in found
+    rows = {line.split()[0]: line.split() for line in found.splitlines() if line}
+    assert rows["vae"][1] == "-"
+    assert rows["unet"][1] != "-"
+    assert float(rows["all"][-1]) < 1
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"system": "idm_vtom"}, "no recipe for 'idm_vtom'; did you mean 'idm_vton'"),
+        ({"stage": "tryom"}, "no stage 'tryom'; did you mean 'tryon'"),
+        ({"config": "none.toml"}, "there is no configuration none.toml"),
+    ],
+)
+def test_orders_that_cannot_be_are_refused(changes: dict[str, Any], message: str, tmp_path: Path) -> None:
+    with pytest.raises((ValueError, FileNotFoundError), match=message):
+        order(tmp_path, tmp_path / "run", **changes)
+
+
+def test_runs_need_data_weights_and_a_folder_of_their_own(viton: Path, tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="give --from a folder of weights"):
+        start_pipeline("idm_vton", "")
+    with pytest.raises(FileNotFoundError, match="no folder .*none to begin with"):
+        start_pipeline("idm_vton", str(tmp_path / "none"))
+    with pytest.raises(FileNotFoundError, match="is no run of `refnet train`"):
+        export(tmp_path, tmp_path / "pipe")
+    with pytest.raises(ValueError, match="frozen is bf16 and precision fp32"):
+        train(order(viton, tmp_path / "run", "frozen=bf16"))
+    (tmp_path / "run.json").write_text(json.dumps({"system": "magicpose", "start": "tiny", "base": None, "stages": {}}))
+    with pytest.raises(ValueError, match="is a run of magicpose; give another folder"):
+        train(order(viton, tmp_path))
+    with pytest.raises(FileNotFoundError, match="has no checkpoint yet"):
+        export(tmp_path, tmp_path / "pipe")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["train", "idm_vton", "paperdoll", "--out", "run"], "no data set was given"),
+        (["train", "idm_vton", "paperdoll", "--data", "."], "no folder for the run was given"),
+        (["train", "idm_vton", "paperdol", "--out", "run"], "there is no configuration paperdol"),
+        (["train", "idm_vton", "paperdoll", "--out", "run", "--set", "stepz=3"], "did you mean 'steps'"),
+        (["export", "none", "--out", "pipe"], "none is no run"),
+    ],
+)
+def test_commands_say_what_is_wrong_in_one_line(
+    arguments: list[str], message: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    result = CliRunner().invoke(app, arguments)
+    assert result.exit_code == 2
+    assert message in " ".join(result.stderr.split())
+    assert "Traceback" not in result.output

@@ -1,0 +1,154 @@
+"""Every published training: what learns and what does not, checkpointing, drops, and that a loss falls."""
+
+from __future__ import annotations
+
+import tomllib
+from dataclasses import replace
+from typing import Any
+
+import pytest
+import torch
+
+from referencenet.training.config import read_config
+from referencenet.training.drops import Drop, draw_drops, passes_of
+from referencenet.training.estimate import estimate
+from referencenet.training.full_size import full_pipeline
+from referencenet.training.recipes.index import CONFIGURATIONS, configuration, recipe_of, recipes
+from trainings import CASES, inputs_for, tiny_recipe
+
+LEARNS = {
+    ("animate_anyone", "image"): {"unet", "reference_unet", "pose_guider"},
+    ("animate_anyone", "video"): {"unet"},
+    ("aniportrait", "image"): {"unet", "reference_unet", "pose_guider"},
+    ("aniportrait", "video"): {"unet"},
+    ("diffportrait3d", "reference"): {"reference_unet", "controlnet"},
+    ("diffportrait3d", "views"): {"unet"},
+    ("emo", "image"): {"unet", "reference_unet", "face_locator"},
+    ("emo", "video"): {"unet", "audio_projection"},
+    ("emo", "speed"): {"unet", "speed_projection"},
+    ("flashface", "faces"): {"unet", "reference_unet"},
+    ("hallo", "image"): {"unet", "reference_unet", "face_locator", "face_projection"},
+    ("hallo", "video"): {"unet", "audio_projection"},
+    ("idm_vton", "tryon"): {"unet", "image_projection"},
+    ("magic_animate", "image"): {"reference_unet", "controlnet"},
+    ("magic_animate", "video"): {"unet"},
+    ("magicpose", "appearance"): {"reference_unet"},
+    ("magicpose", "pose"): {"reference_unet", "controlnet"},
+    ("parts2whole", "parts"): {"reference_unet", "unet", "pose_guider"},
+    ("stable_garment", "garment"): {"reference_unet"},
+    ("stable_garment", "tryon"): {"reference_unet", "controlnet", "guider"},
+}
+"""Components of which something learns."""
+
+
+def step_of(recipe: Any, inputs: Any) -> dict[str, torch.Tensor]:
+    """Forth and back; the gradients."""
+    with recipe.losses(inputs) as losses:
+        losses["loss"].backward()
+    return {name: p.grad.clone() for name, p in recipe.parameters.items() if p.grad is not None}
+
+
+@pytest.mark.parametrize(("system", "stage"), CASES)
+def test_one_step_changes_what_shall_learn_and_nothing_else(system: str, stage: str) -> None:
+    recipe = tiny_recipe(system, stage)
+    assert set(recipe.modules) == LEARNS[system, stage]
+    if not recipe.stage.temporal:
+        assert not any("motion_modules" in name for name in recipe.parameters)
+    networks = {n: m for n, m in recipe.pipe.components.items() if isinstance(m, torch.nn.Module)}
+    before = {f"{n}.{k}": v.clone() for n, m in networks.items() for k, v in m.state_dict().items()}
+    gradients = step_of(recipe, inputs_for(recipe))
+    assert len(gradients) > 0.7 * len(recipe.parameters)  # the others are behind what the bank needs
+    torch.optim.Adam(recipe.parameters.values(), lr=0.1, eps=1e-30).step()
+    statistics = {
+        f"{n}.{k}" for n in recipe.modules for k in networks[n].state_dict() if "running_" in k or "tracked" in k
+    }
+    after = {f"{n}.{k}": v for n, m in networks.items() for k, v in m.state_dict().items()}
+    changed = {name for name, value in after.items() if not torch.equal(value, before[name])}
+    assert changed - statistics == {name for name, gradient in gradients.items() if bool(gradient.any())}
+
+
+@pytest.mark.parametrize(("system", "stage"), CASES)
+def test_gradients_under_checkpointing_are_those_without(system: str, stage: str) -> None:
+    plain, again = (tiny_recipe(system, stage, checkpointing=wanted) for wanted in (False, True))
+    found, same = (step_of(recipe, inputs_for(recipe)) for recipe in (plain, again))
+    assert found.keys() == same.keys()
+    for name, gradient in found.items():
+        torch.testing.assert_close(same[name], gradient, rtol=1e-4, atol=1e-6)
+    assert not any("forward" in module.__dict__ for m in again.modules.values() for module in m.modules())
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("system", "stage"), CASES)
+def test_the_loss_of_one_batch_falls_by_a_fifth_in_thirty_steps(system: str, stage: str) -> None:
+    recipe = tiny_recipe(system, stage)
+    inputs = inputs_for(recipe)
+    optimizer = torch.optim.Adam(recipe.parameters.values(), lr=1e-2)
+    losses: list[float] = []
+    for _ in range(30):
+        with recipe.losses(inputs) as found:
+            found["loss"].backward()
+        losses.append(float(found["loss"].detach()))
+        optimizer.step()
+        optimizer.zero_grad()
+    assert losses[-1] < 0.8 * losses[0], losses
+
+
+@pytest.mark.parametrize("system", recipes())
+def test_shipped_configurations_name_the_stages_and_their_drops(system: str) -> None:
+    for name in CONFIGURATIONS:
+        path = configuration(system, name)
+        assert path.read_text().startswith("# ")
+        stages = tomllib.loads(path.read_text())
+        assert list(stages) == list(recipe_of(system).stages)
+        for stage in stages:
+            config = read_config(path, stage)
+            assert set(config.drops) <= set(recipe_of(system).stages[stage].drops)
+            if name == "paperdoll":
+                assert config.average
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("system", "stage"), CASES)
+def test_the_estimate_of_24gb_is_below_24_gib(system: str, stage: str) -> None:
+    kind, config = recipe_of(system), read_config(configuration(system, "24gb"), stage)
+    found = estimate(kind(full_pipeline(kind.pipeline), stage, config), config)
+    assert 4 * 2**30 < found.total < 24 * 2**30, f"\n{found}"
+
+
+def test_samples_that_go_without_the_reference_do_not_depend_on_it() -> None:
+    recipe = tiny_recipe("idm_vton", "tryon", drops={"guidance": 1.0})
+    inputs = inputs_for(recipe)
+    blind = passes_of(recipe.stage.drops, {"guidance": torch.tensor([False, True])}, 2)
+    assert [p.reads for p in blind] == ["reference", "zeros"]
+    further = {
+        **inputs.further,
+        "blank_image_states": torch.zeros(1, 257, 8)[:, :, : inputs.further["image_states"].shape[2]],
+    }
+    inputs = replace(inputs, passes=blind, further=further)
+    assert inputs.shown is not None
+    other = replace(inputs, shown=replace(inputs.shown, latents=inputs.shown.latents + 1))
+    loss = recipe.loss
+    seen = []
+    for given in (inputs, other):
+        told = recipe.told(given)
+        with torch.no_grad(), recipe.predicted(told) as prediction:
+            seen.append(loss.errors(prediction, told.noise))
+    assert not torch.isclose(seen[0][0], seen[1][0])
+    assert torch.equal(seen[0][1], seen[1][1])
+
+
+def test_drops_are_drawn_by_place_or_by_step_and_add_up() -> None:
+    drops = {
+        "reference": Drop(rate=0.3, per="batch", reads=None),
+        "words": Drop(rate=0.5, blind=("prompt",)),
+        "both": Drop(rate=0.5, reads="zeros", blind=("image",)),
+    }
+    places = list(range(4000))
+    found = draw_drops(drops, 7, 3, places)
+    assert found["reference"].all() or not found["reference"].any()
+    share = [bool(draw_drops(drops, 7, step, [0])["reference"]) for step in range(1000)]
+    assert 0.25 < sum(share) / 1000 < 0.35
+    assert 0.47 < float(found["words"].float().mean()) < 0.53
+    assert torch.equal(draw_drops(drops, 7, 9, places[100:200])["words"], found["words"][100:200])
+    passes = passes_of(drops, {"words": torch.tensor([True, True]), "both": torch.tensor([False, True])}, 2)
+    assert [(p.reads, set(p.blind)) for p in passes] == [("reference", {"prompt"}), ("zeros", {"prompt", "image"})]
