@@ -39,7 +39,7 @@ def hallo(place: Place, *, whole: bool = False) -> Paths:
         whole: With what is done once for a clip: its motion frames are written, and in the published way the portrait
             as well; its face is located.
     """
-    config, side, frames = (SD15_UNET, 64, 16) if place.full else (NARROW, 32, 6)
+    config, side, frames, heads = (SD15_UNET, 64, 16, 8) if place.full else (NARROW, 32, 6, 2)
 
     def network(name: str, module: torch.nn.Module) -> Any:
         return place.network("hallo", name, module)
@@ -48,7 +48,7 @@ def hallo(place: Place, *, whole: bool = False) -> Paths:
         return place.draw("hallo", name, *shape)
 
     width = config["cross_attention_dim"]
-    settings = film_config(config, motion_heads=8 if place.full else 2)
+    settings = film_config(config, motion_heads=heads)
     ours, unet = (network("unet", AudioUNet(audio_cross_attention_dim=width, **settings)) for _ in range(2))
     reference_unet = network("reference_unet", HALLO_FILES.build["reference_unet"](config))
     locator = network("face_locator", HALLO_FILES.build["face_locator"](config))
