@@ -84,13 +84,6 @@ def hallo(place: Place, *, whole: bool = False) -> Paths:
         located = published_hallo.locate(locator, box, frames)
     by_level = {count: mask.unsqueeze(1) for count, mask in zip(sizes, masks.split(sizes, dim=1), strict=True)}
     told = {"latents": latents, "timestep": TIMESTEP, "faces": faces, "audio": audio, "masks": by_level}
-    later = standing(before)
-    later.step(latents, TIMESTEP)
-    if whole:
-        later.stack.close()
-
-    def published_step() -> Tensor:
-        return published_hallo.step(unet, published_bank, located, told, pipe.spec.scale)
 
     def published_clip() -> Tensor:
         again = published_hallo.write(reference_unet, images, faces)
@@ -102,9 +95,13 @@ def hallo(place: Place, *, whole: bool = False) -> Paths:
             return step
         return step + written(reference_unet, moved[0].repeat(2, 1, 1, 1), 0, faces.repeat(MOTION_FRAMES, 1, 1))
 
+    if whole:
+        return Paths(published=published_clip, ours=clip, ideal_flops=ideal)
+    later = standing(before)
+    later.step(latents, TIMESTEP)
     return Paths(
-        published=published_clip if whole else published_step,
-        ours=clip if whole else lambda: later.step(latents, TIMESTEP),
+        published=lambda: published_hallo.step(unet, published_bank, located, told, pipe.spec.scale),
+        ours=lambda: later.step(latents, TIMESTEP),
         ideal_flops=ideal,
     )
 
