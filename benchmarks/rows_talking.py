@@ -39,7 +39,7 @@ def hallo(place: Place, *, whole: bool = False) -> Paths:
         whole: With what is done once for a clip: its motion frames are written, and in the published way the portrait
             as well; its face is located.
     """
-    config, side, frames = (SD15_UNET, 64, 16) if place.full else (NARROW, 32, 6)
+    config, side, frames, heads = (SD15_UNET, 64, 16, 8) if place.full else (NARROW, 32, 6, 2)
 
     def network(name: str, module: torch.nn.Module) -> Any:
         return place.network("hallo", name, module)
@@ -48,7 +48,7 @@ def hallo(place: Place, *, whole: bool = False) -> Paths:
         return place.draw("hallo", name, *shape)
 
     width = config["cross_attention_dim"]
-    settings = film_config(config, motion_heads=8 if place.full else 2)
+    settings = film_config(config, motion_heads=heads)
     ours, unet = (network("unet", AudioUNet(audio_cross_attention_dim=width, **settings)) for _ in range(2))
     reference_unet = network("reference_unet", HALLO_FILES.build["reference_unet"](config))
     locator = network("face_locator", HALLO_FILES.build["face_locator"](config))
@@ -84,13 +84,6 @@ def hallo(place: Place, *, whole: bool = False) -> Paths:
         located = published_hallo.locate(locator, box, frames)
     by_level = {count: mask.unsqueeze(1) for count, mask in zip(sizes, masks.split(sizes, dim=1), strict=True)}
     told = {"latents": latents, "timestep": TIMESTEP, "faces": faces, "audio": audio, "masks": by_level}
-    later = standing(before)
-    later.step(latents, TIMESTEP)
-    if whole:
-        later.stack.close()
-
-    def published_step() -> Tensor:
-        return published_hallo.step(unet, published_bank, located, told, pipe.spec.scale)
 
     def published_clip() -> Tensor:
         again = published_hallo.write(reference_unet, images, faces)
@@ -102,9 +95,13 @@ def hallo(place: Place, *, whole: bool = False) -> Paths:
             return step
         return step + written(reference_unet, moved[0].repeat(2, 1, 1, 1), 0, faces.repeat(MOTION_FRAMES, 1, 1))
 
+    if whole:
+        return Paths(published=published_clip, ours=clip, ideal_flops=ideal)
+    later = standing(before)
+    later.step(latents, TIMESTEP)
     return Paths(
-        published=published_clip if whole else published_step,
-        ours=clip if whole else lambda: later.step(latents, TIMESTEP),
+        published=lambda: published_hallo.step(unet, published_bank, located, told, pipe.spec.scale),
+        ours=lambda: later.step(latents, TIMESTEP),
         ideal_flops=ideal,
     )
 

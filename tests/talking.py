@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from referencenet.preprocess.face_regions import LIPS, OUTLINE
+from referencenet.preprocess.face_outline import LIPS, OVAL
 from referencenet.preprocess.one_face import LEFT_EDGE, NOSE, RIGHT_EDGE
 from tiny import tiny_pipeline
 
@@ -23,9 +23,9 @@ def face_points(side: int = 64, yaw: float = 0.0, share: float = 0.6, middle: tu
         share: Width of the face when it looks at the camera, of the picture's.
         middle: Of the face, as fractions of the picture.
     """
-    around = np.linspace(0, 2 * np.pi, len(OUTLINE), endpoint=False)
+    around = np.linspace(0, 2 * np.pi, len(OVAL), endpoint=False)
     points = np.zeros((468, 3))
-    points[list(OUTLINE)] = np.stack([np.sin(around) * 7.66, -np.cos(around) * 9.5, np.full(len(OUTLINE), -2.4)], 1)
+    points[list(OVAL)] = np.stack([np.sin(around) * 7.66, -np.cos(around) * 9.5, np.full(len(OVAL), -2.4)], 1)
     lips = np.linspace(0, 2 * np.pi, len(LIPS), endpoint=False)
     points[list(LIPS)] = np.stack([np.cos(lips) * 2.5, 4 + np.sin(lips), np.full(len(LIPS), 5.0)], 1)
     points[RIGHT_EDGE], points[LEFT_EDGE], points[NOSE] = (-7.66, -0.7, -2.44), (7.66, -0.7, -2.44), (0, 1.1, 7.48)

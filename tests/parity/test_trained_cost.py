@@ -16,9 +16,9 @@ PUBLISHED_SHARE = {
     "parts2whole_3": 0.30,
     "parts2whole_6": 0.15,
     "stable_garment": 0.97,
-    "hallo": 0.87,
+    "hallo": 0.88,
     "hallo_clip": 0.87,
-    "emo": 0.93,
+    "emo": 0.92,
     "diffportrait3d": 0.78,
     "catvton": 1.0,
 }
