@@ -43,7 +43,7 @@ def shown(pipeline: Tiny, hero: Reference, **options: Any) -> torch.Tensor:
     """The sample of the first write pass."""
     seen: list[torch.Tensor] = []
     handle = pipeline.unet.register_forward_pre_hook(lambda _, args: seen.append(args[0]))
-    with handle, reference(pipeline.pipe, hero, noise=noise(), **options):
+    with handle, reference(pipeline.pipe, hero, noise="fixed", **options):
         pipeline()
     return seen[1]  # the first is of the pass that reads, inside of which it is written
 
@@ -207,9 +207,7 @@ def test_freenoise_with_one_window_is_the_usual_film():
     assert {block.context_length for block in film.unet.modules() if hasattr(block, "context_length")} == {3}
 
 
-@pytest.mark.parametrize(
-    ("links", "split"), [("both", None), ("attention", 1), ("both", 4), ("adain", 4), ("both", 100)]
-)
+@pytest.mark.parametrize(("links", "split"), [("both", None), ("both", 4), ("attention", 1)])
 def test_freenoise_whole_and_split_computes_what_the_plain_computation_says(links: str, split: int | None):
     changes = {"latents": latents(3, 1, 4, 5, 8, 8), "num_frames": 5}
     expected = plainly(film_pipeline(stride=2), links, **changes)

@@ -44,8 +44,9 @@ def reference(pipe: DiffusionPipeline, references: Reference | Picture | Sequenc
     the thread that entered it: see `busy`.
 
     Args:
-        pipe: Any diffusers pipeline with a UNet: Stable Diffusion 1, 2, XL, text-to-image, img2img, inpaint,
-            ControlNet, AnimateDiff, with IP-Adapter and LoRA or without.
+        pipe: A diffusers pipeline with a UNet: Stable Diffusion 1, 2, XL, text-to-image, img2img, inpaint, ControlNet,
+            InstructPix2Pix, depth-to-image, panorama, AnimateDiff, with perturbed-attention guidance, IP-Adapter and
+            LoRA or without. `docs/pipelines.md` lists what is refused, and why.
         references: One or several.
         links: `"attention"`, `"adain"`, or `Concat(weight=...)` and `AdaIN(weight=...)`; one or both.
         style_fidelity: s in [0, 1]. 1: the unconditional half sees no reference, so guidance pushes toward it; 0: it
