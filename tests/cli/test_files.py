@@ -59,7 +59,7 @@ def test_fit_is_chosen_and_said(folder: Path) -> None:
     done_by = {"crop": "its middle is cut out", "pad": "it gets a border"}
     for fit in ("", "crop", "pad", "stretch"):
         out = f"out-{fit}"
-        result = animate(folder, *TINY, "--size", "32x32", *(("--fit", fit) if fit else ()), out=out)
+        result = animate(folder, *TINY, "--size", "32x32", "--frames", "1", *(("--fit", fit) if fit else ()), out=out)
         assert result.exit_code == 0, result.output
         said, done = " ".join(result.output.split()), done_by.get(fit, "it is stretched")
         assert f"note: the reference is 24 x 64 pixels, the result 32 x 32: {done}" in said

@@ -51,7 +51,13 @@ def need_weights(
         raise FileNotFoundError(f"there is no --checkpoint {checkpoint}; give the folder of {published.name}'s files.")
     if checkpoint is not None:
         refuse_others_files(published, checkpoint)
-    if base is not None and not Path(base).is_dir() and (base.startswith((".", "/", "~")) or base.count("/") != 1):
+    is_converted_folder = checkpoint is not None and (checkpoint / "model_index.json").is_file()  # is told to need none
+    if (
+        base is not None
+        and not is_converted_folder
+        and not Path(base).is_dir()
+        and (base.startswith((".", "/", "~")) or base.count("/") != 1)
+    ):
         raise FileNotFoundError(f"there is no --base {base}; give a folder, or a name on the hub, as in owner/name.")
     if checkpoint is None and not random_tiny:
         tell(files_needed(published, *beside))
