@@ -8,8 +8,9 @@ import typer
 
 from referencenet.cli.console import note, say
 from referencenet.cli.film_inputs import driving_films, estimated, read_reference
-from referencenet.cli.film_run import Weights, check_film, run_film
+from referencenet.cli.film_run import Weights, check_every, check_film, run_film
 from referencenet.cli.options import (
+    MOST_SEED,
     Base,
     Checkpoint,
     Device,
@@ -20,6 +21,7 @@ from referencenet.cli.options import (
     Overwrite,
     RandomTiny,
     Steps,
+    check_apart,
     only,
     refuse_others,
     settings_of,
@@ -126,7 +128,7 @@ def animate(
     fps: Annotated[float | None, typer.Option(min=0.1, show_default="the poses'", help="Frames per second.")] = None,
     steps: Steps = None,
     guidance: GuidanceScale = None,
-    seed: Annotated[int, typer.Option(min=0, help="Of the noise.")] = 42,
+    seed: Annotated[int, typer.Option(min=0, max=MOST_SEED, help="Of the noise.")] = 42,
     fit: FitTo = None,
     side_by_side: Annotated[bool, typer.Option("--side-by-side", help="Reference, poses, result in one film.")] = False,
     overwrite: Overwrite = False,
@@ -141,6 +143,8 @@ def animate(
     pipeline = PIPELINES[method]
     need_weights(pipeline.published, checkpoint, base, random_tiny)
     refuse_others(ctx, method)
+    check_apart(ctx, out)
+    check_every(every, interpolator)
     check_film(out, resume=resume, overwrite=overwrite)
     width, height = parse_size(size, multiple=8) if size else (None, None)
     settings = FilmSettings(

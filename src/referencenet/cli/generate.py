@@ -21,7 +21,7 @@ from PIL import Image
 from referencenet.builtin.load import GUIDANCE, STEPS
 from referencenet.cli.console import note, progress_bar, say
 from referencenet.cli.models import BUILTIN, choose_device, choose_dtype, load_pipeline, load_referencenet
-from referencenet.cli.options import Device, Dtype, FitTo
+from referencenet.cli.options import MOST_SCALE, MOST_SEED, MOST_STEPS, Device, Dtype, FitTo
 from referencenet.cli.run import fitted_pictures
 from referencenet.cli.settings import (
     LinkChoice,
@@ -72,7 +72,8 @@ def generate(
     ] = "attention",
     count: Annotated[int, typer.Option("--count", "-n", min=1, help="How many pictures.")] = 1,
     seed: Annotated[
-        int | None, typer.Option("--seed", min=0, show_default="random", help="Of the first picture; counts up.")
+        int | None,
+        typer.Option("--seed", min=0, max=MOST_SEED, show_default="random", help="Of the first picture; counts up."),
     ] = None,
     strength: Annotated[float, typer.Option(min=0, max=1, help="0 is no reference, 1 as published.")] = 1.0,
     style_fidelity: Annotated[
@@ -95,10 +96,10 @@ def generate(
     ] = None,
     negative_prompt: Annotated[str, typer.Option(help="What the pictures shall not show.")] = "",
     steps: Annotated[
-        int | None, typer.Option(min=1, show_default="the model's", help="Denoising steps.")
+        int | None, typer.Option(min=1, max=MOST_STEPS, show_default="the model's", help="Denoising steps.")
     ] = None,
     guidance: Annotated[
-        float | None, typer.Option(min=0, show_default="the model's", help="Guidance scale; 1 is none.")
+        float | None, typer.Option(min=0, max=MOST_SCALE, show_default="the model's", help="Guidance scale; 1 is none.")
     ] = None,
     size: Annotated[
         str | None, typer.Option(metavar="N|WIDTHxHEIGHT", show_default="the model's", help="In pixels.")

@@ -15,6 +15,10 @@ from referencenet.media.fitting import Fit
 
 ONLY = "Only for "
 
+MOST_STEPS = 1000  # as many as models are trained with
+MOST_SCALE = 1000.0
+MOST_SEED = 2**63 - 1  # of torch's generators
+
 Checkpoint = Annotated[
     Path | None, typer.Option(metavar="FOLDER", help="The released files, or what `refnet convert` made of them.")
 ]
@@ -25,12 +29,12 @@ RandomTiny = Annotated[
     bool, typer.Option("--random-tiny", help="Tiny random weights: tries the installation, draws nothing.")
 ]
 Size = Annotated[str | None, typer.Option(metavar="WIDTHxHEIGHT", show_default="the system's", help="In pixels.")]
-Steps = Annotated[int | None, typer.Option(min=1, show_default="the system's", help="Denoising steps.")]
+Steps = Annotated[int | None, typer.Option(min=1, max=MOST_STEPS, show_default="the system's", help="Denoising steps.")]
 GuidanceScale = Annotated[
-    float | None, typer.Option(min=0, show_default="the system's", help="Guidance scale; 1 is none.")
+    float | None, typer.Option(min=0, max=MOST_SCALE, show_default="the system's", help="Guidance scale; 1 is none.")
 ]
 Count = Annotated[int, typer.Option("--count", "-n", min=1, help="Pictures.")]
-Seed = Annotated[int, typer.Option(min=0, help="Of the first picture; the next ones count up.")]
+Seed = Annotated[int, typer.Option(min=0, max=MOST_SEED, help="Of the first picture; the next ones count up.")]
 Device = Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1, mps.")]
 Dtype = Annotated[DtypeChoice, typer.Option(help="auto is half precision on CUDA.")]
 FitTo = Annotated[
@@ -65,6 +69,25 @@ def refuse_others(ctx: typer.Context, method: str) -> None:
             raise ValueError(f"{parameter.opts[0]} is for {systems}; {method} does not take it.")
 
 
+def check_apart(ctx: typer.Context, out: Path) -> None:
+    """Make sure that a result does not take the place of what it is made from.
+
+    Args:
+        ctx: Of the command.
+        out: Where the result goes.
+
+    Raises:
+        ValueError: If it is one of the files that were given.
+    """
+    for parameter in ctx.command.params:
+        value = ctx.params.get(parameter.name or "")
+        if parameter.name == "out" or value is None:
+            continue
+        for given in value if isinstance(value, list | tuple) else [value]:
+            if isinstance(given, str | Path) and _is_same(out, given):
+                raise ValueError(f"--out {out} is what {parameter.opts[0]} gives; give another place for the result.")
+
+
 def settings_of(ctx: typer.Context, method: str) -> dict[str, Any]:
     """All options as typed or by default, by name, but those of other systems."""
     return {name: ctx.params[name] for parameter in ctx.command.params if (name := parameter.name) in ctx.params
@@ -91,6 +114,14 @@ def is_typed(ctx: typer.Context, name: str) -> bool:
     """Whether an option was given, and does not stand at its default."""
     source = ctx.get_parameter_source(name)
     return source is not None and source.name == "COMMANDLINE"
+
+
+def _is_same(out: Path, given: str | Path) -> bool:
+    """Whether two paths are one file or folder."""
+    try:
+        return out.samefile(given)
+    except (OSError, ValueError):  # one is not there, or is no path at all
+        return False
 
 
 def _is_for(parameter: Any, method: str) -> bool:

@@ -8,9 +8,10 @@ import typer
 
 from referencenet.cli.console import note, say
 from referencenet.cli.film_inputs import read_reference
-from referencenet.cli.film_run import Weights, check_film, run_film
+from referencenet.cli.film_run import Weights, check_every, check_film, run_film
 from referencenet.cli.models import choose_device
 from referencenet.cli.options import (
+    MOST_SEED,
     Base,
     Checkpoint,
     Device,
@@ -21,6 +22,7 @@ from referencenet.cli.options import (
     RandomTiny,
     Size,
     Steps,
+    check_apart,
     only,
     refuse_others,
     settings_of,
@@ -101,7 +103,7 @@ def talk(
     ] = None,
     steps: Steps = None,
     guidance: GuidanceScale = None,
-    seed: Annotated[int, typer.Option(min=0, help="Of the noise, and of the identity.")] = 42,
+    seed: Annotated[int, typer.Option(min=0, max=MOST_SEED, help="Of the noise, and of the identity.")] = 42,
     fit: FitTo = None,
     overwrite: Overwrite = False,
     side_by_side: Annotated[
@@ -118,6 +120,8 @@ def talk(
     pipeline = PIPELINES[method]
     need_weights(pipeline.published, checkpoint, base, random_tiny, pipeline.speech)
     refuse_others(ctx, method)
+    check_apart(ctx, out)
+    check_every(every, interpolator)
     check_sound(audio)
     sound = audio if out.suffix.lower() in TRACK_CODECS else None
     check_film(out, sound, resume=resume, overwrite=overwrite)

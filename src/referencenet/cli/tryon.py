@@ -20,6 +20,7 @@ from referencenet.cli.options import (
     Seed,
     Size,
     Steps,
+    check_apart,
     is_typed,
     only,
     own_options,
@@ -139,6 +140,7 @@ def tryon(
     pipeline = PIPELINES[method]
     need_weights(pipeline.published, checkpoint, base, random_tiny)
     refuse_others(ctx, method)
+    check_apart(ctx, out)
     check_pictures(out)
     options = drawing_options(pipeline.spec, size, steps, guidance)
     if mask is not None and (is_typed(ctx, "category") or is_typed(ctx, "arm_width")):

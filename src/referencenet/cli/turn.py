@@ -13,6 +13,7 @@ from PIL import Image
 from referencenet.cli.console import say
 from referencenet.cli.film_run import check_film
 from referencenet.cli.options import (
+    MOST_SEED,
     Base,
     Checkpoint,
     Device,
@@ -23,6 +24,7 @@ from referencenet.cli.options import (
     RandomTiny,
     Size,
     Steps,
+    check_apart,
     is_typed,
     settings_of,
 )
@@ -94,7 +96,7 @@ def turn(
     fps: Annotated[float, typer.Option(min=0.1, help="Frames per second of a film.")] = RATE,
     steps: Steps = None,
     guidance: GuidanceScale = None,
-    seed: Annotated[int, typer.Option(min=0, help="Of all that is drawn at random.")] = 42,
+    seed: Annotated[int, typer.Option(min=0, max=MOST_SEED, help="Of all that is drawn at random.")] = 42,
     fit: FitTo = None,
     overwrite: Overwrite = False,
     side_by_side: Annotated[bool, typer.Option("--side-by-side", help="Portrait, camera and result.")] = False,
@@ -108,6 +110,7 @@ def turn(
     pipeline = PIPELINES[method]
     need_weights(pipeline.published, checkpoint, base, random_tiny)
     check_film(out, overwrite=overwrite)
+    check_apart(ctx, out)
     options = drawing_options(pipeline.spec, size, steps, guidance)
     given = {"prompt": prompt, "negative_prompt": negative_prompt, "balance": balance}
     check_words(prompt, negative_prompt, balance)
