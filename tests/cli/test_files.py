@@ -59,7 +59,7 @@ def test_fit_is_chosen_and_said(folder: Path) -> None:
     done_by = {"crop": "its middle is cut out", "pad": "it gets a border"}
     for fit in ("", "crop", "pad", "stretch"):
         out = f"out-{fit}"
-        result = animate(folder, *TINY, "--size", "32x32", *(("--fit", fit) if fit else ()), out=out)
+        result = animate(folder, *TINY, "--size", "32x32", "--frames", "1", *(("--fit", fit) if fit else ()), out=out)
         assert result.exit_code == 0, result.output
         said, done = " ".join(result.output.split()), done_by.get(fit, "it is stretched")
         assert f"note: the reference is 24 x 64 pixels, the result 32 x 32: {done}" in said
@@ -207,3 +207,30 @@ def test_a_photograph_for_a_mask_is_told(dressing: list[str], folder: Path) -> N
     result = CliRunner().invoke(app, [*dressing, f"--mask={folder / 'person.png'}"])
     assert result.exit_code == 0, result.output
     assert "note: mask 0 is grey in" in " ".join(result.output.split())
+
+
+@pytest.mark.parametrize(
+    ("typed", "message"),
+    [
+        (("--guidance", "nan"), "'--guidance': Input should be greater than or equal to 0"),
+        (("--fps", "inf"), "--fps is inf; give a finite number"),
+        (("--steps", "1001"), "less than or equal to 1000, but was '1001'"),
+        (("--seed", str(2**70)), "less than or equal to 4611686018427387904"),
+        (
+            ("--size", "99999x99999"),
+            "--size is 99999x99999; at most 67 million",
+        ),
+        (("--size", "33x32"), "must be multiples of 8"),
+        (("--frames", "4"), "4 frames were asked for, but the pose film has 3"),
+        (("--checkpoint", "none"), "leave away either it, or --checkpoint"),
+        (("-r", "none.png"), "there is no picture none.png"),
+    ],
+)
+@pytest.mark.usefixtures("no_weights")
+def test_numbers_and_files_are_looked_at_first(typed: tuple[str, ...], message: str, folder: Path) -> None:
+    assert re.search(message, told(animate(folder, *TINY, *typed)))
+
+
+def test_a_base_that_is_nowhere_is_told(folder: Path) -> None:
+    message = told(animate(folder, "--checkpoint", str(folder), "--base", "sd15"))
+    assert "there is no --base sd15; give a folder, or a name on the hub" in message

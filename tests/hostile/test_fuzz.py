@@ -100,9 +100,9 @@ def drawn(path: Path) -> Any:
 
 READERS: dict[str, tuple[str, Callable[[Path], Any], Callable[[], bytes]]] = {
     "bank": ("b.safetensors", ReferenceBank.load, lambda: save(
-        {"hidden/a": SITE, "key/b": SITE, "value/b": SITE}, {"format": "referencenet-bank-1"})),
+        {"hidden/a": SITE, "key/b": SITE + 1, "value/b": SITE + 2}, {"format": "referencenet-bank-1"})),
     "series": ("b.safetensors", BankSeries.load, lambda: save(
-        {"981/hidden/a": SITE, "1/hidden/a": SITE}, {"format": "referencenet-series-1", "made_for": json.dumps(SERIES)})),
+        {"981/hidden/a": SITE, "1/hidden/a": SITE + 1}, {"format": "referencenet-series-1", "made_for": json.dumps(SERIES)})),
     "reference": ("b.safetensors", Reference.load, lambda: save(
         {"latents": torch.zeros(1, 4, 2, 2)}, {"format": "referencenet-reference-1", "settings": '{"strength": 0.5}'})),
     "safetensors": ("w.safetensors", read_state, lambda: save(STATE)),
@@ -170,13 +170,14 @@ def check(name: str, changes: list[tuple[float, int, bytes]], folder: Path, whol
     tracemalloc.start()
     try:
         read(path)
+        said = file
     except (ValueError, TypeError, OSError, CaseError) as error:
-        text = str(error)
-        assert file in text or path.parent.name in text, f"names no file: {error!r}"
-        assert "\n" not in text.strip(), f"more than a line: {error!r}"
+        said = str(error)
     finally:
         _, peak = tracemalloc.get_traced_memory()
         tracemalloc.stop()
+    assert file in said or path.parent.name in said, f"names no file: {said}"
+    assert "\n" not in said.strip(), f"more than a line: {said}"
     assert peak < BYTES, f"{peak} bytes"
 
 

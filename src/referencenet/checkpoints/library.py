@@ -209,7 +209,7 @@ def read_configuration(path: Path) -> dict[str, Any]:
 def _check_folder(kind: Any, folder: Path) -> None:
     """Look at a part's files before its library does."""
     for file in sorted(folder.iterdir()):
-        if file.suffix in (*ENDINGS, ".json"):
+        if file.suffix in (*ENDINGS, ".json") and not file.name.startswith("."):
             regular_file(file, "file")
     configuration = folder / "config.json"
     for name in CONFIGURATIONS:

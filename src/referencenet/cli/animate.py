@@ -10,7 +10,7 @@ from referencenet.cli.console import note, say
 from referencenet.cli.film_inputs import driving_films, estimated, read_reference
 from referencenet.cli.film_run import Weights, check_every, check_film, run_film
 from referencenet.cli.options import (
-    MOST_SEED,
+    LARGEST_SEED,
     Base,
     Checkpoint,
     Device,
@@ -128,7 +128,7 @@ def animate(
     fps: Annotated[float | None, typer.Option(min=0.1, show_default="the poses'", help="Frames per second.")] = None,
     steps: Steps = None,
     guidance: GuidanceScale = None,
-    seed: Annotated[int, typer.Option(min=0, max=MOST_SEED, help="Of the noise.")] = 42,
+    seed: Annotated[int, typer.Option(min=0, max=LARGEST_SEED, help="Of the noise.")] = 42,
     fit: FitTo = None,
     side_by_side: Annotated[bool, typer.Option("--side-by-side", help="Reference, poses, result in one film.")] = False,
     overwrite: Overwrite = False,

@@ -3,7 +3,9 @@
 A command lives in the file of its name and is loaded when it is called, so that `refnet --help` answers at once.
 """
 
+import functools
 import importlib
+import math
 import os
 import platform
 from importlib.metadata import version as version_of
@@ -39,6 +41,19 @@ MODULES = {"models": "model_files"}
 """Command to its file, where that has another name."""
 
 
+def finite(command: Any) -> Any:
+    """The command, which refuses options that are no numbers: the least and the largest value do not."""
+
+    @functools.wraps(command)
+    def checked(*args: Any, **options: Any) -> Any:
+        for name, value in options.items():
+            if isinstance(value, float) and not math.isfinite(value):
+                raise ValueError(f"--{name.replace('_', '-')} is {value}; give a finite number.")
+        return command(*args, **options)
+
+    return checked
+
+
 class Refnet(TyperGroup):
     """Loads a command when it is called, and turns every exception into one line and an exit status."""
 
@@ -48,6 +63,8 @@ class Refnet(TyperGroup):
         if name in COMMANDS:
             module = importlib.import_module(f"referencenet.cli.{MODULES.get(name, name)}")
             command = typer.main.get_command(module.app)
+            if command.callback is not None:
+                command.callback = finite(command.callback)
         return name, command, rest
 
     def invoke(self, ctx: Any) -> Any:

@@ -62,6 +62,9 @@ def tell_misuse(error: Any) -> int:
         The exit status that goes with it.
     """
     text = " ".join(str(error.format_message()).replace("Value error, ", "").split())
+    wrong = error.__cause__ or error.__context__
+    given = [repr(each["input"]) for each in wrong.errors()] if hasattr(wrong, "errors") else []
+    text += f", but was {given[0]}." if given and given[0] not in text else ""
     words = re.findall(r"'([^']*)'", text.partition("': ")[2])
     meant = did_you_mean(words[0], words[1:]) if "not one of" in text and len(words) > 1 else ""
     tell(f"[bold red]error:[/] {escape(text + meant)}")

@@ -139,7 +139,7 @@ def check_film(
         raise FileExistsError(str(error).replace("with overwrite", "with --overwrite")) from error
     if settings:
         check_settings_place(out)
-    if out.parent.is_dir():
+    if out.parent.is_dir() and os.environ.get("RANK", "0") == "0":  # of several processes the one that writes
         with locked(out):
             pass
 

@@ -21,7 +21,7 @@ from PIL import Image
 from referencenet.builtin.load import GUIDANCE, STEPS
 from referencenet.cli.console import note, progress_bar, say
 from referencenet.cli.models import BUILTIN, choose_device, choose_dtype, load_pipeline, load_referencenet
-from referencenet.cli.options import MOST_SCALE, MOST_SEED, MOST_STEPS, Device, Dtype, FitTo
+from referencenet.cli.options import LARGEST_SEED, MOST_SCALE, MOST_STEPS, Device, Dtype, FitTo
 from referencenet.cli.run import fitted_pictures
 from referencenet.cli.settings import (
     LinkChoice,
@@ -73,7 +73,7 @@ def generate(
     count: Annotated[int, typer.Option("--count", "-n", min=1, help="How many pictures.")] = 1,
     seed: Annotated[
         int | None,
-        typer.Option("--seed", min=0, max=MOST_SEED, show_default="random", help="Of the first picture; counts up."),
+        typer.Option("--seed", min=0, max=LARGEST_SEED, show_default="random", help="Of the first picture; counts up."),
     ] = None,
     strength: Annotated[float, typer.Option(min=0, max=1, help="0 is no reference, 1 as published.")] = 1.0,
     style_fidelity: Annotated[

@@ -15,9 +15,8 @@ from referencenet.media.fitting import Fit
 
 ONLY = "Only for "
 
-MOST_STEPS = 1000  # as many as models are trained with
 MOST_SCALE = 1000.0
-MOST_SEED = 2**63 - 1  # of torch's generators
+"""Of guidance: more is no picture."""
 
 Checkpoint = Annotated[
     Path | None, typer.Option(metavar="FOLDER", help="The released files, or what `refnet convert` made of them.")
@@ -29,12 +28,15 @@ RandomTiny = Annotated[
     bool, typer.Option("--random-tiny", help="Tiny random weights: tries the installation, draws nothing.")
 ]
 Size = Annotated[str | None, typer.Option(metavar="WIDTHxHEIGHT", show_default="the system's", help="In pixels.")]
+MOST_STEPS, LARGEST_SEED = 1000, 2**62
+"""Steps of the schedules that all systems were trained with, and what generators of random numbers take."""
+
 Steps = Annotated[int | None, typer.Option(min=1, max=MOST_STEPS, show_default="the system's", help="Denoising steps.")]
 GuidanceScale = Annotated[
     float | None, typer.Option(min=0, max=MOST_SCALE, show_default="the system's", help="Guidance scale; 1 is none.")
 ]
 Count = Annotated[int, typer.Option("--count", "-n", min=1, help="Pictures.")]
-Seed = Annotated[int, typer.Option(min=0, max=MOST_SEED, help="Of the first picture; the next ones count up.")]
+Seed = Annotated[int, typer.Option(min=0, max=LARGEST_SEED, help="Of the first picture; the next ones count up.")]
 Device = Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1, mps.")]
 Dtype = Annotated[DtypeChoice, typer.Option(help="auto is half precision on CUDA.")]
 FitTo = Annotated[

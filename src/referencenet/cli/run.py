@@ -41,13 +41,21 @@ def need_weights(
 
     Raises:
         typer.Exit: If there are none.
-        FileNotFoundError: If the checkpoint is not there.
+        FileNotFoundError: If the checkpoint or the base is not there.
         ValueError: If options for weights exclude each other.
     """
     if random_tiny and (checkpoint is not None or base is not None):
         raise ValueError("--random-tiny makes its own weights; leave away either it, or --checkpoint and --base.")
     if checkpoint is not None and not checkpoint.exists():
         raise FileNotFoundError(f"there is no --checkpoint {checkpoint}; give the folder of {published.name}'s files.")
+    is_converted_folder = checkpoint is not None and (checkpoint / "model_index.json").is_file()  # is told to need none
+    if (
+        base is not None
+        and not is_converted_folder
+        and not Path(base).is_dir()
+        and (base.startswith((".", "/", "~")) or base.count("/") != 1)
+    ):
+        raise FileNotFoundError(f"there is no --base {base}; give a folder, or a name on the hub, as in owner/name.")
     if checkpoint is None and not random_tiny:
         tell(files_needed(published, *beside))
         raise typer.Exit(2)

@@ -11,7 +11,7 @@ from referencenet.cli.film_inputs import read_reference
 from referencenet.cli.film_run import Weights, check_every, check_film, run_film
 from referencenet.cli.models import choose_device
 from referencenet.cli.options import (
-    MOST_SEED,
+    LARGEST_SEED,
     Base,
     Checkpoint,
     Device,
@@ -103,7 +103,7 @@ def talk(
     ] = None,
     steps: Steps = None,
     guidance: GuidanceScale = None,
-    seed: Annotated[int, typer.Option(min=0, max=MOST_SEED, help="Of the noise, and of the identity.")] = 42,
+    seed: Annotated[int, typer.Option(min=0, max=LARGEST_SEED, help="Of the noise, and of the identity.")] = 42,
     fit: FitTo = None,
     overwrite: Overwrite = False,
     side_by_side: Annotated[

@@ -13,7 +13,7 @@ from PIL import Image
 from referencenet.cli.console import say
 from referencenet.cli.film_run import check_film
 from referencenet.cli.options import (
-    MOST_SEED,
+    LARGEST_SEED,
     Base,
     Checkpoint,
     Device,
@@ -96,7 +96,7 @@ def turn(
     fps: Annotated[float, typer.Option(min=0.1, help="Frames per second of a film.")] = RATE,
     steps: Steps = None,
     guidance: GuidanceScale = None,
-    seed: Annotated[int, typer.Option(min=0, max=MOST_SEED, help="Of all that is drawn at random.")] = 42,
+    seed: Annotated[int, typer.Option(min=0, max=LARGEST_SEED, help="Of all that is drawn at random.")] = 42,
     fit: FitTo = None,
     overwrite: Overwrite = False,
     side_by_side: Annotated[bool, typer.Option("--side-by-side", help="Portrait, camera and result.")] = False,

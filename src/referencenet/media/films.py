@@ -369,7 +369,7 @@ class FilmWriter:
     @property
     def _files(self) -> list[Path]:
         """The PNGs of all pieces, in order."""
-        return [file for piece in self.pieces for file in sorted(piece.iterdir())]
+        return [file for piece in self.pieces for file in sorted(piece.iterdir(), key=natural)]
 
     def _fill_folder(self) -> None:
         """Move the PNGs to where they belong, in place of an older film's."""

@@ -50,11 +50,12 @@ def fingerprints_of(pipe: Any, reference: Any, interpolator: Any = None) -> dict
         interpolator: Inserts frames; None: nothing does.
     """
     networks = {name: part for name, part in pipe.components.items() if isinstance(part, nn.Module)}
+    schedule = {name: value for name, value in pipe.scheduler.config.items() if not name.startswith("_")}
     found = {
         "reference": fingerprint(reference),
         "weights": fingerprint({name: weights_print(network) for name, network in networks.items()}),
         "dtype": ", ".join(sorted({str(network.dtype) for network in networks.values() if hasattr(network, "dtype")})),
-        "scheduler": fingerprint([type(pipe.scheduler).__name__, dict(pipe.scheduler.config)]),
+        "scheduler": fingerprint([type(pipe.scheduler).__name__, schedule]),
         "versions": ", ".join([f"referencenet {__version__}", *(f"{name} {version(name)}" for name in LIBRARIES)]),
     }
     inserting = getattr(interpolator, "network", interpolator)
