@@ -99,21 +99,43 @@ def drawn(path: Path) -> Any:
 
 
 READERS: dict[str, tuple[str, Callable[[Path], Any], Callable[[], bytes]]] = {
-    "bank": ("b.safetensors", ReferenceBank.load, lambda: save(
-        {"hidden/a": SITE, "key/b": SITE + 1, "value/b": SITE + 2}, {"format": "referencenet-bank-1"})),
-    "series": ("b.safetensors", BankSeries.load, lambda: save(
-        {"981/hidden/a": SITE, "1/hidden/a": SITE + 1}, {"format": "referencenet-series-1", "made_for": json.dumps(SERIES)})),
-    "reference": ("b.safetensors", Reference.load, lambda: save(
-        {"latents": torch.zeros(1, 4, 2, 2)}, {"format": "referencenet-reference-1", "settings": '{"strength": 0.5}'})),
+    "bank": (
+        "b.safetensors",
+        ReferenceBank.load,
+        lambda: save({"hidden/a": SITE, "key/b": SITE + 1, "value/b": SITE + 2}, {"format": "referencenet-bank-1"}),
+    ),
+    "series": (
+        "b.safetensors",
+        BankSeries.load,
+        lambda: save(
+            {"981/hidden/a": SITE, "1/hidden/a": SITE + 1},
+            {"format": "referencenet-series-1", "made_for": json.dumps(SERIES)},
+        ),
+    ),
+    "reference": (
+        "b.safetensors",
+        Reference.load,
+        lambda: save(
+            {"latents": torch.zeros(1, 4, 2, 2)},
+            {"format": "referencenet-reference-1", "settings": '{"strength": 0.5}'},
+        ),
+    ),
     "safetensors": ("w.safetensors", read_state, lambda: save(STATE)),
     "pickled weights": ("w.pth", read_state, lambda: saved(STATE)),
     "pickled weights of the former form": ("w.pth", read_state, lambda: former(STATE)),
     "state": ("s.pt", read_saved, lambda: saved({"step": 1, "state": [torch.zeros(3), {"a": None}]})),
-    "training": ("state.pt", lambda path: RunFolder(path.parent).load(), lambda: saved({"step": 1, "w": torch.zeros(3)})),
+    "training": (
+        "state.pt",
+        lambda path: RunFolder(path.parent).load(),
+        lambda: saved({"step": 1, "w": torch.zeros(3)}),
+    ),
     "key points": ("k.json", drawn, lambda: json.dumps(PERSON).encode()),
     "track": ("t.npz", read_track, lambda: npz(**track(1))),
-    "track in JSON": ("t.json", read_track, lambda: json.dumps(
-        {name: np.asarray(value).round(1).tolist() for name, value in track(1).items()}).encode()),
+    "track in JSON": (
+        "t.json",
+        read_track,
+        lambda: json.dumps({name: np.asarray(value).round(1).tolist() for name, value in track(1).items()}).encode(),
+    ),
     "landmarks": ("l.npy", read_landmarks, lambda: npy(np.full((1, 468, 2), 0.5, np.float16))),
     "head poses": ("h.npy", read_head_poses, lambda: npy(np.zeros((2, 6)))),
     "embedding": ("e.npy", read_embedding, lambda: npy(np.zeros(512, np.float32))),
@@ -121,14 +143,17 @@ READERS: dict[str, tuple[str, Callable[[Path], Any], Callable[[], bytes]]] = {
     "configuration": ("config.json", read_configuration, lambda: json.dumps({"a": 1, "layers": [2, 3]}).encode()),
     "index": ("model_index.json", lambda path: read_index(path.parent), lambda: json.dumps(INDEX).encode()),
     "key list": ("k.json.gz", read_manifest, lambda: gzipped({"file": "x", "keys": {"a": [2, 3], "b": []}})),
-    "golden case": ("case.json", lambda path: read_content(path.parent), lambda: json.dumps(
-        {"id": "a", "method": "b", "kind": "c", "components": {}}).encode()),
+    "golden case": (
+        "case.json",
+        lambda path: read_content(path.parent),
+        lambda: json.dumps({"id": "a", "method": "b", "kind": "c", "components": {}}).encode(),
+    ),
     "PNG": ("p.png", read_image, lambda: image("PNG")),
     "JPEG": ("p.jpg", read_image, lambda: image("JPEG")),
     "WebP": ("p.webp", read_image, lambda: image("WEBP")),
     "GIF": ("p.gif", read_image, lambda: image("GIF")),
     "sound": ("s.wav", read_sound, wave),
-}  # fmt: skip
+}
 """What is read: the file's name, its reader and the bytes of a whole one."""
 
 ODD = [
