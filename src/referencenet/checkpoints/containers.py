@@ -94,14 +94,14 @@ def container_of(path: Path) -> Container:
     if start.startswith(b"PK\x03\x04"):
         _check_zip(path)
         return Container.ZIP
+    if start[8:9] == b"{":  # before pickles: a header of 128 bytes begins as they do
+        _read_header(path)
+        return Container.SAFETENSORS
     if start.startswith(b"\x80"):
         return Container.PICKLE
     for beginning, what in _NO_WEIGHTS.items():
         if re.match(beginning, start.lower(), re.DOTALL):
             raise CheckpointError(f"{path} {what}.")
-    if start[8:9] == b"{":
-        _read_header(path)
-        return Container.SAFETENSORS
     if path.suffix == ".safetensors":
         raise CheckpointError(f"{path} is no whole safetensors file: it has no header; download it again.")
     raise CheckpointError(
