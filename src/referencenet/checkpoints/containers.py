@@ -6,6 +6,7 @@ hold is refused here, so that reading takes no more memory than the file has byt
 
 from __future__ import annotations
 
+import io
 import itertools
 import json
 import re
@@ -28,6 +29,31 @@ class Container(Enum):
     SAFETENSORS = auto()
     ZIP = auto()
     PICKLE = auto()
+
+
+PROBED = 2**16  # bytes that readers ask for to see what a file is, though there may be fewer
+
+
+class BoundedFile(io.BufferedReader):
+    """A file that gives no more than it has: damaged pickles ask for gigabytes, and Python would make room for them.
+
+    Args:
+        path: Of the file.
+    """
+
+    def __init__(self, path: Path) -> None:
+        super().__init__(io.FileIO(path))
+        self.num_bytes = path.stat().st_size
+
+    def read(self, size: int | None = -1, /) -> bytes:
+        """Read some bytes, or all.
+
+        Raises:
+            EOFError: If there are by far not so many.
+        """
+        if size is not None and size > self.num_bytes - self.tell() + PROBED:
+            raise EOFError(f"{size} bytes are claimed where {self.num_bytes - self.tell()} are")
+        return super().read(size)
 
 
 MAX_HEADER = 2**26  # bytes of names and shapes: those of the largest released files are below a million
@@ -68,14 +94,14 @@ def container_of(path: Path) -> Container:
     if start.startswith(b"PK\x03\x04"):
         _check_zip(path)
         return Container.ZIP
+    if start[8:9] == b"{":  # before pickles: a header of 128 bytes begins as they do
+        _read_header(path)
+        return Container.SAFETENSORS
     if start.startswith(b"\x80"):
         return Container.PICKLE
     for beginning, what in _NO_WEIGHTS.items():
         if re.match(beginning, start.lower(), re.DOTALL):
             raise CheckpointError(f"{path} {what}.")
-    if start[8:9] == b"{":
-        _read_header(path)
-        return Container.SAFETENSORS
     if path.suffix == ".safetensors":
         raise CheckpointError(f"{path} is no whole safetensors file: it has no header; download it again.")
     raise CheckpointError(

@@ -17,7 +17,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor
 
-from referencenet.checkpoints.containers import Container, check_tensors, container_of, flatten, tensors_in
+from referencenet.checkpoints.containers import BoundedFile, Container, check_tensors, container_of, flatten, tensors_in
 from referencenet.checkpoints.keymap import CheckpointError, some
 
 _WRAPPERS = ("state_dict", "model_state_dict", "model")
@@ -94,7 +94,10 @@ def _read(path: Path) -> Any:
     try:
         if container is Container.SAFETENSORS:
             return load_file(path)
-        return torch.load(path, map_location="cpu", weights_only=True, mmap=container is Container.ZIP)
+        if container is Container.ZIP:
+            return torch.load(path, map_location="cpu", weights_only=True, mmap=True)
+        with BoundedFile(path) as file:
+            return torch.load(file, map_location="cpu", weights_only=True)
     except SafetensorError as error:
         raise CheckpointError(f"{path} is no whole safetensors file ({error}); download it again.") from error
     except pickle.UnpicklingError as error:

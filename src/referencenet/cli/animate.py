@@ -9,7 +9,7 @@ import typer
 from referencenet.cli.console import note, say
 from referencenet.cli.face_inputs import reenactment
 from referencenet.cli.film_inputs import check_sources, driving_films, estimated, read_reference
-from referencenet.cli.film_run import Weights, check_film, run_film
+from referencenet.cli.film_run import Weights, check_every, check_film, run_film
 from referencenet.cli.options import (
     LARGEST_SEED,
     Base,
@@ -24,6 +24,7 @@ from referencenet.cli.options import (
     RandomTiny,
     Steps,
     VaeTiling,
+    check_apart,
     only,
     refuse_others,
     settings_of,
@@ -157,6 +158,8 @@ def animate(
     pipeline = PIPELINES[method]
     need_weights(pipeline.published, checkpoint, base, random_tiny)
     refuse_others(ctx, method)
+    check_apart(ctx, out)
+    check_every(every, interpolator)
     check_film(out, resume=resume, overwrite=overwrite)
     check_sources(
         {"--poses": poses, "--keypoints": keypoints, "--landmarks": landmarks, "--video": video, "--driving": driving}

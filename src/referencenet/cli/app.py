@@ -15,7 +15,7 @@ import typer
 from rich.console import Console
 from typer.core import TyperGroup
 
-from referencenet.cli.console import notices_told, tell_error, tell_misuse
+from referencenet.cli.console import notices_told, tell, tell_error, tell_misuse
 from referencenet.version import __version__
 
 COMMANDS = {
@@ -39,6 +39,9 @@ COMMANDS = {
     "comfyui": "Put the nodes into ComfyUI.",
     "doctor": "Say what is installed and found here, and draw two small pictures.",
 }
+
+INTERRUPTED = 130
+"""The exit status of what its user has ended, as shells know it."""
 
 MODULES = {"models": "model_files"}
 """Command to its file, where that has another name."""
@@ -81,6 +84,9 @@ class Refnet(TyperGroup):
                 return super().invoke(ctx)
         except (typer.Exit, typer.Abort):
             raise
+        except KeyboardInterrupt as error:
+            tell("[bold red]error:[/] interrupted; nothing unfinished stands where a result would.")
+            raise typer.Exit(INTERRUPTED) from error
         except Exception as error:
             if hasattr(error, "format_message") and getattr(error, "message", ""):  # of the command line's parser
                 raise typer.Exit(tell_misuse(error)) from error

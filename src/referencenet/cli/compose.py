@@ -26,6 +26,7 @@ from referencenet.cli.options import (
     Size,
     Steps,
     VaeTiling,
+    check_apart,
     only,
     refuse_others,
     settings_of,
@@ -118,6 +119,7 @@ def compose(
     pipeline = PIPELINES[method]
     need_weights(pipeline.published, checkpoint, base, random_tiny)
     refuse_others(ctx, method)
+    check_apart(ctx, out)
     check_pictures(out)
     options = drawing_options(pipeline.spec, size, steps, guidance)
     shown: list[Image.Image]

@@ -8,6 +8,7 @@ import typer
 from PIL import Image
 
 from referencenet.cli.options import (
+    MOST_SCALE,
     MOST_STEPS,
     Base,
     Checkpoint,
@@ -19,6 +20,7 @@ from referencenet.cli.options import (
     RandomTiny,
     Seed,
     VaeTiling,
+    check_apart,
     settings_of,
 )
 from referencenet.cli.run import check_pictures, draw_pictures, fitted_pictures, load, need_weights
@@ -61,9 +63,13 @@ def face(
     size: Annotated[
         str | None, typer.Option(metavar="WIDTHxHEIGHT", show_default="the model's own", help="In pixels.")
     ] = None,
-    strength: Annotated[float, typer.Option(min=0, help="lambda_feat; usual: 0.7 to 1.4.")] = FaceGuidance.lambda_feat,
-    face_guidance: Annotated[float, typer.Option(min=0, help="Scale; 1.8 to 4.")] = FaceGuidance.face_guidance,
-    guidance: Annotated[float, typer.Option(min=0, help="Scale of the prompt.")] = SPEC.scale,
+    strength: Annotated[
+        float, typer.Option(min=0, max=MOST_SCALE, help="lambda_feat; usual: 0.7 to 1.4.")
+    ] = FaceGuidance.lambda_feat,
+    face_guidance: Annotated[
+        float, typer.Option(min=0, max=MOST_SCALE, help="Scale; 1.8 to 4.")
+    ] = FaceGuidance.face_guidance,
+    guidance: Annotated[float, typer.Option(min=0, max=MOST_SCALE, help="Scale of the prompt.")] = SPEC.scale,
     steps: Annotated[int, typer.Option(min=1, max=MOST_STEPS, help="Denoising steps.")] = SPEC.steps,
     count: Count = 1,
     seed: Seed = 0,
@@ -78,8 +84,11 @@ def face(
     """
     need_weights(FlashFacePipeline.published, checkpoint, base, random_tiny)
     check_pictures(out)
+    check_apart(ctx, out)
     width, height = parse_size(size, multiple=8) if size is not None else (None, None)
     target = None if place is None else numbers("--place", place)
+    if target is not None and not (0 <= target[0] < target[2] <= 1 and 0 <= target[1] < target[3] <= 1):  # nor NaN
+        raise ValueError(f"--place was {place!r}; expected fractions of the picture, 0 to 1, left before right.")
     crops = cut_out(faces, box or [], detector, person)
     named = {f"face {i + 1}": crop for i, crop in enumerate(crops)}
     crops = list(fitted_pictures(named, (FACE_SIZE, FACE_SIZE), fit, "it gets a black border", "black").values())

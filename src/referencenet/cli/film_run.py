@@ -78,12 +78,7 @@ def run_film(
 
     Returns:
         The settings with nothing left open; None in processes that write nothing.
-
-    Raises:
-        ValueError: If frames are to be inserted without a network, or it has nothing to do.
     """
-    if (settings.every > 1) != (interpolator is not None):
-        raise ValueError("--every above 1 and --interpolator FILE belong together: it inserts the frames between.")
     with launched(weights.device) as processes:
         place = PartialState().device if processes.count > 1 else weights.device
         between = None if interpolator is None else read_interpolator(interpolator, choose_device(str(place)))
@@ -117,6 +112,16 @@ def _tell_fit(pipe: Any, subject: Any, film: FrameSource, settings: FilmSettings
         said = fitting_told(name, picture.size, size, settings.fit, usual)
         if said is not None:
             note(said)
+
+
+def check_every(every: int, interpolator: Path | None) -> None:
+    """Make sure that frames are left out and inserted together.
+
+    Raises:
+        ValueError: If frames are to be inserted without a network, or it has nothing to do.
+    """
+    if (every > 1) != (interpolator is not None):
+        raise ValueError("--every above 1 and --interpolator FILE belong together: it inserts the frames between.")
 
 
 def check_film(

@@ -31,7 +31,7 @@ from referencenet.cli.models import (
     load_referencenet,
     place,
 )
-from referencenet.cli.options import LARGEST_SEED, Device, Dtype, FitTo, Offload, VaeTiling
+from referencenet.cli.options import LARGEST_SEED, MOST_SCALE, MOST_STEPS, Device, Dtype, FitTo, Offload, VaeTiling
 from referencenet.cli.run import fitted_pictures
 from referencenet.cli.settings import (
     LinkChoice,
@@ -121,10 +121,10 @@ def generate(
     ] = None,
     negative_prompt: Annotated[str, typer.Option(help="What the pictures shall not show.")] = "",
     steps: Annotated[
-        int | None, typer.Option(min=1, show_default="the model's", help="Denoising steps.")
+        int | None, typer.Option(min=1, max=MOST_STEPS, show_default="the model's", help="Denoising steps.")
     ] = None,
     guidance: Annotated[
-        float | None, typer.Option(min=0, show_default="the model's", help="Guidance scale; 1 is none.")
+        float | None, typer.Option(min=0, max=MOST_SCALE, show_default="the model's", help="Guidance scale; 1 is none.")
     ] = None,
     size: Annotated[
         str | None, typer.Option(metavar="N|WIDTHxHEIGHT", show_default="the model's", help="In pixels.")

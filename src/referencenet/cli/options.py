@@ -15,6 +15,9 @@ from referencenet.media.fitting import Fit
 
 ONLY = "Only for "
 
+MOST_SCALE = 1000.0
+"""Of guidance: more is no picture."""
+
 Checkpoint = Annotated[
     Path | None, typer.Option(metavar="FOLDER", help="The released files, or what `refnet convert` made of them.")
 ]
@@ -30,7 +33,7 @@ MOST_STEPS, LARGEST_SEED = 1000, 2**62
 
 Steps = Annotated[int | None, typer.Option(min=1, max=MOST_STEPS, show_default="the system's", help="Denoising steps.")]
 GuidanceScale = Annotated[
-    float | None, typer.Option(min=0, show_default="the system's", help="Guidance scale; 1 is none.")
+    float | None, typer.Option(min=0, max=MOST_SCALE, show_default="the system's", help="Guidance scale; 1 is none.")
 ]
 Count = Annotated[int, typer.Option("--count", "-n", min=1, help="Pictures.")]
 Seed = Annotated[int, typer.Option(min=0, max=LARGEST_SEED, help="Of the first picture; the next ones count up.")]
@@ -78,6 +81,25 @@ def refuse_others(ctx: typer.Context, method: str) -> None:
             raise ValueError(f"{parameter.opts[0]} is for {systems}; {method} does not take it.")
 
 
+def check_apart(ctx: typer.Context, out: Path) -> None:
+    """Make sure that a result does not take the place of what it is made from.
+
+    Args:
+        ctx: Of the command.
+        out: Where the result goes.
+
+    Raises:
+        ValueError: If it is one of the files that were given.
+    """
+    for parameter in ctx.command.params:
+        value = ctx.params.get(parameter.name or "")
+        if parameter.name == "out" or value is None:
+            continue
+        for given in value if isinstance(value, list | tuple) else [value]:
+            if isinstance(given, str | Path) and _is_same(out, given):
+                raise ValueError(f"--out {out} is what {parameter.opts[0]} gives; give another place for the result.")
+
+
 def settings_of(ctx: typer.Context, method: str) -> dict[str, Any]:
     """All options as typed or by default, by name, but those of other systems."""
     return {name: ctx.params[name] for parameter in ctx.command.params if (name := parameter.name) in ctx.params
@@ -104,6 +126,14 @@ def is_typed(ctx: typer.Context, name: str) -> bool:
     """Whether an option was given, and does not stand at its default."""
     source = ctx.get_parameter_source(name)
     return source is not None and source.name == "COMMANDLINE"
+
+
+def _is_same(out: Path, given: str | Path) -> bool:
+    """Whether two paths are one file or folder."""
+    try:
+        return out.samefile(given)
+    except (OSError, ValueError):  # one is not there, or is no path at all
+        return False
 
 
 def _is_for(parameter: Any, method: str) -> bool:

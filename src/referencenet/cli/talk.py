@@ -10,7 +10,7 @@ import typer
 from referencenet.cli.console import note, say
 from referencenet.cli.face_inputs import film_head_poses
 from referencenet.cli.film_inputs import read_reference
-from referencenet.cli.film_run import Weights, check_film, run_film
+from referencenet.cli.film_run import Weights, check_every, check_film, run_film
 from referencenet.cli.models import choose_device
 from referencenet.cli.options import (
     LARGEST_SEED,
@@ -26,6 +26,7 @@ from referencenet.cli.options import (
     Size,
     Steps,
     VaeTiling,
+    check_apart,
     only,
     refuse_others,
     settings_of,
@@ -162,6 +163,8 @@ def talk(
     pipeline = PIPELINES[method]
     need_weights(pipeline.published, checkpoint, base, random_tiny, pipeline.speech)
     refuse_others(ctx, method)
+    check_apart(ctx, out)
+    check_every(every, interpolator)
     if checkpoint is not None:
         is_converted(checkpoint, pipeline)  # refuses what another system's pipeline saved
     sound = audio if out.suffix.lower() in TRACK_CODECS else None

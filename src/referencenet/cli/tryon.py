@@ -22,6 +22,7 @@ from referencenet.cli.options import (
     Size,
     Steps,
     VaeTiling,
+    check_apart,
     is_typed,
     only,
     own_options,
@@ -147,6 +148,7 @@ def tryon(
     pipeline = PIPELINES[method]
     need_weights(pipeline.published, checkpoint, base, random_tiny)
     refuse_others(ctx, method)
+    check_apart(ctx, out)
     check_pictures(out)
     options = drawing_options(pipeline.spec, size, steps, guidance)
     if mask is not None and (is_typed(ctx, "category") or is_typed(ctx, "arm_width")):

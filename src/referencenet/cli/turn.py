@@ -26,6 +26,7 @@ from referencenet.cli.options import (
     Size,
     Steps,
     VaeTiling,
+    check_apart,
     is_typed,
     settings_of,
 )
@@ -113,6 +114,7 @@ def turn(
     pipeline = PIPELINES[method]
     need_weights(pipeline.published, checkpoint, base, random_tiny)
     check_film(out, overwrite=overwrite)
+    check_apart(ctx, out)
     options = drawing_options(pipeline.spec, size, steps, guidance)
     given = {"prompt": prompt, "negative_prompt": negative_prompt, "balance": balance}
     check_words(prompt, negative_prompt, balance)
