@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 import json
+import os
+import socket
+import subprocess
+import sys
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -53,6 +57,7 @@ def test_a_run_is_trained_resumed_with_workers_in_the_same_bits_and_exported(vit
     records = RunFolder(tmp_path / "whole" / "tryon").records()
     assert {"validation", "validation_cut"} <= records[-1].keys()
     assert records[-1]["validation"] != records[-1]["validation_cut"]
+    assert [path.name for path in (tmp_path / "whole" / "tryon" / "sheets").iterdir()] == ["000004.png"]
     folder = export(tmp_path / "whole", tmp_path / "pipe")
     pipe = IDMVTONPipeline.from_pretrained(folder)
     assert torch.equal(pipe.unet.conv_in.weight, one.average["unet.conv_in.weight"])
@@ -82,6 +87,43 @@ def test_low_rank_weights_learn_alone_and_are_merged(viton: Path, tmp_path: Path
     changed = {name for name, value in before.items() if not torch.equal(value, after[name])}
     assert changed
     assert all(".attn1.to_" in name and name.startswith("up_blocks") for name in changed)
+
+
+@pytest.mark.slow
+def test_two_processes_of_the_command_are_one_with_twice_the_batch(viton: Path, tmp_path: Path) -> None:
+    with socket.socket() as found:
+        found.bind(("127.0.0.1", 0))
+        port = found.getsockname()[1]
+    words = [sys.executable, "-W", "ignore", "-m", "referencenet", "train", "idm_vton", "paperdoll", "--from", "tiny"]
+    words += ["--data", str(viton), "--device", "cpu"]
+    for change in (*QUICK, "data.workers=0", "drops.guidance=0.3"):
+        words += ["--set", change]
+    told = {"WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
+    both = [
+        subprocess.Popen(
+            [*words, "--out", str(tmp_path / "both"), "--set", "batch=1"],
+            env=os.environ | told | {"RANK": rank, "LOCAL_RANK": rank},
+        )
+        for rank in ("0", "1")
+    ]
+    assert [process.wait(timeout=500) for process in both] == [0, 0]
+    train(order(viton, tmp_path / "one", "data.workers=0", "drops.guidance=0.3"))
+    one, other = newest(tmp_path / "one"), newest(tmp_path / "both")
+    for name, value in one.weights.items():
+        torch.testing.assert_close(other.weights[name], value, rtol=1e-3, atol=2e-5)
+    records = [RunFolder(tmp_path / name / "tryon").records()[0]["loss"] for name in ("one", "both")]
+    assert records[0] == pytest.approx(records[1], rel=1e-5)
+
+
+@pytest.mark.slow
+def test_frozen_weights_in_half_precision_are_validated_and_drawn_too(viton: Path, tmp_path: Path) -> None:
+    half = ("precision=bf16", "frozen=bf16", r"train=['unet\.up_blocks\..*attn1\.to_.*']", "checkpointing=true")
+    train(order(viton, tmp_path / "run", "data.workers=0", "steps=2", "validate_every=2", *half))
+    assert (
+        newest(tmp_path / "run").weights["unet.up_blocks.0.attentions.0.transformer_blocks.0.attn1.to_q.weight"].dtype
+        == torch.float32
+    )
+    assert RunFolder(tmp_path / "run" / "tryon").records()[-1]["validation"] > 0
 
 
 @pytest.mark.slow

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from accelerate import Accelerator, DistributedDataParallelKwargs
+from accelerate import Accelerator, DistributedDataParallelKwargs, DistributedType
 from accelerate.state import AcceleratorState
 from accelerate.tracking import LOGGER_TYPE_TO_CLASS
 from PIL import Image
@@ -29,6 +29,9 @@ from referencenet.training.config import RunConfig, meant
 from referencenet.training.optimizers import make_optimizers
 from referencenet.training.precision import safe_kernels
 from referencenet.training.recipe import Recipe, running_statistics, trained_parameters
+
+WHOLE = DistributedType.NO, DistributedType.MULTI_CPU, DistributedType.MULTI_GPU
+"""Kinds of processes that each hold all weights."""
 
 Batches = Callable[[int], Iterable[Any]]
 """From the number of a batch to that batch and all later ones."""
@@ -213,7 +216,8 @@ class Learner:
         """Write the recipe's sheet as a PNG named by the step, and its scores, of the averaged weights."""
         if not self.accelerator.is_main_process:
             return
-        with nullcontext() if self.average is None else self.average.applied(), torch.no_grad():
+        applied = nullcontext() if self.average is None else self.average.applied()
+        with applied, torch.no_grad(), self.accelerator.autocast():
             picture, scores = self.recipe.sheet(), self.recipe.scores()
         if picture is not None:
             sheets = run.path / "sheets"
@@ -246,7 +250,7 @@ def make_accelerator(config: RunConfig, device: torch.device, folder: str | Path
         folder: Where trackers write.
 
     Raises:
-        ValueError: If half precision is asked for on a CPU.
+        ValueError: If half precision is asked for on a CPU, or weights shall be spread over processes.
     """
     if config.precision == "fp16" and device.type == "cpu":
         raise ValueError("precision is fp16, which CPUs do not train in; use bf16 or fp32.")
@@ -260,6 +264,11 @@ def make_accelerator(config: RunConfig, device: torch.device, folder: str | Path
         project_dir=str(folder),
         kwargs_handlers=[DistributedDataParallelKwargs(find_unused_parameters=True)],  # what is dropped learns nothing
     )
+    if accelerator.distributed_type not in WHOLE:
+        raise ValueError(
+            f"accelerate was launched with {accelerator.distributed_type.value}, which spreads weights over processes; "
+            "launch processes that each hold all of them (accelerate launch --multi_gpu)."
+        )
     if config.trackers:
         accelerator.init_trackers("tracked")
     return accelerator

@@ -24,6 +24,8 @@ BLOCKS = ResnetBlock2D, Transformer2DModel, AnimateDiffTransformer3D, BasicTrans
 """What is computed again as one; a block inside of another is not wrapped by itself."""
 
 
+NORMS = nn.GroupNorm, nn.LayerNorm, nn.BatchNorm2d
+
 TOLD = "length", "told"
 """Attributes of networks that say to their blocks, for the length of a pass, how long a clip is and what is told."""
 
@@ -31,16 +33,20 @@ TOLD = "length", "told"
 def freeze_and_cast(module: nn.Module, dtype: torch.dtype | None) -> None:
     """Keep parameters that do not learn in a type, those that learn in single precision.
 
+    Norms of a network of which something learns stay as they are: autocast gives them single precision.
+
     Args:
         module: Some of whose parameters may learn.
         dtype: None: they stay as they are.
     """
+    has_learners = any(parameter.requires_grad for parameter in module.parameters())
     with torch.no_grad():
-        for parameter in module.parameters():
-            if parameter.requires_grad:
-                parameter.data = parameter.data.float()
-            elif dtype is not None and parameter.is_floating_point():
-                parameter.data = parameter.data.to(dtype)
+        for part in module.modules():
+            for parameter in part.parameters(recurse=False):
+                if parameter.requires_grad:
+                    parameter.data = parameter.data.float()
+                elif dtype is not None and not (has_learners and isinstance(part, NORMS)):
+                    parameter.data = parameter.data.to(dtype)
 
 
 def in_single(pipe: Any) -> None:

@@ -21,7 +21,7 @@ from referencenet.training.data.frames import draw_clip, draw_pair, num_frames, 
 from referencenet.training.data.sample import Sample
 from referencenet.training.drops import Drop
 from referencenet.training.stage import Stage, velocity_loss
-from referencenet.training.system import Batch, SystemRecipe
+from referencenet.training.system import DRAWN_STEPS, Batch, SystemRecipe
 
 DROPS = {"reference": Drop(rate=0.1, per="batch", reads=None)}
 """As published: for a whole batch nothing is read, and CLIP is shown a picture of zeros."""
@@ -81,6 +81,21 @@ class DrivenFilmRecipe(SystemRecipe):
             "poses": torch.stack([to_tensor(cut(frame, box, self.size)) for frame in drawn]),
             "reference": signed(cut(whole, box, self.size)),
         }, whole
+
+    def draw(self, sample: Sample, generator: torch.Generator) -> list[Image.Image]:
+        """Reference, drawing, drawn, truth: the first frame, or of a clip the last."""
+        film, drawings, frames = sample.target, getattr(sample, self.driving), self.frames
+        assert film is not None
+        count = min(num_frames(film), num_frames(drawings))
+        if count < frames:
+            return []
+        places = list(range(0, frames)) if frames > 1 else [count - 1]
+        shown, drawn = read_frames(film, places), read_frames(drawings, places)
+        reference = read_frames(film, [0])[0]
+        width, height = self.size
+        options = {"width": width, "height": height, "num_inference_steps": DRAWN_STEPS, "generator": generator}
+        found = self.pipe(reference, [picture.resize(self.size) for picture in drawn], **options).frames[0]
+        return [reference, drawn[-1], found[-1], shown[-1]]
 
 
 class PortraitFilmRecipe(DrivenFilmRecipe):

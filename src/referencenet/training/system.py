@@ -13,6 +13,7 @@ from typing import Any, ClassVar
 
 import numpy as np
 import torch
+from PIL import Image
 from torch import Tensor, nn
 
 from referencenet.pipelines.encoders import encode_pixels
@@ -30,6 +31,10 @@ from referencenet.training.stage import Stage
 from referencenet.training.still import without_motion
 
 NUM_TIMESTEPS = 1000
+NUM_DRAWN = 4
+"""Held-out samples of a sheet."""
+DRAWN_STEPS = 12
+"""Denoising steps of their pictures."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -91,6 +96,7 @@ class SystemRecipe:
         self.loss = self.stage.loss()
         self.modules: Mapping[str, nn.Module] = self._prepared(pipe, config)
         self.held_out: list[Batch] = []
+        self.shown_samples: list[Sample] = []
 
     def _prepared(self, pipe: Any, config: RunConfig) -> dict[str, nn.Module]:
         """Choose what learns, and cast what does not."""
@@ -185,12 +191,6 @@ class SystemRecipe:
         read = [self.read(sample, random) for sample, random in zip(samples, randoms, strict=True)]
         return Batch.of(step, places, read)
 
-    def hold_out(self, samples: Sequence[Sample]) -> None:
-        """Keep samples to validate with, always the same frames and noise of each."""
-        for first in range(0, len(samples), self.config.batch):
-            part = samples[first : first + self.config.batch]
-            self.held_out.append(self.batch_of(0, range(first, first + len(part)), part))
-
     @property
     def size(self) -> tuple[int, int]:
         """(width, height) in pixels: the run's, or the system's."""
@@ -250,25 +250,51 @@ class SystemRecipe:
 
     # --- validation ---------------------------------------------------------------------------------------------------
 
+    def hold_out(self, samples: Sequence[Sample]) -> None:
+        """Keep samples to validate with, always the same frames and noise of each."""
+        self.shown_samples = list(samples)[:NUM_DRAWN]
+        for first in range(0, len(samples), self.config.batch):
+            part = samples[first : first + self.config.batch]
+            self.held_out.append(self.batch_of(0, range(first, first + len(part)), part))
+
+    def draw(self, sample: Sample, generator: torch.Generator) -> list[Image.Image]:  # noqa: ARG002 - a system's own
+        """What a sample shows, what is drawn of it, and the truth; by default nothing."""
+        return []
+
     def sheet(self) -> np.ndarray | None:
-        """None: a system's own."""
-        return None
+        """A row for each of a few held-out samples, where the system draws some."""
+        rows: list[np.ndarray] = []
+        with self.evaluating():
+            for number, sample in enumerate(self.shown_samples):
+                pictures = self.draw(sample, torch.Generator().manual_seed(number))
+                if pictures:
+                    rows.append(np.concatenate([np.asarray(each.resize(self.size)) for each in pictures], axis=1))
+        return np.concatenate(rows) if rows else None
 
     def scores(self) -> dict[str, float]:
         """The loss of held-out samples, and without the reference: how much of it the link is worth."""
-        if not self.held_out:
-            return {}
         found: dict[str, list[float]] = {"validation": [], "validation_cut": []}
-        for batch in self.held_out:
-            inputs = self.drawn(batch)
-            whole = replace(
-                inputs, passes=tuple(replace(p, reads="reference", blind=frozenset()) for p in inputs.passes)
-            )
-            cut = replace(whole, passes=tuple(replace(p, reads=None) for p in inputs.passes))
-            for name, given in (("validation", whole), ("validation_cut", cut)):
-                with self.losses(given) as losses:
-                    found[name].append(float(losses["loss"]))
-        return {name: float(np.mean(values)) for name, values in found.items()}
+        with self.evaluating():
+            for batch in self.held_out:
+                inputs = self.drawn(batch)
+                plain = tuple(replace(p, reads="reference", blind=frozenset()) for p in inputs.passes)
+                cut = tuple(replace(p, reads=None) for p in plain)
+                for name, passes in (("validation", plain), ("validation_cut", cut)):
+                    with self.losses(replace(inputs, passes=passes)) as losses:
+                        found[name].append(float(losses["loss"]))
+        return {name: float(np.mean(values)) for name, values in found.items() if values}
+
+    @contextmanager
+    def evaluating(self) -> Generator[None]:
+        """Inside, nothing that learns remembers what it sees; the pipeline draws without a bar."""
+        try:
+            for module in self.modules.values():
+                module.eval()
+            self.pipe.set_progress_bar_config(disable=True)
+            yield
+        finally:
+            for module in self.modules.values():
+                module.train()
 
     @property
     def parameters(self) -> dict[str, nn.Parameter]:

@@ -25,7 +25,7 @@ from referencenet.training.data.sample import Sample
 from referencenet.training.drops import Drop
 from referencenet.training.predicted import Inputs
 from referencenet.training.stage import Stage, noise_loss
-from referencenet.training.system import Batch, SystemRecipe
+from referencenet.training.system import DRAWN_STEPS, Batch, SystemRecipe
 
 SCHEDULE = {
     "beta_start": 0.00085,
@@ -108,6 +108,16 @@ class IDMVTONRecipe(SystemRecipe):
             "given": {"prompt": prompt, "added": added, "space": space},
             "further": further,
         }
+
+    def draw(self, sample: Sample, generator: torch.Generator) -> list[Image.Image]:
+        """Garment, person without it, drawn, truth."""
+        assert sample.target is not None
+        person, mask = read_image(sample.target).resize(self.size), read_mask(sample.mask).resize(self.size)  # pyright: ignore
+        told, (width, height) = sample.garment_caption or DESCRIPTION, self.size
+        options = {"width": width, "height": height, "num_inference_steps": DRAWN_STEPS, "generator": generator}
+        drawn = self.pipe(person, sample.garment, mask, sample.dense, told, **options).images[0]
+        hidden = Image.composite(Image.new("RGB", person.size, (GREY,) * 3), person, mask)
+        return [read_image(sample.garment), hidden, drawn, person]  # pyright: ignore[reportArgumentType]
 
     def _words(self, prompts: list[str], negative: list[str] | None) -> tuple[tuple[Tensor, Tensor], ...]:
         """States, and pooled states, of prompts and of what blind samples are told."""
