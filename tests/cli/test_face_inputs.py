@@ -85,7 +85,7 @@ def test_a_film_is_made_of_tracks_with_its_settings_beside_it(folder: Path) -> N
         (("--driving", "{0}/none.mp4", "--face", "{0}/hero.npz"), "there is no film"),
         (("--face", "{0}/hero.npz", "-p", "{0}"), "--face is the portrait's for --driving"),
         (("--driving", "{0}/driver.npz", "--video", "x"), "--video and --driving were given; give one"),
-        (("--models", "{0}", "-p", "{0}"), "say how --video or --driving is read"),
+        (("--models", "{0}", "-p", "{0}"), "none of them was given"),
     ],
 )  # fmt: skip
 def test_what_does_not_fit_is_told(folder: Path, typed: tuple[str, ...], message: str) -> None:

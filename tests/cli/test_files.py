@@ -188,7 +188,7 @@ def test_body_points_may_be_openposes_and_of_one_of_several(dressing: list[str],
     people = [{"pose_keypoints_2d": [float(x), 40.0, 1.0] * 18} for x in (50, 10)]
     (folder / "people.json").write_text(json.dumps({"people": people}))
     made = [f"--parsing={folder / 'parsing.png'}", f"--keypoints={folder / 'people.json'}"]
-    assert "2 people are seen in frame 0" in told(CliRunner().invoke(app, [*dressing, *made]))
+    assert "2 people are seen in " in told(CliRunner().invoke(app, [*dressing, *made]))
     result = CliRunner().invoke(app, [*dressing, *made, "--person-number", "2"])
     assert result.exit_code == 0, result.output
     assert "no person 3 from the left" in told(CliRunner().invoke(app, [*dressing, *made, "--person-number", "3"]))
@@ -212,7 +212,7 @@ def test_a_photograph_for_a_mask_is_told(dressing: list[str], folder: Path) -> N
 @pytest.mark.parametrize(
     ("typed", "message"),
     [
-        (("--guidance", "nan"), "'--guidance': Input should be greater than or equal to 0"),
+        (("--guidance", "nan"), "'--guidance': Input should be less than or equal to 1000"),
         (("--fps", "inf"), "--fps is inf; give a finite number"),
         (("--steps", "1001"), "less than or equal to 1000, but was '1001'"),
         (("--seed", str(2**70)), "less than or equal to 4611686018427387904"),

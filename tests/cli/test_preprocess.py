@@ -153,7 +153,7 @@ def test_what_was_found_is_told_of(capsys: pytest.CaptureFixture[str]) -> None:
 def test_options_of_a_video_need_one(tmp_path: Path) -> None:
     picture(0, (64, 64)).save(tmp_path / "photo.png")
     given = ("animate", "-r", tmp_path / "photo.png", "--random-tiny", "-o", tmp_path / "out.gif")
-    assert "which was not given" in told(run(*given, "--person", 2, "-p", tmp_path))
+    assert "none of them was given" in told(run(*given, "--person", 2, "-p", tmp_path))
     result = run(*given, "--method", "animate_anyone.reenact", "--video", tmp_path)
     assert "head and mouth" in told(result)
 

@@ -13,7 +13,7 @@ from typer.testing import CliRunner
 from fetched import MODELS, needs_models
 from films import write_released
 from referencenet.cli.app import app
-from referencenet.media.films import Film, frame_rate
+from referencenet.media.films import Film, frame_rate, parts_of
 from referencenet.media.sound import SAMPLE_RATE, read_sound
 from referencenet.methods.hallo import PUBLISHED
 from referencenet.methods.tiny import tiny_speech_model
@@ -118,7 +118,7 @@ def test_options_change_the_film(method: str, further: dict[str, str], given: li
     said(*typed, "-o", tmp_path / "plain")
     for option, value in further.items():
         changed = str(tmp_path / value) if "." in value else value
-        said(*typed, "-o", tmp_path / "other", option, changed)
+        said(*typed, "-o", tmp_path / "other", option, changed, "--overwrite")
         assert not np.array_equal(pixels(tmp_path / "other"), pixels(tmp_path / "plain")), option
 
 
@@ -172,7 +172,7 @@ def test_an_interrupted_command_goes_on_and_only_as_it_was_begun(
     with monkeypatch.context() as patch:
         patch.setattr("referencenet.cli.talk_clips.show", stop)
         said(*typed, "-o", tmp_path / "cut", status=130)
-    assert len(list((tmp_path / "cut").glob("*.png"))) == 12
+    assert len(list(parts_of(tmp_path / "cut").glob("00000000-12/*.png"))) == 12
     other = told([*typed, "-o", tmp_path / "cut", "--resume", "--head-speed", "3"])
     assert "was begun with other settings (head_speed was 0.5, now 3.0)" in other
     said(*typed, "-o", tmp_path / "cut", "--resume")
@@ -216,7 +216,7 @@ def test_without_a_checkpoint_it_says_which_files_to_get(given: list[str]) -> No
 REFUSED: dict[str, tuple[list[str], str]] = {
     "another system's option": (["--method", "emo", "--lip-weight", "2"], "--lip-weight is for hallo"),
     "another system's speed": (["--method", "hallo", "--head-speed", "2"], "--head-speed is for emo"),
-    "no number": (["--method", "hallo", "--lip-weight", "nan"], "--lip-weight is nan; give a number"),
+    "no number": (["--method", "hallo", "--lip-weight", "nan"], "--lip-weight is nan; give a finite number"),
     "no square": (["--method", "hallo", "--size", "64x32"], "hallo draws squares, such as --size 512x512"),
     "more frames than sound": (["--method", "emo", "--frames", "9"], "--frames is 9, but the sound has 8 frames"),
     "no landmarks": (["--method", "emo", "--face", "portrait.png"], "is no .npz, .npy or .json file"),
@@ -284,7 +284,7 @@ def test_a_transparent_portrait_is_laid_on_white(given: list[str], tmp_path: Pat
     films = []
     for shown, is_told in ((clear, True), (white, False)):
         shown.save(tmp_path / "portrait.png")
-        assert ("transparent parts become white" in said(*typed, "-o", tmp_path / "film")) == is_told
+        assert ("transparent parts become white" in said(*typed, "-o", tmp_path / "film", "--overwrite")) == is_told
         films.append(pixels(tmp_path / "film"))
     assert np.array_equal(films[0], films[1])
 

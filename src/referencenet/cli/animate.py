@@ -156,7 +156,7 @@ def animate(
     Try: `refnet animate -r hero.png -p dance.mp4 --checkpoint pretrained_weights --out film.mp4`
     """
     pipeline = PIPELINES[method]
-    need_weights(pipeline.published, checkpoint, base, random_tiny)
+    need_weights(pipeline, checkpoint, base, random_tiny)
     refuse_others(ctx, method)
     check_apart(ctx, out)
     check_every(every, interpolator)

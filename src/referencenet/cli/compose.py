@@ -117,7 +117,7 @@ def compose(
     --checkpoint parts2whole -o person.png`
     """
     pipeline = PIPELINES[method]
-    need_weights(pipeline.published, checkpoint, base, random_tiny)
+    need_weights(pipeline, checkpoint, base, random_tiny)
     refuse_others(ctx, method)
     check_apart(ctx, out)
     check_pictures(out)

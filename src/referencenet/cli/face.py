@@ -82,7 +82,7 @@ def face(
 
     Try: `refnet face "a young woman in space" -f a.jpg -f b.jpg --checkpoint flashface/ --base sd15/ --out her.png`
     """
-    need_weights(FlashFacePipeline.published, checkpoint, base, random_tiny)
+    need_weights(FlashFacePipeline, checkpoint, base, random_tiny)
     check_pictures(out)
     check_apart(ctx, out)
     width, height = parse_size(size, multiple=8) if size is not None else (None, None)

@@ -1,6 +1,7 @@
 """What `refnet talk` reads of a portrait: the picture, where its face is, and the face's embedding."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -53,12 +54,17 @@ def read_portrait(
         )
     if face is not None and person is not None:
         raise ValueError("--face says where the face is, and --person which one to look for; give one of them.")
+    if embedding is not None and not embedding.exists():
+        raise FileNotFoundError(
+            f"there is no --face-embedding {embedding}; give an .npy file of 512 numbers, or glintr100.onnx."
+        )
     if embedding is not None and embedding.suffix.lower() not in (".npy", ".onnx"):
         raise ValueError(f"--face-embedding {embedding.name} is no .npy or .onnx file; give 512 numbers or glintr100.")
     found = given_landmarks(face, picture.size) if face is not None else looked_for(picture, models, person)
     for sentence in check_face(found, picture.size):
         note(sentence)
-    return Portrait(picture=picture, landmarks=found[:, :2], face=embedding)
+    portrait = Portrait(picture=picture, landmarks=found[:, :2], face=embedding)
+    return replace(portrait, face=portrait.embedding())  # whatever is wrong with it is told now
 
 
 def looked_for(picture: Image.Image, models: Path | None, person: int | None) -> np.ndarray:

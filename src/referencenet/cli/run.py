@@ -29,13 +29,13 @@ StepDone = Callable[[Any, int, Any, dict[str, Any]], dict[str, Any]]
 
 
 def need_weights(
-    published: PublishedSet, checkpoint: Path | None, base: str | None, random_tiny: bool, *beside: PublishedSet | Part
+    pipeline: Any, checkpoint: Path | None, base: str | None, random_tiny: bool, *beside: PublishedSet | Part
 ) -> None:
     """Without weights say on one screen which files to get, and leave.
 
     Args:
-        published: The system's files.
-        checkpoint: Their folder, as typed.
+        pipeline: The system's class.
+        checkpoint: Folder of its files, as typed.
         base: The base model, as typed.
         random_tiny: Whether there shall be none.
         beside: Further sets and parts that the command reads from the same folder.
@@ -43,18 +43,19 @@ def need_weights(
     Raises:
         typer.Exit: If there are none.
         FileNotFoundError: If the checkpoint or the base is not there.
-        ValueError: If options for weights exclude each other.
+        ValueError: If options for weights exclude each other, or the folder is another system's.
     """
+    published: PublishedSet = pipeline.published
     if random_tiny and (checkpoint is not None or base is not None):
         raise ValueError("--random-tiny makes its own weights; leave away either it, or --checkpoint and --base.")
     if checkpoint is not None and not checkpoint.exists():
         raise FileNotFoundError(f"there is no --checkpoint {checkpoint}; give the folder of {published.name}'s files.")
+    has_all = checkpoint is not None and is_converted(checkpoint, pipeline)  # and is told to need no base
     if checkpoint is not None:
         refuse_others_files(published, checkpoint)
-    is_converted_folder = checkpoint is not None and (checkpoint / "model_index.json").is_file()  # is told to need none
     if (
         base is not None
-        and not is_converted_folder
+        and not has_all
         and not Path(base).is_dir()
         and (base.startswith((".", "/", "~")) or base.count("/") != 1)
     ):

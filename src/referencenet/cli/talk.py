@@ -31,7 +31,7 @@ from referencenet.cli.options import (
     refuse_others,
     settings_of,
 )
-from referencenet.cli.run import is_converted, need_weights
+from referencenet.cli.run import need_weights
 from referencenet.cli.settings import parse_size
 from referencenet.cli.talk_clips import clip_settings, run_clips, speaker, speech_model
 from referencenet.media.films import frame_rate
@@ -161,12 +161,10 @@ def talk(
     Try: `refnet talk --method hallo -r portrait.png -a speech.wav --checkpoint pretrained_models -o film.mp4`
     """
     pipeline = PIPELINES[method]
-    need_weights(pipeline.published, checkpoint, base, random_tiny, pipeline.speech)
+    need_weights(pipeline, checkpoint, base, random_tiny, pipeline.speech)
     refuse_others(ctx, method)
     check_apart(ctx, out)
     check_every(every, interpolator)
-    if checkpoint is not None:
-        is_converted(checkpoint, pipeline)  # refuses what another system's pipeline saved
     sound = audio if out.suffix.lower() in TRACK_CODECS else None
     check_film(out, sound, resume=resume, overwrite=overwrite)
     samples = read_spoken(audio, vocals)

@@ -146,7 +146,7 @@ def tryon(
     Try: `refnet tryon -p person.jpg -g shirt.jpg --densepose pose.png --mask mask.png --checkpoint IDM-VTON -o out.png`
     """
     pipeline = PIPELINES[method]
-    need_weights(pipeline.published, checkpoint, base, random_tiny)
+    need_weights(pipeline, checkpoint, base, random_tiny)
     refuse_others(ctx, method)
     check_apart(ctx, out)
     check_pictures(out)

@@ -112,7 +112,7 @@ def turn(
     Try: `refnet turn -r portrait.png --yaw -40:40 --views 16 --checkpoint DiffPortrait3D -o turned.mp4`
     """
     pipeline = PIPELINES[method]
-    need_weights(pipeline.published, checkpoint, base, random_tiny)
+    need_weights(pipeline, checkpoint, base, random_tiny)
     check_film(out, overwrite=overwrite)
     check_apart(ctx, out)
     options = drawing_options(pipeline.spec, size, steps, guidance)

@@ -34,7 +34,7 @@ from referencenet.sampling.processes import ALONE, Processes
 from referencenet.sampling.windows import OVERLAP, Windows
 
 PRINT = 8  # bytes of a frame's fingerprint
-FINGERPRINTS = ("reference", "weights", "scheduler", "interpolator")
+FINGERPRINTS = ("reference", "sound", "weights", "scheduler", "interpolator")
 """Among what a film must have been begun with, those that are hashes."""
 
 

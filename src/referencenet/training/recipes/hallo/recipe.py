@@ -21,7 +21,7 @@ from referencenet.links.concat import Concat
 from referencenet.media.images import read_mask, to_tensor
 from referencenet.methods.hallo import HalloPipeline
 from referencenet.networks.audio_attention import Heard, Held
-from referencenet.networks.projected_tokens import windows_of
+from referencenet.networks.neighbourhood import neighbours
 from referencenet.pipelines.spec import Shown
 from referencenet.pipelines.talking import level_sizes
 from referencenet.training.data.augment import cut, signed
@@ -85,7 +85,7 @@ class HalloRecipe(SystemRecipe):
             sound = torch.from_numpy(np.array(np.load(sample.speech, mmap_mode="r"))).float()  # pyright: ignore
             window = self.pipe.audio_projection.config.window
             read |= {"motion": shown[:before], "regions": torch.cat(masks)}
-            read["sound"] = windows_of(sound, start, start + self.frames, window)
+            read["sound"] = sound[neighbours(start, start + self.frames, window, len(sound))]
         return read
 
     def inputs(self, batch: Batch, dropped: Mapping[str, Tensor]) -> dict[str, Any]:
