@@ -271,13 +271,14 @@ def sample(
     if any(scalars.get(side, pixels) != pixels for side, pixels in size.items()):
         raise CaseError(f"{case.id}: the latents are of {size}; correct width and height, or the inputs' shapes")
     kept: Outputs = {}
+    apart = hasattr(pipe, "spec") and pipe.spec.apart  # diffusers' own pipelines have no spec
 
     def keep(_pipe: Any, step: int, _timestep: Any, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
         kept[name.format(step + first)] = kept[final] = tensors["latents"]
         return tensors
 
     def keep_raw(_module: Any, _inputs: Any, output: Any) -> None:
-        if raw in kept and pipe.spec.apart and final not in kept:
+        if raw in kept and apart and final not in kept:
             kept[raw] = torch.cat([kept[raw], output[0]])
         kept.setdefault(raw, output[0])
 
