@@ -239,7 +239,7 @@ def find_files(published: PublishedSet, where: str | Path | Iterable[str | Path]
         if not rows:
             raise CheckpointError(
                 f"{path} is no file of {published.name}; its files are "
-                f"{', '.join(file.path for file in published.files)}."
+                f"{', '.join(dict.fromkeys(file.path for file in published.files))}."
             )
         found[rows[0]] = path
     needed = [file.path for file in published.files if file.component not in published.further]
