@@ -62,7 +62,7 @@ class Table:
     cases: dict[str, Case] = field(default_factory=dict[str, Case])
 
     def add(self, name: str, *make: Callable[[Path], Any], **rest: Any) -> None:
-        """Add a case; its name is unique."""
+        """Add a case; its name is unique. What goes through a command is slow, if nothing else is said."""
         name = f"{self.kind}: {name}"
         assert name not in self.cases, f"two cases are called {name}"
-        self.cases[name] = Case(name=name, make=make, **rest)
+        self.cases[name] = Case(name=name, make=make, **({"slow": "typed" in rest} | rest))

@@ -148,7 +148,7 @@ run("an expanded tensor", saved_at("run/state.pt", {"step": 1, "weights": torch.
 
 def saved(name: str, says: str, *make: Make) -> None:
     """Add a saved pipeline that is damaged."""
-    TABLE.add(f"saved folders, {name}", once("converted"), *make, call=lambda: load("converted"), says=says)
+    TABLE.add(f"saved folders, {name}", once("converted"), *make, call=lambda: load("converted"), says=says, slow=True)
 
 
 INDEX = "converted/model_index.json"

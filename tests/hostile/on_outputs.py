@@ -39,9 +39,20 @@ TALK = ("talk", "-r", "hero.png", "--face", "face.npz", "-a", "said.wav", "--che
 GENERATE = ("generate", "-r", "hero.png", "-p", "a knight", "--model", "w")
 
 
+QUICK = (
+    "the film of poses itself",
+    "a folder that holds pictures",
+    "a size of 65",
+    "a system misspelt",
+    "the weights, when all else is right",
+)
+"""Those that are not left to the slow run."""
+
+
 def told(name: str, says: str, *typed: str, make: tuple[Make, ...] = ()) -> None:
     """Add something typed that is told before weights are read."""
-    TABLE.add(name, once("hero"), once("poses"), once("said"), *WEIGHTS, *make, typed=typed, says=says)
+    files = (once("hero"), once("poses"), once("said"), *WEIGHTS, *make)
+    TABLE.add(name, *files, typed=typed, says=says, slow=name not in QUICK)
 
 
 # --- places -----------------------------------------------------------------------------------------------------------
