@@ -48,7 +48,7 @@ OFTEN = {
     ("idm_vton", "tryon"),
     ("magic_animate", "video"),
 }
-"""Kinds of networks that each keep something else for their blocks; the other stages are checked with the slow tests."""
+"""Networks that each tell their blocks something else; the other stages are checked with the slow tests."""
 
 
 def step_of(recipe: Any, inputs: Any) -> dict[str, torch.Tensor]:
@@ -95,7 +95,8 @@ def test_gradients_under_checkpointing_are_those_without(system: str, stage: str
 def test_the_loss_of_one_batch_falls_by_a_fifth_in_thirty_steps(system: str, stage: str) -> None:
     recipe = tiny_recipe(system, stage)
     inputs = inputs_for(recipe)
-    optimizer = torch.optim.Adam(recipe.parameters.values(), lr=5e-3)
+    rate = 2e-3 if (system, stage) == ("stable_garment", "tryon") else 5e-3  # residuals of random ControlNets are large
+    optimizer = torch.optim.Adam(recipe.parameters.values(), lr=rate)
     losses: list[float] = []
     for _ in range(30):
         with recipe.losses(inputs) as found:
