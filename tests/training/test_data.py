@@ -20,7 +20,7 @@ from tiny import picture
 
 WRITTEN = {
     "viton_hd": ("viton-hd", 5, ("target", "garment", "garment_mask", "mask", "pose", "dense")),
-    "ubc": ("ubc", 5, ("target", "pose", "dense")),
+    "ubc": ("ubc", 2, ("target", "pose", "dense")),
     "tiktok": ("tiktok", 5, ("target", "pose", "dense")),
     "hdtf": ("hdtf", 5, ("target", "audio", "face_mask")),
     "flat": ("flat", 10, ("target", "references", "pose", "dense", "caption")),
@@ -41,11 +41,12 @@ def roots(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
 @pytest.mark.parametrize("layout", ["viton_hd", "ubc", "flat"])
 def test_what_paperdoll_writes_is_read_back(layout: str, roots: dict[str, Path]) -> None:
     _, count, needs = WRITTEN[layout]
-    found = {split: open_dataset(roots[layout], layout, split, needs) for split in ("train", "test")}
-    assert [len(each.samples) for each in found.values()] == [count * 4 // 5, count // 5]
-    assert not found["train"].left_out
-    names = {sample.name for each in found.values() for sample in each.samples}
-    assert len(names) == count
+    tested = count // 5
+    splits = ("train", "test") if tested else ("train",)
+    found = [open_dataset(roots[layout], layout, split, needs) for split in splits]
+    assert [len(each.samples) for each in found] == [count - tested, tested][: len(splits)]
+    assert not any(each.left_out for each in found)
+    assert len({sample.name for each in found for sample in each.samples}) == count
 
 
 @pytest.mark.slow
@@ -75,7 +76,7 @@ def test_samples_that_lack_something_are_named_and_left_out(roots: dict[str, Pat
     assert len(found.samples) == len(rows) - 1
     assert found.left_out == {rows[1]["video_path"]: ["pose (no such file)"]}
     assert "1 left out, as train/00001.mp4, which lacks pose (no such file)" in str(found)
-    with pytest.raises(ValueError, match="all 4 lack something, as train/00000.mp4: audio; the stage needs audio"):
+    with pytest.raises(ValueError, match="all 2 lack something, as train/00000.mp4: audio; the stage needs audio"):
         open_dataset(tmp_path, "ubc", "train", ("audio",))
 
 

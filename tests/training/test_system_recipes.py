@@ -41,6 +41,16 @@ LEARNS = {
 """Components of which something learns."""
 
 
+OFTEN = {
+    ("animate_anyone", "video"),
+    ("diffportrait3d", "views"),
+    ("emo", "speed"),
+    ("idm_vton", "tryon"),
+    ("magic_animate", "video"),
+}
+"""Networks that each tell their blocks something else; the other stages are checked with the slow tests."""
+
+
 def step_of(recipe: Any, inputs: Any) -> dict[str, torch.Tensor]:
     """Forth and back; the gradients."""
     with recipe.losses(inputs) as losses:
@@ -67,7 +77,10 @@ def test_one_step_changes_what_shall_learn_and_nothing_else(system: str, stage: 
     assert changed - statistics == {name for name, gradient in gradients.items() if bool(gradient.any())}
 
 
-@pytest.mark.parametrize(("system", "stage"), CASES)
+@pytest.mark.parametrize(
+    ("system", "stage"),
+    [pytest.param(*case, marks=[] if case in OFTEN else [pytest.mark.slow]) for case in CASES],
+)
 def test_gradients_under_checkpointing_are_those_without(system: str, stage: str) -> None:
     plain, again = (tiny_recipe(system, stage, checkpointing=wanted) for wanted in (False, True))
     found, same = (step_of(recipe, inputs_for(recipe)) for recipe in (plain, again))
@@ -82,7 +95,8 @@ def test_gradients_under_checkpointing_are_those_without(system: str, stage: str
 def test_the_loss_of_one_batch_falls_by_a_fifth_in_thirty_steps(system: str, stage: str) -> None:
     recipe = tiny_recipe(system, stage)
     inputs = inputs_for(recipe)
-    optimizer = torch.optim.Adam(recipe.parameters.values(), lr=5e-3)
+    rate = 2e-3 if (system, stage) == ("stable_garment", "tryon") else 5e-3  # residuals of random ControlNets are large
+    optimizer = torch.optim.Adam(recipe.parameters.values(), lr=rate)
     losses: list[float] = []
     for _ in range(30):
         with recipe.losses(inputs) as found:

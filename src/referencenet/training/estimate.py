@@ -129,7 +129,7 @@ def _need(name: str, module: nn.Module, config: RunConfig) -> Need:
 def _kept(recipe: Any, inputs: Any) -> tuple[float, float]:
     """Bytes that autograd keeps of a pass, and the most that one block keeps where blocks are not checkpointed."""
     networks = [m for m in recipe.pipe.components.values() if isinstance(m, nn.Module)]
-    weights = {p.untyped_storage()._cdata for network in networks for p in network.parameters()}
+    weights = {_place(p) for network in networks for p in network.parameters()}
     whole = _Counter(weights)
     with whole.counting(), _FlashAttention(), recipe.losses(inputs):
         pass
@@ -162,9 +162,9 @@ class _Counter:
         return torch.autograd.graph.saved_tensors_hooks(self._save, lambda tensor: tensor)
 
     def _save(self, tensor: Tensor) -> Tensor:
-        storage = tensor.untyped_storage()
-        if storage._cdata not in self.weights:
-            self.seen[self.inside].setdefault(storage._cdata, storage)  # kept, so that no other gets its address
+        place = _place(tensor)
+        if place not in self.weights:
+            self.seen[self.inside].setdefault(place, tensor.untyped_storage())  # kept, so that no other gets its place
         return tensor
 
     def entering(self, name: str) -> Callable[..., None]:
@@ -208,6 +208,11 @@ class _FlashAttention(TorchFunctionMode):
             named = dict(zip(("query", "key", "value"), args, strict=False)) | (kwargs or {})
             return _Flash.apply(named["query"], named["key"], named["value"])
         return func(*args, **(kwargs or {}))
+
+
+def _place(tensor: Tensor) -> int:
+    """What tells a tensor's storage from others: on the meta device it has no address."""
+    return tensor.untyped_storage()._cdata  # pyright: ignore[reportPrivateUsage]
 
 
 def _gib(count: float) -> str:

@@ -255,7 +255,7 @@ def make_accelerator(config: RunConfig, device: torch.device, folder: str | Path
     if config.precision == "fp16" and device.type == "cpu":
         raise ValueError("precision is fp16, which CPUs do not train in; use bf16 or fp32.")
     check_trackers(config.trackers)
-    AcceleratorState._reset_state()
+    AcceleratorState._reset_state()  # pyright: ignore[reportPrivateUsage] - there is no other way to begin anew
     accelerator = Accelerator(
         mixed_precision="no" if config.precision == "fp32" else config.precision,
         gradient_accumulation_steps=config.accumulate,

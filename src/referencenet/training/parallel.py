@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from accelerate import PartialState
+from torch import distributed
 
 
 def join(device: str) -> PartialState:
@@ -16,15 +17,15 @@ def join(device: str) -> PartialState:
 
 def rank() -> int:
     """Number of this process, 0 where it is alone."""
-    return PartialState().process_index if PartialState._shared_state else 0
+    return distributed.get_rank() if distributed.is_initialized() else 0
 
 
 def world_size() -> int:
     """How many processes train together."""
-    return PartialState().num_processes if PartialState._shared_state else 1
+    return distributed.get_world_size() if distributed.is_initialized() else 1
 
 
 def wait() -> None:
     """Wait until all processes are here."""
-    if PartialState._shared_state:
-        PartialState().wait_for_everyone()
+    if distributed.is_initialized():
+        distributed.barrier()

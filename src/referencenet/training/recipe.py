@@ -60,7 +60,7 @@ def running_statistics(modules: Mapping[str, nn.Module]) -> dict[str, Tensor]:
         f"{component}.{name}.{key}": buffer
         for component, module in modules.items()
         for name, norm in module.named_modules()
-        if isinstance(norm, nn.modules.batchnorm._BatchNorm)
+        if isinstance(norm, nn.BatchNorm1d | nn.BatchNorm2d | nn.BatchNorm3d)
         for key, buffer in norm.named_buffers(recurse=False)
     }
 

@@ -17,12 +17,13 @@ from referencenet.builtin.training.data import PictureSet, draw_set
 from referencenet.builtin.training.encoded import EVERYTHING, LOOSE, EncodedSet, draw_told
 from referencenet.builtin.training.observer import ObserverRecipe, aspects_of, make_observer
 from referencenet.builtin.training.pose_referencenet import ReferenceNetRecipe, make_referencenet
-from referencenet.builtin.training.stages import Settings, export, train
+from referencenet.builtin.training.stages import SCHEDULES, Settings, export, train
 from referencenet.builtin.training.text import make_text_encoder, make_tokenizer, tokenize
 from referencenet.builtin.training.vae import VaeRecipe, encode, make_vae, measure_scale
 from referencenet.networks.pose_guider import PoseContext, PoseGuider
 from referencenet.paperdoll.captions import IDENTITY, ORDER
 from referencenet.paperdoll.scene import Scene
+from referencenet.training.checkpoint import RunFolder
 from referencenet.training.draws import step_generator
 
 SCENES = 5
@@ -221,6 +222,26 @@ def test_the_seed_tells_all_first_weights_and_nothing_outside_changes(tmp_path: 
     train(again, ["guider"])
     ours, same = (PoseContext.from_pretrained(run.result("guider")).state_dict() for run in (first, again))
     assert all(torch.equal(same[name], value) for name, value in ours.items())
+
+
+BEFORE = {
+    "vae": [2.05311, 1.761908, 1.29384, 1.166931, 1.28074, 1.151571],
+    "guider": [0.108478, 0.0978, 0.070233, 0.067478, 0.071934, 0.060278],
+}
+"""Losses of the first steps by the trainer that came before accelerate's; those of all stages were equal in bits."""
+
+
+@pytest.mark.slow
+def test_losses_are_those_of_the_earlier_trainer(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for stage in BEFORE:
+        run = SCHEDULES[stage]
+        short = replace(run, steps=6, log_every=1, optimizer=replace(run.optimizer, warmup=2))
+        monkeypatch.setitem(SCHEDULES, stage, short)
+    settings = Settings(folder=tmp_path, characters=10, scenes=4, batch=4, quiet=True, workers=1)
+    train(settings, list(BEFORE))
+    for stage, losses in BEFORE.items():
+        told = [record["loss"] for record in RunFolder(tmp_path / "runs" / stage).records()]
+        assert told == pytest.approx(losses, rel=1e-4), stage
 
 
 def test_unknown_stage_is_refused(tmp_path: Path) -> None:

@@ -47,7 +47,7 @@ class PersonResiduals(Residuals):
         )
         return [*down, middle]
 
-    def at_window(self, pipe: Any, value: list[Tensor], frames: Any) -> list[Tensor]:  # noqa: ARG002
+    def at_window(self, pipe: Any, value: Any, frames: Any) -> list[Tensor]:  # noqa: ARG002
         """Those."""
         return value
 
