@@ -274,8 +274,7 @@ class MagicAnimatePipeline(FilmPipeline, TextAdapters):
         with turn(changed_parts(self), busy):
             clean = torch.cat([encode_pixels(self, frame * 2 - 1) for frame in pixels.split(1)])
             states = prompt_states(self, prompt, prompt)[0]
-            steps = self.inverting(clean.transpose(0, 1).unsqueeze(0).float(), states, num_inference_steps)
-            *_, last = steps
+            *_, last = self.inverting(clean.transpose(0, 1).unsqueeze(0).float(), states, num_inference_steps)
             self.maybe_free_model_hooks()
         return last
 
