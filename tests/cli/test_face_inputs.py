@@ -191,4 +191,4 @@ def test_a_driving_film_moves_a_portrait_in_one_command(speaker: Path) -> None:
     assert turned[2] == turned[1]  # held
     Image.new("RGB", (64, 64), "grey").save(speaker / "hero.png")
     result = animate(speaker, *given, "-o", speaker / "none.mp4")
-    assert (result.exit_code, "the picture does not show anybody" in told(result)) == (2, True)
+    assert (result.exit_code, "no face was found in the picture of" in told(result)) == (2, True)

@@ -14,7 +14,7 @@ from referencenet.media.images import read_image
 from referencenet.pipelines.film_files import FilmSettings
 from referencenet.preprocess.body import SkeletonFilm, read_key_points
 from referencenet.preprocess.conditions import CONDITIONS
-from referencenet.preprocess.face_mesh import CANVAS, FaceMeshFilm, read_landmarks
+from referencenet.preprocess.face_mesh import CANVAS, FaceMeshFilm, only_face, read_landmarks
 from referencenet.preprocess.face_track import crop_portrait
 from referencenet.preprocess.following import Followed
 from referencenet.preprocess.model_files import default_folder
@@ -38,10 +38,7 @@ def read_reference(reference: str, landmarks: Path | None = None) -> Any:
     picture = read_image(reference)
     if landmarks is None:
         return picture
-    face = read_landmarks(landmarks).landmarks
-    if len(face) != 1:
-        raise ValueError(f"{landmarks} has landmarks of {len(face)} pictures; expected those of the portrait alone.")
-    return crop_portrait(picture, face[0])
+    return crop_portrait(picture, only_face(read_landmarks(landmarks).landmarks, landmarks))
 
 
 def driving_films(

@@ -133,9 +133,7 @@ def check_outputs(
         check(preview)
 
 
-def tell_of(
-    followed: Followed[Any], person: int | None, otherwise: str = "--person N takes another, from the left."
-) -> None:
+def tell_of(followed: Followed[Any], person: int | None) -> None:
     """Say in which frames nobody was found, or something doubtful, and whether somebody was chosen of several."""
     if followed.held:
         note(
@@ -148,7 +146,10 @@ def tell_of(
         )  # fmt: skip
         note(f"the face is {why}{where}; what was found may be wrong there.")
     if person is None and followed.most > 1:
-        note(f"up to {followed.most} were found in a frame; the largest is followed. {otherwise}")
+        note(
+            f"up to {followed.most} were found in a frame; the largest is followed. --person N takes another, from the "
+            "left."
+        )
 
 
 def listed(numbers: Sequence[int]) -> str:

@@ -39,7 +39,7 @@ from referencenet.methods.systems import pipelines
 from referencenet.methods.tiny import tiny_talking_face
 from referencenet.pipelines.clips import ClipPipeline
 from referencenet.pipelines.film_files import FilmSettings, open_films
-from referencenet.preprocess.face_mesh import CANVAS
+from referencenet.preprocess.face_mesh import CANVAS, only_face
 from referencenet.preprocess.face_track import FaceTrack, read_track
 from referencenet.preprocess.speech import RATE, WHOLE
 from referencenet.preprocess.talking_face import TRAINED_RATE, TalkingFace
@@ -92,8 +92,8 @@ def talk(
     ] = 0.5,
     person: Annotated[
         int | None,
-        typer.Option(min=1, rich_help_panel=CLIPS, show_default="there is one", help="Whose face of several, from the "
-                     "left."),
+        typer.Option(min=1, rich_help_panel=CLIPS, show_default="the largest", help="Whose face of several, from "
+                     "the left."),
     ] = None,
     models: Annotated[
         Path | None,
@@ -253,8 +253,7 @@ def own_face(path: Path | None, method: str) -> FaceTrack:
     if path is None:
         raise ValueError(f"{method} needs --face NPZ|JSON, the portrait's own face, which is moved.")
     track = read_track(path)
-    if len(track.vertices) != 1:
-        raise ValueError(f"{path} has the faces of {len(track.vertices)} frames; expected that of the portrait alone.")
+    only_face(track.vertices, path)
     return track
 
 
