@@ -265,7 +265,7 @@ def test_doubtful_faces_are_told_and_speak(given: list[str], tmp_path: Path) -> 
         (face_points(1, share=0.3), "the face is 30% as wide as the picture; crop it"),
     ):
         np.savez(tmp_path / "face.npz", landmarks=points[None])
-        assert message in said(*given, "--method", "emo", "--random-tiny", "--frames", "1", "-o", tmp_path / "film")
+        assert message in said(*given, "--method", "emo", "--random-tiny", "--frames", "1", "--overwrite")
 
 
 @needs_models
@@ -276,16 +276,17 @@ def test_faces_are_looked_for(given: list[str], tmp_path: Path) -> None:
     both.paste(one.resize((200, 200)), (0, 20))
     both.paste(one, (220, 0))
     found = [word for word in given if word not in ("--face", str(tmp_path / "face.npz"))]
-    typed = [*found, "--method", "emo", "--random-tiny", "--models", MODELS, "--frames", "1", "-o", tmp_path / "film"]
+    typed = [*found, "--method", "emo", "--random-tiny", "--models", MODELS, "--frames", "1", "--side-by-side",
+             "-o", tmp_path / "film", "--overwrite"]  # fmt: skip
     assert "no face was found in the picture of 64 x 64 pixels" in told(typed)
     both.save(tmp_path / "portrait.png")
-    screen = said(*typed, "--side-by-side")
+    screen = said(*typed)
     assert "the picture shows 2 faces; the largest is taken, person 2 from the left" in screen
     assert "the portrait is 440 x 220 pixels; a square of " in screen
-    largest, first = pixels(tmp_path / "film"), said(*typed, "--side-by-side", "--person", "1")
+    largest, first = pixels(tmp_path / "film"), said(*typed, "--person", "1")
     assert "2 faces" not in first
     assert not np.array_equal(pixels(tmp_path / "film"), largest)
-    said(*typed, "--side-by-side", "--person", "2")
+    said(*typed, "--person", "2")
     assert np.array_equal(pixels(tmp_path / "film"), largest)
     assert "face 3 from the left was asked for" in told([*typed, "--person", "3"])
     screen = said(*typed, "--fit", "pad", "--person", "2")

@@ -1,6 +1,7 @@
 """What `refnet talk` reads of a portrait: the picture, where its face is, and the face's embedding."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -45,33 +46,26 @@ def read_portrait(
         note("the portrait's transparent parts become white.")
     if face is not None and person is not None:
         raise ValueError("--face says where the face is, and --person which one to look for; give one of them.")
+    if embedding is not None and not embedding.exists():
+        raise FileNotFoundError(
+            f"there is no --face-embedding {embedding}; give an .npy file of 512 numbers, or glintr100.onnx."
+        )
     if embedding is not None and embedding.suffix.lower() not in (".npy", ".onnx"):
         raise ValueError(f"--face-embedding {embedding.name} is no .npy or .onnx file; give 512 numbers or glintr100.")
     if face is not None:
-        return given_portrait(picture, face, embedding, fit)
-    finder = face_finder(models)
-    if fit is None:
-        portrait = Portrait.found(picture, finder, person=person, face=embedding, told=note)
-        side = read_image(portrait.picture).width
-        if picture.size != (side, side):
-            note(
-                f"the portrait is {picture.width} x {picture.height} pixels; a square of {side} is cut around the face."
-            )
-        return portrait
-    if picture.width != picture.height:
-        side = min(picture.size) if fit == "crop" else max(picture.size)
-        note(f"{fitting_told('the portrait', picture.size, (side, side), fit, '')}")
-        picture = fitted(picture, (side, side), fit)
-    return checked(picture, find_face(picture, finder, person=person, told=note), None, embedding)
+        portrait = given_portrait(picture, face, fit)
+    else:
+        portrait = found_portrait(picture, face_finder(models), person, fit)
+    portrait = replace(portrait, face=embedding)
+    return replace(portrait, face=portrait.embedding())  # whatever is wrong with it is told now
 
 
-def given_portrait(picture: Image.Image, face: Path, embedding: Path | None, fit: Fit | None) -> Portrait:
+def given_portrait(picture: Image.Image, face: Path, fit: Fit | None) -> Portrait:
     """A portrait whose face was found before.
 
     Args:
         picture: The portrait.
         face: Landmarks or a face track of it.
-        embedding: As for `read_portrait`.
         fit: As typed.
 
     Raises:
@@ -87,18 +81,43 @@ def given_portrait(picture: Image.Image, face: Path, embedding: Path | None, fit
             f"the portrait is {picture.width} x {picture.height} pixels, and --face is of all of it; crop it to a "
             "square around the face and find that anew, or leave --face away: a square is cut then."
         )
-    landmarks, matrix = given_face(face, picture.size)
-    return checked(picture, landmarks, matrix, embedding)
+    return whole_portrait(picture, *given_face(face, picture.size))
 
 
-def checked(picture: Image.Image, landmarks: np.ndarray, matrix: np.ndarray | None, embedding: Path | None) -> Portrait:
-    """A square portrait that is left whole; a doubtful or small face is said.
+def found_portrait(picture: Image.Image, finder: FaceMesh, person: int | None, fit: Fit | None) -> Portrait:
+    """A portrait whose face is looked for.
+
+    Args:
+        picture: The portrait.
+        finder: Finds faces.
+        person: Which one of several, from the left; None: the largest.
+        fit: How the whole picture becomes a square; None: a square is cut around the face.
+
+    Raises:
+        ValueError: If there is no such face, or too little is seen of it.
+    """
+    if fit is None:
+        portrait = Portrait.found(picture, finder, person=person, told=note)
+        side = read_image(portrait.picture).width
+        if picture.size != (side, side):
+            note(
+                f"the portrait is {picture.width} x {picture.height} pixels; a square of {side} is cut around the face."
+            )
+        return portrait
+    if picture.width != picture.height:
+        side = min(picture.size) if fit == "crop" else max(picture.size)
+        note(f"{fitting_told('the portrait', picture.size, (side, side), fit, '')}")
+        picture = fitted(picture, (side, side), fit)
+    return whole_portrait(picture, find_face(picture, finder, person=person, told=note))
+
+
+def whole_portrait(picture: Image.Image, landmarks: np.ndarray, matrix: np.ndarray | None = None) -> Portrait:
+    """A square portrait as it is; a doubtful or small face is said.
 
     Args:
         picture: The portrait.
         landmarks: (468 or 478, 2 or 3) in pixels.
         matrix: Of the head, (4, 4); None: it is fitted.
-        embedding: As for `read_portrait`.
 
     Raises:
         ValueError: If too little is seen of the face.
@@ -109,7 +128,7 @@ def checked(picture: Image.Image, landmarks: np.ndarray, matrix: np.ndarray | No
     share = float(np.ptp(landmarks[list(OVAL), 0])) / picture.width
     if share < SMALL:
         note(f"the face is {share:.0%} as wide as the picture; crop it until it is half to two thirds.")
-    return Portrait(picture=picture, landmarks=landmarks[:, :2], face=embedding)
+    return Portrait(picture=picture, landmarks=landmarks[:, :2])
 
 
 def face_finder(models: Path | None) -> FaceMesh:
