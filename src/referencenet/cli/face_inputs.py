@@ -5,8 +5,8 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from referencenet.cli.console import note, progress_bar
-from referencenet.cli.preprocess import Frames, tell_of
+from referencenet.cli.console import note
+from referencenet.cli.preprocess import Frames, followed_through
 from referencenet.links.bank import ReferenceBank
 from referencenet.media.images import fit_size
 from referencenet.pipelines.film_files import FilmSettings
@@ -15,7 +15,6 @@ from referencenet.preprocess.face_doubts import IN_PROFILE, check_face
 from referencenet.preprocess.face_landmarker import FaceReading
 from referencenet.preprocess.face_mesh import CANVAS, FaceMeshFilm, only_face
 from referencenet.preprocess.face_track import SMALL_FACE, FaceTrack, crop_portrait, read_track, reenacted
-from referencenet.preprocess.following import Followed
 from referencenet.preprocess.model_files import default_folder
 from referencenet.preprocess.portrait import find_face
 from referencenet.preprocess.talking_face import TRAINED_RATE, head_poses_of, read_head_poses
@@ -115,14 +114,8 @@ def film_track(film: Path, models: Path | None, person: int | None = None, num_f
     if every > 1:
         note(f"the film has {float(frames.rate):g} frames a second; one in {every} is taken.")
         frames = Frames(film, num_frames, every)
-    finder = FaceTracks(models or default_folder())
-    followed = Followed(frames, finder.regions, finder.read, person, finder.doubt)
-    with progress_bar("finding the face", len(frames)) as (bar, task):
-        track = FaceTrack.of(bar.track(followed, task_id=task, total=len(frames)), frames.size, frames.rate)
-    tell_of(followed, person)
-    if finder.note is not None:
-        note(finder.note)
-    return track
+    with followed_through(frames, FaceTracks(models or default_folder()), person) as read:
+        return FaceTrack.of(read, frames.size, frames.rate)
 
 
 def film_head_poses(path: Path, models: Path | None = None) -> np.ndarray:

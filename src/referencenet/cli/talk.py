@@ -188,7 +188,7 @@ def talk(
         plan = clip_settings(panels, method, dimensions, samples, rate, **common)
         subject = speaker(reference, face=face, embedding=face_embedding, models=models, person=person, fit=fit)
         model = None if random_tiny else speech_model(speech, checkpoint, method, samples)
-        tell_of(samples, out, sound)
+        tell_of_sound(samples, out, sound)
         done: Any = run_clips(
             weights, subject, samples, model, out, plan, rate, resume=resume, sound=sound, overwrite=overwrite,
             beside=typed,
@@ -205,7 +205,7 @@ def talk(
             chosen["identity"] = face_that_speaks.identity_of(seed)
         drawings = face_that_speaks(samples, portrait, rate=rate, width=width, height=height, **chosen)
         films = open_films(pipeline, [drawings], settings)
-        tell_of(samples, out, sound)
+        tell_of_sound(samples, out, sound)
         del face_that_speaks, samples
         done = run_film(
             weights, subject, films, out, settings, resume=resume, interpolator=interpolator, sound=sound,
@@ -236,7 +236,7 @@ def read_spoken(audio: Path, vocals: Path | None) -> np.ndarray:
     return voice
 
 
-def tell_of(samples: np.ndarray, out: Path, sound: Path | None) -> None:
+def tell_of_sound(samples: np.ndarray, out: Path, sound: Path | None) -> None:
     """Say what is approximate of a long sound, and that a film has none."""
     if len(samples) > WHOLE * SAMPLE_RATE:
         note(f"beyond {WHOLE} s features of sound are an approximation: it is heard in pieces.")
