@@ -147,7 +147,8 @@ def read_face_embedding(source: Any, picture: Picture | None = None, landmarks: 
         values = source.detach().cpu().numpy() if isinstance(source, Tensor) else np.asarray(source)
     if values.size != EMBEDDING or values.dtype.kind not in "fiu":
         raise ValueError(
-            f"{path or 'the face'} is {values.dtype} of shape {values.shape}; expected {EMBEDDING} numbers of glintr100."
+            f"{path or 'the face'} is {values.dtype} of shape {values.shape}; "
+            f"expected {EMBEDDING} numbers of glintr100."
         )
     with np.errstate(over="ignore"):  # which is told
         found = torch.from_numpy(values.astype(np.float32).reshape(1, EMBEDDING))
