@@ -229,7 +229,7 @@ def test_released_files_are_read_with_a_base(folder: Path) -> None:
         (
             "aniportrait",
             ("--landmarks", "{0}/drive.npz", "--own-landmarks", "{0}/drive.npz"),
-            "landmarks of 8 pictures",
+            "faces of 8 frames",
         ),
         ("aniportrait", ("--landmarks", "{0}/drive.npz", "--frames", "9"), "9 frames were asked for"),
         ("magicpose", ("-p", "{0}/skeletons", "--negative-prompt", "x"), "--negative-prompt with --balance only"),

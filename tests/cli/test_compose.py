@@ -10,6 +10,7 @@ from PIL import Image
 from transformers import SegformerConfig, SegformerForSemanticSegmentation, SegformerImageProcessor
 from typer.testing import CliRunner, Result
 
+from commands import told
 from referencenet.cli.app import app
 from referencenet.cli.compose import label_of
 from tiny import picture, tiny_pipeline
@@ -36,10 +37,6 @@ def folder(tmp_path: Path) -> Path:
 def run(folder: Path, *typed: str, out: str = "out.png") -> Result:
     given = [word.format(folder) for word in typed]
     return CliRunner().invoke(app, ["compose", "-o", str(folder / out), *given])
-
-
-def told(result: Result) -> str:
-    return " ".join(result.output.split())
 
 
 TINY = ("--random-tiny", "--size", "32x48", "--steps", "2", "--device", "cpu")

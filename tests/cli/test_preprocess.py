@@ -8,6 +8,7 @@ import pytest
 from PIL import Image
 from typer.testing import CliRunner, Result
 
+from commands import told
 from fetched import MODELS, needs_models
 from referencenet.cli.app import app
 from referencenet.cli.preprocess import tell_of
@@ -27,10 +28,6 @@ SIDE = 321  # odd: a coded film has even sides
 
 def run(*typed: object) -> Result:
     return CliRunner().invoke(app, [str(word) for word in typed])
-
-
-def told(result: Result) -> str:
-    return " ".join(result.output.split())
 
 
 @pytest.fixture

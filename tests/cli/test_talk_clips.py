@@ -26,13 +26,14 @@ from talking import face_points
 from tiny import picture, tiny_pipeline
 
 SIDE = 32
+SHOWN = 64  # pixels of the portrait, in which the face is not tiny
 CLICK = 0.21  # seconds
 
 
 @pytest.fixture
 def given(tmp_path: Path) -> list[str]:
     """A portrait, its landmarks and 0.3 s of sound, as typed."""
-    picture(0, (SIDE, SIDE)).save(tmp_path / "portrait.png")
+    picture(0, (SHOWN, SHOWN)).save(tmp_path / "portrait.png")
     np.savez(tmp_path / "face.npz", landmarks=face_points(1)[None])
     write_sound(tmp_path / "speech.wav", speech(0, 0.3, 44100), 44100)
     return [
@@ -137,7 +138,7 @@ def test_the_voice_is_heard_and_the_sound_is_the_track(given: list[str], tmp_pat
 def test_a_face_track_is_as_good_as_landmarks(given: list[str], tmp_path: Path) -> None:
     """A frontal mesh 30 before the camera whose projection is the landmarks'."""
     side, focal = 64, 1 / np.tan(np.radians(31.5))
-    flat = (face_points(2) - 1) * 30 * 1.0001 / focal
+    flat = (face_points(2)[:, :2] - 1) * 30 * 1.0001 / focal
     vertices = np.concatenate([flat * (1, -1), np.zeros((468, 1))], axis=1)[None]
     matrices = pose_matrices(np.array([[0, 0, 0, 0, 0, -30.0]]))
     np.savez(tmp_path / "track.npz", vertices=vertices, matrices=matrices, width=side, height=side, rate=30)
@@ -150,7 +151,7 @@ def test_a_face_track_is_as_good_as_landmarks(given: list[str], tmp_path: Path) 
 def test_a_bank_speaks_as_its_portrait(given: list[str], tmp_path: Path) -> None:
     typed = [*given, "--method", "hallo", "--random-tiny", "--frames", "2"]
     said(*typed, "-o", tmp_path / "portrait")
-    shown = Portrait(picture=tmp_path / "portrait.png", landmarks=face_points(SIDE))
+    shown = Portrait(picture=tmp_path / "portrait.png", landmarks=face_points(SHOWN))
     tiny_pipeline("hallo").write(shown, width=SIDE, height=SIDE).save(tmp_path / "bank.safetensors")
     bank = [word for word in typed if word not in ("--face", str(tmp_path / "face.npz"))]
     said(*bank, "-r", tmp_path / "bank.safetensors", "-o", tmp_path / "bank")
@@ -244,43 +245,74 @@ def test_faces_that_cannot_speak_are_told_in_a_line(given: list[str], tmp_path: 
     typed = [*given, "--method", "hallo", "--random-tiny"]
     for points, message in (
         (face_points(1, yaw=70), "the face is in profile"),
-        (face_points(1, middle=(0.1, 0.5)), "cut off by the picture's left border"),
+        (face_points(1, yaw=70)[:, :2], "the face is in profile"),
+        (face_points(1, middle=(0.1, 0.5)), "cut off by the left border"),
         (np.stack([face_points(1)] * 2), "has the faces of 2 frames"),
     ):
-        np.savez(tmp_path / "face.npz", landmarks=points.reshape(-1, 468, 2))
+        np.savez(tmp_path / "face.npz", landmarks=points.reshape(-1, 468, points.shape[-1]))
         assert message in one_line(*typed)
     np.save(tmp_path / "short.npy", np.zeros(511))
     np.savez(tmp_path / "face.npz", landmarks=face_points(1)[None])
     assert "expected 512 numbers of glintr100" in one_line(*typed, "--face-embedding", tmp_path / "short.npy")
     picture(0, (40, 32)).save(tmp_path / "portrait.png")
-    assert "is 40 x 32 pixels; crop it to a square" in one_line(*typed)
+    assert "is 40 x 32 pixels, and --face is of all of it; crop it to a square" in one_line(*typed)
+
+
+def test_doubtful_faces_are_told_and_speak(given: list[str], tmp_path: Path) -> None:
+    for points, message in (
+        (face_points(1, yaw=52), "the face is turned aside; what is made of it may be wrong there"),
+        (face_points(1, share=0.3), "the face is very small"),
+        (face_points(1, share=0.3), "the face is 30% as wide as the picture; crop it"),
+    ):
+        np.savez(tmp_path / "face.npz", landmarks=points[None])
+        assert message in said(*given, "--method", "emo", "--random-tiny", "--frames", "1", "--overwrite")
 
 
 @needs_models
 def test_faces_are_looked_for(given: list[str], tmp_path: Path) -> None:
     data = pytest.importorskip("skimage.data", reason="scikit-image has the photograph")
     one = Image.fromarray(data.astronaut()).crop((120, 0, 340, 220))
-    both = Image.new("RGB", (440, 440), "grey")
-    both.paste(one, (0, 100))
-    both.paste(one, (220, 100))
+    both = Image.new("RGB", (440, 220), "grey")
+    both.paste(one.resize((200, 200)), (0, 20))
+    both.paste(one, (220, 0))
     found = [word for word in given if word not in ("--face", str(tmp_path / "face.npz"))]
-    typed = [*found, "--method", "emo", "--random-tiny", "--models", MODELS, "--frames", "1"]
-    assert "no face was found in the portrait of 32 x 32 pixels" in told(typed)
+    typed = [*found, "--method", "emo", "--random-tiny", "--models", MODELS, "--frames", "1", "--side-by-side",
+             "-o", tmp_path / "film", "--overwrite"]  # fmt: skip
+    assert "no face was found in the picture of 64 x 64 pixels" in told(typed)
     both.save(tmp_path / "portrait.png")
-    assert "2 faces were found in the portrait of 440 x 440 pixels" in told(typed)
+    screen = said(*typed)
+    assert "the picture shows 2 faces; the largest is taken, person 2 from the left" in screen
+    assert "the portrait is 440 x 220 pixels; a square of " in screen
+    largest, first = pixels(tmp_path / "film"), said(*typed, "--person", "1")
+    assert "2 faces" not in first
+    assert not np.array_equal(pixels(tmp_path / "film"), largest)
     said(*typed, "--person", "2")
+    assert np.array_equal(pixels(tmp_path / "film"), largest)
+    assert "face 3 from the left was asked for" in told([*typed, "--person", "3"])
+    screen = said(*typed, "--fit", "pad", "--person", "2")
+    assert "it gets a border" in screen  # and stays whole, with a face that is smaller than it should be
+    assert "as wide as the picture; crop it until it is half to two thirds" in screen
+    assert "a square of" not in screen
     one.save(tmp_path / "portrait.png")
     said(*typed)
 
 
+def test_missing_networks_are_told(given: list[str], tmp_path: Path) -> None:
+    pytest.importorskip("ai_edge_litert", reason="LiteRT runs the networks")
+    found = [word for word in given if word not in ("--face", str(tmp_path / "face.npz"))]
+    lesson = one_line(*found, "--method", "emo", "--random-tiny", "--models", tmp_path)
+    assert "run `refnet models fetch`" in lesson
+    assert "or say where that is with --face NPZ|JSON" in lesson
+
+
 def test_a_transparent_portrait_is_laid_on_white(given: list[str], tmp_path: Path) -> None:
     typed = [*given, "--method", "emo", "--random-tiny", "--frames", "1"]
-    plain = picture(0, (SIDE, SIDE))
+    plain = picture(0, (SHOWN, SHOWN))
     clear = plain.convert("RGBA")
     clear.putalpha(Image.new("L", plain.size, 255))
-    clear.paste((9, 9, 9, 0), (0, 0, 16, SIDE))
+    clear.paste((9, 9, 9, 0), (0, 0, 16, SHOWN))
     white = plain.copy()
-    white.paste((255, 255, 255), (0, 0, 16, SIDE))
+    white.paste((255, 255, 255), (0, 0, 16, SHOWN))
     films = []
     for shown, is_told in ((clear, True), (white, False)):
         shown.save(tmp_path / "portrait.png")

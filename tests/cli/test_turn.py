@@ -8,6 +8,7 @@ import pytest
 from PIL import Image
 from typer.testing import CliRunner, Result
 
+from commands import told
 from referencenet.cli.app import app
 from referencenet.media.films import Film
 from tiny import picture, tiny_pipeline
@@ -33,10 +34,6 @@ def run(folder: Path, *typed: str, out: str = "out") -> Result:
     return CliRunner().invoke(
         app, ["turn", "-r", str(folder / "portrait.png"), "-o", str(folder / out), "--overwrite", *given]
     )
-
-
-def told(result: Result) -> str:
-    return " ".join(result.output.split())
 
 
 def frames(path: Path) -> list[np.ndarray]:

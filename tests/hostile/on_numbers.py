@@ -29,11 +29,11 @@ from hostile.made import (
     zipped,
 )
 from referencenet.cli.talk import own_face
-from referencenet.pipelines.talking import read_features
+from referencenet.pipelines.heard import read_features
 from referencenet.preprocess.body import SkeletonFilm, read_key_points
+from referencenet.preprocess.face_embedding import read_face_embedding
 from referencenet.preprocess.face_mesh import read_landmarks
 from referencenet.preprocess.face_track import FaceTrack, crop_portrait, read_track
-from referencenet.preprocess.portrait import read_embedding
 from referencenet.preprocess.talking_face import read_head_poses
 from tiny import picture
 
@@ -125,48 +125,22 @@ TABLE.add(
     json_at("k.json", FRAME | {"people": [{"pose_keypoints_2d": [32.0, 32.0, 1.0] * 18}]}),
     call=drawn,
 )
+TRYON = (
+    "tryon", "-p", "hero.png", "-g", "hero.png", "--parsing", "hero.png", "--keypoints", "k.json", "--densepose",
+    "hero.png", "--random-tiny", "-o", "o.png",
+)  # fmt: skip
 TABLE.add(
     "key points, of OpenPose for try-on's mask",
     once("hero"),
     json_at("k.json", {"people": [PERSON, PERSON]}),
-    typed=(
-        "tryon",
-        "-p",
-        "hero.png",
-        "-g",
-        "hero.png",
-        "--parsing",
-        "hero.png",
-        "--keypoints",
-        "k.json",
-        "--densepose",
-        "hero.png",
-        "--random-tiny",
-        "-o",
-        "o.png",
-    ),
+    typed=TRYON,
     says=r"2 people are seen in k\.json",
 )
 TABLE.add(
     "key points, of a film for try-on's mask",
     once("hero"),
     json_at("k.json", [FRAME, FRAME]),
-    typed=(
-        "tryon",
-        "-p",
-        "hero.png",
-        "-g",
-        "hero.png",
-        "--parsing",
-        "hero.png",
-        "--keypoints",
-        "k.json",
-        "--densepose",
-        "hero.png",
-        "--random-tiny",
-        "-o",
-        "o.png",
-    ),
+    typed=TRYON,
     says=r"k\.json has 2 frames; expected",
 )
 TABLE.add(
@@ -383,25 +357,25 @@ TABLE.add(
 TABLE.add(
     "embeddings, of a hundred numbers",
     array_at("a.npy", np.zeros(100)),
-    call=lambda: read_embedding("a.npy"),
+    call=lambda: read_face_embedding("a.npy"),
     says=r"a\.npy is float64 of shape \(100,\); expected 512 numbers",
 )
 TABLE.add(
     "embeddings, of NaN",
     array_at("a.npy", np.full(512, np.nan)),
-    call=lambda: read_embedding("a.npy"),
+    call=lambda: read_face_embedding("a.npy"),
     says=r"a\.npy holds values that are not finite",
 )
 TABLE.add(
     "embeddings, of what half precision cannot hold",
     array_at("a.npy", np.full(512, 1e300)),
-    call=lambda: read_embedding("a.npy"),
+    call=lambda: read_face_embedding("a.npy"),
     says=r"a\.npy holds values that are not finite",
 )
 TABLE.add(
     "embeddings, of words",
     array_at("a.npy", np.array(["x"] * 512)),
-    call=lambda: read_embedding("a.npy"),
+    call=lambda: read_face_embedding("a.npy"),
     says=r"a\.npy holds no arrays that can be read .*expected the 512 numbers",
 )
 TABLE.add(

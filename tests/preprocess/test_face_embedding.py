@@ -120,7 +120,7 @@ def test_ready_numbers_are_read_and_checked(tmp_path: Path) -> None:
         read_face_embedding(tmp_path / "none.npy")
     np.savez(tmp_path / "several.npz", numbers)
     (tmp_path / "text.npy").write_text("512")
-    for path, words in (("several.npz", "several arrays"), ("text.npy", "holds no numbers")):
+    for path, words in (("several.npz", "is an archive of arrays"), ("text.npy", "holds no arrays that can be read")):
         with pytest.raises(ValueError, match=words):
             read_face_embedding(tmp_path / path)
     for wrong, words in ((np.zeros(128), "expected 512 numbers"), (np.full(512, np.nan), "not finite")):

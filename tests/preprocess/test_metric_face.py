@@ -3,42 +3,13 @@
 import numpy as np
 import pytest
 
-from referencenet.preprocess.face_doubts import CUT_OFF, IN_PROFILE, TOO_SMALL, TURNED, face_doubt, face_turn
+from heads import head, weakly_seen
 from referencenet.preprocess.face_geometry import pose_matrices, poses_of, projected
-from referencenet.preprocess.face_outline import OVAL
-from referencenet.preprocess.metric_face import APPROXIMATE, FaceBasis, metric_face
+from referencenet.preprocess.metric_face import APPROXIMATE, FaceBasis, flat_turn, metric_face
 from referencenet.preprocess.procrustes import similarity
 
 RANDOM = np.random.default_rng(0)
 SIZES = ((512, 512), (640, 360), (300, 500))
-FIELD = np.tan(np.radians(31.5))
-
-
-def head() -> np.ndarray:
-    """A face-like mesh (468, 3) whose points of our basis stand where the basis has them; the outline around them."""
-    mesh = RANDOM.normal(size=(468, 3)) * (3, 4, 1.5) + (0, 0, 4)
-    angles = np.linspace(0, 2 * np.pi, len(OVAL), endpoint=False)
-    mesh[list(OVAL)] = np.stack([7 * np.sin(angles), 9 * np.cos(angles) - 0.5, np.zeros_like(angles)], axis=1)
-    mesh[APPROXIMATE.landmarks] = APPROXIMATE.places
-    return mesh
-
-
-def weakly_seen(mesh: np.ndarray, pose: np.ndarray, size: tuple[int, int]) -> np.ndarray:
-    """Landmarks (468, 3) in pixels as a weak-perspective camera sees a head: one scale for x, y and depth.
-
-    An independent computation: a ray through each pixel at the mean depth of the head, nothing of the library's.
-    """
-    x, y, z = np.radians(pose[:3])
-    turns = (
-        np.array([[1, 0, 0], [0, np.cos(x), -np.sin(x)], [0, np.sin(x), np.cos(x)]]),
-        np.array([[np.cos(y), 0, np.sin(y)], [0, 1, 0], [-np.sin(y), 0, np.cos(y)]]),
-        np.array([[np.cos(z), -np.sin(z), 0], [np.sin(z), np.cos(z), 0], [0, 0, 1]]),
-    )
-    placed = mesh @ (turns[2] @ turns[1] @ turns[0]).T + pose[3:]
-    scale = size[1] / 2 / FIELD / -placed[:, 2].mean()  # pixels per centimetre
-    return np.column_stack(
-        [size[0] / 2 + placed[:, 0] * scale, size[1] / 2 - placed[:, 1] * scale, -placed[:, 2] * scale]
-    )
 
 
 @pytest.mark.parametrize("size", SIZES)
@@ -58,6 +29,16 @@ def test_near_faces_are_turned_little_by_perspective() -> None:
     found = poses_of(matrix)
     assert np.abs(found[:3] - pose[:3]).max() < 6
     assert found[5] == pytest.approx(-35, rel=0.12)
+
+
+@pytest.mark.parametrize("turn", [(0, 0, 0), (12, 25, -8), (-20, -35, 15), (5, 60, 3)], ids=str)
+def test_a_turn_is_found_without_depth(turn: tuple[float, ...]) -> None:
+    seen = weakly_seen(head(), np.array([*turn, 2.0, -3.0, -150.0]), (640, 360))
+    found = flat_turn(seen[:, :2], APPROXIMATE)
+    assert np.allclose(found @ found.T, np.eye(3), atol=0.01)
+    matrix = np.eye(4)
+    matrix[:3, :3] = found
+    assert np.abs(poses_of(matrix)[:3] - turn).max() < 1.5  # degrees
 
 
 @pytest.mark.parametrize("size", SIZES)
@@ -120,25 +101,3 @@ def test_landmarks_without_depth_or_extent_have_no_pose() -> None:
         metric_face(np.ones((468, 2)), (64, 64), APPROXIMATE)
     with pytest.raises(ValueError, match="of the picture; expected a face that can be seen"):
         metric_face(np.ones((468, 3)), (64, 64), APPROXIMATE)
-
-
-@pytest.mark.parametrize(
-    ("pose", "doubt"),
-    [
-        ((0, 0, 0, 0, 0, -60), None),
-        ((10, 30, -10, 0, 0, -60), None),
-        ((0, 52, 0, 0, 0, -60), TURNED),
-        ((0, -52, 25, 0, 0, -60), TURNED),
-        ((0, 80, 0, 0, 0, -60), IN_PROFILE),
-        ((0, 0, 0, -30, 0, -60), CUT_OFF),
-        ((0, 0, 0, 0, 33, -60), CUT_OFF),
-        ((0, 0, 0, 0, 0, -900), TOO_SMALL),
-    ],
-)
-def test_faces_that_cannot_be_trusted_are_named(pose: tuple[float, ...], doubt: str | None) -> None:
-    points = weakly_seen(head(), np.array(pose, dtype=float), (512, 512))
-    assert face_doubt(points, (512, 512)) == doubt
-    if doubt in (TURNED, IN_PROFILE):
-        _, matrix = metric_face(points, (512, 512), APPROXIMATE)
-        assert face_turn(matrix) == pytest.approx(abs(pose[1]), abs=6)
-        assert face_doubt(points, (512, 512), np.eye(4)) is None  # by the matrix, where it is known

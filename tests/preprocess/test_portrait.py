@@ -9,11 +9,10 @@ import pytest
 from PIL import Image
 
 from fetched import MODELS, needs_models
+from heads import aside, head
 from referencenet.preprocess import FaceMesh, FaceRegions, Portrait
 from referencenet.preprocess.conditions import FaceBox, FaceMasks, Landmarks
-from referencenet.preprocess.face_doubts import CUT_OFF
-from referencenet.preprocess.face_outline import LIPS, OVAL
-from referencenet.preprocess.metric_face import APPROXIMATE
+from referencenet.preprocess.face_doubts import TURNED
 from referencenet.preprocess.portrait import square_around
 from referencenet.preprocess.regions import Region
 
@@ -22,16 +21,7 @@ SIZE = (320, 240)
 
 def face(x: float, y: float, turn: float = 0) -> np.ndarray:
     """Landmarks (468, 3) in pixels of a face 60 pixels wide and 80 high, turned aside by so many degrees."""
-    random = np.random.default_rng(2)
-    points = random.uniform(-2, 2, size=(468, 3))
-    angles = np.linspace(0, 2 * np.pi, len(OVAL), endpoint=False)
-    points[list(OVAL)] = np.stack([7 * np.sin(angles), 9 * np.cos(angles), 0 * angles], axis=1)
-    around = np.linspace(0, 2 * np.pi, len(LIPS), endpoint=False)
-    points[list(LIPS)] = np.stack([2.5 * np.sin(around), np.cos(around) - 4, 0 * around + 5], axis=1)
-    points[APPROXIMATE.landmarks] = APPROXIMATE.places
-    c, s = np.cos(np.radians(turn)), np.sin(np.radians(turn))
-    turned = points @ np.array([[c, 0, s], [0, 1, 0], [-s, 0, c]]).T
-    return turned * (4.3, -4.4, -4.3) + (x, y, 0)
+    return aside(head(), turn) * (4.3, -4.4, -4.3) + (x, y, 0)
 
 
 class Reader:
@@ -73,17 +63,24 @@ def test_who_is_meant_and_what_is_doubtful_is_told() -> None:
     image, said = Image.new("RGB", SIZE), []
     two = Reader(face(60, 110), face(250, 110))
     largest = Portrait.found(image, two, told=said.append)
-    assert said == ["the picture shows 2 faces; the largest is taken."]
+    assert said == ["the picture shows 2 faces; the largest is taken, person 1 from the left."]
     second = Portrait.found(image, two, person=2, told=said.append)
     assert len(said) == 1
     assert largest.picture.size == second.picture.size
-    with pytest.warns(UserWarning, match=f"the face is {CUT_OFF}"):
-        Portrait.found(image, Reader(face(300, 110)))
-    with pytest.raises(ValueError, match="in profile"):
-        Portrait.found(image, Reader(face(150, 110, turn=78)))
+    with pytest.warns(UserWarning, match="the picture shows 2 faces"):
+        Portrait.found(image, two)
+    with pytest.warns(UserWarning, match=f"the face is {TURNED}"):
+        Portrait.found(image, Reader(face(150, 110, turn=55)))
+    for refused, words in (
+        ((Reader(face(300, 110)), None), "cut off by the right border: give a picture with the whole face"),
+        ((Reader(face(150, 110, turn=78)), None), "in profile: .* looks at the camera"),
+        ((two, 3), "face 3 from the left was asked for, but the picture of 320 x 240 pixels shows 2"),
+    ):
+        with pytest.raises(ValueError, match=words):
+            Portrait.found(image, refused[0], person=refused[1])
     with pytest.raises(ValueError, match=r"no face was found in the picture of 320 x 240"):
         Portrait.found(image, Reader())
-    with pytest.raises(ValueError, match="of 1 faces none that can be read"):
+    with pytest.raises(ValueError, match="is no face that can be read"):
         Portrait.found(image, Reader(None, places=1))
 
 
@@ -121,7 +118,7 @@ def test_a_portrait_takes_those_files(tmp_path: Path) -> None:
     (tmp_path / "box.json").write_text(json.dumps(document))
     by_box = Portrait(picture=square, regions=tmp_path / "box.json").located()
     assert np.array_equal(by_box.face, FaceRegions.of(points, (240, 240)).face)
-    with pytest.raises(ValueError, match="film of 2 frames"):
+    with pytest.raises(ValueError, match="faces of 2 frames"):
         Portrait(picture=square, landmarks=written(Landmarks, tmp_path / "film.npz", points, points)).points()
     with pytest.raises(ValueError, match="the portrait has no landmarks"):
         Portrait(picture=square).points()

@@ -5,18 +5,18 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from referencenet.cli.console import progress_bar, tell
-from referencenet.cli.preprocess import Frames, tell_of
+from referencenet.cli.console import note
+from referencenet.cli.preprocess import Frames, followed_through
 from referencenet.links.bank import ReferenceBank
 from referencenet.media.images import fit_size
 from referencenet.pipelines.film_files import FilmSettings
 from referencenet.preprocess.conditions import FaceTracks
-from referencenet.preprocess.face_doubts import IN_PROFILE
+from referencenet.preprocess.face_doubts import IN_PROFILE, check_face
 from referencenet.preprocess.face_landmarker import FaceReading
-from referencenet.preprocess.face_mesh import CANVAS, FaceMeshFilm
+from referencenet.preprocess.face_mesh import CANVAS, FaceMeshFilm, only_face
 from referencenet.preprocess.face_track import SMALL_FACE, FaceTrack, crop_portrait, read_track, reenacted
-from referencenet.preprocess.following import Followed
 from referencenet.preprocess.model_files import default_folder
+from referencenet.preprocess.portrait import find_face
 from referencenet.preprocess.talking_face import TRAINED_RATE, head_poses_of, read_head_poses
 
 TRACKS = (".npz", ".json")
@@ -63,35 +63,31 @@ def with_track(
     """
     if face is not None:
         track = read_track(face)
-        if (count := len(track.vertices)) != 1:
-            raise ValueError(f"{face} has the faces of {count} frames; expected that of the portrait alone.")
+        only_face(track.vertices, face)
         return subject, track
     if isinstance(subject, ReferenceBank):
         raise ValueError("a bank shows no face; give the portrait's with --face NPZ, of `preprocess --to face-track`.")
     finder = FaceTracks(models or default_folder())
-    reading = read_portrait(finder, subject)
+    reading = read_face(finder, subject)
     places = reading.landmarks[:, :2] / subject.size
     share = float(np.ptp(places, axis=0).prod())
     if share < SMALL_FACE:
-        tell(f"[yellow]note:[/] the face covers {share:.0%} of the portrait, which is cut around it as published.")
+        note(f"the face covers {share:.0%} of the portrait, which is cut around it as published.")
         subject = crop_portrait(subject, places)
-        reading = read_portrait(finder, subject)
+        reading = read_face(finder, subject)
     return subject, FaceTrack.of([reading], subject.size)
 
 
-def read_portrait(finder: FaceTracks, portrait: Image.Image) -> FaceReading:
-    """The face of a portrait.
+def read_face(finder: FaceTracks, portrait: Image.Image) -> FaceReading:
+    """The face of a portrait; what is doubtful of it is said.
 
     Raises:
         ValueError: If there is none, or it is in profile.
     """
-    followed = Followed([portrait], finder.regions, finder.read, doubt=finder.doubt)
-    (reading,) = followed
-    if IN_PROFILE in followed.doubted:
-        raise ValueError(
-            "the portrait's face is in profile, so half of it is unknown; give one that looks at the camera."
-        )
-    tell_of(followed, None, "--face NPZ gives another's.")
+    reading = find_face(portrait, finder, told=note)
+    doubt = check_face(reading.landmarks, portrait.size, reading.matrix, refused=(IN_PROFILE,))
+    if doubt is not None:
+        note(doubt)
     return reading
 
 
@@ -116,16 +112,10 @@ def film_track(film: Path, models: Path | None, person: int | None = None, num_f
     frames = Frames(film, num_frames)
     every = max(1, round(frames.rate / TRAINED_RATE))
     if every > 1:
-        tell(f"[yellow]note:[/] the film has {float(frames.rate):g} frames a second; one in {every} is taken.")
+        note(f"the film has {float(frames.rate):g} frames a second; one in {every} is taken.")
         frames = Frames(film, num_frames, every)
-    finder = FaceTracks(models or default_folder())
-    followed = Followed(frames, finder.regions, finder.read, person, finder.doubt)
-    with progress_bar("finding the face", len(frames)) as (bar, task):
-        track = FaceTrack.of(bar.track(followed, task_id=task, total=len(frames)), frames.size, frames.rate)
-    tell_of(followed, person)
-    if finder.note is not None:
-        tell(f"[yellow]note:[/] {finder.note}")
-    return track
+    with followed_through(frames, FaceTracks(models or default_folder()), person) as read:
+        return FaceTrack.of(read, frames.size, frames.rate)
 
 
 def film_head_poses(path: Path, models: Path | None = None) -> np.ndarray:

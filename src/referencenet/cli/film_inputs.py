@@ -6,17 +6,16 @@ from typing import Any
 
 import numpy as np
 
-from referencenet.cli.console import note, progress_bar
-from referencenet.cli.preprocess import Frames, tell_of
+from referencenet.cli.console import note
+from referencenet.cli.preprocess import Frames, followed_through
 from referencenet.links.bank import ReferenceBank
 from referencenet.media.films import DEFAULT_RATE, FrameSource
 from referencenet.media.images import read_image
 from referencenet.pipelines.film_files import FilmSettings
 from referencenet.preprocess.body import SkeletonFilm, read_key_points
 from referencenet.preprocess.conditions import CONDITIONS
-from referencenet.preprocess.face_mesh import CANVAS, FaceMeshFilm, read_landmarks
+from referencenet.preprocess.face_mesh import CANVAS, FaceMeshFilm, only_face, read_landmarks
 from referencenet.preprocess.face_track import crop_portrait
-from referencenet.preprocess.following import Followed
 from referencenet.preprocess.model_files import default_folder
 from referencenet.preprocess.proportions import fit_bodies
 
@@ -38,10 +37,7 @@ def read_reference(reference: str, landmarks: Path | None = None) -> Any:
     picture = read_image(reference)
     if landmarks is None:
         return picture
-    face = read_landmarks(landmarks).landmarks
-    if len(face) != 1:
-        raise ValueError(f"{landmarks} has landmarks of {len(face)} pictures; expected those of the portrait alone.")
-    return crop_portrait(picture, face[0])
+    return crop_portrait(picture, only_face(read_landmarks(landmarks).landmarks, landmarks))
 
 
 def driving_films(
@@ -116,10 +112,8 @@ def estimated(
     if film.has_sound:
         note(f"the sound of {video} does not come over: the film is silent.")
     finder = CONDITIONS[condition](models or default_folder())
-    followed = Followed(film, finder.regions, finder.read, person, finder.doubt)
-    with progress_bar("estimating", len(film)) as (bar, task):
-        values = list(bar.track(followed, task_id=task, total=len(film)))
-    tell_of(followed, person)
+    with followed_through(film, finder, person) as read:
+        values = list(read)
     own = film.size
     size = settings.width or own[0] // 8 * 8, settings.height or own[1] // 8 * 8
     rate = settings.rate or film.rate

@@ -10,48 +10,40 @@ from PIL import Image
 from referencenet.cli.console import note
 from referencenet.media.fitting import Fit, fitted, fitting_told
 from referencenet.media.images import read_image, read_layers
+from referencenet.preprocess.face_doubts import check_face
 from referencenet.preprocess.face_geometry import projected
-from referencenet.preprocess.face_mesh import read_landmarks
+from referencenet.preprocess.face_mesh import only_face, read_landmarks
+from referencenet.preprocess.face_outline import OVAL
 from referencenet.preprocess.face_track import read_track
+from referencenet.preprocess.mediapipe import FaceMesh
 from referencenet.preprocess.model_files import default_folder
-from referencenet.preprocess.one_face import check_face, find_landmarks
-from referencenet.preprocess.portrait import Portrait
+from referencenet.preprocess.portrait import Portrait, find_face
+
+SMALL = 0.35
+"""Share of the picture's width below which a face is small; Hallo asks for 0.5 to 0.7."""
 
 
 def read_portrait(
     reference: str, face: Path | None, embedding: Path | None, models: Path | None, person: int | None, fit: Fit | None
 ) -> Portrait:
-    """A portrait that can speak.
+    """A portrait that can speak; what is done to it, and what is doubtful of its face, is said.
 
     Args:
         reference: The picture.
         face: Landmarks or a face track of it; None: the face is looked for.
         embedding: 512 numbers of the face, an .npy file, or glintr100.onnx, which makes them; None: there are none.
         models: Folder of the estimators; None: where they were fetched to.
-        person: Which of several faces, from the left; None: there is to be one.
-        fit: How a picture becomes a square; None: it is one.
+        person: Which of several faces, from the left; None: the largest.
+        fit: How the whole picture becomes a square; None: without `face` a square is cut around the face.
 
     Raises:
         FileNotFoundError: If a file is missing.
-        ValueError: If it is no square picture of one whole face, or a file holds something else.
+        ValueError: If it shows no face of which enough is seen, `face` is of no square, or a file holds something else.
     """
     picture = read_image(reference)
     alpha = read_layers(reference)[1]
     if alpha is not None and np.asarray(alpha).min() < 255:
         note("the portrait's transparent parts become white.")
-    if picture.width != picture.height and fit is not None:
-        if face is not None:
-            raise ValueError(
-                "--face is of the picture as it is, which --fit changes; give a square picture, or no --face."
-            )
-        side = min(picture.size) if fit == "crop" else max(picture.size)
-        note(f"{fitting_told('the portrait', picture.size, (side, side), fit, '')}")
-        picture = fitted(picture, (side, side), fit)
-    if picture.width != picture.height:
-        raise ValueError(
-            f"the portrait {reference} is {picture.width} x {picture.height} pixels; crop it to a square around the "
-            "face (--fit crop takes the middle): half to two thirds as wide as the picture."
-        )
     if face is not None and person is not None:
         raise ValueError("--face says where the face is, and --person which one to look for; give one of them.")
     if embedding is not None and not embedding.exists():
@@ -60,35 +52,106 @@ def read_portrait(
         )
     if embedding is not None and embedding.suffix.lower() not in (".npy", ".onnx"):
         raise ValueError(f"--face-embedding {embedding.name} is no .npy or .onnx file; give 512 numbers or glintr100.")
-    found = given_landmarks(face, picture.size) if face is not None else looked_for(picture, models, person)
-    for sentence in check_face(found, picture.size):
-        note(sentence)
-    portrait = Portrait(picture=picture, landmarks=found[:, :2], face=embedding)
+    if face is not None:
+        portrait = given_portrait(picture, face, fit)
+    else:
+        portrait = found_portrait(picture, face_finder(models), person, fit)
+    portrait = replace(portrait, face=embedding)
     return replace(portrait, face=portrait.embedding())  # whatever is wrong with it is told now
 
 
-def looked_for(picture: Image.Image, models: Path | None, person: int | None) -> np.ndarray:
-    """Landmarks of a portrait by the fetched networks, (468, 3) in pixels.
+def given_portrait(picture: Image.Image, face: Path, fit: Fit | None) -> Portrait:
+    """A portrait whose face was found before.
+
+    Args:
+        picture: The portrait.
+        face: Landmarks or a face track of it.
+        fit: As typed.
+
+    Raises:
+        FileNotFoundError: If there is no file.
+        ValueError: If the picture is not square, too little is seen of the face, or the file holds something else.
+    """
+    if picture.width != picture.height:
+        if fit is not None:
+            raise ValueError(
+                "--face is of the picture as it is, which --fit changes; give a square picture, or no --face."
+            )
+        raise ValueError(
+            f"the portrait is {picture.width} x {picture.height} pixels, and --face is of all of it; crop it to a "
+            "square around the face and find that anew, or leave --face away: a square is cut then."
+        )
+    return whole_portrait(picture, *given_face(face, picture.size))
+
+
+def found_portrait(picture: Image.Image, finder: FaceMesh, person: int | None, fit: Fit | None) -> Portrait:
+    """A portrait whose face is looked for.
+
+    Args:
+        picture: The portrait.
+        finder: Finds faces.
+        person: Which one of several, from the left; None: the largest.
+        fit: How the whole picture becomes a square; None: a square is cut around the face.
+
+    Raises:
+        ValueError: If there is no such face, or too little is seen of it.
+    """
+    if fit is None:
+        portrait = Portrait.found(picture, finder, person=person, told=note)
+        side = read_image(portrait.picture).width
+        if picture.size != (side, side):
+            note(
+                f"the portrait is {picture.width} x {picture.height} pixels; a square of {side} is cut around the face."
+            )
+        return portrait
+    if picture.width != picture.height:
+        side = min(picture.size) if fit == "crop" else max(picture.size)
+        note(f"{fitting_told('the portrait', picture.size, (side, side), fit, '')}")
+        picture = fitted(picture, (side, side), fit)
+    return whole_portrait(picture, find_face(picture, finder, person=person, told=note))
+
+
+def whole_portrait(picture: Image.Image, landmarks: np.ndarray, matrix: np.ndarray | None = None) -> Portrait:
+    """A square portrait as it is; a doubtful or small face is said.
+
+    Args:
+        picture: The portrait.
+        landmarks: (468 or 478, 2 or 3) in pixels.
+        matrix: Of the head, (4, 4); None: it is fitted.
+
+    Raises:
+        ValueError: If too little is seen of the face.
+    """
+    doubt = check_face(landmarks, picture.size, matrix)
+    if doubt is not None:
+        note(doubt)
+    share = float(np.ptp(landmarks[list(OVAL), 0])) / picture.width
+    if share < SMALL:
+        note(f"the face is {share:.0%} as wide as the picture; crop it until it is half to two thirds.")
+    return Portrait(picture=picture, landmarks=landmarks[:, :2])
+
+
+def face_finder(models: Path | None) -> FaceMesh:
+    """Finds faces by the fetched networks.
 
     Raises:
         FileNotFoundError: If they are not there.
-        ValueError: If there is not the face that is meant.
     """
     try:
-        return find_landmarks(picture, models or default_folder(), person)
+        return FaceMesh(models or default_folder())
     except FileNotFoundError as error:
         raise FileNotFoundError(f"{error} It finds the face; or say where that is with --face NPZ|JSON.") from error
 
 
-def given_landmarks(path: Path, size: tuple[int, int]) -> np.ndarray:
-    """Landmarks of a portrait from a file.
+def given_face(path: Path, size: tuple[int, int]) -> tuple[np.ndarray, np.ndarray | None]:
+    """The face of a portrait from a file.
 
     Args:
         path: A face track of one frame, or landmarks as `refnet preprocess --to landmarks` writes them.
         size: Width and height of the portrait.
 
     Returns:
-        (468 or 478, 2), x and y in pixels.
+        Landmarks (468 or 478, 2 or 3) in pixels, and the head's matrix (4, 4) if the file has it.
 
     Raises:
         FileNotFoundError: If there is no such file.
@@ -101,12 +164,10 @@ def given_landmarks(path: Path, size: tuple[int, int]) -> np.ndarray:
         raise FileNotFoundError(f"there is no --face {path}; {how}.")
     if _is_track(path):
         track = read_track(path)
-        frames = projected(track.vertices, track.matrices, track.width, track.height) / (track.width, track.height)
-    else:
-        frames = read_landmarks(path).landmarks[:, :, :2]
-    if len(frames) != 1:
-        raise ValueError(f"{path} has the faces of {len(frames)} frames; expected that of the portrait alone.")
-    return frames[0] * size
+        places = projected(track.vertices, track.matrices, track.width, track.height) / (track.width, track.height)
+        return only_face(places, path) * size, track.matrices[0]
+    fractions = only_face(read_landmarks(path).landmarks, path)
+    return fractions * (*size, size[0])[: fractions.shape[1]], None
 
 
 def _is_track(path: Path) -> bool:

@@ -1,7 +1,7 @@
 """`refnet preprocess`: poses, landmarks and masks of an ordinary film or picture, in one command."""
 
 from collections.abc import Generator, Iterable, Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, contextmanager
 from enum import StrEnum
 from fractions import Fraction
 from functools import partial
@@ -64,17 +64,11 @@ def preprocess(
     film = Frames(source, frames)
     check_outputs(kind, to, film.is_picture, out, preview, overwrite)
     condition = kind(models or default_folder())
-    followed = Followed(film, condition.regions, condition.read, person, condition.doubt)
     paths = [out.with_stem(f"{out.stem}{name}") for name in kind.pictured] if out.suffix != kind.ending else []
-    with progress_bar("estimating", len(film)) as (bar, task):
-        values = write_drawings(
-            film, bar.track(followed, task_id=task, total=len(film)), condition, paths, preview, overwrite
-        )
-    if not paths:
-        condition.write(values, out, film.size, film.rate)
-    tell_of(followed, person)
-    if condition.note is not None:
-        note(condition.note)
+    with followed_through(film, condition, person) as values:
+        kept = write_drawings(film, values, condition, paths, preview, overwrite)
+        if not paths:
+            condition.write(kept, out, film.size, film.rate)
     say("\n".join(map(str, paths or [out])))
 
 
@@ -133,9 +127,27 @@ def check_outputs(
         check(preview)
 
 
-def tell_of(
-    followed: Followed[Any], person: int | None, otherwise: str = "--person N takes another, from the left."
-) -> None:
+@contextmanager
+def followed_through(film: "Frames", condition: Condition, person: int | None) -> Generator[Iterable[Any]]:
+    """Read one person through a film and show how far it is; behind the block say what is doubtful.
+
+    Args:
+        film: Its frames.
+        condition: What is read.
+        person: Which one of several, from the left; None: the largest.
+
+    Yields:
+        What is read of each frame, once.
+    """
+    followed = Followed(film, condition.regions, condition.read, person, condition.doubt)
+    with progress_bar("estimating", len(film)) as (bar, task):
+        yield bar.track(followed, task_id=task, total=len(film))
+    tell_of(followed, person)
+    if condition.note is not None:
+        note(condition.note)
+
+
+def tell_of(followed: Followed[Any], person: int | None) -> None:
     """Say in which frames nobody was found, or something doubtful, and whether somebody was chosen of several."""
     if followed.held:
         note(
@@ -148,7 +160,10 @@ def tell_of(
         )  # fmt: skip
         note(f"the face is {why}{where}; what was found may be wrong there.")
     if person is None and followed.most > 1:
-        note(f"up to {followed.most} were found in a frame; the largest is followed. {otherwise}")
+        note(
+            f"up to {followed.most} were found in a frame; the largest is followed. --person N takes another, from the "
+            "left."
+        )
 
 
 def listed(numbers: Sequence[int]) -> str:

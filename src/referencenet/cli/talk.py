@@ -40,7 +40,7 @@ from referencenet.methods.systems import pipelines
 from referencenet.methods.tiny import tiny_talking_face
 from referencenet.pipelines.clips import ClipPipeline
 from referencenet.pipelines.film_files import FilmSettings, open_films
-from referencenet.preprocess.face_mesh import CANVAS
+from referencenet.preprocess.face_mesh import CANVAS, only_face
 from referencenet.preprocess.face_track import FaceTrack, read_track
 from referencenet.preprocess.speech import RATE, WHOLE
 from referencenet.preprocess.talking_face import TRAINED_RATE, TalkingFace
@@ -93,8 +93,8 @@ def talk(
     ] = 0.5,
     person: Annotated[
         int | None,
-        typer.Option(min=1, rich_help_panel=CLIPS, show_default="there is one", help="Whose face of several, from the "
-                     "left."),
+        typer.Option(min=1, rich_help_panel=CLIPS, show_default="the largest", help="Whose face of several, from "
+                     "the left."),
     ] = None,
     models: Annotated[
         Path | None,
@@ -189,7 +189,7 @@ def talk(
         plan = clip_settings(panels, method, dimensions, samples, rate, **common)
         subject = speaker(reference, face=face, embedding=face_embedding, models=models, person=person, fit=fit)
         model = None if random_tiny else speech_model(speech, checkpoint, method, samples)
-        tell_of(samples, out, sound)
+        tell_of_sound(samples, out, sound)
         done: Any = run_clips(
             weights, subject, samples, model, out, plan, rate, resume=resume, sound=sound, overwrite=overwrite,
             beside=typed,
@@ -206,7 +206,7 @@ def talk(
             chosen["identity"] = face_that_speaks.identity_of(seed)
         drawings = face_that_speaks(samples, portrait, rate=rate, width=width, height=height, **chosen)
         films = open_films(pipeline, [drawings], settings)
-        tell_of(samples, out, sound)
+        tell_of_sound(samples, out, sound)
         del face_that_speaks, samples
         done = run_film(
             weights, subject, films, out, settings, resume=resume, interpolator=interpolator, sound=sound,
@@ -237,7 +237,7 @@ def read_spoken(audio: Path, vocals: Path | None) -> np.ndarray:
     return voice
 
 
-def tell_of(samples: np.ndarray, out: Path, sound: Path | None) -> None:
+def tell_of_sound(samples: np.ndarray, out: Path, sound: Path | None) -> None:
     """Say what is approximate of a long sound, and that a film has none."""
     if len(samples) > WHOLE * SAMPLE_RATE:
         note(f"beyond {WHOLE} s features of sound are an approximation: it is heard in pieces.")
@@ -254,8 +254,7 @@ def own_face(path: Path | None, method: str) -> FaceTrack:
     if path is None:
         raise ValueError(f"{method} needs --face NPZ|JSON, the portrait's own face, which is moved.")
     track = read_track(path)
-    if len(track.vertices) != 1:
-        raise ValueError(f"{path} has the faces of {len(track.vertices)} frames; expected that of the portrait alone.")
+    only_face(track.vertices, path)
     return track
 
 

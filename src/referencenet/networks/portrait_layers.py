@@ -153,7 +153,15 @@ class TemporalLayer(ClipLayer):
 
 
 def fed_forward(block: BasicTransformerBlock, normed: Tensor) -> Tensor:
-    """What a block's feed-forward layer adds, piece by piece where `set_chunk_feed_forward` has said so."""
+    """What a block's feed-forward layer adds, piece by piece where `set_chunk_feed_forward` has said so.
+
+    Args:
+        block: Of a transformer.
+        normed: (batch, tokens, channels), what goes into the layer.
+
+    Returns:
+        (batch, tokens, channels).
+    """
     size = block._chunk_size  # pyright: ignore[reportPrivateUsage] - as blocks of diffusers read it
     if size is None:
         return block.ff(normed)

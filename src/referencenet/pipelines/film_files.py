@@ -192,9 +192,25 @@ def num_predictions(pipe: FilmPipeline, settings: FilmSettings) -> int:
     Raises:
         ValueError: If the scheduler has no such steps.
     """
+    steps = num_timesteps(pipe, settings.num_inference_steps or pipe.spec.steps)
+    return len(_windows(settings).of(settings.num_drawn)) * steps
+
+
+def num_timesteps(pipe: Any, steps: int) -> int:
+    """How many steps a pipeline's scheduler takes, which may be others than were asked for.
+
+    Raises:
+        ValueError: If it has no such steps.
+    """
     scheduler = deepcopy(pipe.scheduler)
-    scheduler.set_timesteps(settings.num_inference_steps or pipe.spec.steps)  # may be others than were asked for
-    return len(_windows(settings).of(settings.num_drawn)) * len(scheduler.timesteps)
+    scheduler.set_timesteps(steps)
+    return len(scheduler.timesteps)
+
+
+def plain_config(pipe: Any) -> dict[str, Any]:
+    """Settings of a pipeline itself that are words and numbers."""
+    config: Mapping[str, Any] = {k: v for k, v in pipe.config.items() if not k.startswith("_")}
+    return {name: value for name, value in config.items() if isinstance(value, str | int | float)}
 
 
 def open_films(
@@ -345,11 +361,9 @@ def _state_path(out: Path) -> Path:
 
 def _decisive(pipe: FilmPipeline, settings: FilmSettings) -> dict[str, str]:
     """What a film must have been begun with to go on with it: settings of the film and of the pipeline itself."""
-    config: Mapping[str, Any] = {k: v for k, v in pipe.config.items() if not k.startswith("_")}
-    own = {name: value for name, value in config.items() if isinstance(value, str | int | float)}
     plain = str | int | float | bool | None
     told = {name: value if isinstance(value, plain) else fingerprint(value) for name, value in settings.told.items()}
-    return {name: str(value) for name, value in (vars_of(settings) | own | {"told": told}).items()}
+    return {name: str(value) for name, value in (vars_of(settings) | plain_config(pipe) | {"told": told}).items()}
 
 
 def write_state(out: Path, state: dict[str, Any]) -> None:

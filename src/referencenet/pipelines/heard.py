@@ -14,6 +14,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from referencenet.inputs import read_array
 from referencenet.networks.neighbourhood import neighbours
 from referencenet.preprocess.speech import SpeechFeatures
 
@@ -89,7 +90,7 @@ def read_features(audio: Any, layers: int, channels: int) -> FrameFeatures:
             f"the audio is a {type(audio).__name__}; give features as a tensor, an array or an .npy file, or what "
             "pipe.hear(sound, speech_model) makes of a sound."
         )
-    found = np.load(audio, mmap_mode="c") if is_file else audio
+    found = read_array(audio, f"speech features (frames, {layers}, {channels})", mapped=True) if is_file else audio
     features = found if isinstance(found, Tensor) else torch.from_numpy(found)
     if features.ndim != 3 or features.shape[0] < 1 or tuple(features.shape[1:]) != (layers, channels):
         raise ValueError(

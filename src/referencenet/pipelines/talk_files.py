@@ -7,7 +7,6 @@ error, a full disk or its user, goes on behind the last of them and gives the sa
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
-from copy import deepcopy
 from dataclasses import dataclass, field, replace
 from fractions import Fraction
 from itertools import repeat
@@ -21,7 +20,14 @@ from referencenet.links.bank import ReferenceBank
 from referencenet.media.films import FilmWriter, check_film_path
 from referencenet.media.images import read_image, resize
 from referencenet.pipelines.clips import ClipPipeline
-from referencenet.pipelines.film_files import pictures_of, read_state, with_beside, write_state
+from referencenet.pipelines.film_files import (
+    num_timesteps,
+    pictures_of,
+    plain_config,
+    read_state,
+    with_beside,
+    write_state,
+)
 from referencenet.pipelines.fingerprints import fingerprint, fingerprints_of
 from referencenet.pipelines.heard import FrameFeatures, read_features
 from referencenet.preprocess.portrait import Portrait
@@ -159,10 +165,9 @@ def num_steps(pipe: ClipPipeline, audio: Any, settings: TalkSettings) -> int:
     Raises:
         ValueError: If the scheduler has no such steps.
     """
-    scheduler = deepcopy(pipe.scheduler)
-    scheduler.set_timesteps(settings.num_inference_steps)  # may be others than were asked for
+    steps = num_timesteps(pipe, settings.num_inference_steps or pipe.spec.steps)
     heard = heard_of(pipe, audio)
-    return len(pipe.cuts(heard.num_frames, settings.num_frames or heard.num_sounding)) * len(scheduler.timesteps)
+    return len(pipe.cuts(heard.num_frames, settings.num_frames or heard.num_sounding)) * steps
 
 
 def _beside(portrait: Any, settings: TalkSettings) -> Iterator[list[Image.Image]] | None:
@@ -175,11 +180,9 @@ def _beside(portrait: Any, settings: TalkSettings) -> Iterator[list[Image.Image]
 
 def _decisive(pipe: ClipPipeline, portrait: Any, audio: Any, settings: TalkSettings) -> dict[str, str]:
     """What a film must have been begun with to go on with it."""
-    config: Mapping[str, Any] = {k: v for k, v in pipe.config.items() if not k.startswith("_")}
-    own = {name: value for name, value in config.items() if isinstance(value, str | int | float)}
     known = fingerprints_of(pipe, list(_parts(portrait))) | {"sound": fingerprint(list(_parts(audio)))}
     decided = {name: value for name, value in vars(settings).items() if name != "told"} | {"rate": rate_of(audio)}
-    return {name: str(value) for name, value in (decided | dict(settings.told) | own | known).items()}
+    return {name: str(value) for name, value in (decided | dict(settings.told) | plain_config(pipe) | known).items()}
 
 
 def _parts(given: Any) -> Iterator[Any]:

@@ -15,6 +15,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from referencenet.inputs import read_array
 from referencenet.media.images import Picture, read_image
 from referencenet.preprocess.face_mesh import checked_landmarks
 from referencenet.preprocess.mediapipe import IBUG
@@ -141,27 +142,16 @@ def read_face_embedding(source: Any, picture: Picture | None = None, landmarks: 
             raise ValueError(f"{path} knows faces, but none was given: give the portrait and its face's landmarks.")
         values = FaceEmbedder(path)(picture, landmarks)
     elif path is not None:
-        values = _read_numbers(path)
+        values = read_array(path, f"the {EMBEDDING} numbers of a face by glintr100")
     else:
         values = source.detach().cpu().numpy() if isinstance(source, Tensor) else np.asarray(source)
     if values.size != EMBEDDING or values.dtype.kind not in "fiu":
         raise ValueError(
-            f"the face is {values.dtype} of shape {values.shape}; expected {EMBEDDING} numbers of glintr100."
+            f"{path or 'the face'} is {values.dtype} of shape {values.shape}; "
+            f"expected {EMBEDDING} numbers of glintr100."
         )
-    found = torch.from_numpy(values.astype(np.float32).reshape(1, EMBEDDING))
+    with np.errstate(over="ignore"):  # which is told
+        found = torch.from_numpy(values.astype(np.float32).reshape(1, EMBEDDING))
     if not bool(torch.isfinite(found).all()):
-        raise ValueError("the face's embedding holds values that are not finite; give numbers.")
-    return found
-
-
-def _read_numbers(path: Path) -> np.ndarray:
-    """An array of an .npy file."""
-    if not path.is_file():
-        raise FileNotFoundError(f"there is no {path}; give an .npy file of {EMBEDDING} numbers, or glintr100.onnx.")
-    try:
-        found = np.load(path, allow_pickle=False)
-    except (ValueError, EOFError) as error:
-        raise ValueError(f"{path} holds no numbers ({error}); expected an .npy file of {EMBEDDING}.") from error
-    if not isinstance(found, np.ndarray):
-        raise ValueError(f"{path} holds several arrays; expected an .npy file of {EMBEDDING} numbers.")
+        raise ValueError(f"{path or 'the embedding of the face'} holds values that are not finite; give numbers.")
     return found

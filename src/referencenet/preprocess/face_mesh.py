@@ -186,6 +186,21 @@ def read_landmarks(path: str | Path, *, width: int = CANVAS, height: int = CANVA
         raise ValueError(f"{path} is no film of landmarks ({error}); expected {expected}.") from error
 
 
+def only_face(frames: np.ndarray, path: str | Path) -> np.ndarray:
+    """The face in a portrait's file: that of its only frame.
+
+    Args:
+        frames: (frames, ...) as the file has them: landmarks, or what else is of a face.
+        path: The file.
+
+    Raises:
+        ValueError: If there are several frames.
+    """
+    if len(frames) != 1:
+        raise ValueError(f"{path} has the faces of {len(frames)} frames; expected that of the portrait alone.")
+    return frames[0]
+
+
 def within_reach(landmarks: np.ndarray, name: str) -> np.ndarray:
     """Landmarks that are fractions of a picture, of a face that may be partly outside of it.
 

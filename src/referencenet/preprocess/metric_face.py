@@ -100,6 +100,24 @@ def metric_face(landmarks: np.ndarray, size: tuple[int, int], basis: FaceBasis) 
     return found @ there[:3, :3].T + there[:3, 3], matrix
 
 
+def flat_turn(landmarks: np.ndarray, basis: FaceBasis) -> np.ndarray:
+    """How a head is turned by landmarks without depth: the weak-perspective camera that fits them best.
+
+    Args:
+        landmarks: (468 or 478, 2 or 3) in pixels; a third coordinate is not read.
+        basis: Points of the canonical face.
+
+    Returns:
+        The turn from that face to the camera, (3, 3), a rotation as far as the landmarks are of such a face.
+    """
+    points = checked_landmarks(landmarks)[basis.landmarks, :2] * (1, -1)
+    weights = np.sqrt(basis.weights)[:, None]
+    known = np.column_stack([basis.places, np.ones(len(points))])
+    across, up = np.linalg.lstsq(known * weights, points * weights, rcond=None)[0][:3].T
+    scale = np.linalg.norm([across, up]) / math.sqrt(2)  # pixels per centimetre
+    return np.stack([across, up, np.cross(across, up) / scale]) / scale
+
+
 def _unprojected(flat: np.ndarray, scale: float) -> np.ndarray:
     """Points on the plane 1 cm from the eye, with depth, at their true distance; z towards the viewer."""
     depth = flat[:, 2:] / scale

@@ -3,19 +3,19 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeVar
 
 import numpy as np
 from PIL import Image
 from torch import Tensor
 
 from referencenet.media.images import Picture, read_image
-from referencenet.preprocess.face_doubts import IN_PROFILE, face_doubt
+from referencenet.preprocess.face_doubts import check_face
 from referencenet.preprocess.face_embedding import read_face_embedding
-from referencenet.preprocess.face_mesh import checked_landmarks, read_landmarks
+from referencenet.preprocess.face_mesh import checked_landmarks, only_face, read_landmarks
 from referencenet.preprocess.face_regions import FaceRegions
 from referencenet.preprocess.following import chosen
 from referencenet.preprocess.regions import Region
@@ -24,16 +24,57 @@ FACE_SHARE = 0.6
 """How much of the square's side the face takes in a portrait that is cut out: half to two thirds is usual."""
 
 
-class FaceReader(Protocol):
-    """Finds faces and reads their landmarks: `FaceMesh`, `BundledMesh`, or another."""
+Read = TypeVar("Read", covariant=True)
 
-    def regions(self, image: Image.Image) -> list[Region]:
+
+class FaceReader(Protocol[Read]):
+    """Finds faces and reads them: `FaceMesh` and `BundledMesh` their landmarks, `FaceLandmarker` what is in space."""
+
+    def regions(self, image: Image.Image) -> Sequence[Region]:
         """Where faces are."""
         ...
 
-    def read(self, image: Image.Image, region: Region) -> np.ndarray | None:
-        """Landmarks (468 or 478, 3) in pixels of the face there; None: it is none."""
+    def read(self, image: Image.Image, region: Region) -> Read | None:
+        """What is read of the face there; None: it is none."""
         ...
+
+
+def find_face(
+    image: Image.Image, reader: FaceReader[Read], *, person: int | None = None,
+    told: Callable[[str], None] | None = None,
+) -> Read:  # fmt: skip
+    """The face of a portrait.
+
+    Args:
+        image: The portrait, RGB.
+        reader: Finds faces.
+        person: Which one of several, counted from the left from 1; None: the largest.
+        told: Told in a sentence that the largest was taken of several; None: it is warned of.
+
+    Returns:
+        What the reader reads of it.
+
+    Raises:
+        ValueError: If there is no face, none that can be read, or fewer than `person`.
+    """
+    regions = reader.regions(image)
+    region = chosen(regions, person, None)
+    size = f"the picture of {image.width} x {image.height} pixels"
+    if not regions:
+        raise ValueError(f"no face was found in {size}; give a larger or clearer one that looks at the camera.")
+    if region is None:
+        raise ValueError(
+            f"face {person} from the left was asked for, but {size} shows {len(regions)}; ask for another."
+        )
+    found = reader.read(image, region)
+    if found is None:
+        raise ValueError(f"what was found in {size} is no face that can be read; give a clearer or larger one.")
+    if person is None and len(regions) > 1:
+        place = 1 + sum(other.x < region.x for other in regions)
+        (told or warnings.warn)(
+            f"the picture shows {len(regions)} faces; the largest is taken, person {place} from the left."
+        )
+    return found
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -57,41 +98,26 @@ class Portrait:
 
     @classmethod
     def found(
-        cls, picture: Picture, reader: FaceReader, *, person: int | None = None, face: Any = None,
+        cls, picture: Picture, reader: FaceReader[np.ndarray], *, person: int | None = None, face: Any = None,
         told: Callable[[str], None] | None = None,
     ) -> Portrait:  # fmt: skip
         """The portrait in a photograph: a square around the face in which it takes about 60 % of the side.
 
         Args:
             picture: As `read_image` takes it. A square is left as it is where the face takes half of its side or more.
-            reader: Finds faces.
+            reader: Finds faces, and reads landmarks (468 or 478, 3) in pixels.
             person: Which one of several, counted from the left from 1; None: the largest.
             face: Its embedding, or the network that gives it.
             told: Told in a sentence what a user should know; None: it is warned of.
 
         Raises:
-            ValueError: If no face is found, or it is in profile, so that landmarks say nothing of its far half.
+            ValueError: If no face is found, or too little of it is seen: it is in profile, or cut off by a border.
         """
-        tell = told or warnings.warn
         image = read_image(picture)
-        regions = reader.regions(image)
-        region = chosen(regions, person, None)
-        points = None if region is None else reader.read(image, region)
-        if points is None:
-            none = "no face was" if not regions else f"of {len(regions)} faces none that can be read was"
-            raise ValueError(
-                f"{none} found in the picture of {image.width} x {image.height} pixels; give a larger or clearer one "
-                "that looks at the camera, or its landmarks."
-            )
-        if person is None and len(regions) > 1:
-            tell(f"the picture shows {len(regions)} faces; the largest is taken.")
-        doubt = face_doubt(points, image.size)
-        if doubt == IN_PROFILE:
-            raise ValueError(
-                "the face is in profile: its far half is not seen; give a picture that looks at the camera."
-            )
+        points = find_face(image, reader, person=person, told=told)
+        doubt = check_face(points, image.size)
         if doubt is not None:
-            tell(f"the face is {doubt}; what is made of it may be wrong there.")
+            (told or warnings.warn)(doubt)
         left, top, side = square_around(points, image.size)
         cut = image.crop((left, top, left + side, top + side))
         return cls(picture=cut, landmarks=points[:, :2] - (left, top), face=face)
@@ -106,10 +132,8 @@ class Portrait:
             raise ValueError("the portrait has no landmarks; give them, or find them with Portrait.found.")
         if not isinstance(self.landmarks, str | Path):
             return checked_landmarks(self.landmarks)[:, :2]
-        found = read_landmarks(self.landmarks).landmarks
-        if len(found) != 1:
-            raise ValueError(f"{self.landmarks} is of a film of {len(found)} frames; expected that of the portrait.")
-        return found[0, :, :2] * read_image(self.picture).size
+        found = only_face(read_landmarks(self.landmarks).landmarks, self.landmarks)
+        return found[:, :2] * read_image(self.picture).size
 
     def located(self) -> FaceRegions:
         """Where face and lips are.
