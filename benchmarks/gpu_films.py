@@ -27,8 +27,8 @@ from rich.table import Table
 from steps import Place
 from torch import Tensor, nn
 from trained_links import SYSTEMS
+from whole_films import TENTH, Bench, Size
 
-from films import TENTH, Bench, Size
 from referencenet.networks.layout import SD15_UNET
 
 FULL = Size(config=SD15_UNET, motion_heads=8, pose_widths=(16, 32, 64, 128), latents=(96, 64))

@@ -270,9 +270,9 @@ class MagicAnimatePipeline(FilmPipeline, TextAdapters):
             Latents (1, 4, frames, h, w), for a call's `latents`.
         """
         self.check_size(width, height)
-        pixels = drawing_tensor(film, width, height)
         with turn(changed_parts(self), busy):
-            clean = torch.cat([encode_pixels(self, frame * 2 - 1) for frame in pixels.split(1)])
+            frames = drawing_tensor(film, width, height).split(1)
+            clean = torch.cat([encode_pixels(self, frame * 2 - 1) for frame in frames])
             states = prompt_states(self, prompt, prompt)[0]
             *_, last = self.inverting(clean.transpose(0, 1).unsqueeze(0).float(), states, num_inference_steps)
             self.maybe_free_model_hooks()

@@ -1,6 +1,6 @@
 """A film of Animate Anyone the published way against ours: windows and denoising steps together, in one run.
 
-    python benchmarks/films.py [--frames 64] [--steps 6] [--json FILE] [--clock process]
+    python benchmarks/whole_films.py [--frames 64] [--steps 6] [--json FILE] [--clock process]
 
 The published way is `published_animate_anyone.film`: windows of 24 frames that overlap by 4 and wrap around the film's
 end, each computed as the published code does. Ours is the pipeline's call with its own default windows. Both begin with
