@@ -65,7 +65,8 @@ def hallo(place: Place, *, whole: bool = False) -> Paths:
         bank = pipe.bank_of(Shown(latents=portrait, context=faces[1:], kept=kept), 0)
 
     def motion() -> list[Mapping[str, Tensor]]:
-        return of_frames(pipe._written, moved, list(faces.split(1)), [contexts[1:] for contexts in by_pass])
+        written = pipe._written  # pyright: ignore[reportPrivateUsage]
+        return of_frames(written, moved, list(faces.split(1)), [contexts[1:] for contexts in by_pass])
 
     def standing(before: list[Mapping[str, Tensor]]) -> Standing:
         given = {"audio": (audio, (1.0, 1.0, 1.0)), "motion": (before[1], before[0])}

@@ -439,7 +439,7 @@ def test_a_faulty_checkpoint_is_refused_by_the_name_of_its_fault(
 def test_missing_files_say_where_to_get_them(base: Path, tmp_path: Path):
     with pytest.raises(FileNotFoundError, match="shilongz/FlashFace-SD1.5"):
         FlashFacePipeline.from_published(tmp_path, base=base)
-    (tmp_path / "flashface.ckpt").write_bytes(b"never read")
+    torch.save({"never": torch.zeros(1)}, tmp_path / "flashface.ckpt")
     with pytest.raises(FileNotFoundError, match=r"also needs tokenizer .* none was given \(base=...\)"):
         FlashFacePipeline.from_published(tmp_path)
 

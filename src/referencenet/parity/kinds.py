@@ -17,7 +17,7 @@ from torch import Tensor
 from referencenet.links.attach import AnyLink
 from referencenet.parity.cases import Case, CaseError
 from referencenet.parity.record import Produced, Runner, cut, each_output, fold, observed, unfold
-from referencenet.parity.system import System, motion_module
+from referencenet.parity.system import System, motion_module, scheduler_of
 from referencenet.pipelines.passes import Guidance, Pass
 from referencenet.pipelines.prediction import Call, predicting
 from referencenet.pipelines.spec import Canvas, Once, Shown, Spec
@@ -318,19 +318,15 @@ def film_windows(case: Case, numbers: Mapping[str, Any], spec: Spec) -> Windows:
 
 
 def velocity(case: Case, offset: str) -> tuple[VelocityLoss, Tensor, Outputs]:
-    """The velocity loss of the system's training, its timesteps (b,), and what it makes of latents and noise.
+    """The loss of the system's training with the case's numbers, its timesteps (b,), and what it makes of the inputs.
 
     Args:
         case: Has the inputs `latents` and `noise`.
         offset: Input with the offset of the noise.
-
-    Raises:
-        CaseError: If the case's numbers are not the recipe's.
     """
-    loss, timesteps = recipe_of(case.method).stages["image"].loss(), torch.tensor(case.scalar("timesteps"))
-    for name in ("noise_offset", "snr_gamma"):
-        if case.scalar(name) != getattr(loss, name):
-            raise CaseError(f"{case.id}: {name} is {case.scalar(name)}; the recipe has {getattr(loss, name)}")
+    numbers = {name: case.scalar(name) for name in ("noise_offset", "snr_gamma")}
+    timesteps = torch.tensor(case.scalar("timesteps"))
+    loss: Any = replace(recipe_of(case.method).stages["image"].loss(), scheduler=scheduler_of(case), **numbers)
     latents, noise = case.input("latents"), loss.offset(case.input("noise"), case.input(offset))
     outputs = {
         "noisy": loss.noisy(latents, noise, timesteps),

@@ -6,6 +6,7 @@ All networks are built by the functions that published files are read with, and 
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from types import SimpleNamespace
 from typing import Any
 
@@ -24,7 +25,7 @@ from referencenet.networks.layout import film_config
 from referencenet.networks.neighbourhood import neighbours
 from referencenet.networks.pose_guider import PoseGuider
 from referencenet.networks.projected_tokens import AudioProjection, FaceProjection
-from referencenet.parity.cases import Case, CaseError
+from referencenet.parity.cases import Case
 from referencenet.parity.record import (
     Produced,
     Runner,
@@ -95,10 +96,8 @@ def run_modules(case: Case) -> Produced:
         "scheduler.alphas_cumprod_linear": scheduler.alphas_cumprod,
         "scheduler.alphas_cumprod_scaled_linear": training.alphas_cumprod,
     }
-    loss: Any = HalloRecipe.stages["image"].loss()
-    for name in ("noise_offset", "snr_gamma"):
-        if case.scalar(name) != getattr(loss, name):
-            raise CaseError(f"{case.id}: {name} is {case.scalar(name)}; the recipe has {getattr(loss, name)}")
+    numbers = {name: case.scalar(name) for name in ("noise_offset", "snr_gamma")}
+    loss: Any = replace(HalloRecipe.stages["image"].loss(), **numbers)
     timesteps, latents = torch.tensor(case.scalar("train_timesteps")), case.input("train.latents")
     noise = loss.offset(case.input("train.noise"), case.input("train.offset"))
     target, predicted = loss.target(latents, noise, timesteps), case.input("train.prediction")

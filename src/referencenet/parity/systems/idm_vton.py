@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
@@ -173,6 +174,7 @@ def sample(case: Case) -> Outputs:
 def train(case: Case) -> Outputs:
     """One training step: loss and gradients of TryonNet and the resampler."""
     recipe = IDMVTONRecipe(SYSTEM.pipe(case), "tryon", RunConfig(steps=1))
+    recipe.loss = replace(recipe.loss, scheduler=scheduler_of(case, DDPMScheduler))
     prompt, words = (case.input("prompt_embeds"),) * 2, (added(case),) * 2
     inputs = Inputs(
         latents=case.input("image_latents"),
