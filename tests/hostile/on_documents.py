@@ -30,7 +30,7 @@ from referencenet.checkpoints.manifest import read_manifest
 from referencenet.methods.systems import load
 from referencenet.preprocess.model_files import SUMS, unpack
 from referencenet.sampling.insertion import read_interpolator
-from referencenet.training.checkpoint import RunFolder
+from referencenet.training.checkpoint import RunFolder, State
 
 TABLE = Table("documents")
 DRAWN = {"prompt": "a knight", "reference": ["hero.png"], "size": "64", "steps": 1, "seed": 1}
@@ -125,23 +125,41 @@ TABLE.add(
 # --- a training run ---------------------------------------------------------------------------------------------------
 
 
+STEP = "run/step-00000001"
+LEARNED = {"unet.weight": torch.zeros(3)}
+
+
+def checkpoint(folder: Path) -> None:
+    """A whole checkpoint, to be damaged."""
+    RunFolder(folder / "run").save(State(step=1, weights=LEARNED, optimizers={"adamw": {"state": {}}}))
+
+
 def run(name: str, *make: Make) -> None:
-    """Add a training run whose state is none."""
+    """Add a training run whose checkpoint is none."""
     TABLE.add(
         f"state of training, {name}",
-        lambda f: (f / "run").mkdir(),
+        checkpoint,
         *make,
         call=lambda: RunFolder("run").load(),
-        says=r"run/state\.pt is no whole training state .*remove it",
+        says=r"run/step-00000001 is no whole checkpoint .*remove it",
     )
 
 
-run("nothing in the file", bytes_at("run/state.pt", b""))
-run("prose", bytes_at("run/state.pt", "step 1000"))
-run("half a file", saved_at("run/state.pt", {"step": 1, "weights": torch.zeros(1000)}), cut("run/state.pt"))
-run("code", saved_at("run/state.pt", {"step": Path("x")}))
-run("a list", saved_at("run/state.pt", [1]))
-run("an expanded tensor", saved_at("run/state.pt", {"step": 1, "weights": torch.zeros(1).expand(2**33)}))
+run("nothing in the file", bytes_at(f"{STEP}/optimizers.pt", b""))
+run("prose", bytes_at(f"{STEP}/optimizers.pt", "step 1000"))
+run("half a file", cut(f"{STEP}/weights.safetensors"))
+run("code", saved_at(f"{STEP}/optimizers.pt", {"optimizers": Path("x")}))
+run("a list", saved_at(f"{STEP}/optimizers.pt", [1]))
+run("an expanded tensor", saved_at(f"{STEP}/optimizers.pt", {"optimizers": torch.zeros(1).expand(2**33)}))
+run("a step that is no number", json_at(f"{STEP}/state.json", {"step": "many"}))
+run("no step", json_at(f"{STEP}/state.json", []))
+TABLE.add(
+    "state of training, of an earlier version",
+    lambda f: (f / "run").mkdir(),
+    saved_at("run/state.pt", {"step": 1}),
+    call=lambda: RunFolder("run").load(),
+    says=r"run holds a run of an earlier version \(state\.pt\)",
+)
 
 # --- saved folders ----------------------------------------------------------------------------------------------------
 

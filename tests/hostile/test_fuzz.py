@@ -33,9 +33,9 @@ from referencenet.media.images import read_image
 from referencenet.media.sound import read_sound
 from referencenet.parity.cases import CaseError, read_content
 from referencenet.preprocess.body import SkeletonFilm, read_key_points
+from referencenet.preprocess.face_embedding import read_face_embedding
 from referencenet.preprocess.face_mesh import read_landmarks
 from referencenet.preprocess.face_track import read_track
-from referencenet.preprocess.portrait import read_embedding
 from referencenet.preprocess.talking_face import read_head_poses
 from referencenet.sampling.references import Reference
 from referencenet.training.checkpoint import RunFolder
@@ -98,6 +98,13 @@ def drawn(path: Path) -> Any:
     return list(SkeletonFilm(frames, size or (64, 64)))
 
 
+def resumed(path: Path) -> Any:
+    """A training run whose other files are whole."""
+    (path.parent / "state.json").write_text('{"step": 1}')
+    (path.parent / "weights.safetensors").write_bytes(save(STATE))
+    return RunFolder(path.parent.parent).load()
+
+
 READERS: dict[str, tuple[str, Callable[[Path], Any], Callable[[], bytes]]] = {
     "bank": (
         "b.safetensors",
@@ -125,9 +132,9 @@ READERS: dict[str, tuple[str, Callable[[Path], Any], Callable[[], bytes]]] = {
     "pickled weights of the former form": ("w.pth", read_state, lambda: former(STATE)),
     "state": ("s.pt", read_saved, lambda: saved({"step": 1, "state": [torch.zeros(3), {"a": None}]})),
     "training": (
-        "state.pt",
-        lambda path: RunFolder(path.parent).load(),
-        lambda: saved({"step": 1, "w": torch.zeros(3)}),
+        "step-00000001/optimizers.pt",
+        resumed,
+        lambda: saved({"optimizers": {"adamw": {"state": torch.zeros(3)}}, "scaler": None}),
     ),
     "key points": ("k.json", drawn, lambda: json.dumps(PERSON).encode()),
     "track": ("t.npz", read_track, lambda: npz(**track(1))),
@@ -138,7 +145,7 @@ READERS: dict[str, tuple[str, Callable[[Path], Any], Callable[[], bytes]]] = {
     ),
     "landmarks": ("l.npy", read_landmarks, lambda: npy(np.full((1, 468, 2), 0.5, np.float16))),
     "head poses": ("h.npy", read_head_poses, lambda: npy(np.zeros((2, 6)))),
-    "embedding": ("e.npy", read_embedding, lambda: npy(np.zeros(512, np.float32))),
+    "embedding": ("e.npy", read_face_embedding, lambda: npy(np.zeros(512, np.float32))),
     "settings": ("s.json", read_document, lambda: json.dumps(SETTINGS).encode()),
     "configuration": ("config.json", read_configuration, lambda: json.dumps({"a": 1, "layers": [2, 3]}).encode()),
     "index": ("model_index.json", lambda path: read_index(path.parent), lambda: json.dumps(INDEX).encode()),
@@ -195,13 +202,13 @@ def check(name: str, changes: list[tuple[float, int, bytes]], folder: Path, whol
     tracemalloc.start()
     try:
         read(path)
-        said = file
+        said = path.name
     except (ValueError, TypeError, OSError, CaseError) as error:
         said = str(error)
     finally:
         _, peak = tracemalloc.get_traced_memory()
         tracemalloc.stop()
-    assert file in said or path.parent.name in said, f"names no file: {said}"
+    assert path.name in said or path.parent.name in said, f"names no file: {said}"
     assert "\n" not in said.strip(), f"more than a line: {said}"
     assert peak < BYTES, f"{peak} bytes"
 
@@ -209,6 +216,7 @@ def check(name: str, changes: list[tuple[float, int, bytes]], folder: Path, whol
 def fuzzed(name: str, folder: Path, examples: int) -> None:
     """Read many changed files."""
     whole = READERS[name][2]()
+    (folder / READERS[name][0]).parent.mkdir(parents=True, exist_ok=True)
     (folder / READERS[name][0]).write_bytes(whole)
     READERS[name][1](folder / READERS[name][0])  # the whole one is read
 

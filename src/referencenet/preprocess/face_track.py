@@ -120,11 +120,12 @@ def read_track(path: str | Path) -> FaceTrack:
     )
     names = (*FIELDS, *PUBLISHED)
     found: Any = read_json(path, expected) if path.suffix == ".json" else read_arrays(path, expected, names)
-    there = {PUBLISHED.get(name, name) for name in found} if isinstance(found, dict) else set[str]()
+    given = found if isinstance(found, dict) else {}
+    there = {PUBLISHED.get(name, name) for name, value in given.items() if value is not None}
     if missing := [name for name in FIELDS[:2] if name not in there]:
         raise ValueError(f"{path} is no face track: it lacks {', '.join(missing)}; expected {expected}.")
     try:
-        given = {PUBLISHED.get(name, name): value for name, value in found.items()}
+        given = {PUBLISHED.get(name, name): value for name, value in given.items()}
         given = {name: as_numbers(given[name], f"{name} of {path}") for name in FIELDS if given.get(name) is not None}
         arrays = {name: given[name] for name in ARRAYS if name in given}
         if arrays["vertices"].ndim == 2:  # of a picture

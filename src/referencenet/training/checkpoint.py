@@ -19,10 +19,11 @@ from typing import Any
 
 import torch
 from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
+from safetensors.torch import save_file
 from torch import Tensor
 
-from referencenet.checkpoints.files import read_saved
+from referencenet.checkpoints.files import read_saved, read_state
+from referencenet.inputs import read_json
 
 BROKEN = OSError, ValueError, KeyError, TypeError, RuntimeError, EOFError, pickle.UnpicklingError, SafetensorError
 """What reading a damaged file raises."""
@@ -109,15 +110,15 @@ class RunFolder:
             return None
         folder = found[-1]
         try:
-            step = int(json.loads((folder / "state.json").read_text(encoding="utf-8"))["step"])
+            step = int(read_json(folder / "state.json", "the state of a run")["step"])
             average = folder / "average.safetensors"
             further: dict[str, Any] = {}
             if not weights_only:
                 further = read_saved(folder / "optimizers.pt")
             return State(
                 step=step,
-                weights=load_file(folder / "weights.safetensors"),
-                average=load_file(average) if average.is_file() else None,
+                weights=read_state(folder / "weights.safetensors"),
+                average=read_state(average) if average.is_file() else None,
                 **further,
             )
         except BROKEN as error:
