@@ -1,6 +1,5 @@
 """What `refnet talk` reads of a portrait: the picture, where its face is, and the face's embedding."""
 
-import json
 from dataclasses import replace
 from pathlib import Path
 
@@ -8,6 +7,7 @@ import numpy as np
 from PIL import Image
 
 from referencenet.cli.console import note
+from referencenet.inputs import read_arrays, read_json
 from referencenet.media.fitting import Fit, fitted, fitting_told
 from referencenet.media.images import read_image, read_layers
 from referencenet.preprocess.face_doubts import check_face
@@ -173,11 +173,7 @@ def given_face(path: Path, size: tuple[int, int]) -> tuple[np.ndarray, np.ndarra
 def _is_track(path: Path) -> bool:
     """Whether a file holds a face track, not landmarks alone; what cannot be read is told by who reads it."""
     try:
-        if path.suffix == ".json":
-            found = json.loads(path.read_text("utf-8"))
-        else:
-            with np.load(path, allow_pickle=False) as opened:
-                found = dict.fromkeys(opened) if hasattr(opened, "keys") else {}
-        return isinstance(found, dict) and "vertices" in found
-    except (ValueError, OSError, EOFError, TypeError, AttributeError):
+        found = read_json(path, "a face") if path.suffix == ".json" else read_arrays(path, "a face")
+        return isinstance(found, dict) and bool({"vertices", "lmks3d"} & found.keys())
+    except (ValueError, OSError):
         return False

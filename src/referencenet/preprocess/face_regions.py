@@ -6,7 +6,6 @@ Rectangles around landmarks, expanded, blurred at 64 x 64 and made 8 bit, as pub
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,6 +16,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
+from referencenet.inputs import read_arrays, read_json
 from referencenet.media.images import Picture, read_mask
 from referencenet.preprocess.face_mesh import checked_landmarks
 from referencenet.preprocess.face_outline import LIPS, OVAL
@@ -115,12 +115,11 @@ class FaceRegions:
         path = Path(path)
         try:
             if path.suffix == ".json":
-                document = json.loads(path.read_text("utf-8"))
+                document = read_json(path, "faces' boxes")
                 boxes = [[_turned(frame[name]) for name in ("box", "lips")] for frame in document["frames"]]
                 own, found = (document["width"], document["height"]), {"boxes": boxes}
             else:
-                with np.load(path, allow_pickle=False) as opened:
-                    found = dict(opened)
+                found = read_arrays(path, "masks or landmarks of a face")
                 own = found["place"].shape[::-1] if "place" in found else size
             known = {"boxes", "landmarks", *cls.__dataclass_fields__} & found.keys()
             if not known:

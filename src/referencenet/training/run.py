@@ -15,6 +15,7 @@ import torch
 from torch import nn
 
 from referencenet.checkpoints.keymap import CheckpointError
+from referencenet.inputs import read_json
 from referencenet.media.files import written_whole
 from referencenet.methods.tiny import tiny_pipeline
 from referencenet.training.checkpoint import RunFolder
@@ -234,7 +235,7 @@ def read_order(run: Path) -> dict[str, Any]:
     path = run / "run.json"
     if not path.is_file():
         raise FileNotFoundError(f"{run} is no run of `refnet train`: it has no run.json.")
-    return json.loads(path.read_text(encoding="utf-8"))
+    return read_json(path, "what decides a run")
 
 
 def _check_folder(order: Order) -> None:

@@ -14,6 +14,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from referencenet.inputs import read_array
 from referencenet.media.images import read_mask, to_tensor
 from referencenet.methods.emo import SCHEDULE, EMOPipeline
 from referencenet.training.data.augment import cut, signed
@@ -127,7 +128,7 @@ class EMORecipe(SystemRecipe):
 
 def _rows_of(path: Any, places: list[int]) -> Tensor:
     """Rows of an array on the disk; where it is shorter than the film by a few, its last."""
-    found = np.load(path, mmap_mode="r")
+    found = read_array(path, "numbers of a film's frames", mapped=True)
     return torch.from_numpy(np.array(found[[min(place, len(found) - 1) for place in places]])).float()
 
 

@@ -11,11 +11,11 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from referencenet.inputs import read_array
 from referencenet.links.attach import attach, write
 from referencenet.links.concat import Concat
 from referencenet.media.images import read_mask, to_tensor
@@ -78,11 +78,11 @@ class HalloRecipe(SystemRecipe):
             "target": shown[before:],
             "reference": signed(cut(read_frames(sample.target, [reference])[0], None, self.size)),
             "place": to_tensor(read_mask(sample.face_mask["whole"]).resize(self.size)).expand(3, -1, -1).contiguous(),
-            "embedding": torch.from_numpy(np.load(sample.embedding)).float().flatten(),
+            "embedding": torch.from_numpy(read_array(sample.embedding, "a face's embedding")).float().flatten(),
         }
         if self.has_audio:
             masks = [to_tensor(read_mask(sample.face_mask[name]).resize(self.size)) for name in REGIONS]
-            sound = torch.from_numpy(np.array(np.load(sample.speech, mmap_mode="r"))).float()  # pyright: ignore
+            sound = torch.from_numpy(read_array(sample.speech, "features of speech", mapped=True)).float()
             window = self.pipe.audio_projection.config.window
             read |= {"motion": shown[:before], "regions": torch.cat(masks)}
             read["sound"] = sound[neighbours(start, start + self.frames, window, len(sound))]
