@@ -25,7 +25,7 @@ test: $(INSTALLED)
 	$(BIN)/python -m pytest -m "not slow" -n 2 --dist worksteal
 
 test-slow: $(INSTALLED)
-	$(BIN)/python -m pytest -m slow
+	$(BIN)/python -m pytest -m slow -n 2 --dist worksteal
 
 check: $(INSTALLED)
 	$(BIN)/ruff format --check src tests benchmarks examples
