@@ -8,7 +8,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 
-.PHONY: install demo test test-slow check format bench docs wheel clean
+.PHONY: install demo test test-slow lint check format bench docs wheel clean
 
 install: $(INSTALLED)
 
