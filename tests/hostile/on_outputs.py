@@ -20,8 +20,8 @@ WEIGHTS = tuple(
     bytes_at(f"w/{name}.pth", LFS) for name in ("pose_guider", "denoising_unet", "reference_unet", "motion_module")
 )
 ANIMATE = ("animate", "-r", "hero.png", "-p", "poses", "--checkpoint", "w")
-TURN = ("turn", "-r", "hero.png", "--checkpoint", "w")
-FACE = ("face", "a woman", "-f", "hero.png", "--checkpoint", "w")
+TURN = ("turn", "-r", "hero.png", "--checkpoint", "unknown")  # a folder that is no system's by its names
+FACE = ("face", "a woman", "-f", "hero.png", "--checkpoint", "unknown")
 TRYON = (
     "tryon",
     "-p",
@@ -33,9 +33,9 @@ TRYON = (
     "--densepose",
     "hero.png",
     "--checkpoint",
-    "w",
+    "unknown",
 )
-TALK = ("talk", "-r", "hero.png", "--face", "face.npz", "-a", "said.wav", "--checkpoint", "w")
+TALK = ("talk", "-r", "hero.png", "--face", "face.npz", "-a", "said.wav", "--checkpoint", "unknown")
 GENERATE = ("generate", "-r", "hero.png", "-p", "a knight", "--model", "w")
 
 
@@ -51,7 +51,7 @@ QUICK = (
 
 def told(name: str, says: str, *typed: str, make: tuple[Make, ...] = ()) -> None:
     """Add something typed that is told before weights are read."""
-    files = (once("hero"), once("poses"), once("said"), *WEIGHTS, *make)
+    files = (once("hero"), once("poses"), once("said"), *WEIGHTS, lambda f: (f / "unknown").mkdir(), *make)
     TABLE.add(name, *files, typed=typed, says=says, slow=name not in QUICK)
 
 

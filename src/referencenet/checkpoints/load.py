@@ -40,7 +40,7 @@ def load_published(
     unlike = [
         f"{name} is {converted[name].dtype}, expected {own[name].dtype}"
         for name in sorted(set(own) & set(converted))
-        if converted[name].is_floating_point() != own[name].is_floating_point()
+        if own[name].is_floating_point() and not converted[name].is_floating_point()
     ]
     problems: list[str] = []
     if unknown:
@@ -56,6 +56,9 @@ def load_published(
             f"{source} does not fit: {'; '.join(problems)}. {_looks_like(state)}Check that the file belongs to this "
             "system and is whole; nothing was loaded."
         )
+    for name in converted:  # counts of batches, in a file that was brought to half precision as a whole
+        if not own[name].is_floating_point():
+            converted[name] = converted[name].to(own[name].dtype)
     is_meta = any(tensor.is_meta for tensor in own.values())
     network.load_state_dict(converted, strict=False, assign=is_meta)  # completeness was checked above
     return set(converted)
