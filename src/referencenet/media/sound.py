@@ -159,7 +159,7 @@ def _blocks(path: Path, wide: bool = False) -> Generator[tuple[np.ndarray, int]]
         begin = (container.start_time or 0) / av.time_base  # of the film, whose sound may begin later
         position = 0  # in samples
         try:
-            _check_rate(stream.rate or 0, "it")
+            _check_rate(getattr(stream, "rate", None) or 0, "it")  # a damaged header may leave it out
             if (container.duration or 0) > LONGEST * av.time_base:
                 raise ValueError(f"it says that it is longer than {LONGEST // 3600} hours; cut it into pieces")
             for frame in container.decode(stream):
