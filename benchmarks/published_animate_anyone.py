@@ -18,7 +18,12 @@ from diffusers.models.attention_processor import AttnProcessor2_0
 from published_parts import blocks, features, processed
 from torch import Tensor
 
-PLAIN = AttnProcessor2_0()
+
+class PlainAttention(AttnProcessor2_0):
+    """Attention as published: under a name of its own, our networks do not take their shortcut past it."""
+
+
+PLAIN = PlainAttention()
 
 Bank = list[Tensor]
 """Per block the features of both halves, (2, t, c)."""
