@@ -18,8 +18,8 @@ from PIL import Image
 from safetensors.torch import save_file
 
 from referencenet.checkpoints.keymap import CheckpointError
-from referencenet.methods.catvton import PUBLISHED, SCHEDULER, CatVTONPipeline
-from referencenet.networks.layout import SD15_UNET
+from referencenet.methods.catvton import PUBLISHED, CatVTONPipeline
+from referencenet.networks.layout import SD15_SCHEDULE, SD15_UNET
 from released import released_states, write_released
 from tiny import half_mask, picture, tiny_pipeline
 from tolerances import ROUNDING, relative_error
@@ -83,7 +83,7 @@ def plainly(
     pipe: CatVTONPipeline, unet: UNet2DConditionModel, *, scale: float = 2.5, eta: float = 1.0, steps: int = 3
 ) -> torch.Tensor:
     """The whole call, written down again from its description."""
-    generator, scheduler = seeded(), DDIMScheduler(**SCHEDULER)
+    generator, scheduler = seeded(), DDIMScheduler(**SD15_SCHEDULE)
     mask = torch.zeros(1, 1, SIZE[1], SIZE[0])
     mask[:, :, : SIZE[1] // 2] = 1
 

@@ -15,20 +15,11 @@ from transformers import CLIPTextModel, CLIPTokenizer
 from referencenet.checkpoints.keymap import KeyMap
 from referencenet.checkpoints.keys.reference_tail import IGNORED_TAIL
 from referencenet.checkpoints.published import Part, PublishedFile, PublishedSet
-from referencenet.networks.layout import SD15_UNET, picture_config
+from referencenet.networks.layout import SD15_SCHEDULE, SD15_UNET, picture_config
 from referencenet.networks.reference_unet import ReferenceUNet
 from referencenet.networks.tryon_controlnet import build_controlnet, build_guider
 
-SCHEDULER = {
-    "beta_start": 0.00085,
-    "beta_end": 0.012,
-    "beta_schedule": "scaled_linear",
-    "clip_sample": False,
-    "set_alpha_to_one": False,
-    "steps_offset": 1,
-}
-
-default_scheduler = partial(DDIMScheduler, **SCHEDULER)
+default_scheduler = partial(DDIMScheduler, **SD15_SCHEDULE)
 """DDIM with Stable Diffusion 1.5's configuration."""
 
 

@@ -27,7 +27,7 @@ from referencenet.checkpoints.keys.catvton import CATVTON_NAMES
 from referencenet.checkpoints.published import Part, PublishedFile, PublishedSet
 from referencenet.media.images import Picture, read_image, read_mask
 from referencenet.networks.context_free_unet import ContextFreeUNet
-from referencenet.networks.layout import SD15_UNET, picture_config
+from referencenet.networks.layout import SD15_SCHEDULE, SD15_UNET, picture_config
 from referencenet.pipelines.adapters import UNetAdapters
 from referencenet.pipelines.dressing import mask_to_latent_size
 from referencenet.pipelines.encoders import encode_pixels, listed, mask_pixels, pixels_of
@@ -36,16 +36,6 @@ from referencenet.pipelines.options import PictureOptions, Settings
 from referencenet.pipelines.passes import TwoWay
 from referencenet.pipelines.pictures import PicturePipeline
 from referencenet.pipelines.spec import Canvas, Condition, Spec, UNetCall, each_for
-
-SCHEDULER = {
-    "beta_start": 0.00085,
-    "beta_end": 0.012,
-    "beta_schedule": "scaled_linear",
-    "clip_sample": False,
-    "set_alpha_to_one": False,
-    "steps_offset": 1,
-}
-"""DDIM with Stable Diffusion 1.5's configuration."""
 
 
 class GarmentBelow(Condition):
@@ -84,7 +74,7 @@ SPEC = Spec(
     guidance=TwoWay(blind=("garment",)),
     apart=True,  # the passes share nothing, and one alone is 24,576 tokens
     conditions=(GarmentBelow("garment"),),
-    scheduler=partial(DDIMScheduler, **SCHEDULER),
+    scheduler=partial(DDIMScheduler, **SD15_SCHEDULE),
     steps=50,
     scale=2.5,
     eta=1.0,

@@ -30,6 +30,7 @@ from torch import Tensor
 from referencenet.checkpoints.emo import PUBLISHED, read_start
 from referencenet.links.bank import ReferenceBank
 from referencenet.links.instead import Instead
+from referencenet.networks.layout import SD15_SCHEDULE
 from referencenet.networks.neighbourhood import NeighbourTokens, SpeedProjection, neighbours
 from referencenet.networks.portrait_unet import PortraitReferenceUNet, PortraitUNet
 from referencenet.networks.pose_guider import PoseGuider
@@ -47,28 +48,18 @@ from referencenet.pipelines.talking import LOCATED, kept_of
 from referencenet.preprocess.face_boxes import face_place
 from referencenet.preprocess.portrait import Portrait
 
-SCHEDULE: Mapping[str, Any] = MappingProxyType({
-    "beta_start": 0.00085,
-    "beta_end": 0.012,
-    "beta_schedule": "scaled_linear",
-    "clip_sample": False,
-    "set_alpha_to_one": False,
-    "steps_offset": 1,
-})  # fmt: skip
-"""Stable Diffusion 1.5's."""
-
 ZERO_SNR: Mapping[str, Any] = MappingProxyType(
-    SCHEDULE
+    SD15_SCHEDULE
     | {"rescale_betas_zero_snr": True, "timestep_spacing": "trailing", "prediction_type": "v_prediction"}
 )  # fmt: skip
-"""The same with zero terminal signal-to-noise ratio, for networks that are trained so."""
+"""Stable Diffusion 1.5's with zero terminal signal-to-noise ratio, for networks that are trained so."""
 
 SPEC = Spec(
     write=Once(timestep=0),
     link=Instead(),
     guidance=TwoWay(blind=("audio",)),
     conditions=(FacePlace("locator"), Sound("audio"), MotionMaps("motion"), HeadSpeed("speed")),
-    scheduler=partial(DDIMScheduler, **SCHEDULE),
+    scheduler=partial(DDIMScheduler, **SD15_SCHEDULE),
     steps=40,
     scale=3.5,
     size=(512, 512),
@@ -167,7 +158,7 @@ class EMOPipeline(ClipPipeline, UNetAdapters):
         networks = read_start(
             files, base, face_locator_target=face_locator_target, centres=centres, radii=radii, seed=seed
         )
-        scheduler = DDIMScheduler(**(ZERO_SNR if zero_snr else SCHEDULE))
+        scheduler = DDIMScheduler(**(ZERO_SNR if zero_snr else SD15_SCHEDULE))
         given = {"vae": vae, "scheduler": scheduler, **networks} | parts
         pipe = cls(**given, reference_feature=reference_feature, face_locator_target=face_locator_target)
         return pipe if dtype is None else pipe.to(dtype=dtype)

@@ -12,6 +12,16 @@ from typing import Any
 
 from diffusers import UNet2DConditionModel, UNetMotionModel
 
+SD15_SCHEDULE: Mapping[str, Any] = {
+    "beta_start": 0.00085,
+    "beta_end": 0.012,
+    "beta_schedule": "scaled_linear",
+    "clip_sample": False,
+    "set_alpha_to_one": False,
+    "steps_offset": 1,
+}
+"""Stable Diffusion 1.5's noise schedule, as its DDIM is configured."""
+
 SD15_UNET: Mapping[str, Any] = {
     "sample_size": 64,
     "in_channels": 4,

@@ -14,13 +14,10 @@ from typing import Any
 import torch
 from diffusers import DDIMScheduler, SchedulerMixin
 
+from referencenet.networks.layout import SD15_SCHEDULE
+
 LDM_SCHEDULE: Mapping[str, Any] = {
-    "beta_start": 0.00085,
-    "beta_end": 0.012,
-    "beta_schedule": "scaled_linear",
-    "clip_sample": False,
-    "set_alpha_to_one": False,
-    "steps_offset": 1,
+    **SD15_SCHEDULE,
     "prediction_type": "epsilon",
     "timestep_spacing": "leading",
 }

@@ -9,18 +9,9 @@ from typing import Any
 
 from diffusers import DDIMScheduler, DDPMScheduler
 
+from referencenet.networks.layout import SD15_SCHEDULE
 from referencenet.training.drops import Drop
 from referencenet.training.losses import TRAINING_SCHEDULER, NoiseLoss, VelocityLoss
-
-SD_SCHEDULE: Mapping[str, Any] = {
-    "beta_start": 0.00085,
-    "beta_end": 0.012,
-    "beta_schedule": "scaled_linear",
-    "clip_sample": False,
-    "set_alpha_to_one": False,
-    "steps_offset": 1,
-}
-"""Stable Diffusion 1.5's, as its training scheduler has it."""
 
 
 def velocity_loss() -> VelocityLoss:
@@ -33,7 +24,7 @@ def noise_loss(kind: Any = DDPMScheduler, **settings: Any) -> NoiseLoss:
     return NoiseLoss(scheduler=kind(**settings))
 
 
-sd_noise_loss = partial(noise_loss, DDIMScheduler, **SD_SCHEDULE)
+sd_noise_loss = partial(noise_loss, DDIMScheduler, **SD15_SCHEDULE)
 """Mean squared error of the noise on Stable Diffusion 1.5's schedule."""
 
 

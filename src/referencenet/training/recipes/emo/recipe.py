@@ -16,7 +16,8 @@ from torch import Tensor
 
 from referencenet.inputs import read_array
 from referencenet.media.images import read_mask, to_tensor
-from referencenet.methods.emo import SCHEDULE, EMOPipeline
+from referencenet.methods.emo import EMOPipeline
+from referencenet.networks.layout import SD15_SCHEDULE
 from referencenet.training.data.augment import cut, signed
 from referencenet.training.data.frames import num_frames, read_frames
 from referencenet.training.data.sample import Sample
@@ -27,7 +28,9 @@ from referencenet.training.stage import Stage, noise_loss
 from referencenet.training.system import Batch, SystemRecipe
 
 SOURCE = "arXiv 2402.17485, section 3.4; drops, steps and the rest of the optimizer are ours"
-LOSS = partial(noise_loss, **{k: v for k, v in SCHEDULE.items() if k in ("beta_start", "beta_end", "beta_schedule")})
+LOSS = partial(
+    noise_loss, **{k: v for k, v in SD15_SCHEDULE.items() if k in ("beta_start", "beta_end", "beta_schedule")}
+)
 HEARING = r"unet\..*\.(audio_attn|norm_audio)\..*"
 FOLLOWING = r"unet\..*\.(speed_attn|norm_speed)\..*"
 MOTION = r"unet\..*\.motion_modules\..*"
