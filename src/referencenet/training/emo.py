@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Generator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any, Literal, get_args
+from typing import Any, Literal, NamedTuple, get_args
 
 import torch
 from torch import Tensor, nn
@@ -20,11 +20,28 @@ from referencenet.networks.audio_attention import Held
 from referencenet.networks.neighbourhood import neighbours
 from referencenet.networks.portrait_layers import with_positions
 from referencenet.networks.projected_tokens import AudioProjection
+from referencenet.training.recipe import choose_trained, trained_parameters
 
 Stage = Literal["image", "video", "speed"]
 
-HEARING = (".audio_attn.", ".norm_audio.")
-FOLLOWING = (".speed_attn.", ".norm_speed.")
+
+class Learns(NamedTuple):
+    """Patterns of the parameters that a stage trains, and of those among them that it does not."""
+
+    train: tuple[str, ...]
+    freeze: tuple[str, ...] = ()
+
+
+HEARING = r"unet\..*\.(audio_attn|norm_audio)\..*"
+FOLLOWING = r"unet\..*\.(speed_attn|norm_speed)\..*"
+MOTION = r"unet\..*\.motion_modules\..*"
+
+LEARNS: Mapping[Stage, Learns] = {
+    "image": Learns(train=(r"unet\..*", r"reference_unet\..*", r"face_locator\..*"), freeze=(HEARING, MOTION)),
+    "video": Learns(train=(HEARING, MOTION, r"audio_projection\..*"), freeze=(FOLLOWING,)),
+    "speed": Learns(train=(MOTION, r"speed_projection\..*")),
+}
+"""Stage to what it trains."""
 
 DROPS: Mapping[str, float] = {"reference": 0.05, "sound": 0.05, "motion": 0.2}
 """How often a sample goes without; without motion frames a clip is like a film's first."""
@@ -87,29 +104,7 @@ def learning(pipe: Any, stage: Stage) -> dict[str, nn.Parameter]:
     """
     if stage not in get_args(Stage):
         raise ValueError(f"the stage is {stage!r}; expected one of {list(get_args(Stage))}.")
-    found: dict[str, nn.Parameter] = {}
-    for component, network in pipe.components.items():
-        if not isinstance(network, nn.Module):
-            continue
-        for name, parameter in network.named_parameters():
-            learns = _learns(component, f".{name}", stage)
-            parameter.requires_grad_(learns)
-            if learns:
-                found[f"{component}.{name}"] = parameter
-    return found
-
-
-def _learns(component: str, name: str, stage: Stage) -> bool:
-    """Whether a parameter learns in a stage."""
-    hears, follows = (any(part in name for part in parts) for parts in (HEARING, FOLLOWING))
-    is_temporal = ".motion_modules." in name
-    if stage == "image":
-        in_denoiser = component == "unet" and not hears and not is_temporal
-        return in_denoiser or component in ("reference_unet", "face_locator")
-    if stage == "video":
-        in_denoiser = component == "unet" and (hears or (is_temporal and not follows))
-        return in_denoiser or component == "audio_projection"
-    return (component == "unet" and is_temporal) or component == "speed_projection"
+    return trained_parameters(choose_trained(pipe.components, *LEARNS[stage]))
 
 
 def clip_loss(

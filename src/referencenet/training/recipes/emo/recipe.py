@@ -22,7 +22,7 @@ from referencenet.training.data.augment import cut, signed
 from referencenet.training.data.frames import num_frames, read_frames
 from referencenet.training.data.sample import Sample
 from referencenet.training.drops import Drop
-from referencenet.training.emo import DROPS, Clips, Kept, clip_prediction
+from referencenet.training.emo import DROPS, LEARNS, Clips, Kept, clip_prediction
 from referencenet.training.predicted import Inputs
 from referencenet.training.stage import Stage, noise_loss
 from referencenet.training.system import Batch, SystemRecipe
@@ -31,9 +31,6 @@ SOURCE = "arXiv 2402.17485, section 3.4; drops, steps and the rest of the optimi
 LOSS = partial(
     noise_loss, **{k: v for k, v in SD15_SCHEDULE.items() if k in ("beta_start", "beta_end", "beta_schedule")}
 )
-HEARING = r"unet\..*\.(audio_attn|norm_audio)\..*"
-FOLLOWING = r"unet\..*\.(speed_attn|norm_speed)\..*"
-MOTION = r"unet\..*\.motion_modules\..*"
 HEARD = {name: Drop(rate=rate) for name, rate in DROPS.items()}
 
 
@@ -43,15 +40,15 @@ class EMORecipe(SystemRecipe):
     system, pipeline, layout = "emo", EMOPipeline, "hdtf"
     stages = {
         "image": Stage(
-            train=(r"unet\..*", r"reference_unet\..*", r"face_locator\..*"), freeze=(HEARING, MOTION), loss=LOSS,
-            drops={"reference": HEARD["reference"]}, frames=1, needs=("target", "face_mask"), source=SOURCE,
+            **LEARNS["image"]._asdict(), loss=LOSS, drops={"reference": HEARD["reference"]}, frames=1,
+            needs=("target", "face_mask"), source=SOURCE,
         ),
         "video": Stage(
-            train=(HEARING, MOTION, r"audio_projection\..*"), freeze=(FOLLOWING,), loss=LOSS, drops=HEARD, frames=12,
+            **LEARNS["video"]._asdict(), loss=LOSS, drops=HEARD, frames=12,
             needs=("target", "face_mask", "speech"), source=SOURCE,
         ),
         "speed": Stage(
-            train=(MOTION, r"speed_projection\..*"), loss=LOSS, drops=HEARD, frames=12,
+            **LEARNS["speed"]._asdict(), loss=LOSS, drops=HEARD, frames=12,
             needs=("target", "face_mask", "speech", "speeds"), source=SOURCE,
         ),
     }  # fmt: skip
