@@ -118,12 +118,14 @@ def found(folder: Path | None) -> dict[str, str]:
     folder = folder or default_folder()
     size = sum(file.stat().st_size for file in WEIGHTS.rglob("*.safetensors")) / 1e6
     here = [name for name in SUMS if (folder / name).is_file()]
-    fetched = f"{folder}: all {len(SUMS)}" if are_fetched(folder) else f"{folder}: {len(here)} of {len(SUMS)} whole"
+    fetched = f"{folder}: all {len(SUMS)}"
+    if not are_fetched(folder):
+        fetched = f"{folder}: {len(here)} of {len(SUMS)} whole; run `refnet models fetch`"
     cache = Path(constants.HF_HUB_CACHE)
     repositories = sorted(path.name.removeprefix("models--").replace("--", "/") for path in cache.glob("models--*"))
     return {
         "built-in": f"{size:.1f} MB in {WEIGHTS}" if size else f"missing in {WEIGHTS}; install the package again",
-        "MediaPipe": fetched if are_fetched(folder) else f"{fetched}; run `refnet models fetch`",
+        "MediaPipe": fetched,
         "hub cache": f"{cache}: {', '.join(repositories) or 'empty'}",
     }
 

@@ -172,8 +172,9 @@ def given_face(path: Path, size: tuple[int, int]) -> tuple[np.ndarray, np.ndarra
 
 def _is_track(path: Path) -> bool:
     """Whether a file holds a face track, not landmarks alone; what cannot be read is told by who reads it."""
+    matrices = ("matrices", "trans_mat")  # few numbers, which landmarks have not
     try:
-        found = read_json(path, "a face") if path.suffix == ".json" else read_arrays(path, "a face")
-        return isinstance(found, dict) and bool({"vertices", "lmks3d"} & found.keys())
+        found = read_json(path, "a face") if path.suffix == ".json" else read_arrays(path, "a face", matrices)
+        return isinstance(found, dict) and bool({*matrices} & found.keys())
     except (ValueError, OSError):
         return False

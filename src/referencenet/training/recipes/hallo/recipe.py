@@ -82,10 +82,10 @@ class HalloRecipe(SystemRecipe):
         }
         if self.has_audio:
             masks = [to_tensor(read_mask(sample.face_mask[name]).resize(self.size)) for name in REGIONS]
-            sound = torch.from_numpy(read_array(sample.speech, "features of speech", mapped=True)).float()
-            window = self.pipe.audio_projection.config.window
+            sound = read_array(sample.speech, "features of speech", mapped=True)
+            places = neighbours(start, start + self.frames, self.pipe.audio_projection.config.window, len(sound))
             read |= {"motion": shown[:before], "regions": torch.cat(masks)}
-            read["sound"] = sound[neighbours(start, start + self.frames, window, len(sound))]
+            read["sound"] = torch.from_numpy(sound[places.numpy()]).float()  # of a film only what the clip hears
         return read
 
     def inputs(self, batch: Batch, dropped: Mapping[str, Tensor]) -> dict[str, Any]:
