@@ -27,9 +27,10 @@ from torch import Tensor
 from trained_links import CLOCKS
 
 from referencenet.builtin.load import STEPS, load, load_observer
-from referencenet.builtin.training.benchmark import LINKS, draw_linked, draw_plain, held_out_cases
+from referencenet.builtin.training.benchmark import draw_linked, draw_plain, held_out_cases
 from referencenet.builtin.training.data import to_tensors
 from referencenet.builtin.training.vae import reconstruct
+from referencenet.methods.reference_only import NAMED_LINKS
 from referencenet.paperdoll.render import render
 
 EVERY = (1, 2, 4, 8)
@@ -72,11 +73,11 @@ def draw(
     """Pictures (64, 64, 3) and seconds by k; every character with each k in turn, after one that is not counted."""
     drawn: dict[int, list[np.ndarray]] = {every: [] for every in EVERY}
     seconds: dict[int, list[float]] = {every: [] for every in EVERY}
-    draw_linked(pipe, cases[:1], shown[:1], LINKS[link], seed)
+    draw_linked(pipe, cases[:1], shown[:1], NAMED_LINKS[link], seed)
     for i in range(len(cases)):
         for every in EVERY:
             start = clock()
-            one = draw_linked(pipe, cases[i : i + 1], shown[i : i + 1], LINKS[link], seed * 1009 + i, every)
+            one = draw_linked(pipe, cases[i : i + 1], shown[i : i + 1], NAMED_LINKS[link], seed * 1009 + i, every)
             seconds[every].append(clock() - start)
             drawn[every].append(one[0])
     return drawn, seconds
@@ -87,7 +88,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--characters", type=int, default=32)
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--link", choices=LINKS, default="attention")
+    parser.add_argument("--link", choices=NAMED_LINKS, default="attention")
     parser.add_argument("--clock", choices=CLOCKS, default="wall", help="process: the CPU time, on a busy machine")
     parser.add_argument("--json", type=Path, metavar="FILE", help="also write everything there")
     options = parser.parse_args()

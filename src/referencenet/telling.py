@@ -16,7 +16,12 @@ def note(text: str) -> None:
     warnings.warn(text, Notice, stacklevel=3)
 
 
+def nearest(word: str, words: Iterable[str]) -> str | None:
+    """The word that may have been meant; None if none is near."""
+    return next(iter(get_close_matches(word, list(words), n=1)), None)
+
+
 def did_you_mean(word: str, words: Iterable[str]) -> str:
     """A question that names the nearest of some words, to stand behind an error; empty if none is near."""
-    near = get_close_matches(word, list(words), n=1)
-    return f" Did you mean {near[0]!r}?" if near else ""
+    near = nearest(word, words)
+    return f" Did you mean {near!r}?" if near is not None else ""

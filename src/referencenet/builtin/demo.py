@@ -16,7 +16,6 @@ from PIL import Image
 
 from referencenet.builtin.load import WEIGHTS, load, load_observer
 from referencenet.builtin.training.benchmark import (
-    LINKS,
     draw_linked,
     draw_plain,
     draw_referencenet,
@@ -25,6 +24,7 @@ from referencenet.builtin.training.benchmark import (
 from referencenet.builtin.training.data import to_tensors
 from referencenet.builtin.training.vae import reconstruct
 from referencenet.media.sheets import contact_sheet
+from referencenet.methods.reference_only import NAMED_LINKS
 from referencenet.paperdoll.render import render
 
 HEADINGS = ("reference", "without", "attention", "AdaIN", "both", "ReferenceNet", "truth")
@@ -76,7 +76,7 @@ def demo(
     pictures = {"reference": references}
     told("without")
     pictures["without"] = draw_plain(base, cases, seed)
-    for heading, links in zip(HEADINGS[2:5], LINKS.values(), strict=True):
+    for heading, links in zip(HEADINGS[2:5], NAMED_LINKS.values(), strict=True):
         told(heading)
         pictures[heading] = draw_linked(base, cases, references, links, seed)
     told("ReferenceNet")

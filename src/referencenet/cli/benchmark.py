@@ -13,13 +13,14 @@ from rich.console import Console
 from rich.table import Table
 
 from referencenet.builtin.load import WEIGHTS
-from referencenet.builtin.training.benchmark import LINKS, benchmark_builtin
+from referencenet.builtin.training.benchmark import benchmark_builtin
 from referencenet.cli.console import progress_bar
 from referencenet.media.files import written_whole
+from referencenet.methods.reference_only import NAMED_LINKS
 from referencenet.version import __version__
 
 app = typer.Typer(add_completion=False, rich_markup_mode="markdown", no_args_is_help=True)
-NUM_PARTS = len(LINKS) + 2
+NUM_PARTS = len(NAMED_LINKS) + 2
 
 
 @app.callback()

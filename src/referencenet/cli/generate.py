@@ -46,14 +46,13 @@ from referencenet.media.files import check_place, locked, written_whole
 from referencenet.media.fitting import Fit, fitted
 from referencenet.media.images import read_image, read_mask
 from referencenet.media.sheets import contact_sheet, write_image
-from referencenet.methods.reference_only import LinkName, Reference, reference
+from referencenet.methods.reference_only import NAMED_LINKS, Reference, reference
 from referencenet.pipelines.encoders import check_finite_result
 from referencenet.pipelines.lifecycle import ReferencePipeline
 from referencenet.version import __version__
 
 app = typer.Typer(add_completion=False)
 
-LINKS: dict[str, list[LinkName]] = {"attention": ["attention"], "adain": ["adain"], "both": ["attention", "adain"]}
 BUILTIN_DEFAULTS = {"num_inference_steps": STEPS, "guidance_scale": GUIDANCE}
 Draw = Callable[[int, Callable[[], None]], Image.Image]  # from a seed, calling back at every step
 
@@ -247,7 +246,7 @@ def _artist(settings: Settings, references: list[Reference]) -> Generator[tuple[
         with styles.in_style(pipe, settings):
             yield _drawer(pipe, settings, size, **_conditions(settings, size)), settings, _made_with(pipe)
         return
-    with reference(pipe, references, links=LINKS[settings.link], style_fidelity=settings.style_fidelity or 0.0):
+    with reference(pipe, references, links=NAMED_LINKS[settings.link], style_fidelity=settings.style_fidelity or 0.0):
         extra = {"negative_prompt": settings.negative_prompt or None, **_conditions(settings, size)}
         yield _drawer(pipe, settings, size, **extra), settings, _made_with(pipe)
 

@@ -14,15 +14,14 @@ from comfy_api.latest import io
 from diffusers import DiffusionPipeline
 
 from referencenet.builtin.load import load as load_builtin
+from referencenet.cli.models import DTYPES, choose_device, choose_dtype
 from referencenet.comfyui.values import CATEGORY, Bank, Model, References, draw, mask, picture, pictures, sampling
 from referencenet.links.bank import ReferenceBank
 from referencenet.links.series import BankSeries
-from referencenet.methods.reference_only import Reference, reference
+from referencenet.methods.reference_only import NAMED_LINKS, Reference, reference
 from referencenet.methods.systems import load as load_system
 
 BUILTIN = {"builtin": "base", "builtin pose": "referencenet"}
-DTYPES = {"float32": torch.float32, "float16": torch.float16, "bfloat16": torch.bfloat16}
-LINKS = {"attention": "attention", "adain": "adain", "both": ["attention", "adain"]}
 FOLDER = "referencenet"
 """Of banks, in ComfyUI's output folder."""
 
@@ -64,12 +63,11 @@ class LoadModel(io.ComfyNode):
     @classmethod
     def execute(cls, folder: str, device: str, dtype: str) -> io.NodeOutput:
         """Load it."""
-        if device == "auto":
-            device = "cuda" if torch.cuda.is_available() else "cpu"
-        kind = torch.float16 if dtype == "auto" and device == "cuda" else DTYPES.get(dtype, torch.float32)
+        place = choose_device(device)
+        kind = choose_dtype(dtype, place)
         if folder in BUILTIN:
-            return io.NodeOutput(load_builtin(BUILTIN[folder], dtype=kind).to(device))  # pyright: ignore
-        return io.NodeOutput(_load(folder, kind).to(device))
+            return io.NodeOutput(load_builtin(BUILTIN[folder], dtype=kind).to(place))  # pyright: ignore
+        return io.NodeOutput(_load(folder, kind).to(place))
 
 
 class MakeReference(io.ComfyNode):
@@ -257,7 +255,7 @@ class Refer(io.ComfyNode):
                 Bank.Input("bank", optional=True, tooltip="Instead of references: written ones."),
                 io.String.Input("prompt", multiline=True, default="full body, facing front, plain blue background"),
                 io.String.Input("negative_prompt", multiline=True, default=""),
-                io.Combo.Input("link", options=list(LINKS), default="attention"),
+                io.Combo.Input("link", options=list(NAMED_LINKS), default="attention"),
                 io.Float.Input("style_fidelity", default=0.5, min=0.0, max=1.0, step=0.01),
                 io.Int.Input("count", default=1, min=1, max=64),
                 *sampling_inputs(20, 3.0),
@@ -289,7 +287,7 @@ class Refer(io.ComfyNode):
             raise ValueError(
                 "this bank was written by a system; Refer reads banks that Write bank wrote for its model."
             )
-        with reference(model, references or bank, links=LINKS[link], style_fidelity=style_fidelity):  # pyright: ignore
+        with reference(model, references or bank, links=NAMED_LINKS[link], style_fidelity=style_fidelity):  # pyright: ignore
             drawn = [
                 draw(
                     model,

@@ -30,6 +30,13 @@ from referencenet.sampling.session import Noise, Session, Settings
 
 LinkName = Literal["attention", "adain"]
 
+NAMED_LINKS: dict[str, list[LinkName]] = {
+    "attention": ["attention"],
+    "adain": ["adain"],
+    "both": ["attention", "adain"],
+}
+"""What commands and nodes call them, alone and together."""
+
 LINKS: dict[str, type[Concat] | type[AdaIN]] = {"attention": Concat, "adain": AdaIN}
 
 

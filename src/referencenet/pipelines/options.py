@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from difflib import get_close_matches
 from typing import Any, TypedDict
 
 from torch import Tensor
@@ -12,6 +11,7 @@ from torch import Tensor
 from referencenet.links.turns import Busy, check_busy
 from referencenet.pipelines.encoders import Generators
 from referencenet.sampling.windows import Windows
+from referencenet.telling import nearest
 
 Callback = Callable[[Any, int, Any, dict[str, Any]], dict[str, Any] | None]
 OUTPUT_TYPES = ("pil", "np", "pt", "latent")
@@ -137,10 +137,10 @@ def settle(pipe: Any, options: Mapping[str, Any]) -> Settings:
     """
     known = set(pipe.options.__annotations__)
     for name in sorted(set(options) - known):
-        near = get_close_matches(name, known, n=1)
+        near = nearest(name, known)
         raise TypeError(
             f"{type(pipe).__name__} has no argument {name!r}; "
-            f"{f'did you mean {near[0]!r}?' if near else f'there are {sorted(known)}.'}"
+            f"{f'did you mean {near!r}?' if near is not None else f'there are {sorted(known)}.'}"
         )
     defaults = {"num_inference_steps": pipe.spec.steps, "guidance_scale": pipe.spec.scale, "eta": pipe.spec.eta}
     settings = Settings(**defaults | dict(options))

@@ -10,13 +10,14 @@ A file has one table per stage, and in it the fields of `RunConfig`; tables insi
 
 from __future__ import annotations
 
-import difflib
 import tomllib
 import typing
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import MISSING, dataclass, field, fields, is_dataclass
 from pathlib import Path
 from typing import Any, Literal
+
+from referencenet.telling import nearest
 
 Precision = Literal["fp32", "bf16", "fp16"]
 OptimizerName = Literal["adamw", "adamw8bit", "sgd"]
@@ -232,8 +233,8 @@ def made(kind: Any, table: Mapping[str, Any], source: str, place: str = "") -> A
 def meant(given: str, known: Iterable[str]) -> str:
     """What may have been meant, as the end of a sentence."""
     known = list(known)
-    near = difflib.get_close_matches(given, known, n=1)
-    return f"; did you mean {near[0]!r}?" if near else f"; there are {', '.join(known)}."
+    near = nearest(given, known)
+    return f"; did you mean {near!r}?" if near is not None else f"; there are {', '.join(known)}."
 
 
 def _value(hint: Any, value: Any, source: str, place: str) -> Any:

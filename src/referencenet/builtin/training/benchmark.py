@@ -23,6 +23,7 @@ from referencenet.builtin.load import GUIDANCE, STEPS, WEIGHTS, load, load_obser
 from referencenet.builtin.training.data import character_seeds, to_tensors
 from referencenet.builtin.training.observer import aspects_of, verification_accuracy
 from referencenet.builtin.training.vae import reconstruct
+from referencenet.methods.reference_only import NAMED_LINKS
 from referencenet.methods.reference_only import reference as reading
 from referencenet.methods.referencenet import ReferenceNetPipeline
 from referencenet.networks.observer import Observer
@@ -32,7 +33,6 @@ from referencenet.paperdoll.scene import Scene
 from referencenet.paperdoll.scores import psnr
 from referencenet.paperdoll.skeleton import keypoints, skeleton
 
-LINKS: dict[str, list[str]] = {"attention": ["attention"], "adain": ["adain"], "both": ["attention", "adain"]}
 STYLE_FIDELITY = 1.0
 """The unconditional half sees no reference, so that guidance pushes towards it."""
 NUM_OBSERVED = 64
@@ -123,7 +123,7 @@ def benchmark_builtin(
     references = np.stack([render(case.reference) for case in cases])
     truth = np.stack([render(case.target) for case in cases])
     drawn = {"none": draw_plain(base, cases, seed)}
-    for name, links in LINKS.items():
+    for name, links in NAMED_LINKS.items():
         told(name)
         drawn[name] = draw_linked(base, cases, references, links, seed)
     told("referencenet")
@@ -143,7 +143,7 @@ def benchmark_builtin(
     return {
         "num_characters": num_characters,
         "seed": seed,
-        "gap_closed": {name: round(gap_closed(scores, name), 4) for name in (*LINKS, "referencenet")},
+        "gap_closed": {name: round(gap_closed(scores, name), 4) for name in (*NAMED_LINKS, "referencenet")},
         "identity": {name: round(score, 4) for name, score in scores.items()},
         "pose_error": {name: round(error, 4) for name, error in poses.items()},
         "psnr": {n: round(float(np.mean([psnr(*p) for p in zip(d, truth, strict=True)])), 2) for n, d in drawn.items()},

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Any
+
+from referencenet.inputs import read_json as bounded_json
 
 
 def first_file(root: Path, names: list[str], layout: str) -> Path:
@@ -25,10 +26,7 @@ def read_json(path: Path, kind: type) -> Any:
     Raises:
         ValueError: If it holds something else.
     """
-    try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise ValueError(f"{path} is no JSON: {error}.") from error
+    content = bounded_json(path, f"a {kind.__name__}")
     if not isinstance(content, kind):
         raise ValueError(f"{path} holds a {type(content).__name__}; expected a {kind.__name__}.")
     return content
