@@ -8,7 +8,9 @@ from typing import Any
 
 import pytest
 import torch
+from diffusers import DDIMScheduler
 
+from referencenet.methods.emo import ZERO_SNR
 from referencenet.training.config import read_config
 from referencenet.training.drops import Drop, draw_drops, passes_of
 from referencenet.training.estimate import estimate
@@ -166,3 +168,15 @@ def test_drops_are_drawn_by_place_or_by_step_and_add_up() -> None:
     assert torch.equal(draw_drops(drops, 7, 9, places[100:200])["words"], found["words"][100:200])
     passes = passes_of(drops, {"words": torch.tensor([True, True]), "both": torch.tensor([False, True])}, 2)
     assert [(p.reads, set(p.blind)) for p in passes] == [("reference", {"prompt"}), ("zeros", {"prompt", "image"})]
+
+
+def test_emo_with_zero_terminal_snr_learns_the_velocity():
+    recipe = tiny_recipe("emo", "image")
+    recipe.pipe.scheduler = DDIMScheduler(**ZERO_SNR)
+    inputs = inputs_for(recipe)
+    with torch.no_grad():
+        with recipe.losses(inputs) as losses:
+            loss = losses["loss"]
+        with recipe.predicted(inputs) as prediction:
+            velocity = recipe.pipe.scheduler.get_velocity(inputs.latents, inputs.noise, inputs.timesteps)
+            assert torch.allclose(loss, (prediction - velocity).square().mean())

@@ -6,7 +6,7 @@ The losses are those of `training/emo.py`. Letters: b samples, f frames, n motio
 from __future__ import annotations
 
 from collections.abc import Callable, Generator, Mapping
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from functools import partial
 from typing import Any
 
@@ -101,14 +101,24 @@ class EMORecipe(SystemRecipe):
         return {"latents": clips.latents, "shown": None, "given": {}, "further": {"clips": clips, "kept": kept}}
 
     @contextmanager
+    def losses_of(self, inputs: Inputs) -> Generator[dict[str, Tensor]]:
+        """The loss against what the pipeline's scheduler predicts: noise, or velocity with zero terminal SNR."""
+        with self._predicted(inputs) as (prediction, target):
+            yield {"loss": self.loss(prediction, target, inputs.timesteps)}
+
+    @contextmanager
     def predicted(self, inputs: Inputs) -> Generator[Tensor]:
         """The denoiser's prediction."""
+        with self._predicted(inputs) as (prediction, _):
+            yield prediction
+
+    def _predicted(self, inputs: Inputs) -> AbstractContextManager[tuple[Tensor, Tensor]]:
+        """The denoiser's prediction and what it should be."""
         clips, kept = inputs.further["clips"], inputs.further["kept"]
         if all(p.reads is None for p in inputs.passes):  # a validation without the reference
             kept = Kept(reference=torch.zeros_like(kept.reference), sound=kept.sound, motion=kept.motion)
         given = {"noise": inputs.noise, "timesteps": inputs.timesteps, "kept": kept}
-        with clip_prediction(self.pipe, clips, self.kind, **given) as (prediction, _):
-            yield prediction
+        return clip_prediction(self.pipe, clips, self.kind, **given)
 
     def example(self, make: Callable[..., Tensor], samples: int, size: tuple[int, int], frames: int) -> dict[str, Any]:
         """Of the shapes that the networks' configurations say."""
