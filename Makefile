@@ -27,10 +27,13 @@ test: $(INSTALLED)
 test-slow: $(INSTALLED)
 	$(BIN)/python -m pytest -m slow -n 2 --dist worksteal
 
-check: $(INSTALLED)
+lint: $(INSTALLED)
 	$(BIN)/ruff format --check src tests benchmarks examples
 	$(BIN)/ruff check src tests benchmarks examples
 	$(BIN)/pyright
+
+# all that is known without running a network: what to type before a commit
+check: lint docs
 	$(BIN)/python -m pytest -q tests/house
 
 format: $(INSTALLED)

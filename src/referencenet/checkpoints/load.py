@@ -26,8 +26,8 @@ def load_published(
         The network's keys that were filled.
 
     Raises:
-        CheckpointError: If keys are missing, unknown, or of another shape or kind of number; the network is then as it
-        was.
+        CheckpointError: If keys are missing, unknown, or of another shape or kind of number; the network is then
+            as it was.
     """
     converted = keymap.convert(state)
     own = network.state_dict(keep_vars=True)
