@@ -4,7 +4,6 @@ Reading is strict: whatever is missing or contradicts itself is a `CaseError` th
 and what to do. Nothing about sizes, steps or scalars is assumed here; a runner reads them from the case.
 """
 
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,6 +15,7 @@ from safetensors.torch import load_file
 
 from referencenet.checkpoints.keymap import CheckpointError, KeyMap
 from referencenet.checkpoints.load import load_published
+from referencenet.inputs import read_json as bounded_json
 from referencenet.parity.seeded import Kind, fill, seeded, seeded_input
 
 DEFAULT_TOLERANCE = 1e-4
@@ -177,11 +177,9 @@ def read_content(path: Path) -> dict[str, Any]:
 def read_json(file: Path) -> dict[str, Any]:
     """Read a JSON object; every way it can fail is a CaseError."""
     try:
-        content = json.loads(file.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise CaseError(f"{file} cannot be read ({error.strerror}); a case folder holds a case.json") from error
-    except ValueError as error:
-        raise CaseError(f"{file} is not valid JSON ({error}); write it again") from error
+        content = bounded_json(file, "a JSON object")
+    except (OSError, ValueError) as error:
+        raise CaseError(f"{error} A case folder holds a case.json; write it again.") from error
     if not isinstance(content, dict):
         raise CaseError(f"{file} holds a {type(content).__name__}; expected a JSON object")
     return content
