@@ -2,18 +2,15 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from copies import made_once
-from referencenet.builtin.graft import SILENT, graft, with_second_attention
-from referencenet.builtin.load import WEIGHTS, load
-from referencenet.builtin.start import is_shipped, load_system, start_pipeline
-from referencenet.links.attach import write
+from referencenet.builtin.load import load
+from referencenet.builtin.start import start_pipeline
 from referencenet.training.recipes.index import recipes
 
 SHAPE = (2, 4, 16, 12)
@@ -41,7 +38,7 @@ def drawn(system: str, pipe: Any, latents: Tensor, context: Tensor) -> Tensor:
     if system in ("animate_anyone", "aniportrait", "magic_animate", "diffportrait3d"):
         return unet(latents.unsqueeze(2), 300, context, return_dict=False)[0].squeeze(2)
     if system == "hallo":
-        from referencenet.networks.audio_attention import Held  # noqa: PLC0415
+        from referencenet.networks.audio_attention import Held
 
         return unet(latents.unsqueeze(2), 300, [Held(context)], return_dict=False)[0].squeeze(2)
     if system == "flashface":

@@ -24,7 +24,9 @@ from referencenet.builtin.graft import Graft, graft, with_second_attention
 from referencenet.builtin.load import WEIGHTS, load
 from referencenet.checkpoints.files import read_state
 from referencenet.methods.tiny import components_of
-from referencenet.training.recipes.index import recipe_of, recipes
+from referencenet.training.recipes.index import recipe_of
+from referencenet.training.run import STARTS as NAMED
+from referencenet.training.run import Starts
 
 MOTION = r".*motion_modules\..*"
 IMAGE_PROMPT = r".*\.attn2\.processor\.to_[kv]_ip\.0\.weight"
@@ -217,3 +219,7 @@ def _take(network: nn.Module, weights: Mapping[str, Tensor], path: Path) -> None
     missing = network.load_state_dict(dict(weights), strict=False)
     if missing.unexpected_keys:
         raise RuntimeError(f"{path} has {missing.unexpected_keys[0]}, which {type(network).__name__} has not.")
+
+
+STARTS: Starts = MappingProxyType({**NAMED, "builtin": start_pipeline})
+"""What a training may begin with beside folders."""
