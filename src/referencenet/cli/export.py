@@ -5,6 +5,7 @@ from typing import Annotated
 
 import typer
 
+from referencenet.builtin.start import STARTS
 from referencenet.cli.console import say
 from referencenet.training.run import export as export_run
 
@@ -21,6 +22,6 @@ def export(
 
     Low-rank weights are merged into those beside which they were trained.
     """
-    folder = export_run(run, out, raw=raw)
+    folder = export_run(run, out, raw=raw, starts=STARTS)
     size = sum(path.stat().st_size for path in folder.rglob("*") if path.is_file()) / 1e6
     say(f"{size:.1f} MB in {folder}")

@@ -10,6 +10,7 @@ import torch
 import typer
 from typer.core import TyperGroup
 
+from referencenet.builtin.start import STARTS
 from referencenet.builtin.training.stages import STAGES, Settings, export, train
 from referencenet.cli.console import say, tell
 from referencenet.training.config import Precision
@@ -45,7 +46,10 @@ def system(
     data: Annotated[Path | None, typer.Option(help="Folder of the data set.")] = None,
     out: Annotated[Path | None, typer.Option("--out", "-o", help="Folder of the run.")] = None,
     start: Annotated[
-        str, typer.Option("--from", metavar="FOLDER", help="Weights to begin with, released or saved; or `tiny`.")
+        str,
+        typer.Option(
+            "--from", metavar="FOLDER", help="Weights to begin with, released or saved; or `builtin`, `tiny`."
+        ),
     ] = "",
     base: Annotated[str | None, typer.Option(help="Folder of the base model, where released files need one.")] = None,
     stage: Annotated[str | None, typer.Option(help="Only this; by default all of the file's, in order.")] = None,
@@ -69,7 +73,7 @@ def system(
     where = device if device != "auto" else "cuda" if torch.cuda.is_available() else "cpu"
     order = Order(
         system=name, config=config, out=out or Path(), data=data, start=start, base=base, stage=stage,
-        changes=tuple(changes or ()), resume=resume, device=where,
+        changes=tuple(changes or ()), resume=resume, device=where, starts=STARTS,
     )  # fmt: skip
     if dry_run:
         say(plan(order))

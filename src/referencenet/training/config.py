@@ -121,6 +121,8 @@ class RunConfig:
         precision: What is computed in; weights that are trained are kept in single precision.
         frozen: What weights that are not trained are kept in.
         checkpointing: Whether what lies inside of blocks is computed again instead of kept.
+        predicts: What the denoiser learns to predict, in the place of the system's: `v_prediction`, with zero terminal
+            SNR, for weights that do so; empty: as the system was trained.
         train: Patterns in the place of the stage's own: regular expressions of `component.parameter`; empty: its own.
         drops: Name of a drop to its rate, in the place of the stage's own.
         save_every: Steps between checkpoints.
@@ -141,6 +143,7 @@ class RunConfig:
     precision: Precision = "fp32"
     frozen: Precision = "fp32"
     checkpointing: bool = False
+    predicts: Literal["", "v_prediction"] = ""
     train: tuple[str, ...] = ()
     drops: Mapping[str, float] = field(default_factory=dict[str, float])
     save_every: int = 500

@@ -126,7 +126,7 @@ class PortraitFilmRecipe(DrivenFilmRecipe):
     def example(self, make: Callable[..., Tensor], samples: int, size: tuple[int, int], frames: int) -> dict[str, Any]:
         """Of the shapes that the networks' configurations say."""
         token = make(samples, 1, self.pipe.unet.config.cross_attention_dim)
-        films = [make(frames, 3, 8 * size[0], 8 * size[1]) for _ in range(samples)]
+        films = [make(frames, 3, self.factor * size[0], self.factor * size[1]) for _ in range(samples)]
         return {
             "latents": make(samples, 4, frames, *size),
             "shown": Shown(latents=make(samples, 4, *size), context=token, kept={IMAGE_TOKEN: token}),
@@ -168,7 +168,7 @@ class ControlledFilmRecipe(DrivenFilmRecipe):
     def example(self, make: Callable[..., Tensor], samples: int, size: tuple[int, int], frames: int) -> dict[str, Any]:
         """Of the shapes that the networks' configurations say."""
         states = make(1, 77, self.pipe.unet.config.cross_attention_dim)
-        films = [make(frames, 3, 8 * size[0], 8 * size[1]) for _ in range(samples)]
+        films = [make(frames, 3, self.factor * size[0], self.factor * size[1]) for _ in range(samples)]
         latents = make(samples, 4, frames, *size)
         return {"latents": latents} | self.controlled(make(samples, 4, *size), states, films)
 

@@ -13,6 +13,7 @@ from typing import Any, ClassVar
 
 import numpy as np
 import torch
+from diffusers import DDIMScheduler
 from PIL import Image
 from torch import Tensor, nn
 
@@ -24,6 +25,7 @@ from referencenet.training.data.sample import Sample
 from referencenet.training.draws import sample_generator
 from referencenet.training.drops import draw_drops, passes_of, with_rates
 from referencenet.training.lora import add_lora
+from referencenet.training.losses import TRAINING_SCHEDULER, as_velocity
 from referencenet.training.memory import HALF, checkpointed, freeze_and_cast
 from referencenet.training.predicted import Inputs, predicted
 from referencenet.training.recipe import choose_trained, trained_parameters
@@ -94,6 +96,9 @@ class SystemRecipe:
         self.stage = replace(self.stages[stage], drops=with_rates(self.stages[stage].drops, config.drops))
         self.device: torch.device = pipe._execution_device
         self.loss = self.stage.loss()
+        if config.predicts:
+            self.loss = as_velocity(self.loss)
+            pipe.scheduler = DDIMScheduler(**TRAINING_SCHEDULER)  # draws what is learned
         self.modules: Mapping[str, nn.Module] = self._prepared(pipe, config)
         self.held_out: list[Batch] = []
         self.shown_samples: list[Sample] = []
@@ -196,6 +201,11 @@ class SystemRecipe:
         """(width, height) in pixels: the run's, or the system's."""
         width, height = self.config.data.size
         return (width, height) if width else self.published_size
+
+    @property
+    def factor(self) -> int:
+        """Pixels of a latent, per side."""
+        return self.pipe.vae_scale_factor
 
     @property
     def frames(self) -> int:

@@ -89,7 +89,7 @@ class DiffPortrait3DRecipe(SystemRecipe):
     def example(self, make: Callable[..., Tensor], samples: int, size: tuple[int, int], frames: int) -> dict[str, Any]:
         """Of the shapes that the networks' configurations say."""
         states = make(1, 77, self.pipe.unet.config.cross_attention_dim)
-        heads = [make(frames, 3, 8 * size[0], 8 * size[1]) for _ in range(samples)]
+        heads = [make(frames, 3, self.factor * size[0], self.factor * size[1]) for _ in range(samples)]
         return {"latents": make(samples, 4, frames, *size)} | self.seen(make(samples, 4, *size), states, heads)
 
 

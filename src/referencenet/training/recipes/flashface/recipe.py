@@ -56,7 +56,7 @@ class FlashFaceRecipe(SystemRecipe):
         width, height = self.size
         return {
             "target": signed(read_image(sample.target).resize(self.size)),
-            "place": face_mask(sample.face_box, width=width, height=height).unsqueeze(0),
+            "place": face_mask(sample.face_box, width=width, height=height, factor=self.factor).unsqueeze(0),
             "faces": pixels_of(faces),
             "caption": sample.caption or "",
         }
@@ -95,7 +95,7 @@ class FlashFaceRecipe(SystemRecipe):
 
     def example(self, make: Callable[..., Tensor], samples: int, size: tuple[int, int], frames: int) -> dict[str, Any]:  # noqa: ARG002
         """Of the shapes that the networks' configurations say."""
-        width, side = self.pipe.unet.config.cross_attention_dim, min(FACE_SIZE // 8, size[0])
+        width, side = self.pipe.unet.config.cross_attention_dim, min(FACE_SIZE // self.factor, size[0])
         words, shown = make(samples, 77, width), make(TRAINED_FACES * samples, 77, width)
         faces = make(TRAINED_FACES * samples, 4, side, side)
         return {

@@ -112,7 +112,10 @@ class Parts2WholeRecipe(SystemRecipe):
         return {
             "latents": make(samples, 4, *size),
             "shown": Shown(latents=latents, context=shown, kept={"images": make(samples, PLACES, width)}),
-            "given": {"prompt": (states, states), "pose": [make(samples, 3, 8 * size[0], 8 * size[1])]},
+            "given": {
+                "prompt": (states, states),
+                "pose": [make(samples, 3, self.factor * size[0], self.factor * size[1])],
+            },
         }
 
 

@@ -129,7 +129,7 @@ class StableGarmentRecipe(SystemRecipe):
     def example(self, make: Callable[..., Tensor], samples: int, size: tuple[int, int], frames: int) -> dict[str, Any]:  # noqa: ARG002
         """Of the shapes that the networks' configurations say."""
         words = make(samples, 77, self.pipe.unet.config.cross_attention_dim)
-        person = make(samples, 4, 8 * size[0], 8 * size[1]), make(samples, 4, *size)
+        person = make(samples, 4, self.factor * size[0], self.factor * size[1]), make(samples, 4, *size)
         return {
             "latents": make(samples, 4, *size),
             "shown": Shown(latents=make(samples, 4, *size), context=words),
