@@ -30,7 +30,7 @@ from referencenet.training.system import Batch, SystemRecipe
 class FlashFaceRecipe(SystemRecipe):
     """Pictures of a person, from four of the person's faces, words, and where the face is."""
 
-    system, pipeline, layout = "flashface", FlashFacePipeline, "flat"
+    system, pipeline, layout = "flashface", FlashFacePipeline, "identities"
     published_size = (768, 768)
     stages = {
         "faces": Stage(
