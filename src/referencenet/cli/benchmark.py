@@ -1,4 +1,4 @@
-"""`refnet benchmark builtin`: what the built-in model brings over, in numbers."""
+"""`refnet benchmark`: what the built-in model brings over, and every trained system against the drawn truth."""
 
 import json
 import os
@@ -12,10 +12,17 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from referencenet.builtin.load import WEIGHTS
+from referencenet.builtin.load import STEPS, WEIGHTS
 from referencenet.builtin.training.benchmark import benchmark_builtin
-from referencenet.cli.console import progress_bar
+from referencenet.cli.console import progress_bar, say
+from referencenet.cli.options import MOST_STEPS, GuidanceScale
+from referencenet.evaluation.measure import Measured
+from referencenet.evaluation.results import document, write_page, write_result
+from referencenet.evaluation.sheets import sheet_of
+from referencenet.evaluation.systems import TASKS, benchmark_paperdoll
+from referencenet.evaluation.task import Drawing, Task
 from referencenet.media.files import written_whole
+from referencenet.media.sheets import write_image
 from referencenet.methods.reference_only import NAMED_LINKS
 from referencenet.version import __version__
 
@@ -25,7 +32,7 @@ NUM_PARTS = len(NAMED_LINKS) + 2
 
 @app.callback()
 def benchmark() -> None:
-    """Measure how much of a character the built-in model brings over."""
+    """Measure how much of a reference comes over: of the built-in model, and of every trained system."""
 
 
 @app.command()
@@ -56,6 +63,74 @@ def builtin(
         with written_whole(json_file) as file:
             file.write_text(json.dumps({**results, "made_with": _made_with()}, indent=2) + "\n", encoding="utf-8")
     _show(results)
+
+
+@app.command()
+def paperdoll(
+    system: Annotated[str, typer.Argument(help=f"Registry name: {', '.join(TASKS)}.")],
+    characters: Annotated[int, typer.Option("--characters", "-n", min=2, help="Of the test split.")] = 64,
+    seed: Annotated[int, typer.Option(min=0, help="Which characters, scenes and noise.")] = 0,
+    start: Annotated[
+        Path | None,
+        typer.Option(
+            "--from", metavar="FOLDER", show_default="the built-in weights",
+            help="A run of `refnet train`, or a saved pipeline of the small networks.",
+        ),
+    ] = None,
+    steps: Annotated[int, typer.Option(min=1, max=MOST_STEPS, help="Denoising steps.")] = STEPS,
+    guidance: GuidanceScale = None,
+    note: Annotated[str, typer.Option(help="What there is to say of the result, such as why an aim is missed.")] = "",
+    json_file: Annotated[
+        Path | None, typer.Option("--json", help="Also write the results there.", show_default=False)
+    ] = None,
+    sheet: Annotated[
+        Path | None, typer.Option(metavar="PICTURE", help="Also write the first cases there, a row for each way.")
+    ] = None,
+) -> None:  # fmt: skip
+    """Measure a trained system on drawn characters that it has not seen, against the drawn truth.
+
+    Beside it stand the same network with its link cut, a wrong reference, and the truth through the autoencoder.
+    """
+    cases, found, drawing = _measured(system, characters, seed, start, steps, guidance)
+    weights = "built-in" if start is None else f"{start.name}"
+    told = document(cases, found, system=system, weights=weights, drawing=drawing, made_with=_made_with(), note=note)
+    if json_file is not None:
+        write_result(told, json_file)
+    if sheet is not None:
+        write_image(sheet_of(found.pictures), sheet)
+    table = Table("", *found.scores, pad_edge=False)
+    for measure in cases.measures:
+        values = (scores[measure.name] for scores in found.scores.values())
+        table.add_row(measure.told, *("exact" if value is None else f"{value:.4g}" for value in values))
+    console = Console()
+    console.print(table)
+    gaps = ", ".join(f"{way} {gap:.3f}" for way, gap in found.gap_closed.items() if gap is not None)
+    console.print(f"gap closed: {gaps}")
+
+
+def _measured(
+    system: str, characters: int, seed: int, start: Path | None, steps: int, guidance: float | None
+) -> tuple[Task, Measured, Drawing]:
+    """A measurement with its progress bar, which moves case by case."""
+    begun: list[str] = []
+    with progress_bar("measuring", characters) as (bar, task):
+
+        def begin(part: str) -> None:
+            begun.append(part)
+            bar.update(task, completed=0, description=f"measuring: {part}")
+
+        return benchmark_paperdoll(
+            system, characters, seed, start=start, steps=steps, guidance=guidance, begun=begin,
+            drawn=lambda number: bar.advance(task, number),
+        )  # fmt: skip
+
+
+@app.command("page")
+def page_command(
+    folder: Annotated[Path, typer.Argument(help="Of the results; index.md is written there.")] = Path("docs/results"),
+) -> None:
+    """Write the page of all results anew."""
+    say(f"{write_page(folder)}")
 
 
 _OBSERVED = {

@@ -41,11 +41,13 @@ ASPECTS = tuple(aspect for aspects in OWN.values() for aspect in aspects)
 
 
 class Composed(Task):
-    """Pictures of four people's parts, a pose and words that do not tell who; the truth is one person with all parts."""
+    """Parts of four people, a pose, and words that do not tell who; the truth is one person who has all parts."""
 
     name = "compose"
     measures = (
-        Measure(name="parts_seen", told="share of aspects that the observer sees as in their own source", better="more"),
+        Measure(
+            name="parts_seen", told="share of aspects that the observer sees as in their own source", better="more"
+        ),
         Measure(name="strayed", told="share of aspects seen as in another source of the same picture", better="less"),
         *(
             Measure(name=part.split()[0], told=f"share of aspects of the {part} seen as in their source", better="more")
@@ -58,9 +60,7 @@ class Composed(Task):
     def rendered(self) -> np.ndarray:
         """(n, H, W, 3)."""
         people = unseen(self.number + len(OWN), self.seed, lambda character: character.lower != "dress")
-        self.sources = [
-            {part: people[case + place] for place, part in enumerate(OWN)} for case in range(self.number)
-        ]
+        self.sources = [{part: people[case + place] for place, part in enumerate(OWN)} for case in range(self.number)]
         self.targets = [_target(sources, self.seed) for sources in self.sources]
         self.parts = [_parts(sources, self.size[1], self.seed) for sources in self.sources]
         self.dense = [dense_picture(dense_map(scene, self.size)) for scene in self.targets]
@@ -97,7 +97,9 @@ class Composed(Task):
 def _target(sources: Mapping[str, int], seed: int) -> Scene:
     """The person who has all parts, from the front, as a whole."""
     face = sources["face"]
-    scene = Scene.from_seeds(face, Stream(f"benchmark compose {face}", seed).integer(2**31), view="front", shot="full body")
+    scene = Scene.from_seeds(
+        face, Stream(f"benchmark compose {face}", seed).integer(2**31), view="front", shot="full body"
+    )
     taken: dict[str, Any] = {}
     for part, names in FIELDS.items():
         character = Character.from_seed(sources[part])
@@ -121,5 +123,7 @@ def _parts(sources: Mapping[str, int], side: int, seed: int) -> list[PersonPart]
 
 def _others(sources: Mapping[str, int]) -> dict[str, set[str]]:
     """Aspect to the values that it has in all sources."""
-    seen = [aspects_of(Scene.from_seeds(character, 0, view="front", shot="full body")) for character in sources.values()]
+    seen = [
+        aspects_of(Scene.from_seeds(character, 0, view="front", shot="full body")) for character in sources.values()
+    ]
     return {aspect: {each[aspect] for each in seen if aspect in each} for aspect in ASPECTS}

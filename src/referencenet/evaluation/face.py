@@ -38,7 +38,9 @@ class FacePictures(Task):
 
     name = "face"
     measures = (
-        Measure(name="face_likeness", told="likeness of the face to the truth's, as the observer sees it", better="more"),
+        Measure(
+            name="face_likeness", told="likeness of the face to the truth's, as the observer sees it", better="more"
+        ),
         Measure(name="error_in_face", told="squared error in the face's box, of values in [0, 1]", better="less"),
         Measure(name="prompt_followed", told="share of what the prompt tells that the observer sees", better="more"),
     )

@@ -41,9 +41,7 @@ def look(observer: Observer, pictures: np.ndarray) -> Seen:
     found = [observer(part) for part in to_tensors(square).split(BATCH)]
     points = torch.cat([part.keypoints for part in found]) * torch.tensor(scale) - torch.tensor(offset)
     values = observer.config.aspects
-    seen = {
-        name: torch.cat([part.logits[name].argmax(dim=1) for part in found]).tolist() for name in found[0].logits
-    }
+    seen = {name: torch.cat([part.logits[name].argmax(dim=1) for part in found]).tolist() for name in found[0].logits}
     return Seen(
         embeddings=torch.cat([part.embedding for part in found]),
         points=points,

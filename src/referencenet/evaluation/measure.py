@@ -44,9 +44,7 @@ class Measured:
     minutes: float
 
 
-def measured(
-    task: Task, pipe: Any, drawing: Drawing, begun: Callable[[str], None] = lambda _: None
-) -> Measured:
+def measured(task: Task, pipe: Any, drawing: Drawing, begun: Callable[[str], None] = lambda _: None) -> Measured:
     """Draw a task's cases in every way and score them.
 
     Args:

@@ -9,7 +9,7 @@ from types import MappingProxyType
 from typing import Any
 
 from referencenet.builtin.load import STEPS, load_observer
-from referencenet.builtin.start import load_system
+from referencenet.builtin.start import STARTS, load_system
 from referencenet.builtin.toys import make_speech_model
 from referencenet.evaluation.animate import Animation, DenseAnimation, FaceAnimation, PlacedAnimation
 from referencenet.evaluation.compose import Composed
@@ -47,7 +47,9 @@ def task_of(system: str) -> type[Task]:
         ValueError: If it is none that can be trained.
     """
     if system not in TASKS:
-        raise ValueError(f"there is no measurement of {system!r}; there are {', '.join(TASKS)}.{did_you_mean(system, TASKS)}")
+        raise ValueError(
+            f"there is no measurement of {system!r}; there are {', '.join(TASKS)}.{did_you_mean(system, TASKS)}"
+        )
     return TASKS[system]
 
 
@@ -78,7 +80,7 @@ def load_measured(system: str, start: str | Path | None) -> Any:
     if (folder / "model_index.json").is_file():
         return pipeline.from_pretrained(folder)
     with TemporaryDirectory() as temporary:
-        written = export(folder, Path(temporary) / "pipeline")
+        written = export(folder, Path(temporary) / "pipeline", starts=STARTS)
         return pipeline.from_pretrained(written)
 
 
@@ -92,7 +94,7 @@ def benchmark_paperdoll(
     guidance: float | None = None,
     begun: Callable[[str], None] = lambda _: None,
     drawn: Callable[[int], None] = lambda _: None,
-) -> tuple[Task, Measured]:
+) -> tuple[Task, Measured, Drawing]:
     """Measure a system on characters of the test split, whom nothing was trained on.
 
     Args:
@@ -106,7 +108,7 @@ def benchmark_paperdoll(
         drawn: Told the number of cases that were drawn.
 
     Returns:
-        The cases with their truth, and what came out.
+        The cases with their truth, what came out, and how it was drawn.
 
     Raises:
         FileNotFoundError: If the weights are not there.
@@ -121,7 +123,7 @@ def benchmark_paperdoll(
     drawing = Drawing(
         steps=steps, guidance=guidance, seed=seed, drawn=drawn, speech=speech, further=call_options(system)
     )
-    return task, measured(task, pipe, drawing, begun)
+    return task, measured(task, pipe, drawing, begun), drawing
 
 
 def call_options(system: str) -> dict[str, Any]:

@@ -89,7 +89,10 @@ def portrait_of(scene: Scene, size: Size, observer: Observer) -> Portrait:
     picture, masks = render(scene, size), head_masks([scene], size if isinstance(size, tuple) else (size, size))
     levels = {name: mask.astype(np.uint8) * 255 for name, mask in masks.items()}
     regions = FaceRegions(
-        place=levels["face_mask"], pose=levels["sep_pose_mask"], face=levels["sep_face_mask"], lip=levels["sep_lip_mask"]
+        place=levels["face_mask"],
+        pose=levels["sep_pose_mask"],
+        face=levels["sep_face_mask"],
+        lip=levels["sep_lip_mask"],
     )
     numbers = face_numbers(observer, to_tensors(picture[None]))
     return Portrait(picture=Image.fromarray(picture), regions=regions, face=numbers)

@@ -92,7 +92,9 @@ class Task:
 
     def __init__(self, number: int, seed: int, size: tuple[int, int], observer: Observer) -> None:
         if number < 2:
-            raise ValueError(f"{number} characters were asked for; expected at least 2, so that references can be wrong.")
+            raise ValueError(
+                f"{number} characters were asked for; expected at least 2, so that references can be wrong."
+            )
         self.number, self.seed, self.size, self.observer = number, seed, size, observer
         self.truth = self.rendered()
 

@@ -41,7 +41,9 @@ class TryOn(Task):
         Measure(name="psnr_in_mask", told="PSNR in the mask, dB", better="more", aim=16.0),
         Measure(name="ssim_in_mask", told="SSIM in the mask", better="more"),
         Measure(name="garment_colour", told="error of the garment's mean colour, 0 to 255", better="less"),
-        Measure(name="garment_seen", told="share of pictures whose colour and pattern the observer sees", better="more"),
+        Measure(
+            name="garment_seen", told="share of pictures whose colour and pattern the observer sees", better="more"
+        ),
         Measure(name="psnr_outside", told="PSNR outside of the mask, dB", better="more"),
     )
 
@@ -73,7 +75,7 @@ class TryOn(Task):
         return np.concatenate(found)
 
     def further(self, pipe: Any, drawing: Drawing) -> Iterator[tuple[str, np.ndarray]]:  # noqa: ARG002 - untrained
-        """The built-in base model, which reads the garment by attention alone; what is outside of the mask is put back."""
+        """The built-in base model, which reads the garment by attention; what is outside of the mask is put back."""
         yield "training_free", self._training_free(drawing)
 
     def _training_free(self, drawing: Drawing) -> np.ndarray:

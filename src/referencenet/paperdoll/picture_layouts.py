@@ -99,6 +99,12 @@ def _draw_parts(root: Path, entry: Entry) -> dict[str, Any]:
     return row | {"caption": caption(target)}
 
 
+def part_picture(scene: Scene, label: str, side: int) -> tuple[np.ndarray, np.ndarray]:
+    """A part of a scene's person, cut out as the layout has it: picture (side, side, 3) and mask (side, side) bool."""
+    drawn = min(4 * side, MAX_DRAWN)
+    return _cut_out(render(scene, drawn), part_mask(segmentation(scene, drawn), *(_HEAD | _CLOTHES)[label]), side)
+
+
 def _cut_out(picture: np.ndarray, seen: np.ndarray, side: int) -> tuple[np.ndarray, np.ndarray]:
     """The square around a mask, of picture and mask, at so many pixels a side; black outside of the picture."""
     found_picture, found_mask = np.zeros((side, side, 3), dtype=np.uint8), np.zeros((side, side), dtype=bool)
