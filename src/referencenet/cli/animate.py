@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
-from referencenet.cli.checks import check_every, check_film, check_person, check_sources, check_system
+from referencenet.cli.checks import check_every, check_film, check_given, check_person, check_sources, check_system
 from referencenet.cli.console import note, say
 from referencenet.cli.options import (
     LARGEST_SEED,
@@ -155,7 +155,6 @@ def animate(
     """
     check_system(ctx, method)
     check_every(every, interpolator)
-    check_film(out, resume=resume, overwrite=overwrite)
     check_sources(
         {"--poses": poses, "--keypoints": keypoints, "--landmarks": landmarks, "--video": video, "--driving": driving}
     )
@@ -170,6 +169,8 @@ def animate(
         raise ValueError(
             "animate_anyone.reenact is driven by drawings of head and mouth; --video finds none, give --poses."
         )
+    check_given(ctx)
+    check_film(out, resume=resume, overwrite=overwrite)
     rate = None if fps is None else frame_rate(fps)
     words = told(method, prompt, negative_prompt, balance, control_scale)
     if balance and reference.endswith(".safetensors"):

@@ -15,8 +15,8 @@ from referencenet.media.films import check_film_path
 from referencenet.media.images import read_image
 from referencenet.media.sheets import check_picture_path
 
-RESULTS = ("out", "preview", "json_file", "export_to", "to")
-"""Options that say where something goes."""
+NOT_READ = ("out", "preview", "json_file", "export_to", "to", "models")
+"""Options that say where something goes; and `models`, of which the reader says how to fill it."""
 
 
 def check_given(ctx: typer.Context) -> None:
@@ -31,7 +31,7 @@ def check_given(ctx: typer.Context) -> None:
     """
     for parameter in ctx.command.params:
         value = ctx.params.get(parameter.name or "")
-        if parameter.name in RESULTS:
+        if parameter.name in NOT_READ:
             continue
         option = parameter.opts[0] if parameter.param_type_name == "option" else (parameter.metavar or parameter.name)
         for path in value if isinstance(value, list | tuple) else [value]:
@@ -79,18 +79,16 @@ def check_apart(ctx: typer.Context, out: Path) -> None:
 
 
 def check_system(ctx: typer.Context, method: str) -> None:
-    """Check what all commands that run a published system have in common: files, options of others, and of weights.
+    """Check what commands that run a published system have in common, as far as it is only words: no file is looked at.
 
     Args:
         ctx: Of the command.
         method: The system, or a published set of it.
 
     Raises:
-        FileNotFoundError: If a file is missing.
         ValueError: If options exclude each other, or `--size` is none.
     """
     refuse_others(ctx, method)
-    check_given(ctx)
     given = ctx.params
     if given["random_tiny"] and (given["checkpoint"] is not None or given["base"] is not None):
         raise ValueError("--random-tiny makes its own weights; leave away either it, or --checkpoint and --base.")

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from PIL import Image
 
-from referencenet.cli.checks import check_pictures, check_system
+from referencenet.cli.checks import check_given, check_pictures, check_system
 from referencenet.cli.console import note
 from referencenet.cli.options import (
     Base,
@@ -117,6 +117,7 @@ def compose(
     --checkpoint parts2whole -o person.png`
     """
     check_system(ctx, method)
+    check_given(ctx)
     check_pictures(out)
     makes_parts = method.startswith("parts2whole")
     parts = read_parts(part or [], mask or [], segmenter) if makes_parts else []

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from PIL import Image
 
-from referencenet.cli.checks import check_pictures, check_system
+from referencenet.cli.checks import check_given, check_pictures, check_system
 from referencenet.cli.options import (
     MOST_SCALE,
     MOST_STEPS,
@@ -95,11 +95,12 @@ def face(
     Try: `refnet face "a young woman in space" -f a.jpg -f b.jpg --checkpoint flashface/ --base sd15/ --out her.png`
     """
     check_system(ctx, "flashface")
-    check_pictures(out)
     width, height = parse_size(size, multiple=8) if size is not None else (None, None)
     target = None if place is None else numbers("--place", place)
     if target is not None and not (0 <= target[0] < target[2] <= 1 and 0 <= target[1] < target[3] <= 1):  # nor NaN
         raise ValueError(f"--place was {place!r}; expected fractions of the picture, 0 to 1, left before right.")
+    check_given(ctx)
+    check_pictures(out)
     crops = cut_out(faces, box or [], detector, person)
     pipeline = flashface.FlashFacePipeline
     run.need_weights(pipeline, checkpoint, base, random_tiny)

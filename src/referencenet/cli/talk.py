@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import numpy as np
 import typer
 
-from referencenet.cli.checks import check_every, check_film, check_person, check_system
+from referencenet.cli.checks import check_every, check_film, check_given, check_person, check_system
 from referencenet.cli.console import note, say
 from referencenet.cli.options import (
     LARGEST_SEED,
@@ -164,6 +164,8 @@ def talk(
     if random_tiny and speech is not None:
         raise ValueError("--random-tiny makes its own weights; leave away either it or --speech.")
     check_every(every, interpolator)
+    check_moving(head_poses, identity)
+    check_given(ctx)
     sound = audio if out.suffix.lower() in TRACK_CODECS else None
     check_film(out, sound, resume=resume, overwrite=overwrite)
     check_person(reference)
@@ -175,7 +177,6 @@ def talk(
     samples = read_spoken(audio, vocals)
     if not clipwise:
         own_face(face, method)
-        check_moving(head_poses, identity)
     pipeline = systems.pipelines("talk")[method]
     run.need_weights(pipeline, checkpoint, base, random_tiny, pipeline.speech)
     rate = typed_rate or (hearing.RATE if clipwise else talking_face.TRAINED_RATE)

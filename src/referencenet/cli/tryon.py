@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import typer
 from PIL import Image
 
-from referencenet.cli.checks import check_pictures, check_system
+from referencenet.cli.checks import check_given, check_pictures, check_system
 from referencenet.cli.options import (
     Base,
     Checkpoint,
@@ -137,11 +137,13 @@ def tryon(
     Try: `refnet tryon -p person.jpg -g shirt.jpg --densepose pose.png --mask mask.png --checkpoint IDM-VTON -o out.png`
     """
     check_system(ctx, method)
-    check_pictures(out)
     if mask is not None and (is_typed(ctx, "category") or is_typed(ctx, "arm_width")):
         raise ValueError("--category and --arm-width are for masks that are made; --mask is one already.")
     if densepose is None and takes(BOTH, method):
         raise ValueError(f"{method} needs --densepose, the person's DensePose rendering on black.")
+    check_mask_options(mask, parsing, keypoints)
+    check_given(ctx)
+    check_pictures(out)
     white = read_or_make_mask(mask, parsing, keypoints, category, arm_width, person_number)
     pictures = {"person": read_image(person), "garment": read_image(garment)}
     drawn = None if densepose is None else read_image(densepose)
@@ -190,6 +192,16 @@ def tryon(
     )  # fmt: skip
 
 
+def check_mask_options(mask: Path | None, parsing: Path | None, keypoints: Path | None) -> None:
+    """Make sure that a mask is given, or all that it is made from.
+
+    Raises:
+        ValueError: If neither or both were given.
+    """
+    if (mask is None) == (parsing is None and keypoints is None):
+        raise ValueError("give either --mask, or --parsing and --keypoints from which it is made.")
+
+
 def read_or_make_mask(
     mask: Path | None, parsing: Path | None, keypoints: Path | None, category: Any, arm_width: int,
     person: int | None = None,
@@ -205,10 +217,8 @@ def read_or_make_mask(
         person: Who of several has the key points, from the left; None: there is only one.
 
     Raises:
-        ValueError: If neither or both were given, or the files hold something else.
+        ValueError: If the files hold something else, or one of the two is missing.
     """
-    if (mask is None) == (parsing is None and keypoints is None):
-        raise ValueError("give either --mask, or --parsing and --keypoints from which it is made.")
     if mask is not None:
         return read_mask(mask)
     if parsing is None or keypoints is None:

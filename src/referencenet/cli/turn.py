@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import typer
 from PIL import Image
 
-from referencenet.cli.checks import check_film, check_system
+from referencenet.cli.checks import check_film, check_given, check_system
 from referencenet.cli.console import say
 from referencenet.cli.options import (
     LARGEST_SEED,
@@ -111,7 +111,6 @@ def turn(
     Try: `refnet turn -r portrait.png --yaw -40:40 --views 16 --checkpoint DiffPortrait3D -o turned.mp4`
     """
     check_system(ctx, method)
-    check_film(out, overwrite=overwrite)
     given = {"prompt": prompt, "negative_prompt": negative_prompt, "balance": balance}
     check_words(prompt, negative_prompt, balance)
     if proxies is not None and is_typed(ctx, "start"):
@@ -124,6 +123,8 @@ def turn(
         )
     swung = {"yaw": read_range(yaw, "--yaw"), "pitch": read_range(pitch, "--pitch")}
     angles = [] if cameras else swing(views or VIEWS, roll=roll, field_of_view=field_of_view, **swung)
+    check_given(ctx)
+    check_film(out, overwrite=overwrite)
     shown = read_image(portrait)
     pipeline = systems.pipelines("turn")[method]
     run.need_weights(pipeline, checkpoint, base, random_tiny)
