@@ -224,7 +224,7 @@ REFUSED: dict[str, tuple[list[str], str]] = {
     "no file of landmarks": (["--method", "emo", "--face", "x.npz"], "there is no --face x.npz"),
     "no embedding": (["--method", "hallo", "--face-embedding", "x.npy"], "there is no --face-embedding x.npy"),
     "both ways to a face": (["--method", "emo", "--person", "1"], "give one of them"),
-    "no sound": (["--method", "hallo", "--audio", "none.wav"], "there is no sound none.wav"),
+    "no sound": (["--method", "hallo", "--audio", "none.wav"], "there is no --audio none.wav"),
     "two speech models": (["--method", "hallo", "--speech", "."], "leave away either it or --speech"),
 }
 

@@ -16,6 +16,7 @@ from rich.console import Console
 from typer.core import TyperGroup
 
 from referencenet.cli.console import notices_told, tell, tell_error, tell_misuse
+from referencenet.cli.metavars import show_plainly
 from referencenet.version import __version__
 
 COMMANDS = {
@@ -69,6 +70,7 @@ class Refnet(TyperGroup):
         if name in COMMANDS:
             module = importlib.import_module(f"referencenet.cli.{MODULES.get(name, name)}")
             command = typer.main.get_command(module.app)
+            show_plainly(command, ctx)
             if command.callback is not None:
                 command.callback = finite(command.callback)
         return name, command, rest

@@ -3,31 +3,38 @@
 import json
 import os
 import platform
+from importlib.metadata import version as version_of
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
-import diffusers
-import torch
 import typer
 from rich.console import Console
 from rich.table import Table
 
-from referencenet.builtin.load import STEPS, WEIGHTS
-from referencenet.builtin.training.benchmark import benchmark_builtin
+from referencenet.cli.checks import check_there
 from referencenet.cli.console import progress_bar, say
 from referencenet.cli.options import MOST_STEPS, GuidanceScale
-from referencenet.evaluation.measure import Measured
-from referencenet.evaluation.results import document, write_page, write_result
-from referencenet.evaluation.sheets import sheet_of
-from referencenet.evaluation.systems import TASKS, benchmark_paperdoll
-from referencenet.evaluation.task import Drawing, Task
-from referencenet.media.files import written_whole
-from referencenet.media.sheets import write_image
-from referencenet.methods.reference_only import NAMED_LINKS
+from referencenet.later import later
+from referencenet.media.files import check_place, written_whole
+from referencenet.media.sheets import check_picture_path, write_image
+from referencenet.methods.registry import named
+from referencenet.telling import did_you_mean
+from referencenet.training.recipes.index import recipes
 from referencenet.version import __version__
 
+if TYPE_CHECKING:
+    from referencenet.builtin import load as shipped
+    from referencenet.builtin.training import benchmark as measuring
+    from referencenet.evaluation import measure, results, sheets, systems, task
+else:
+    shipped, measuring, results, sheets, systems = later(
+        "referencenet.builtin.load", "referencenet.builtin.training.benchmark", "referencenet.evaluation.results",
+        "referencenet.evaluation.sheets", "referencenet.evaluation.systems",
+    )  # fmt: skip
+
 app = typer.Typer(add_completion=False, rich_markup_mode="markdown", no_args_is_help=True)
-NUM_PARTS = len(NAMED_LINKS) + 2
+NUM_PARTS = 5
+"""Of the measurement: without a reference, three links, the ReferenceNet."""
 
 
 @app.callback()
@@ -40,8 +47,9 @@ def builtin(
     characters: Annotated[int, typer.Option("--characters", "-n", min=2, help="Of the test split.")] = 16,
     seed: Annotated[int, typer.Option(min=0, help="Which characters, scenes and noise.")] = 0,
     weights: Annotated[
-        Path, typer.Option(metavar="FOLDER", help="What `refnet train builtin --export` wrote.", show_default="shipped")
-    ] = WEIGHTS,
+        Path | None,
+        typer.Option(metavar="FOLDER", help="What `refnet train builtin --export` wrote.", show_default="shipped"),
+    ] = None,
     json_file: Annotated[
         Path | None, typer.Option("--json", help="Also write the results there.", show_default=False)
     ] = None,
@@ -50,6 +58,10 @@ def builtin(
 
     0 is a picture without reference, 1 the rendered truth as the model's autoencoder shows it.
     """
+    if weights is not None:
+        check_there(weights, "--weights")
+    if json_file is not None:
+        check_place(json_file)
     with progress_bar("measuring", NUM_PARTS) as (bar, task):
         begun: list[str] = []
 
@@ -57,17 +69,17 @@ def builtin(
             bar.update(task, completed=len(begun), description=f"measuring: {part}")
             begun.append(part)
 
-        results = benchmark_builtin(characters, seed, folder=weights, progress=begin)
+        found = measuring.benchmark_builtin(characters, seed, folder=weights or shipped.WEIGHTS, progress=begin)
         bar.update(task, completed=NUM_PARTS, description="measuring")
     if json_file is not None:
         with written_whole(json_file) as file:
-            file.write_text(json.dumps({**results, "made_with": _made_with()}, indent=2) + "\n", encoding="utf-8")
-    _show(results)
+            file.write_text(json.dumps({**found, "made_with": _made_with()}, indent=2) + "\n", encoding="utf-8")
+    _show(found)
 
 
 @app.command()
 def paperdoll(
-    system: Annotated[str, typer.Argument(help=f"Registry name: {', '.join(TASKS)}.")],
+    system: Annotated[str, typer.Argument(help=f"Registry name: {', '.join(recipes())}.")],
     characters: Annotated[int, typer.Option("--characters", "-n", min=2, help="Of the test split.")] = 64,
     seed: Annotated[int, typer.Option(min=0, help="Which characters, scenes and noise.")] = 0,
     start: Annotated[
@@ -77,7 +89,7 @@ def paperdoll(
             help="A run of `refnet train`, or a saved pipeline of the small networks.",
         ),
     ] = None,
-    steps: Annotated[int, typer.Option(min=1, max=MOST_STEPS, help="Denoising steps.")] = STEPS,
+    steps: Annotated[int, typer.Option(min=1, max=MOST_STEPS, help="Denoising steps.")] = 20,
     guidance: GuidanceScale = None,
     note: Annotated[str, typer.Option(help="What there is to say of the result, such as why an aim is missed.")] = "",
     json_file: Annotated[
@@ -91,13 +103,26 @@ def paperdoll(
 
     Beside it stand the same network with its link cut, a wrong reference, and the truth through the autoencoder.
     """
-    cases, found, drawing = _measured(system, characters, seed, start, steps, guidance)
-    weights = "built-in" if start is None else f"{start.name}"
-    told = document(cases, found, system=system, weights=weights, drawing=drawing, made_with=_made_with(), note=note)
+    name = named(system, recipes())
+    if name is None:
+        raise ValueError(
+            f"there is no measurement of {system!r}; there are {', '.join(recipes())}.{did_you_mean(system, recipes())}"
+        )
+    if start is not None:
+        check_there(start, "--from")
     if json_file is not None:
-        write_result(told, json_file)
+        check_place(json_file)
     if sheet is not None:
-        write_image(sheet_of(found.pictures), sheet)
+        check_picture_path(sheet)
+    cases, found, drawing = _measured(name, characters, seed, start=start, steps=steps, guidance=guidance)
+    weights = "built-in" if start is None else start.name
+    told = results.document(
+        cases, found, system=name, weights=weights, drawing=drawing, made_with=_made_with(), note=note
+    )
+    if json_file is not None:
+        results.write_result(told, json_file)
+    if sheet is not None:
+        write_image(sheets.sheet_of(found.pictures), sheet)
     table = Table("", *found.scores, pad_edge=False)
     for measure in cases.measures:
         values = (scores[measure.name] for scores in found.scores.values())
@@ -109,19 +134,13 @@ def paperdoll(
 
 
 def _measured(
-    system: str, characters: int, seed: int, start: Path | None, steps: int, guidance: float | None
-) -> tuple[Task, Measured, Drawing]:
+    system: str, characters: int, seed: int, **given: Any
+) -> "tuple[task.Task, measure.Measured, task.Drawing]":
     """A measurement with its progress bar, which moves case by case."""
-    begun: list[str] = []
-    with progress_bar("measuring", characters) as (bar, task):
-
-        def begin(part: str) -> None:
-            begun.append(part)
-            bar.update(task, completed=0, description=f"measuring: {part}")
-
-        return benchmark_paperdoll(
-            system, characters, seed, start=start, steps=steps, guidance=guidance, begun=begin,
-            drawn=lambda number: bar.advance(task, number),
+    with progress_bar("measuring", characters) as (bar, shown):
+        return systems.benchmark_paperdoll(
+            system, characters, seed, **given, drawn=lambda number: bar.advance(shown, number),
+            begun=lambda part: bar.update(shown, completed=0, description=f"measuring: {part}"),
         )  # fmt: skip
 
 
@@ -130,7 +149,7 @@ def page_command(
     folder: Annotated[Path, typer.Argument(help="Of the results; index.md is written there.")] = Path("docs/results"),
 ) -> None:
     """Write the page of all results anew."""
-    say(f"{write_page(folder)}")
+    say(f"{results.write_page(folder)}")
 
 
 _OBSERVED = {
@@ -158,8 +177,8 @@ def _show(results: dict[str, Any]) -> None:
 def _made_with() -> dict[str, str | int]:
     return {
         "referencenet": __version__,
-        "torch": torch.__version__,
-        "diffusers": diffusers.__version__,
+        "torch": version_of("torch"),
+        "diffusers": version_of("diffusers"),
         "python": platform.python_version(),
         "machine": platform.machine(),
         "cores": os.cpu_count() or 0,

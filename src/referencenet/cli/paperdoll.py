@@ -1,13 +1,19 @@
 """`refnet paperdoll`: data-set folders of drawn characters, with exact annotations."""
 
-from importlib import import_module
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
 from referencenet.cli.console import progress_bar, say
-from referencenet.paperdoll.layouts import write_dataset
+from referencenet.later import later
+from referencenet.media.files import check_place
+
+if TYPE_CHECKING:
+    from referencenet.builtin import heads
+    from referencenet.paperdoll import layouts
+else:
+    heads, layouts = later("referencenet.builtin.heads", "referencenet.paperdoll.layouts")
 
 Layout = Literal[
     "viton-hd", "stable-garment", "ubc", "tiktok", "hdtf", "aniportrait", "parts2whole", "identities", "views", "flat"
@@ -37,12 +43,12 @@ def paperdoll(
     """
     if speech is not None and layout != "hdtf":
         raise ValueError(f"--speech is of --layout hdtf, but the layout is {layout}; leave one of them away.")
+    check_place(out, folder=True)
     features: dict[str, Any] = {}
     if layout == "hdtf":
-        heads = import_module("referencenet.builtin.heads")  # which brings torch: seconds, for heads alone
         features = {"embed": heads.embedding(), "hear": None if speech is None else heads.hearing(speech)}
     with progress_bar(layout, count) as (bar, task):
-        folder = write_dataset(
+        folder = layouts.write_dataset(
             out, count, layout, size=size, seed=seed, workers=workers, **features,
             progress=lambda done, _: bar.update(task, completed=done),
         )  # fmt: skip

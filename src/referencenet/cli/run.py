@@ -16,9 +16,9 @@ from referencenet.cli.console import note, progress_bar, say, tell
 from referencenet.cli.models import check_offload, choose_device, choose_dtype, place
 from referencenet.cli.settings import parse_size
 from referencenet.inputs import read_json
-from referencenet.media.files import check_settings_place, forget_settings, locked, write_settings
+from referencenet.media.files import forget_settings, locked, write_settings
 from referencenet.media.fitting import Fit, fitted, fitting_told
-from referencenet.media.sheets import check_picture_path, write_image
+from referencenet.media.sheets import write_image
 from referencenet.methods.systems import pipelines, published_sets
 from referencenet.methods.tiny import tiny_pipeline
 
@@ -42,14 +42,10 @@ def need_weights(
 
     Raises:
         typer.Exit: If there are none.
-        FileNotFoundError: If the checkpoint or the base is not there.
-        ValueError: If options for weights exclude each other, or the folder is another system's.
+        FileNotFoundError: If the base is not there.
+        ValueError: If the folder is another system's.
     """
     published: PublishedSet = pipeline.published
-    if random_tiny and (checkpoint is not None or base is not None):
-        raise ValueError("--random-tiny makes its own weights; leave away either it, or --checkpoint and --base.")
-    if checkpoint is not None and not checkpoint.exists():
-        raise FileNotFoundError(f"there is no --checkpoint {checkpoint}; give the folder of {published.name}'s files.")
     has_all = checkpoint is not None and is_converted(checkpoint, pipeline)  # and is told to need no base
     if checkpoint is not None:
         refuse_others_files(published, checkpoint)
@@ -239,17 +235,6 @@ def draw_pictures(
         write_settings(out, settings)
     say("\n".join(map(str, paths)))
     return drawn
-
-
-def check_pictures(out: Path) -> None:
-    """Make sure that pictures and their settings can be written, before anything is read.
-
-    Raises:
-        ValueError: If the ending names no picture, or the place is taken.
-        OSError: If the place may not be written to.
-    """
-    check_picture_path(out)
-    check_settings_place(out)
 
 
 def fitted_pictures(
