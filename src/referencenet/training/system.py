@@ -88,12 +88,18 @@ class SystemRecipe:
     stages: ClassVar[Mapping[str, Stage]]
     frames_apart: ClassVar[bool] = False
     """Whether every frame has a timestep of its own."""
+    paints_masks: ClassVar[bool] = False
+    """Whether samples have a mask that is painted, so that `mask_weight` means something."""
     conditions: ClassVar[tuple[Condition, ...]] = ()
     """Where those of the system's calls do not fit, what the denoiser is told in training."""
 
     def __init__(self, pipe: Any, stage: str, config: RunConfig) -> None:
         if stage not in self.stages:
             raise ValueError(f"{self.system} has no stage {stage!r}{meant(stage, self.stages)}")
+        if config.mask_weight != 1 and not self.paints_masks:
+            raise ValueError(
+                f"mask_weight is {config.mask_weight}, but {self.system} paints into no mask; leave it out."
+            )
         self.pipe, self.config = pipe, config
         self.name = f"{self.system} {stage}"
         self.stage = replace(self.stages[stage], drops=with_rates(self.stages[stage].drops, config.drops))
@@ -179,7 +185,7 @@ class SystemRecipe:
         """The losses of inputs that are complete."""
         target = self.loss.target(inputs.latents, inputs.noise, inputs.timesteps)
         with self.predicted(inputs) as prediction:
-            yield {"loss": self.loss(prediction, target, inputs.timesteps)}
+            yield {"loss": self.loss(prediction, target, inputs.timesteps, inputs.places)}
 
     @contextmanager
     def predicted(self, inputs: Inputs) -> Generator[Tensor]:

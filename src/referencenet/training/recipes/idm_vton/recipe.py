@@ -44,6 +44,7 @@ class IDMVTONRecipe(SystemRecipe):
 
     system, pipeline, layout = "idm_vton", IDMVTONPipeline, "viton_hd"
     published_size = (768, 1024)
+    paints_masks = True
     stages = {
         "tryon": Stage(
             train=(r"unet\..*", r"image_projection\..*"),
@@ -88,7 +89,8 @@ class IDMVTONRecipe(SystemRecipe):
         latents = self.latents_of(person, batch, 1)
         masked = self.latents_of(person * (mask < 0.5), batch, 2)
         densepose = self.latents_of(dense, batch, 3)
-        space = torch.cat([mask_to_latent_size(mask, latents.shape[2:]), masked, densepose], dim=1)  # (b, 9, h, w)
+        small, weight = mask_to_latent_size(mask, latents.shape[2:]), self.config.mask_weight
+        space = torch.cat([small, masked, densepose], dim=1)  # (b, 9, h, w)
         blind, encoder = bool(dropped["guidance"].any()), pipe.image_encoder
         shown = torch.cat([clip, torch.zeros_like(clip[:1])]) if blind else clip
         (states,) = self.encoded("states", (encoder,), shown, self._seen)
@@ -107,6 +109,7 @@ class IDMVTONRecipe(SystemRecipe):
             ),
             "given": {"prompt": prompt, "added": added, "space": space},
             "further": further,
+            "places": None if weight == 1 else 1 + (weight - 1) * small,
         }
 
     def draw(self, sample: Sample, generator: torch.Generator) -> list[Image.Image]:
