@@ -56,13 +56,19 @@ class NoiseLoss:
         """How much each sample counts, (b,) or (): alike."""
         return torch.ones(())
 
-    def errors(self, prediction: Tensor, target: Tensor) -> Tensor:
-        """Mean squared error of each row, (b,)."""
-        return (prediction.float() - target.float()).square().flatten(1).mean(1)
+    def errors(self, prediction: Tensor, target: Tensor, places: Tensor | None = None) -> Tensor:
+        """Mean squared error of each row, (b,); `places` (b, 1, ...) says how much each place counts."""
+        squares = (prediction.float() - target.float()).square()
+        if places is None:
+            return squares.flatten(1).mean(1)
+        counted = places.expand_as(squares)
+        return (squares * counted).flatten(1).sum(1) / counted.flatten(1).sum(1)
 
-    def __call__(self, prediction: Tensor, target: Tensor, timesteps: Tensor) -> Tensor:
+    def __call__(
+        self, prediction: Tensor, target: Tensor, timesteps: Tensor, places: Tensor | None = None
+    ) -> Tensor:  # fmt: skip
         """The loss, a scalar."""
-        errors = self.errors(*(by_timestep(x, timesteps) for x in (prediction, target)))
+        errors = self.errors(*(by_timestep(x, timesteps) for x in (prediction, target)), places)
         return (self.weights(timesteps).to(prediction.device) * errors).mean()
 
 

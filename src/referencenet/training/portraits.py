@@ -14,7 +14,7 @@ from PIL import Image
 from torch import Tensor
 
 from referencenet.media.images import to_tensor
-from referencenet.pipelines.encoders import IMAGE_TOKEN, clip_size, text_states
+from referencenet.pipelines.encoders import IMAGE_TOKEN, clip_size
 from referencenet.pipelines.spec import Shown
 from referencenet.training.data.augment import cut, draw_crop, signed
 from referencenet.training.data.frames import draw_clip, draw_pair, num_frames, read_frames
@@ -124,8 +124,7 @@ class PortraitFilmRecipe(DrivenFilmRecipe):
     def inputs(self, batch: Batch, dropped: Mapping[str, Tensor]) -> dict[str, Any]:
         """Latents drawn from posteriors, and CLIP's tokens."""
         kept = (~dropped["reference"]).float().to(self.device).view(-1, 1, 1, 1)
-        encoder = self.pipe.image_encoder
-        token = encoder((batch.tensors["clip"] * kept).to(encoder.dtype)).image_embeds.float().unsqueeze(1)  # (b, 1, c)
+        token = self.embeds_of(batch.tensors["clip"] * kept).unsqueeze(1)  # (b, 1, c)
         reference = self.latents_of(batch.tensors["reference"], batch, 2)
         return {
             "latents": self.latents_of(batch.tensors["target"], batch, 1),
@@ -156,7 +155,7 @@ class ControlledFilmRecipe(DrivenFilmRecipe):
         """Latents drawn from posteriors, and the empty prompt."""
         reference = self.latents_of(batch.tensors["reference"], batch, 2)
         latents = self.latents_of(batch.tensors["target"], batch, 1)
-        states = text_states(self.pipe, [""]).float()
+        states = self.words_of([""])
         return {"latents": latents} | self.controlled(reference, states, batch.tensors["poses"].unbind())
 
     def controlled(self, reference: Tensor, states: Tensor, drawings: Sequence[Tensor]) -> dict[str, Any]:

@@ -37,6 +37,7 @@ class Inputs:
         passes: One for each sample.
         further: What trained encoders are given.
         absent: Names of conditions that take no part at all, as in a stage before a network is there.
+        places: How much the error counts at each place, (b, 1, h, w); None: everywhere alike.
     """
 
     latents: Tensor
@@ -47,6 +48,7 @@ class Inputs:
     passes: tuple[Pass, ...]
     further: Mapping[str, Any] = field(default_factory=dict[str, Any])
     absent: tuple[str, ...] = ()
+    places: Tensor | None = None
 
     @property
     def frames(self) -> int | None:

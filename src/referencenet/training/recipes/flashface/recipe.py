@@ -16,7 +16,7 @@ from torch import Tensor
 
 from referencenet.media.images import read_image
 from referencenet.methods.flashface import TRAINED_FACES, FlashFacePipeline
-from referencenet.pipelines.encoders import pixels_of, text_states
+from referencenet.pipelines.encoders import pixels_of
 from referencenet.pipelines.spec import Shown
 from referencenet.preprocess.faces import FACE_SIZE, face_mask, square_face
 from referencenet.sampling.trailing_ddim import TrailingDDIMScheduler
@@ -78,7 +78,7 @@ class FlashFaceRecipe(SystemRecipe):
 
     def inputs(self, batch: Batch, dropped: Mapping[str, Tensor]) -> dict[str, Any]:
         """Latents drawn from posteriors, faces' means, and the captions' states."""
-        samples, empty = len(batch.places), text_states(self.pipe, [""]).float()
+        samples, empty = len(batch.places), self.words_of([""])
         faces = [self.latents_of(batch.tensors["faces"][:, i], batch, 2, sample=False) for i in range(TRAINED_FACES)]
         placed = (~dropped["place"]).to(self.device).view(-1, 1, 1, 1)
         return {
@@ -88,7 +88,7 @@ class FlashFaceRecipe(SystemRecipe):
                 context=empty.expand(TRAINED_FACES * samples, -1, -1),
             ),
             "given": {
-                "prompt": (text_states(self.pipe, batch.texts["caption"]).float(), empty),
+                "prompt": (self.words_of(batch.texts["caption"]), empty),
                 "place": batch.tensors["place"] * placed,
             },
         }
