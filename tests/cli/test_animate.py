@@ -227,7 +227,11 @@ def test_released_files_are_read_with_a_base(folder: Path) -> None:
         ("aniportrait", (), "no film was given; give one of --poses"),
         ("aniportrait", ("--landmarks", "{0}/drive.npz", "--every", "3"), "--every above 1 and --interpolator"),
         ("aniportrait", ("--landmarks", "{0}/drive.npz", "--interpolator", "x"), "--every above 1 and --interpolator"),
-        ("aniportrait", ("--landmarks", "{0}/drive.npz", "--every", "2", "--interpolator", "x"), "there is no --interpolator"),
+        (
+            "aniportrait",
+            ("--landmarks", "{0}/drive.npz", "--every", "2", "--interpolator", "x"),
+            "there is no --interpolator",
+        ),
         (
             "aniportrait",
             ("--landmarks", "{0}/drive.npz", "--own-landmarks", "{0}/drive.npz"),

@@ -20,8 +20,11 @@ from referencenet.version import __version__
 if TYPE_CHECKING:
     from referencenet.builtin import load as shipped
     from referencenet.builtin.training import benchmark as measuring
+    from referencenet.cli import quiet as hushing
 else:
-    shipped, measuring = later("referencenet.builtin.load", "referencenet.builtin.training.benchmark")
+    shipped, measuring, hushing = later(
+        "referencenet.builtin.load", "referencenet.builtin.training.benchmark", "referencenet.cli.quiet"
+    )
 
 app = typer.Typer(add_completion=False, rich_markup_mode="markdown", no_args_is_help=True)
 NUM_PARTS = 5
@@ -53,6 +56,7 @@ def builtin(
         check_there(weights, "--weights")
     if json_file is not None:
         check_place(json_file)
+    hushing.quiet()
     with progress_bar("measuring", NUM_PARTS) as (bar, task):
         begun: list[str] = []
 

@@ -9,7 +9,7 @@ import typer
 
 from referencenet.cli.options import refuse_others
 from referencenet.cli.settings import parse_size
-from referencenet.inputs import is_address
+from referencenet.inputs import is_address, is_there
 from referencenet.media.files import check_settings_place, locked
 from referencenet.media.films import check_film_path
 from referencenet.media.images import read_image
@@ -33,10 +33,9 @@ def check_given(ctx: typer.Context) -> None:
         value = ctx.params.get(parameter.name or "")
         if parameter.name in NOT_READ:
             continue
-        option = parameter.opts[0] if parameter.param_type_name == "option" else (parameter.metavar or parameter.name)
         for path in value if isinstance(value, list | tuple) else [value]:
             if isinstance(path, Path):
-                check_there(path, str(option))
+                check_there(path, _called(parameter))
     if isinstance(ctx.params.get("out"), Path):
         check_apart(ctx, ctx.params["out"])
 
@@ -52,7 +51,7 @@ def check_there(path: Path, option: str) -> None:
         FileNotFoundError: If it is not.
         ValueError: If it is a web address.
     """
-    if path.expanduser().exists():
+    if is_there(path):
         return
     if is_address(str(path)):
         raise ValueError(f"{option} {path} is a web address; download the file and give its path.")
@@ -181,3 +180,10 @@ def _is_same(out: Path, given: str | Path) -> bool:
         return out.samefile(given)
     except (OSError, ValueError):  # one is not there, or is no path at all
         return False
+
+
+def _called(parameter: Any) -> str:
+    """What an error calls an option or an argument: --pose, or `film or folder`."""
+    if parameter.param_type_name == "option":
+        return parameter.opts[0]
+    return (parameter.metavar or parameter.name).rstrip(".").lower().replace("|", " or ")

@@ -14,6 +14,7 @@ from referencenet.checkpoints.keymap import CheckpointError
 from referencenet.checkpoints.published import Part, PublishedSet, snapshot_of
 from referencenet.cli.console import note, progress_bar, say, tell
 from referencenet.cli.models import check_offload, choose_device, choose_dtype, place
+from referencenet.cli.quiet import quiet
 from referencenet.cli.settings import parse_size
 from referencenet.inputs import read_json
 from referencenet.media.files import forget_settings, locked, write_settings
@@ -126,6 +127,7 @@ def load(
         ValueError: If the folder holds another system's pipeline, a base is given for a converted one, or weights
             cannot be offloaded.
     """
+    quiet()
     target = choose_device(device) if isinstance(device, str) else device
     check_offload(offload, target)
     if checkpoint is None:
