@@ -177,7 +177,7 @@ def animate(
         raise ValueError("with --balance the reference is written for both prompts: give it as a picture.")
     check_person(reference)
     pipeline = systems.pipelines("animate")[method]
-    run.need_weights(pipeline, checkpoint, base, random_tiny)
+    pipeline = run.need_weights(pipeline, checkpoint, base, random_tiny)
     settings = film_files.FilmSettings(
         width=width,
         height=height,

@@ -25,11 +25,12 @@ from referencenet.version import __version__
 if TYPE_CHECKING:
     from referencenet.builtin import load as shipped
     from referencenet.builtin.training import benchmark as measuring
+    from referencenet.cli import quiet as hushing
     from referencenet.evaluation import measure, results, sheets, systems, task
 else:
-    shipped, measuring, results, sheets, systems = later(
-        "referencenet.builtin.load", "referencenet.builtin.training.benchmark", "referencenet.evaluation.results",
-        "referencenet.evaluation.sheets", "referencenet.evaluation.systems",
+    shipped, measuring, hushing, results, sheets, systems = later(
+        "referencenet.builtin.load", "referencenet.builtin.training.benchmark", "referencenet.cli.quiet",
+        "referencenet.evaluation.results", "referencenet.evaluation.sheets", "referencenet.evaluation.systems",
     )  # fmt: skip
 
 app = typer.Typer(add_completion=False, rich_markup_mode="markdown", no_args_is_help=True)
@@ -62,6 +63,7 @@ def builtin(
         check_there(weights, "--weights")
     if json_file is not None:
         check_place(json_file)
+    hushing.quiet()
     with progress_bar("measuring", NUM_PARTS) as (bar, task):
         begun: list[str] = []
 
@@ -114,6 +116,7 @@ def paperdoll(
         check_place(json_file)
     if sheet is not None:
         check_picture_path(sheet)
+    hushing.quiet()
     cases, found, drawing = _measured(name, characters, seed, start=start, steps=steps, guidance=guidance)
     weights = "built-in" if start is None else start.name
     told = results.document(

@@ -7,14 +7,16 @@ from typing import Any
 
 import typer
 
-from referencenet.cli.options import refuse_others
+from referencenet.cli.options import is_typed, refuse_others
 from referencenet.cli.settings import parse_size
-from referencenet.inputs import is_address
+from referencenet.inputs import is_address, is_there
 from referencenet.media.files import check_settings_place, locked
 from referencenet.media.films import check_film_path
 from referencenet.media.images import read_image
 from referencenet.media.sheets import check_picture_path
 
+WEIGHTS = Path(__file__).parents[1] / "builtin" / "weights"
+"""Of the built-in model, found without torch."""
 NOT_READ = ("out", "preview", "json_file", "export_to", "to", "models")
 """Options that say where something goes; and `models`, of which the reader says how to fill it."""
 
@@ -33,10 +35,9 @@ def check_given(ctx: typer.Context) -> None:
         value = ctx.params.get(parameter.name or "")
         if parameter.name in NOT_READ:
             continue
-        option = parameter.opts[0] if parameter.param_type_name == "option" else (parameter.metavar or parameter.name)
         for path in value if isinstance(value, list | tuple) else [value]:
             if isinstance(path, Path):
-                check_there(path, str(option))
+                check_there(path, _called(parameter))
     if isinstance(ctx.params.get("out"), Path):
         check_apart(ctx, ctx.params["out"])
 
@@ -52,7 +53,7 @@ def check_there(path: Path, option: str) -> None:
         FileNotFoundError: If it is not.
         ValueError: If it is a web address.
     """
-    if path.expanduser().exists():
+    if is_there(path):
         return
     if is_address(str(path)):
         raise ValueError(f"{option} {path} is a web address; download the file and give its path.")
@@ -76,6 +77,27 @@ def check_apart(ctx: typer.Context, out: Path) -> None:
         for given in value if isinstance(value, list | tuple) else [value]:
             if isinstance(given, str | Path) and _is_same(out, given):
                 raise ValueError(f"--out {out} is what {parameter.opts[0]} gives; give another place for the result.")
+
+
+def built_in_method(ctx: typer.Context, method: str, small: str, task: str) -> str:
+    """Which system a command runs where none was typed: without weights, that of the built-in ones if there are any.
+
+    Args:
+        ctx: Of the command.
+        method: As typed, or by default.
+        small: The system of the built-in weights.
+        task: Their folder.
+    """
+    given = ctx.params
+    if (
+        is_typed(ctx, "method")
+        or given["checkpoint"] is not None
+        or given["random_tiny"]
+        or not (WEIGHTS / task).is_dir()
+    ):
+        return method
+    ctx.params["method"] = small
+    return small
 
 
 def check_system(ctx: typer.Context, method: str) -> None:
@@ -181,3 +203,10 @@ def _is_same(out: Path, given: str | Path) -> bool:
         return out.samefile(given)
     except (OSError, ValueError):  # one is not there, or is no path at all
         return False
+
+
+def _called(parameter: Any) -> str:
+    """What an error calls an option or an argument: --pose, or `film or folder`."""
+    if parameter.param_type_name == "option":
+        return parameter.opts[0]
+    return (parameter.metavar or parameter.name).rstrip(".").lower().replace("|", " or ")

@@ -126,7 +126,7 @@ def compose(
     else:
         drawn = {"the garment": needed(garment, method, "--garment", "what is worn")}
     pipeline = systems.pipelines("compose")[method]
-    run.need_weights(pipeline, checkpoint, base, random_tiny)
+    pipeline = run.need_weights(pipeline, checkpoint, base, random_tiny)
     options = run.drawing_options(pipeline.spec, size, steps, guidance)
     sides = options["width"], options["height"]
     shown: list[Image.Image]

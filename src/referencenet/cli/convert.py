@@ -17,10 +17,13 @@ from referencenet.methods.registry import named, names_of
 from referencenet.telling import did_you_mean
 
 if TYPE_CHECKING:
+    from referencenet.cli import quiet as hushing
     from referencenet.methods import systems
     from referencenet.networks import neighbourhood
 else:
-    systems, neighbourhood = later("referencenet.methods.systems", "referencenet.networks.neighbourhood")
+    hushing, systems, neighbourhood = later(
+        "referencenet.cli.quiet", "referencenet.methods.systems", "referencenet.networks.neighbourhood"
+    )
 
 EMO = only("emo")
 EDGES = "0,0.25,0.5,1,1.5,2,3,4.5,6,9"
@@ -131,6 +134,7 @@ def run_convert(system: str, files: Sequence[Path], out: Path, **options: Any) -
         ValueError: If the system is unknown, takes no such option, or `out` is taken.
     """
     system = check_convert(system, out)
+    hushing.quiet()
     known = systems.pipelines()
     for name in set(options) - set(_options(known[system])):
         raise ValueError(

@@ -16,8 +16,9 @@ from referencenet.version import __version__
 
 if TYPE_CHECKING:
     from referencenet.builtin import demo as drawing
+    from referencenet.cli import quiet as hushing
 else:
-    (drawing,) = later("referencenet.builtin.demo")
+    drawing, hushing = later("referencenet.builtin.demo", "referencenet.cli.quiet")
 
 NEXT_TO_READ = Path(__file__).parents[1] / "methods" / "reference_only.py"
 
@@ -36,6 +37,7 @@ def demo_command(
     small network sees it that was trained to tell people apart: 1 is the same person. No character was trained on.
     """
     check_place(out, folder=True)
+    hushing.quiet()
     num_drawn = len(drawing.HEADINGS) - 2  # all columns but the reference and the truth
     with progress_bar("drawing", num_drawn) as (bar, task):
         columns: list[str] = []

@@ -28,13 +28,14 @@ if TYPE_CHECKING:
     from huggingface_hub import constants
 
     from referencenet.builtin import load as builtin
+    from referencenet.cli import quiet as hushing
     from referencenet.methods import reference_only
     from referencenet.paperdoll import render, scene
 else:
     np, torch, constants = later("numpy", "torch", "huggingface_hub.constants")
-    builtin, reference_only, render, scene = later(
-        "referencenet.builtin.load", "referencenet.methods.reference_only", "referencenet.paperdoll.render",
-        "referencenet.paperdoll.scene",
+    builtin, hushing, reference_only, render, scene = later(
+        "referencenet.builtin.load", "referencenet.cli.quiet", "referencenet.methods.reference_only",
+        "referencenet.paperdoll.render", "referencenet.paperdoll.scene",
     )  # fmt: skip
 
 app = typer.Typer(add_completion=False)
@@ -155,6 +156,7 @@ def self_test() -> dict[str, str]:
 
 
 def _drawn() -> str:
+    hushing.quiet()
     pipe: Any = builtin.load("base")
     pipe.set_progress_bar_config(disable=True)
     hero = render.render(scene.Scene.from_seeds(0, 0))

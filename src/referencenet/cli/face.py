@@ -103,7 +103,7 @@ def face(
     check_pictures(out)
     crops = cut_out(faces, box or [], detector, person)
     pipeline = flashface.FlashFacePipeline
-    run.need_weights(pipeline, checkpoint, base, random_tiny)
+    pipeline = run.need_weights(pipeline, checkpoint, base, random_tiny)
     named = {f"face {i + 1}": crop for i, crop in enumerate(crops)}
     crops = list(run.fitted_pictures(named, (FACE_SIZE, FACE_SIZE), fit, "it gets a black border", "black").values())
     settings: dict[str, Any] = {
@@ -121,7 +121,7 @@ def face(
     call = {name: value for name, value in settings.items() if name not in ("width", "height") or value is not None}
     images = run.draw_pictures(
         pipe, crops, out=out, count=count, seed=seed, what="drawing",
-        settings=settings_of(ctx, "flashface") | settings, **call,
+        settings=settings_of(ctx, "flashface") | settings, **call, **run.call_beside(pipeline),
     )  # fmt: skip
     write_image(contact_sheet([*map(square_face, crops), *images]), out.with_stem(f"{out.stem}-preview"))
 

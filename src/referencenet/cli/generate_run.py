@@ -28,6 +28,7 @@ from referencenet.cli.models import (
     load_referencenet,
     place,
 )
+from referencenet.cli.quiet import quiet
 from referencenet.cli.run import fitted_pictures
 from referencenet.cli.settings import Settings, pairs, parse_size, to_document
 from referencenet.media.files import locked, written_whole
@@ -81,6 +82,7 @@ def _artist(settings: Settings, references: list[Reference]) -> Generator[tuple[
     Yields:
         What draws a picture from a seed; the settings without open questions; what the pictures are made with.
     """
+    quiet()
     device = choose_device(settings.device)
     dtype = choose_dtype(settings.dtype, device)
     check_offload(settings.offload, device)

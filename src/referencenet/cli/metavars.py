@@ -19,8 +19,8 @@ def show_plainly(command: Any, ctx: Any) -> None:
     """
     hints = _hints(command.callback) if command.callback is not None else {}
     for option in command.params:
-        if option.metavar is None and option.name in hints:
-            option.metavar = metavar_of(hints[option.name])
+        if option.metavar is None:
+            option.metavar = metavar_of(hints.get(option.name, bool))
         if option.metavar and option.param_type_name == "argument" and option.metavar in PLAIN.values():
             option.metavar = option.name.upper()
     if (help_option := command.get_help_option(ctx)) is not None:

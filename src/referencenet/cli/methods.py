@@ -11,10 +11,13 @@ from referencenet.later import later
 from referencenet.methods.registry import METHODS, find_method
 
 if TYPE_CHECKING:
+    from referencenet.cli import run
     from referencenet.methods import systems
     from referencenet.pipelines import drawing
 else:
-    systems, drawing = later("referencenet.methods.systems", "referencenet.pipelines.drawing")
+    run, systems, drawing = later(
+        "referencenet.cli.run", "referencenet.methods.systems", "referencenet.pipelines.drawing"
+    )
 
 WIDE = 120
 """Columns of a terminal in which what a system starts from has room, too."""
@@ -45,6 +48,8 @@ def methods(
         console.print()
         text = drawing.drawing(systems.entry_of(row).spec)
         console.print(text, markup=False, highlight=False, soft_wrap=True)
+        console.print()
+        console.print(run.files_needed(systems.entry_of(row).published), soft_wrap=True, highlight=False)
 
 
 def listed(width: int) -> Table:

@@ -160,6 +160,7 @@ def talk(
 
     Try: `refnet talk --method hallo -r portrait.png -a speech.wav --checkpoint pretrained_models -o film.mp4`
     """
+    method = built_in_method(ctx, method, "hallo", "talk")
     check_system(ctx, method)
     if random_tiny and speech is not None:
         raise ValueError("--random-tiny makes its own weights; leave away either it or --speech.")
@@ -178,7 +179,7 @@ def talk(
     if not clipwise:
         own_face(face, method)
     pipeline = systems.pipelines("talk")[method]
-    run.need_weights(pipeline, checkpoint, base, random_tiny, pipeline.speech)
+    pipeline = run.need_weights(pipeline, checkpoint, base, random_tiny, pipeline.speech)
     rate = typed_rate or (hearing.RATE if clipwise else talking_face.TRAINED_RATE)
     own = {"pose_range": pose_range}
     weights = film_run.Weights(
@@ -194,10 +195,14 @@ def talk(
             EMO: {"head_speed": head_speed},
         }
         plan = talk_clips.clip_settings(panels, method, dimensions, samples, rate, **common)
-        subject = talk_clips.speaker(
-            reference, face=face, embedding=face_embedding, models=models, person=person, fit=fit
+        subject = (
+            talk_clips.drawn_speaker(reference, face, face_embedding)
+            if isinstance(pipeline, run.ShippedSystem)
+            else talk_clips.speaker(
+                reference, face=face, embedding=face_embedding, models=models, person=person, fit=fit
+            )
         )
-        model = None if random_tiny else talk_clips.speech_model(speech, checkpoint, method, samples)
+        model = None if random_tiny else talk_clips.heard_by(pipeline, speech, checkpoint, method, samples)
         tell_of_sound(samples, out, sound)
         done: Any = talk_clips.run_clips(
             weights, subject, samples, model, out, plan, rate, resume=resume, sound=sound, overwrite=overwrite,

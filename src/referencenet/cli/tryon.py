@@ -148,7 +148,7 @@ def tryon(
     pictures = {"person": read_image(person), "garment": read_image(garment)}
     drawn = None if densepose is None else read_image(densepose)
     pipeline = systems.pipelines("tryon")[method]
-    run.need_weights(pipeline, checkpoint, base, random_tiny)
+    pipeline = run.need_weights(pipeline, checkpoint, base, random_tiny)
     options = run.drawing_options(pipeline.spec, size, steps, guidance)
     garments.check_masks(pictures["person"], white)
     size_of = (options["width"], options["height"])
@@ -158,8 +158,9 @@ def tryon(
     worn = run.fitted_pictures({"garment": pictures["garment"]}, size_of, fit, "it gets a border" if cuts else usual)
     pictures = persons | worn
     if not cuts or fit is not None:  # what is left of the mask is told before a model is loaded
+        factor = run.pixels_per_latent(pipeline)
         dressing.mask_to_latent_size(
-            encoders.mask_pixels([pictures["mask"]], size_of), (size_of[1] // 8, size_of[0] // 8)
+            encoders.mask_pixels([pictures["mask"]], size_of), (size_of[1] // factor, size_of[0] // factor)
         )
     if drawn is not None:
         drawn = run.fitted_pictures({"densepose": drawn}, size_of, fit, ground="black")["densepose"]

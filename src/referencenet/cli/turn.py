@@ -127,11 +127,12 @@ def turn(
     check_film(out, overwrite=overwrite)
     shown = read_image(portrait)
     pipeline = systems.pipelines("turn")[method]
-    run.need_weights(pipeline, checkpoint, base, random_tiny)
+    pipeline = run.need_weights(pipeline, checkpoint, base, random_tiny)
     options = run.drawing_options(pipeline.spec, size, steps, guidance)
     sides = (options["width"], options["height"])
     person = run.fitted_pictures({"the portrait": shown}, sides, fit)["the portrait"]
-    seen = read_views(cameras, "--cameras", sides, views, fit) if cameras else HeadFilm(angles, sides).pictures
+    heads = run.drawn_heads_of(pipeline)
+    seen = read_views(cameras, "--cameras", sides, views, fit) if cameras else heads(angles, sides)
     rough = (
         read_views(proxies, "--proxies", sides, len(seen), fit) if proxies else proxies_of(person, angles, sides, start)
     )

@@ -132,7 +132,7 @@ def _section(row: Method, told: Mapping[str, Any]) -> Iterator[str]:
     """All scores of a system."""
     ways = [way for way in WAYS if way in told["scores"]]
     width, height = told["size"]
-    guidance = "without guidance" if told["guidance"] == 1 else f"guidance {told['guidance'] or 'of the system'}"
+    guidance = "without guidance" if told["guidance"] == 1 else f"guidance {told['guidance']:g}"
     yield f"## {row.title}"
     yield ""
     yield (

@@ -9,8 +9,8 @@ from types import MappingProxyType
 from typing import Any
 
 from referencenet.builtin.load import STEPS, load_observer
+from referencenet.builtin.shipped import CALLS, drawn_spec, size_of, speech_model
 from referencenet.builtin.start import STARTS, load_system
-from referencenet.builtin.toys import make_speech_model
 from referencenet.evaluation.animate import Animation, DenseAnimation, FaceAnimation, PlacedAnimation
 from referencenet.evaluation.compose import Composed
 from referencenet.evaluation.face import FacePictures
@@ -20,8 +20,7 @@ from referencenet.evaluation.task import Drawing, Task
 from referencenet.evaluation.tryon import TryOn
 from referencenet.evaluation.turn import Turned
 from referencenet.telling import did_you_mean
-from referencenet.training.config import read_config
-from referencenet.training.recipes.index import configuration, recipe_of
+from referencenet.training.recipes.index import recipe_of
 from referencenet.training.run import export
 
 TASKS: Mapping[str, type[Task]] = MappingProxyType({
@@ -51,12 +50,6 @@ def task_of(system: str) -> type[Task]:
             f"there is no measurement of {system!r}; there are {', '.join(TASKS)}.{did_you_mean(system, TASKS)}"
         )
     return TASKS[system]
-
-
-def size_of(system: str) -> tuple[int, int]:
-    """(width, height) of a system's pictures in the drawn world: those of its small training's last stage."""
-    *_, stage = recipe_of(system).stages
-    return read_config(configuration(system, "paperdoll"), stage, ()).data.size
 
 
 def load_measured(system: str, start: str | Path | None) -> Any:
@@ -103,7 +96,7 @@ def benchmark_paperdoll(
         seed: Chooses characters, scenes and noise; the same seed gives the same numbers on one machine.
         start: See `load_measured`.
         steps: Denoising steps.
-        guidance: Guidance scale; None: the pipeline's.
+        guidance: Guidance scale; None: that of the small networks.
         begun: Told which way of drawing begins.
         drawn: Told the number of cases that were drawn.
 
@@ -116,16 +109,17 @@ def benchmark_paperdoll(
     """
     kind = task_of(system)
     pipe = load_measured(system, start)
+    pipe.spec = drawn_spec(system)
     pipe.set_progress_bar_config(disable=True)
     begun("drawing the truth")
     task = kind(num_characters, seed, size_of(system), load_observer())
-    speech = make_speech_model() if hasattr(pipe, "hear") else None
+    speech = speech_model() if hasattr(pipe, "hear") else None
     drawing = Drawing(
-        steps=steps, guidance=guidance, seed=seed, drawn=drawn, speech=speech, further=call_options(system)
+        steps=steps,
+        guidance=pipe.spec.scale if guidance is None else guidance,
+        seed=seed,
+        drawn=drawn,
+        speech=speech,
+        further=CALLS.get(system, {}),
     )
     return task, measured(task, pipe, drawing, begun), drawing
-
-
-def call_options(system: str) -> dict[str, Any]:
-    """What a system's call is told in the drawn world: no words of the released program, which nobody learned there."""
-    return {"published_suffixes": False} if system == "flashface" else {}

@@ -47,7 +47,7 @@ class Drawing:
 
     Attributes:
         steps: Denoising steps.
-        guidance: Guidance scale; None: that of the pipeline.
+        guidance: Guidance scale; 1 is none.
         seed: Of the noise.
         drawn: Called with the number of cases that a call has drawn.
         speech: The model that hears, of talking portraits.
@@ -55,7 +55,7 @@ class Drawing:
     """
 
     steps: int
-    guidance: float | None = None
+    guidance: float = 1.0
     seed: int = 0
     drawn: Callable[[int], None] = lambda _: None
     speech: Any = None
@@ -63,9 +63,9 @@ class Drawing:
 
     def options(self, size: tuple[int, int]) -> dict[str, Any]:
         """Of a call."""
-        scale = {} if self.guidance is None else {"guidance_scale": self.guidance}
         width, height = size
-        return {"width": width, "height": height, "num_inference_steps": self.steps, **scale, **self.further}
+        given = {"num_inference_steps": self.steps, "guidance_scale": self.guidance}
+        return {"width": width, "height": height, **given, **self.further}
 
     def noise(self, case: int) -> torch.Generator:
         """That of a case, the same in every way of drawing it."""

@@ -7,6 +7,7 @@ joined. What is lost on the way in or out is said by a `Notice`.
 
 from __future__ import annotations
 
+import logging
 import re
 import shutil
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -30,6 +31,8 @@ if TYPE_CHECKING:
     import av
 else:
     (av,) = later("av")
+
+logger = logging.getLogger(__name__)
 
 PICTURES = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff", ".avif")
 DEFAULT_RATE = Fraction(25)
@@ -338,6 +341,7 @@ class FilmWriter:
                 f"written ({error}). "
                 f"What is finished stays in {self.parts}; mend the cause and resume."
             ) from error
+        logger.info("%s: frames %d to %d written", self.path, self.num_frames, self.num_frames + len(frames) - 1)
         self.num_frames += len(frames)
 
     def write(self, frame: Image.Image) -> None:
