@@ -97,7 +97,7 @@ def test_methods_lists_all_and_shows_one(typed):
 
 
 def test_paperdoll_writes_a_folder_and_refuses_to_write_twice(typed, tmp_path):
-    arguments = ["paperdoll", "--out", str(tmp_path / "new"), "--count", "2", "--size", "64"]
+    arguments = ["paperdoll", "--out", str(tmp_path / "new"), "--count", "2", "--size", "64", "--workers", "1"]
     assert typed(*arguments).exit_code == 0
     assert any((tmp_path / "new").rglob("*.png"))
     assert typed(*arguments).exit_code == 2

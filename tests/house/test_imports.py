@@ -14,6 +14,7 @@ LAYERS = [  # a folder imports only from those before it, and from those beside 
     ("paperdoll",),
     ("training",),
     ("builtin",),
+    ("evaluation",),
     ("parity",),
     ("cli", "comfyui"),
 ]
@@ -23,6 +24,10 @@ FILES = sources()
 MODULES = {source.name for source in FILES}
 FOLDERS = {source.name for source in FILES if source.is_front_door}
 IMPORTS = [(source, found) for source in FILES for found in source.own_imports()]
+
+
+def test_later_is_seen():
+    assert any(found.module == "referencenet.cli.generate_run" for source, found in IMPORTS)
 
 
 def listed(complaints):

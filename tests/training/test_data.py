@@ -10,53 +10,120 @@ import pytest
 import torch
 
 from referencenet.media.films import Film
+from referencenet.media.images import read_image
+from referencenet.paperdoll.cameras import CAMERAS
+from referencenet.paperdoll.layouts import LAYOUTS as WRITERS
 from referencenet.paperdoll.layouts import write_dataset
+from referencenet.preprocess.face_mesh import draw_face_mesh
 from referencenet.training.data.augment import Jitter, cut, draw_crop, moved
 from referencenet.training.data.frames import draw_clip, draw_pair, num_frames, read_frames
-from referencenet.training.data.layouts.index import open_dataset
+from referencenet.training.data.layouts.index import LAYOUTS, open_dataset
 from referencenet.training.data.sample import Sample, whole_ones
 from referencenet.training.data.sampler import StepSampler
 from tiny import picture
 
 WRITTEN = {
-    "viton_hd": ("viton-hd", 5, ("target", "garment", "garment_mask", "mask", "pose", "dense")),
-    "ubc": ("ubc", 2, ("target", "pose", "dense")),
-    "tiktok": ("tiktok", 5, ("target", "pose", "dense")),
-    "hdtf": ("hdtf", 5, ("target", "audio", "face_mask")),
-    "flat": ("flat", 10, ("target", "references", "pose", "dense", "caption")),
-}
-"""Layout to paperdoll's name for it, how many, and the fields that it has."""
+    "aniportrait": ("aniportrait", 1, {"train": 1}, ("frames", "landmarks")),
+    "flat": ("flat", 10, {"train": 8, "test": 2}, ("target", "references", "pose", "dense", "caption")),
+    "hdtf": ("hdtf", 1, {"train": 1}, ("target", "audio", "face_mask", "speech", "speeds", "embedding")),
+    "identities": (
+        "identities", 5, {"train": 20, "test": 5}, ("target", "references", "reference_boxes", "face_box", "caption")
+    ),
+    "parts2whole": (
+        "parts2whole", 5, {"train": 4, "test": 1}, ("target", "parts", "part_masks", "dense", "pose", "caption")
+    ),
+    "tiktok": ("tiktok", 2, {"train": 1, "test": 1}, ("target", "pose", "dense")),
+    "ubc": ("ubc", 2, {"train": 2}, ("target", "pose", "dense")),
+    "views": ("views", 2, {"train": 2}, ("views", "cameras")),
+    "viton_hd": (
+        "viton-hd", 5, {"train": 4, "test": 1},
+        ("target", "garment", "garment_mask", "mask", "pose", "dense", "garment_caption"),
+    ),
+}  # fmt: skip
+"""Layout to paperdoll's name for it, how many, samples by split, and the fields that they have."""
 
 
 @pytest.fixture(scope="module")
 def roots(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     folder = tmp_path_factory.mktemp("sets")
+    features = {
+        "hear": lambda samples, frames: np.full((frames, 2, 3), len(samples)),
+        "embed": lambda frame: frame.mean(axis=(0, 1)),
+    }
     return {
-        layout: write_dataset(folder / layout, count, name, 64, 3)
-        for layout, (name, count, _) in WRITTEN.items()
-        if layout in ("viton_hd", "ubc", "flat")
+        layout: write_dataset(folder / layout, count, name, 64, 3, **(features if layout == "hdtf" else {}))
+        for layout, (name, count, _, _) in WRITTEN.items()
     }
 
 
-@pytest.mark.parametrize("layout", ["viton_hd", "ubc", "flat"])
+def test_every_layout_is_written_and_read() -> None:
+    assert WRITTEN.keys() == LAYOUTS.keys()
+    assert {name for name, *_ in WRITTEN.values()} | {"stable-garment"} == WRITERS.keys()
+
+
+@pytest.mark.parametrize("layout", WRITTEN)
 def test_what_paperdoll_writes_is_read_back(layout: str, roots: dict[str, Path]) -> None:
-    _, count, needs = WRITTEN[layout]
-    tested = count // 5
-    splits = ("train", "test") if tested else ("train",)
-    found = [open_dataset(roots[layout], layout, split, needs) for split in splits]
-    assert [len(each.samples) for each in found] == [count - tested, tested][: len(splits)]
-    assert not any(each.left_out for each in found)
-    assert len({sample.name for each in found for sample in each.samples}) == count
+    _, _, counts, needs = WRITTEN[layout]
+    found = {split: open_dataset(roots[layout], layout, split, needs) for split in counts}
+    assert {split: len(each.samples) for split, each in found.items()} == counts
+    assert not any(each.left_out for each in found.values())
+    assert len({sample.name for each in found.values() for sample in each.samples}) == sum(counts.values())
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("layout", ["tiktok", "hdtf"])
-def test_longer_films_are_read_back(layout: str, tmp_path: Path) -> None:
-    name, count, needs = WRITTEN[layout]
-    root = write_dataset(tmp_path / layout, count, name, 64, 3)
-    found = [open_dataset(root, layout, split, needs).samples for split in ("train", "test")]
-    assert [len(samples) for samples in found] == [4, 1]
-    assert num_frames(found[0][0].target) == {"tiktok": 24, "hdtf": 50}[layout]  # pyright: ignore[reportArgumentType]
+def test_heads_come_with_what_is_heard_and_how_fast_they_turn(roots: dict[str, Path]) -> None:
+    (sample,) = open_dataset(roots["hdtf"], "hdtf", "train").samples
+    assert sample.target is not None
+    assert num_frames(sample.target) == 50
+    speech, speeds, embedding = (np.load(path) for path in (sample.speech, sample.speeds, sample.embedding))  # pyright: ignore
+    assert speech.shape == (50, 2, 3)
+    assert (speech == 32000).all()
+    assert speeds.shape == (50,)
+    assert 0 < speeds.mean() < 5
+    first = np.asarray(read_frames(sample.target, [0])[0])
+    assert np.allclose(embedding, first.mean(axis=(0, 1)))
+
+
+def test_landmarks_lie_on_the_faces_of_their_frames(roots: dict[str, Path]) -> None:
+    (sample,) = open_dataset(roots["aniportrait"], "aniportrait", "train").samples
+    assert len(sample.frames) == len(sample.landmarks) == 50
+    points = np.load(sample.landmarks[7])
+    assert points.shape == (478, 3)
+    drawn = draw_face_mesh(points, 64, 64)
+    assert drawn.any()
+    assert (points[[50, 205]] == -1).all()  # a drawn face has no cheekbones
+    mouth = points[[61, 291, 0, 17]]  # right, left, upper, lower
+    assert mouth[0, 0] < mouth[2, 0] < mouth[1, 0]
+    assert mouth[2, 1] < mouth[3, 1]
+    opening = [np.ptp(np.load(path)[[13, 14], 1]) for path in sample.landmarks]
+    frames = np.stack([np.asarray(read_image(path)).astype(int) for path in sample.frames])
+    wide, shut = int(np.argmax(opening)), int(np.argmin(opening))
+    x, y = (np.load(sample.landmarks[wide])[[13, 14], :2].mean(axis=0) * 64).astype(int)
+    assert np.abs(frames[wide, y, x] - frames[shut, y - 4, x]).sum() > 100  # inside of the mouth, and skin
+
+
+def test_people_are_seen_by_the_cameras_that_see_the_other_head(roots: dict[str, Path]) -> None:
+    for sample in open_dataset(roots["views"], "views", "train").samples:
+        assert [path.name for path in sample.views] == [path.name for path in sample.cameras]
+        assert len(sample.views) == len(CAMERAS) >= 8
+        views = np.stack([np.asarray(read_image(path)).astype(int) for path in sample.views])
+        assert all((a != b).any() for i, a in enumerate(views) for b in views[:i])
+
+
+def test_garments_are_worn_by_others_too_where_stable_garment_learns(tmp_path: Path) -> None:
+    root = write_dataset(tmp_path / "stable", 2, "stable-garment", 64, 3)
+    found = open_dataset(root, "viton_hd", "train", ("target", "garment"))
+    assert [sample.name for sample in found.samples] == [
+        f"0000{i}_00{more}.jpg" for i in range(2) for more in ("", "@@1", "@@2")
+    ]
+    first, other, *_ = found.samples
+    assert first.garment == other.garment
+    assert first.garment_caption == other.garment_caption
+    assert first.caption != other.caption
+    assert first.garment_caption is not None
+    assert first.garment_caption in first.caption  # pyright: ignore[reportOperatorIssue]
+    whole = open_dataset(root, "viton_hd", "train", ("target", "garment", "mask", "dense"))
+    assert [sample.name for sample in whole.samples] == ["00000_00.jpg", "00001_00.jpg"]
+    assert len(whole.left_out) == 4
 
 
 def test_flat_pictures_of_a_character_are_each_others_references(roots: dict[str, Path]) -> None:

@@ -1,7 +1,7 @@
 """What every command that runs a published system does alike: weights, noise, progress, results and their settings."""
 
 import os
-from collections.abc import Callable, Generator, Mapping
+from collections.abc import Callable, Generator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
@@ -10,17 +10,20 @@ import torch
 import typer
 from PIL import Image
 
+from referencenet.builtin.shipped import ShippedSystem, drawn_heads, shipped_system
 from referencenet.checkpoints.keymap import CheckpointError
 from referencenet.checkpoints.published import Part, PublishedSet, snapshot_of
 from referencenet.cli.console import note, progress_bar, say, tell
 from referencenet.cli.models import check_offload, choose_device, choose_dtype, place
+from referencenet.cli.quiet import quiet
 from referencenet.cli.settings import parse_size
 from referencenet.inputs import read_json
-from referencenet.media.files import check_settings_place, forget_settings, locked, write_settings
+from referencenet.media.files import forget_settings, locked, write_settings
 from referencenet.media.fitting import Fit, fitted, fitting_told
-from referencenet.media.sheets import check_picture_path, write_image
+from referencenet.media.sheets import write_image
 from referencenet.methods.systems import pipelines, published_sets
 from referencenet.methods.tiny import tiny_pipeline
+from referencenet.preprocess.head_proxy import HeadCamera, HeadFilm
 
 STRETCHED = "it is stretched"
 """What most systems do to a picture of other proportions than the result, as published."""
@@ -30,8 +33,8 @@ StepDone = Callable[[Any, int, Any, dict[str, Any]], dict[str, Any]]
 
 def need_weights(
     pipeline: Any, checkpoint: Path | None, base: str | None, random_tiny: bool, *beside: PublishedSet | Part
-) -> None:
-    """Without weights say on one screen which files to get, and leave.
+) -> Any:
+    """Without weights take the built-in ones and say so; where there are none, say which files to get, and leave.
 
     Args:
         pipeline: The system's class.
@@ -40,16 +43,15 @@ def need_weights(
         random_tiny: Whether there shall be none.
         beside: Further sets and parts that the command reads from the same folder.
 
+    Returns:
+        What `load` takes: the class, or a `ShippedSystem`, which has the defaults of the built-in weights.
+
     Raises:
         typer.Exit: If there are none.
-        FileNotFoundError: If the checkpoint or the base is not there.
-        ValueError: If options for weights exclude each other, or the folder is another system's.
+        FileNotFoundError: If the base is not there.
+        ValueError: If the folder is another system's.
     """
     published: PublishedSet = pipeline.published
-    if random_tiny and (checkpoint is not None or base is not None):
-        raise ValueError("--random-tiny makes its own weights; leave away either it, or --checkpoint and --base.")
-    if checkpoint is not None and not checkpoint.exists():
-        raise FileNotFoundError(f"there is no --checkpoint {checkpoint}; give the folder of {published.name}'s files.")
     has_all = checkpoint is not None and is_converted(checkpoint, pipeline)  # and is told to need no base
     if checkpoint is not None:
         refuse_others_files(published, checkpoint)
@@ -60,9 +62,19 @@ def need_weights(
         and (base.startswith((".", "/", "~")) or base.count("/") != 1)
     ):
         raise FileNotFoundError(f"there is no --base {base}; give a folder, or a name on the hub, as in owner/name.")
-    if checkpoint is None and not random_tiny:
+    if checkpoint is not None or random_tiny:
+        return pipeline
+    small = shipped_system(pipeline)
+    if small is None:
         tell(files_needed(published, *beside))
         raise typer.Exit(2)
+    if base is not None:
+        raise ValueError(
+            "--base is for released files, and the built-in weights have their own; give --checkpoint too."
+        )
+    if os.environ.get("RANK", "0") == "0":  # one of several processes speaks
+        note(small.told)
+    return small
 
 
 def refuse_others_files(published: PublishedSet, folder: Path) -> None:
@@ -114,11 +126,11 @@ def load(
     pipeline: Any, checkpoint: Path | None, base: str | None, device: str | torch.device,
     dtype: str, *, offload: str | None = None, vae_tiling: bool = False, **own: Any,
 ) -> Any:  # fmt: skip
-    """The pipeline: of a converted folder, of released files, or tiny and random.
+    """The pipeline: of a converted folder, of released files, built in, or tiny and random.
 
     Args:
-        pipeline: The system's class.
-        checkpoint: The folder; None: random weights.
+        pipeline: The system's class, or its built-in weights.
+        checkpoint: The folder; None: random weights, but of a `ShippedSystem`.
         base: Folder or hub name of the base model, for released files.
         device: As the option says it, or where it computes.
         dtype: As the option says it.
@@ -130,9 +142,12 @@ def load(
         ValueError: If the folder holds another system's pipeline, a base is given for a converted one, or weights
             cannot be offloaded.
     """
+    quiet()
     target = choose_device(device) if isinstance(device, str) else device
     check_offload(offload, target)
-    if checkpoint is None:
+    if isinstance(pipeline, ShippedSystem):
+        pipe = pipeline.load()
+    elif checkpoint is None:
         if os.environ.get("RANK", "0") == "0":  # one of several processes speaks
             note("tiny random weights; the result will show nothing.")
         pipe = tiny_pipeline(pipeline)
@@ -145,6 +160,23 @@ def load(
     pipe.register_to_config(**{name: value for name, value in own.items() if value is not None})
     pipe.set_progress_bar_config(disable=True)
     return place(pipe.to(choose_dtype(dtype, target)), target, offload=offload, vae_tiling=vae_tiling)
+
+
+def pixels_per_latent(pipeline: Any) -> int:
+    """Of what `need_weights` gave: how many pixels a latent's side covers."""
+    return pipeline.factor if isinstance(pipeline, ShippedSystem) else 8
+
+
+def call_beside(pipeline: Any) -> Mapping[str, Any]:
+    """Of what `need_weights` gave: what a call is told beside the command's options."""
+    return pipeline.call if isinstance(pipeline, ShippedSystem) else {}
+
+
+def drawn_heads_of(pipeline: Any) -> Callable[[Sequence[HeadCamera], tuple[int, int]], list[Image.Image]]:
+    """Of what `need_weights` gave: what draws a head from cameras, as the weights know it."""
+    if isinstance(pipeline, ShippedSystem):
+        return drawn_heads
+    return lambda angles, size: HeadFilm(angles, size).pictures
 
 
 def is_converted(folder: Path, pipeline: Any) -> bool:
@@ -239,17 +271,6 @@ def draw_pictures(
         write_settings(out, settings)
     say("\n".join(map(str, paths)))
     return drawn
-
-
-def check_pictures(out: Path) -> None:
-    """Make sure that pictures and their settings can be written, before anything is read.
-
-    Raises:
-        ValueError: If the ending names no picture, or the place is taken.
-        OSError: If the place may not be written to.
-    """
-    check_picture_path(out)
-    check_settings_place(out)
 
 
 def fitted_pictures(

@@ -3,6 +3,7 @@
 import math
 import os
 from collections.abc import Mapping
+from dataclasses import replace
 from fractions import Fraction
 from functools import partial
 from pathlib import Path
@@ -11,16 +12,64 @@ from typing import Any
 import numpy as np
 from transformers import Wav2Vec2Model
 
+from referencenet.builtin.shipped import ShippedSystem, drawn_portrait
+from referencenet.builtin.shipped import speech_model as small_speech_model
 from referencenet.cli.console import progress_bar
 from referencenet.cli.film_run import Weights, show
 from referencenet.cli.options import own_options
 from referencenet.cli.portraits import read_portrait
 from referencenet.cli.run import load
 from referencenet.links.bank import ReferenceBank
+from referencenet.media.images import read_image
 from referencenet.methods.tiny import tiny_speech_model
 from referencenet.pipelines.talk_files import TalkSettings, num_steps, talk_film
+from referencenet.preprocess.face_regions import FaceRegions
 from referencenet.preprocess.portrait import Portrait
 from referencenet.preprocess.speech import WAV2VEC, num_frames_of, read_speech, read_speech_model
+
+
+def heard_by(pipeline: Any, speech: Path | None, checkpoint: Path | None, method: str, samples: np.ndarray) -> Any:
+    """The model that hears: the built-in weights have their own, others that of --speech or of the released files.
+
+    Args:
+        pipeline: What `need_weights` gave.
+        speech: As typed.
+        checkpoint: As typed.
+        method: The system.
+        samples: What is heard, at 16 kHz.
+
+    Raises:
+        FileNotFoundError: If it is nowhere.
+        ValueError: If the sound is too short, or the built-in weights are to hear by another model.
+    """
+    if not isinstance(pipeline, ShippedSystem):
+        return speech_model(speech, checkpoint, method, samples)
+    if speech is not None:
+        raise ValueError("--speech is for released files; the built-in weights hear by their own small model.")
+    model = small_speech_model()
+    read_speech(samples, model)
+    return model
+
+
+def drawn_speaker(reference: str, face: Path | None, embedding: Path | None) -> Portrait | ReferenceBank:
+    """Who speaks by the built-in weights: a drawn portrait, whose face the observer sees, or a saved bank.
+
+    Args:
+        reference: Path of the picture or bank.
+        face: Where the face is, as `FaceRegions.read` takes it; None: the observer says it.
+        embedding: As typed.
+
+    Raises:
+        ValueError: If an embedding was given, the picture is not square, or the file is of another picture.
+    """
+    if embedding is not None:
+        raise ValueError("--face-embedding is for released files; the built-in weights know faces by their observer.")
+    if reference.endswith(".safetensors"):
+        return ReferenceBank.load(reference)
+    portrait = drawn_portrait(reference)
+    if face is None:
+        return portrait
+    return replace(portrait, regions=FaceRegions.read(face, read_image(portrait.picture).size))
 
 
 def speaker(reference: str, **given: Any) -> Portrait | ReferenceBank:
@@ -57,11 +106,9 @@ def clip_settings(
         further: Fields of `TalkSettings`.
 
     Raises:
-        ValueError: If the size is not square, there are fewer frames than are asked for, or an option is no number.
+        ValueError: If there are fewer frames than are asked for, or an option is no number.
     """
     width, height = size or (None, None)
-    if width != height:
-        raise ValueError(f"--size is {width}x{height}; {method} draws squares, such as --size 512x512.")
     found, wanted = num_frames_of(len(samples), rate), further["num_frames"]
     if wanted is not None and wanted > found:
         raise ValueError(f"--frames is {wanted}, but the sound has {found} frames; ask for fewer.")

@@ -125,14 +125,16 @@ class AudioUNet(SpatioTemporalUNet, ModelMixin):  # diffusers loads a component 
         super().__init__(**config)
         self.register_to_config(audio_cross_attention_dim=audio_cross_attention_dim)
         self.told = Told()
-        widths, layers = self.config.block_out_channels, self.config.layers_per_block
+        widths = self.config.block_out_channels
+        layers, heads = self._by_level("layers_per_block"), self._by_level("num_attention_heads")
         for i, block in enumerate(self.down_blocks):
-            inner = [widths[max(i - 1, 0)]] + [widths[i]] * (layers - 1)
-            self._give_layers(block, f"down_blocks.{i}", inner)
-        self._give_layers(self.mid_block, "mid_block", [widths[-1]])
+            inner = [widths[max(i - 1, 0)]] + [widths[i]] * (layers[i] - 1)
+            self._give_layers(block, f"down_blocks.{i}", inner, heads[i])
+        self._give_layers(self.mid_block, "mid_block", [widths[-1]], heads[-1])
         for i, block in enumerate(self.up_blocks):
-            finer = widths[max(len(widths) - 2 - i, 0)]
-            self._give_layers(block, f"up_blocks.{i}", [finer] * (layers + 1))
+            level = len(widths) - 1 - i
+            finer = widths[max(level - 1, 0)]
+            self._give_layers(block, f"up_blocks.{i}", [finer] * (layers[level] + 1), heads[level])
         for name, module in self.named_modules():
             if name.endswith(".attn2") and ".attentions." in name and isinstance(module, Attention):
                 module.set_processor(HeldProcessor())  # pyright: ignore[reportArgumentType]
@@ -142,11 +144,16 @@ class AudioUNet(SpatioTemporalUNet, ModelMixin):  # diffusers loads a component 
         """The configuration's keys: ours and those of the class above."""
         return SpatioTemporalUNet._get_init_keys(SpatioTemporalUNet) | SpatioTemporalUNet._get_init_keys(input_class)
 
-    def _give_layers(self, block: Any, name: str, inner: Sequence[int]) -> None:
+    def _by_level(self, setting: str) -> Sequence[int]:
+        """A setting that is one number for all levels, or one for each."""
+        value = self.config[setting]
+        return [value] * len(self.config.block_out_channels) if isinstance(value, int) else value
+
+    def _give_layers(self, block: Any, name: str, inner: Sequence[int], heads: int) -> None:
         """Put our layers in the places of a block's motion modules; a block without attention gets none."""
         config = self.config
         give_layers(
-            block, name, inner, self.told, heads=config.num_attention_heads, groups=config.norm_num_groups,
+            block, name, inner, self.told, heads=heads, groups=config.norm_num_groups,
             audio_channels=config.audio_cross_attention_dim, motion_heads=config.motion_num_attention_heads,
             positions=config.motion_max_seq_length,
         )  # fmt: skip

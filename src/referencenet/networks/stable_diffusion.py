@@ -17,6 +17,7 @@ from torch import device, get_default_device
 from transformers import CLIPTextConfig, CLIPTextModel
 
 from referencenet.networks.layout import SD15_UNET, TINY_SD15, picture_config
+from referencenet.networks.level_controlnet import LevelControlNet
 from referencenet.networks.reference_unet import ReferenceUNet
 
 SD15_PARTS: Mapping[str, Mapping[str, Any]] = {
@@ -80,9 +81,9 @@ def build_reference_unet(config: Mapping[str, Any]) -> ReferenceUNet:
 
 def build_controlnet(config: Mapping[str, Any]) -> ControlNetModel:
     """A ControlNet of the denoiser, for pictures of three channels."""
-    return ControlNetModel(
-        **_known(ControlNetModel, config["unet"]), conditioning_embedding_out_channels=HINT_WIDTHS
-    )  # fmt: skip
+    told = {"conditioning_embedding_out_channels": HINT_WIDTHS, **_known(ControlNetModel, config["unet"])}
+    kind = ControlNetModel if isinstance(told.get("layers_per_block", 2), int) else LevelControlNet
+    return kind(**told)
 
 
 def build_vae(config: Mapping[str, Any]) -> AutoencoderKL:

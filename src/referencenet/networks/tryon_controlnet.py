@@ -19,6 +19,8 @@ from diffusers.configuration_utils import register_to_config
 from diffusers.models.controlnets.controlnet import ControlNetConditioningEmbedding
 from torch import Tensor, nn
 
+from referencenet.networks.level_controlnet import LevelControlNet
+
 
 class ChannelNorm(nn.LayerNorm):
     """LayerNorm over the channels of each place of (b, c, h, w)."""
@@ -70,7 +72,7 @@ class TryOnGuider(ModelMixin, ConfigMixin):
         return self.controlnet_cond_embedding(condition) + self.conv_in_extra(agnostic_latents)
 
 
-class FeatureControlNet(ControlNetModel, ModelMixin):  # diffusers loads a component whose file names ModelMixin
+class FeatureControlNet(LevelControlNet, ModelMixin):  # diffusers loads a component whose file names ModelMixin
     """ControlNetModel whose `controlnet_cond` are features (b, width, h, w), ready to be added to its first ones."""
 
     @wraps(ControlNetModel.__init__)  # the configuration's names are read from the signature

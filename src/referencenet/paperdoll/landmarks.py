@@ -61,11 +61,11 @@ def _jaw(head: Head) -> list[Placed]:
 
 
 def _brows(head: Head) -> list[Placed]:
-    inner_first = [_five(brow_points(head, side)) for side in (-1, 1)]
+    inner_first = [five_of(brow_points(head, side)) for side in (-1, 1)]
     return [*inner_first[0][::-1], *inner_first[1]]
 
 
-def _five(points: list[Placed]) -> list[Placed]:
+def five_of(points: list[Placed]) -> list[Placed]:
     """Make five points of three by the parabola through them."""
     a, b, c = (np.array(point) for point in points)
     weights = [((1 - 2 * t) * (1 - t), 4 * t * (1 - t), t * (2 * t - 1)) for t in (0, 0.25, 0.5, 0.75, 1)]

@@ -44,6 +44,11 @@ def ssim(picture: np.ndarray, truth: np.ndarray) -> float:
         picture: (H, W) or (H, W, C), uint8, or floats in [0, 1]; at least 11 pixels each way.
         truth: Of the same shape.
     """
+    return float(np.mean(ssim_map(picture, truth)))
+
+
+def ssim_map(picture: np.ndarray, truth: np.ndarray) -> np.ndarray:
+    """Structural similarity window by window: (H - 10, W - 10) or (H - 10, W - 10, C); arguments as for `ssim`."""
     a, b = _pair(picture, truth)
     if min(a.shape[:2]) < WINDOW:
         raise ValueError(f"pictures are {a.shape[:2]}; expected at least {WINDOW} pixels each way for SSIM's window")
@@ -52,7 +57,7 @@ def ssim(picture: np.ndarray, truth: np.ndarray) -> float:
     both = _blurred(a * b) - mean_a * mean_b
     c1, c2 = K1**2, K2**2
     top = (2 * mean_a * mean_b + c1) * (2 * both + c2)
-    return float(np.mean(top / ((mean_a**2 + mean_b**2 + c1) * (var_a + var_b + c2))))
+    return top / ((mean_a**2 + mean_b**2 + c1) * (var_a + var_b + c2))
 
 
 def _blurred(values: np.ndarray) -> np.ndarray:

@@ -7,7 +7,7 @@ of a batch. Rows are pass by pass: row = pass * samples + sample.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 import torch
@@ -95,6 +95,34 @@ class TwoWay(Guidance):
     def reads_blank(self) -> bool:
         """Whether the unconditional pass reads the bank of a zero latent."""
         return self.reads == "blank"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Unread(Guidance):
+    """The passes of another guidance, none of which reads: the link cut, for measurements.
+
+    Attributes:
+        guidance: Whose passes they are.
+    """
+
+    guidance: Guidance
+
+    def passes(self, timestep: float, scale: float) -> list[Pass]:
+        """The same passes, of which every one reads nothing."""
+        return [replace(each, reads=None) for each in self.guidance.passes(timestep, scale)]
+
+    def combine(self, passes: Sequence[Pass], parts: Sequence[Tensor], rescale: float = 0.0) -> Tensor:
+        """As the other guidance does."""
+        return self.guidance.combine(passes, parts, rescale)
+
+    def is_guided(self, scale: float) -> bool:
+        """As of the other guidance."""
+        return self.guidance.is_guided(scale)
+
+    @property
+    def reads_blank(self) -> bool:
+        """As of the other guidance: the bank has the rows that it would have."""
+        return self.guidance.reads_blank
 
 
 def reading_plan(passes: Sequence[Pass], samples: int, bank_rows: int, *, has_blank: bool = False) -> RowPlan:

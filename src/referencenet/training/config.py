@@ -121,6 +121,11 @@ class RunConfig:
         precision: What is computed in; weights that are trained are kept in single precision.
         frozen: What weights that are not trained are kept in.
         checkpointing: Whether what lies inside of blocks is computed again instead of kept.
+        predicts: What the denoiser learns to predict, in the place of the system's: `v_prediction`, with zero terminal
+            SNR, for weights that do so; empty: as the system was trained.
+        mask_weight: How much the error inside a sample's mask counts, of systems that paint into one; 1: as elsewhere.
+        cache: Where latents, words' and pictures' states of frozen encoders are kept: `none`, `memory`, or a folder.
+        cache_gib: How much is kept at most, in each process.
         train: Patterns in the place of the stage's own: regular expressions of `component.parameter`; empty: its own.
         drops: Name of a drop to its rate, in the place of the stage's own.
         save_every: Steps between checkpoints.
@@ -141,6 +146,10 @@ class RunConfig:
     precision: Precision = "fp32"
     frozen: Precision = "fp32"
     checkpointing: bool = False
+    predicts: Literal["", "v_prediction"] = ""
+    mask_weight: float = 1.0
+    cache: str = "none"
+    cache_gib: float = 2.0
     train: tuple[str, ...] = ()
     drops: Mapping[str, float] = field(default_factory=dict[str, float])
     save_every: int = 500
@@ -159,6 +168,9 @@ class RunConfig:
                 raise ValueError(f"{name} is {getattr(self, name)}; expected at least 1.")
         if not 0 <= self.average < 1:
             raise ValueError(f"average is {self.average}; expected a decay in [0, 1), such as 0.999.")
+        for name in ("cache_gib", "mask_weight"):
+            if getattr(self, name) <= 0:
+                raise ValueError(f"{name} is {getattr(self, name)}; expected a number above 0.")
         for name, rate in self.drops.items():
             if not 0 <= rate <= 1:
                 raise ValueError(f"drops.{name} is {rate}; expected a rate from 0 to 1.")

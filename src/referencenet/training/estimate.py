@@ -104,7 +104,7 @@ def estimate(recipe: Any, config: RunConfig, size: tuple[int, int] | None = None
     def make(*shape: int) -> Tensor:
         return torch.empty(shape, device="meta", dtype=half or torch.float32)
 
-    inputs = recipe.exampled(make, config.batch, (height // 8, width // 8))
+    inputs = recipe.exampled(make, config.batch, (height // recipe.factor, width // recipe.factor))
     kept, again = _kept(recipe, inputs)
     return Estimate(components=needs, kept=kept, again=again if config.checkpointing else 0.0)
 

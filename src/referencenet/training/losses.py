@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
+from diffusers import DDIMScheduler
 from torch import Tensor
 
 TRAINING_SCHEDULER = {
@@ -44,10 +45,8 @@ class NoiseLoss:
 
     def noisy(self, latents: Tensor, noise: Tensor, timesteps: Tensor) -> Tensor:
         """What the denoiser is given, (b, c, f, h, w); timesteps (b,), or (b f,) where every frame has its own."""
-        if len(timesteps) == len(latents):
-            return self.scheduler.add_noise(latents, noise, timesteps)
-        frames = [x.transpose(1, 2).flatten(0, 1) for x in (latents, noise)]  # (b f, c, h, w)
-        return self.scheduler.add_noise(*frames, timesteps).unflatten(0, (len(latents), -1)).transpose(1, 2)
+        added = self.scheduler.add_noise(*(by_timestep(x, timesteps) for x in (latents, noise)), timesteps)
+        return _as_clips(added, latents)
 
     def target(self, latents: Tensor, noise: Tensor, timesteps: Tensor) -> Tensor:  # noqa: ARG002 - as its relatives
         """What it shall predict, of the latents' shape."""
@@ -57,13 +56,20 @@ class NoiseLoss:
         """How much each sample counts, (b,) or (): alike."""
         return torch.ones(())
 
-    def errors(self, prediction: Tensor, target: Tensor) -> Tensor:
-        """Mean squared error of each sample, (b,)."""
-        return (prediction.float() - target.float()).square().flatten(1).mean(1)
+    def errors(self, prediction: Tensor, target: Tensor, places: Tensor | None = None) -> Tensor:
+        """Mean squared error of each row, (b,); `places` (b, 1, ...) says how much each place counts."""
+        squares = (prediction.float() - target.float()).square()
+        if places is None:
+            return squares.flatten(1).mean(1)
+        counted = places.expand_as(squares)
+        return (squares * counted).flatten(1).sum(1) / counted.flatten(1).sum(1)
 
-    def __call__(self, prediction: Tensor, target: Tensor, timesteps: Tensor) -> Tensor:
+    def __call__(
+        self, prediction: Tensor, target: Tensor, timesteps: Tensor, places: Tensor | None = None
+    ) -> Tensor:  # fmt: skip
         """The loss, a scalar."""
-        return (self.weights(timesteps).to(prediction.device) * self.errors(prediction, target)).mean()
+        errors = self.errors(*(by_timestep(x, timesteps) for x in (prediction, target)), places)
+        return (self.weights(timesteps).to(prediction.device) * errors).mean()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -81,10 +87,11 @@ class VelocityLoss(NoiseLoss):
 
     def target(self, latents: Tensor, noise: Tensor, timesteps: Tensor) -> Tensor:
         """The velocity, of the latents' shape."""
-        return self.scheduler.get_velocity(latents, noise, timesteps)
+        found = self.scheduler.get_velocity(*(by_timestep(x, timesteps) for x in (latents, noise)), timesteps)
+        return _as_clips(found, latents)
 
     def snr(self, timesteps: Tensor) -> Tensor:
-        """Signal-to-noise ratio, (b,): 0 at the last timestep of a schedule with zero terminal SNR."""
+        """Signal-to-noise ratio of each timestep: 0 at the last timestep of a schedule with zero terminal SNR."""
         alphas = self.scheduler.alphas_cumprod.to(timesteps.device)[timesteps]
         return alphas / (1 - alphas)
 
@@ -102,3 +109,27 @@ class VelocityLoss(NoiseLoss):
             timesteps: (b,).
         """
         return self.weights(timesteps).mean() * self.errors(prediction, target).mean()
+
+
+def as_velocity(loss: NoiseLoss) -> VelocityLoss:
+    """The velocity's loss in the place of another: all steps count alike, unless they were weighted before."""
+    if isinstance(loss, VelocityLoss):
+        return loss
+    return VelocityLoss(
+        scheduler=DDIMScheduler(**TRAINING_SCHEDULER), noise_offset=loss.noise_offset, snr_gamma=0.0
+    )  # fmt: skip
+
+
+def by_timestep(x: Tensor, timesteps: Tensor) -> Tensor:
+    """A row for each timestep: samples as they are, or frames of clips (b, c, f, h, w) as (b f, c, h, w).
+
+    Args:
+        x: Samples.
+        timesteps: (b,), or (b f,) where every frame has its own.
+    """
+    return x if len(timesteps) == len(x) else x.transpose(1, 2).flatten(0, 1)
+
+
+def _as_clips(rows: Tensor, like: Tensor) -> Tensor:
+    """Rows of `by_timestep` in the shape of the samples `like`."""
+    return rows if rows.shape == like.shape else rows.unflatten(0, (len(like), -1)).transpose(1, 2)

@@ -14,7 +14,7 @@ from PIL import Image
 from torch import Tensor
 
 from referencenet.media.images import to_tensor
-from referencenet.pipelines.encoders import IMAGE_TOKEN, clip_size, text_states
+from referencenet.pipelines.encoders import IMAGE_TOKEN, clip_size
 from referencenet.pipelines.spec import Shown
 from referencenet.training.data.augment import cut, draw_crop, signed
 from referencenet.training.data.frames import draw_clip, draw_pair, num_frames, read_frames
@@ -59,22 +59,34 @@ class DrivenFilmRecipe(SystemRecipe):
     driving: ClassVar[str] = "pose"
     """Field of a sample that has the drawings."""
 
+    def length(self, sample: Sample) -> int:
+        """Frames of a sample's film that have a drawing."""
+        assert sample.target is not None
+        return min(num_frames(sample.target), num_frames(getattr(sample, self.driving)))
+
+    def frames_at(self, sample: Sample, places: Sequence[int]) -> list[Image.Image]:
+        """Frames of a sample's film, by their numbers."""
+        assert sample.target is not None
+        return read_frames(sample.target, places)
+
+    def drawings_at(self, sample: Sample, places: Sequence[int]) -> list[Image.Image]:
+        """Their drawings."""
+        return read_frames(getattr(sample, self.driving), places)
+
     def read(self, sample: Sample, random: torch.Generator) -> dict[str, Tensor | str]:
         """Target frames, their drawings and the reference, all in one crop."""
         return self._read(sample, random)[0]
 
     def _read(self, sample: Sample, random: torch.Generator) -> tuple[dict[str, Tensor | str], Image.Image]:
         """The same, and the whole reference."""
-        film, drawings, frames = sample.target, getattr(sample, self.driving), self.frames
-        assert film is not None
-        count = min(num_frames(film), num_frames(drawings))
-        if frames == 1:
+        count = self.length(sample)
+        if self.frames == 1:
             reference, target = draw_pair(count, self.config.data.margin, random)
             places = [target]
         else:
-            reference, places = draw_clip(count, frames, self.config.data.stride, random)
-        shown, drawn = read_frames(film, places), read_frames(drawings, places)
-        whole = read_frames(film, [reference])[0]
+            reference, places = draw_clip(count, self.frames, self.config.data.stride, random)
+        shown, drawn = self.frames_at(sample, places), self.drawings_at(sample, places)
+        whole = self.frames_at(sample, [reference])[0]
         box = draw_crop(whole.size, self.config.data.crop, random) if self.config.data.crop else None
         return {
             "target": torch.stack([signed(cut(frame, box, self.size)) for frame in shown]),
@@ -84,14 +96,12 @@ class DrivenFilmRecipe(SystemRecipe):
 
     def draw(self, sample: Sample, generator: torch.Generator) -> list[Image.Image]:
         """Reference, drawing, drawn, truth: the first frame, or of a clip the last."""
-        film, drawings, frames = sample.target, getattr(sample, self.driving), self.frames
-        assert film is not None
-        count = min(num_frames(film), num_frames(drawings))
+        count, frames = self.length(sample), self.frames
         if count < frames:
             return []
         places = list(range(0, frames)) if frames > 1 else [count - 1]
-        shown, drawn = read_frames(film, places), read_frames(drawings, places)
-        reference = read_frames(film, [0])[0]
+        shown, drawn = self.frames_at(sample, places), self.drawings_at(sample, places)
+        reference = self.frames_at(sample, [0])[0]
         width, height = self.size
         options = {"width": width, "height": height, "num_inference_steps": DRAWN_STEPS, "generator": generator}
         found = self.pipe(reference, [picture.resize(self.size) for picture in drawn], **options).frames[0]
@@ -114,8 +124,7 @@ class PortraitFilmRecipe(DrivenFilmRecipe):
     def inputs(self, batch: Batch, dropped: Mapping[str, Tensor]) -> dict[str, Any]:
         """Latents drawn from posteriors, and CLIP's tokens."""
         kept = (~dropped["reference"]).float().to(self.device).view(-1, 1, 1, 1)
-        encoder = self.pipe.image_encoder
-        token = encoder((batch.tensors["clip"] * kept).to(encoder.dtype)).image_embeds.float().unsqueeze(1)  # (b, 1, c)
+        token = self.embeds_of(batch.tensors["clip"] * kept).unsqueeze(1)  # (b, 1, c)
         reference = self.latents_of(batch.tensors["reference"], batch, 2)
         return {
             "latents": self.latents_of(batch.tensors["target"], batch, 1),
@@ -126,7 +135,7 @@ class PortraitFilmRecipe(DrivenFilmRecipe):
     def example(self, make: Callable[..., Tensor], samples: int, size: tuple[int, int], frames: int) -> dict[str, Any]:
         """Of the shapes that the networks' configurations say."""
         token = make(samples, 1, self.pipe.unet.config.cross_attention_dim)
-        films = [make(frames, 3, 8 * size[0], 8 * size[1]) for _ in range(samples)]
+        films = [make(frames, 3, self.factor * size[0], self.factor * size[1]) for _ in range(samples)]
         return {
             "latents": make(samples, 4, frames, *size),
             "shown": Shown(latents=make(samples, 4, *size), context=token, kept={IMAGE_TOKEN: token}),
@@ -146,7 +155,7 @@ class ControlledFilmRecipe(DrivenFilmRecipe):
         """Latents drawn from posteriors, and the empty prompt."""
         reference = self.latents_of(batch.tensors["reference"], batch, 2)
         latents = self.latents_of(batch.tensors["target"], batch, 1)
-        states = text_states(self.pipe, [""]).float()
+        states = self.words_of([""])
         return {"latents": latents} | self.controlled(reference, states, batch.tensors["poses"].unbind())
 
     def controlled(self, reference: Tensor, states: Tensor, drawings: Sequence[Tensor]) -> dict[str, Any]:
@@ -168,7 +177,7 @@ class ControlledFilmRecipe(DrivenFilmRecipe):
     def example(self, make: Callable[..., Tensor], samples: int, size: tuple[int, int], frames: int) -> dict[str, Any]:
         """Of the shapes that the networks' configurations say."""
         states = make(1, 77, self.pipe.unet.config.cross_attention_dim)
-        films = [make(frames, 3, 8 * size[0], 8 * size[1]) for _ in range(samples)]
+        films = [make(frames, 3, self.factor * size[0], self.factor * size[1]) for _ in range(samples)]
         latents = make(samples, 4, frames, *size)
         return {"latents": latents} | self.controlled(make(samples, 4, *size), states, films)
 

@@ -37,6 +37,7 @@ class Inputs:
         passes: One for each sample.
         further: What trained encoders are given.
         absent: Names of conditions that take no part at all, as in a stage before a network is there.
+        places: How much the error counts at each place, (b, 1, h, w); None: everywhere alike.
     """
 
     latents: Tensor
@@ -47,13 +48,12 @@ class Inputs:
     passes: tuple[Pass, ...]
     further: Mapping[str, Any] = field(default_factory=dict[str, Any])
     absent: tuple[str, ...] = ()
+    places: Tensor | None = None
 
     @property
-    def canvas(self) -> Canvas:
-        """What is drawn, in pixels of an autoencoder with a factor of 8."""
-        height, width = (8 * side for side in self.latents.shape[-2:])
-        frames = self.latents.shape[2] if self.latents.ndim == 5 else None
-        return Canvas(width=width, height=height, samples=len(self.latents), frames=frames)
+    def frames(self) -> int | None:
+        """Of a clip; None: these are pictures."""
+        return self.latents.shape[2] if self.latents.ndim == 5 else None
 
 
 @contextmanager
@@ -131,7 +131,7 @@ def _read(pipe: Any, inputs: Inputs, stack: ExitStack) -> None:
 def _value(pipe: Any, condition: Any, inputs: Inputs, noisy: Tensor) -> Any:
     """A condition's value for all samples, each as its pass sees it."""
     blind = [condition.name in p.blind for p in inputs.passes]
-    if inputs.canvas.frames is None:
+    if inputs.frames is None:
         seen, blank = _of(pipe, condition, inputs, noisy, slice(None), any(blind))
         return condition.joined([_mixed(seen, blank, torch.tensor(blind))], len(blind))
     both = [_of(pipe, condition, inputs, noisy, slice(i, i + 1), blind[i]) for i in range(len(blind))]
@@ -143,7 +143,7 @@ def _of(
     pipe: Any, condition: Any, inputs: Inputs, noisy: Tensor, rows: slice, is_blind: bool
 ) -> tuple[Any, Any]:  # fmt: skip
     """What passes see and what blind ones get instead, of some samples; clips go one by one."""
-    frames, shown = inputs.canvas.frames, inputs.shown
+    frames, shown = inputs.frames, inputs.shown
     if frames is None:
         given: Mapping[str, Any] = inputs.given
     else:
@@ -152,7 +152,8 @@ def _of(
         kept = {name: value[rows] for name, value in shown.kept.items()}
         latents, context = (_part(each, rows, len(noisy)) for each in (shown.latents, shown.context))
         shown = Shown(latents=latents, context=context, kept=kept)
-    canvas = replace(inputs.canvas, samples=len(noisy[rows]))
+    height, width = (pipe.vae_scale_factor * side for side in noisy.shape[-2:])
+    canvas = Canvas(width=width, height=height, samples=len(noisy[rows]), frames=frames)
     call = Call(canvas=canvas, given=given, guidance=pipe.spec.guidance, shown=shown)
     value = condition.encode(pipe, call)
     for part in value if isinstance(value, tuple) else (value,):

@@ -9,6 +9,7 @@ import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import torch
@@ -31,8 +32,11 @@ from referencenet.training.parallel import join, rank, world_size
 from referencenet.training.recipe import running_statistics
 from referencenet.training.recipes.index import CONFIGURATIONS, configuration, recipe_of
 
-TINY = "tiny"
-"""What a run begins with where there are no weights: the system with narrow networks of random weights."""
+Starts = Mapping[str, Callable[[str], Any]]
+"""Names that stand in the place of a folder to begin with, and what makes a system's pipeline of them."""
+
+STARTS: Starts = MappingProxyType({"tiny": lambda system: tiny_pipeline(recipe_of(system).pipeline)})
+"""`tiny`: narrow networks of random weights, where there are no others."""
 
 HELD_OUT = 4
 """Samples of a validation, at least."""
@@ -49,13 +53,14 @@ class Order:
         config: A TOML file, or the name of a shipped configuration.
         out: Folder of the run.
         data: Folder of the data set.
-        start: Folder of weights, released or saved, to begin with; `tiny`: narrow networks of random weights.
+        start: Folder of weights, released or saved, to begin with, or a name of `starts`.
         base: Folder of the base model, where released files need one.
         stage: Which; None: all of the file's, in order.
         changes: `key=value` each.
         resume: Whether a run that is there goes on; without it, it is refused.
         device: Such as cpu or cuda.
         quiet: No progress bar.
+        starts: What else than a folder may be begun with.
     """
 
     system: str
@@ -69,6 +74,7 @@ class Order:
     resume: bool = False
     device: str = "cpu"
     quiet: bool = False
+    starts: Starts = field(default_factory=lambda: STARTS)
     stages: Mapping[str, RunConfig] = field(init=False)
 
     def __post_init__(self) -> None:
@@ -106,7 +112,7 @@ def train(order: Order, tell: Tell = lambda _: None) -> None:
     all_found = [_samples(order, config, name, config.data.split) for name, config in order.stages.items()]
     for name, found in zip(order.stages, all_found, strict=True):
         tell(f"{name}: {found}")
-    pipe = start_pipeline(order.system, order.start, order.base).to(processes.device)
+    pipe = start_pipeline(order.system, order.start, order.base, order.starts).to(processes.device)
     if rank() == 0:
         _write_order(order)
     for (name, config), found in zip(order.stages.items(), all_found, strict=True):
@@ -126,7 +132,7 @@ def plan(order: Order) -> str:
     """
     recipe_class, told = recipe_of(order.system), []
     for name, config in order.stages.items():
-        begun = start_pipeline(order.system, order.start, order.base) if order.start else None
+        begun = start_pipeline(order.system, order.start, order.base, order.starts) if order.start else None
         pipe = full_pipeline(recipe_class.pipeline) if begun is None else begun.to("meta")
         recipe = recipe_class(pipe, name, config)
         stage, optimizer = recipe.stage, config.optimizer
@@ -146,13 +152,14 @@ def plan(order: Order) -> str:
     return "\n".join(told).rstrip()
 
 
-def export(run: str | Path, out: str | Path, *, raw: bool = False) -> Path:
+def export(run: str | Path, out: str | Path, *, raw: bool = False, starts: Starts = STARTS) -> Path:
     """Write what a run has trained as an ordinary pipeline folder.
 
     Args:
         run: Its folder.
         out: The folder to make; it must not exist, or be empty.
         raw: The weights themselves instead of their moving average.
+        starts: What else than a folder the run may have begun with.
 
     Returns:
         The folder.
@@ -165,7 +172,7 @@ def export(run: str | Path, out: str | Path, *, raw: bool = False) -> Path:
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise FileExistsError(f"{out} is there already; name a new folder.")
     told = read_order(run)
-    pipe = start_pipeline(told["system"], told["start"], told["base"])
+    pipe = start_pipeline(told["system"], told["start"], told["base"], starts)
     recipe_class, num_taken = recipe_of(told["system"]), 0
     for name, table in told["stages"].items():
         folder = RunFolder(run / name)
@@ -195,13 +202,14 @@ def merge_lora(module: Any) -> None:
     module.unload_lora()
 
 
-def start_pipeline(system: str, start: str, base: str | None = None) -> Any:
+def start_pipeline(system: str, start: str, base: str | None = None, starts: Starts = STARTS) -> Any:
     """The pipeline that a run begins with, in single precision.
 
     Args:
         system: Registry name.
-        start: A folder that `save_pretrained` wrote, a folder of released files, or `tiny`.
+        start: A folder that `save_pretrained` wrote, a folder of released files, or a name of `starts`.
         base: Of the base model, where released files need one.
+        starts: What else than a folder there is.
 
     Raises:
         FileNotFoundError: If there is no such folder.
@@ -210,14 +218,16 @@ def start_pipeline(system: str, start: str, base: str | None = None) -> Any:
     pipeline = recipe_of(system).pipeline
     if not start:
         raise ValueError(
-            "nothing to begin with was named; give --from a folder of weights, released or saved, or --from tiny for "
-            "narrow networks of random weights."
+            "nothing to begin with was named; give --from a folder of weights, released or saved, or one of the names "
+            f"{', '.join(starts)}."
         )
-    if start == TINY:
-        return tiny_pipeline(pipeline)
+    if start in starts:
+        return starts[start](system)
     folder = Path(start)
     if not folder.is_dir():
-        raise FileNotFoundError(f"there is no folder {folder} to begin with; give one that holds weights, or tiny.")
+        raise FileNotFoundError(
+            f"there is no folder {folder} to begin with; give one that holds weights, or {', '.join(starts)}."
+        )
     if (folder / "model_index.json").is_file():
         return pipeline.from_pretrained(folder, dtype=torch.float32)
     try:

@@ -13,19 +13,24 @@ from typing import Any, ClassVar
 
 import numpy as np
 import torch
+from diffusers import DDIMScheduler
+from diffusers.utils.torch_utils import randn_tensor
 from PIL import Image
 from torch import Tensor, nn
 
-from referencenet.pipelines.encoders import encode_pixels
+from referencenet.pipelines.encoders import text_states
 from referencenet.pipelines.passes import Pass
 from referencenet.pipelines.spec import Condition
+from referencenet.sampling.latents import in_safe_precision, scaled
+from referencenet.training.cache import Encode, EncodedCache, Row
 from referencenet.training.config import RunConfig, meant
 from referencenet.training.data.sample import Sample
 from referencenet.training.draws import sample_generator
 from referencenet.training.drops import draw_drops, passes_of, with_rates
 from referencenet.training.lora import add_lora
+from referencenet.training.losses import TRAINING_SCHEDULER, as_velocity
 from referencenet.training.memory import HALF, checkpointed, freeze_and_cast
-from referencenet.training.predicted import Inputs, predicted
+from referencenet.training.predicted import Inputs, learns, predicted
 from referencenet.training.recipe import choose_trained, trained_parameters
 from referencenet.training.stage import Stage
 from referencenet.training.still import without_motion
@@ -83,18 +88,28 @@ class SystemRecipe:
     stages: ClassVar[Mapping[str, Stage]]
     frames_apart: ClassVar[bool] = False
     """Whether every frame has a timestep of its own."""
+    paints_masks: ClassVar[bool] = False
+    """Whether samples have a mask that is painted, so that `mask_weight` means something."""
     conditions: ClassVar[tuple[Condition, ...]] = ()
     """Where those of the system's calls do not fit, what the denoiser is told in training."""
 
     def __init__(self, pipe: Any, stage: str, config: RunConfig) -> None:
         if stage not in self.stages:
             raise ValueError(f"{self.system} has no stage {stage!r}{meant(stage, self.stages)}")
+        if config.mask_weight != 1 and not self.paints_masks:
+            raise ValueError(
+                f"mask_weight is {config.mask_weight}, but {self.system} paints into no mask; leave it out."
+            )
         self.pipe, self.config = pipe, config
         self.name = f"{self.system} {stage}"
         self.stage = replace(self.stages[stage], drops=with_rates(self.stages[stage].drops, config.drops))
         self.device: torch.device = pipe._execution_device
         self.loss = self.stage.loss()
+        if config.predicts:
+            self.loss = as_velocity(self.loss)
+            pipe.scheduler = DDIMScheduler(**TRAINING_SCHEDULER)  # draws what is learned
         self.modules: Mapping[str, nn.Module] = self._prepared(pipe, config)
+        self.cache = None if config.cache == "none" else EncodedCache(config.cache, round(config.cache_gib * 2**30))
         self.held_out: list[Batch] = []
         self.shown_samples: list[Sample] = []
 
@@ -170,7 +185,7 @@ class SystemRecipe:
         """The losses of inputs that are complete."""
         target = self.loss.target(inputs.latents, inputs.noise, inputs.timesteps)
         with self.predicted(inputs) as prediction:
-            yield {"loss": self.loss(prediction, target, inputs.timesteps)}
+            yield {"loss": self.loss(prediction, target, inputs.timesteps, inputs.places)}
 
     @contextmanager
     def predicted(self, inputs: Inputs) -> Generator[Tensor]:
@@ -196,6 +211,11 @@ class SystemRecipe:
         """(width, height) in pixels: the run's, or the system's."""
         width, height = self.config.data.size
         return (width, height) if width else self.published_size
+
+    @property
+    def factor(self) -> int:
+        """Pixels of a latent, per side."""
+        return self.pipe.vae_scale_factor
 
     @property
     def frames(self) -> int:
@@ -243,10 +263,51 @@ class SystemRecipe:
             sample: Draw from the posterior instead of taking its mean.
         """
         generators = [sample_generator(self.config.seed, place, purpose) for place in batch.places]
-        if pixels.ndim == 4:
-            return encode_pixels(self.pipe, pixels, generators, sample=sample).float()
-        found = [encode_pixels(self.pipe, clip, g, sample=sample) for clip, g in zip(pixels, generators, strict=True)]
-        return torch.stack(found).transpose(1, 2).float()
+        vae, parts = (self.pipe.vae,), pixels if pixels.ndim == 5 else [pixels]  # clips one by one
+        rows = torch.cat([self.encoded("posterior", vae, part, self._posterior)[0] for part in parts])
+        means, *deviations = rows.unflatten(0, (len(pixels), -1)).unbind(2)  # (b, f, c, h, w) each
+        latents = means
+        if sample and deviations:
+            noise = [randn_tensor(means.shape[1:], g, means.device, means.dtype) for g in generators]
+            latents = means + deviations[0] * torch.stack(noise)
+        latents = scaled(latents, self.pipe.vae.config).float()
+        return latents.transpose(1, 2) if pixels.ndim == 5 else latents.squeeze(1)
+
+    def words_of(self, texts: Sequence[str]) -> Tensor:
+        """Last states of the text encoder, (texts, tokens, channels), float32."""
+        encoders = (self.pipe.text_encoder,)
+        return self.encoded("words", encoders, texts, lambda part: (text_states(self.pipe, part).float(),))[0]
+
+    def embeds_of(self, pictures: Tensor) -> Tensor:
+        """CLIP's embeddings of pictures (r, 3, H, W) as its processor makes them, (r, channels), float32."""
+        encoder = self.pipe.image_encoder
+        return self.encoded(
+            "embeds", (encoder,), pictures, lambda part: (encoder(part.to(encoder.dtype)).image_embeds.float(),)
+        )[0]
+
+    def encoded(
+        self, kind: str, networks: tuple[nn.Module, ...], contents: Sequence[str] | Tensor, encode: Encode
+    ) -> Row:  # fmt: skip
+        """What encoders make of contents: kept by the run's cache, if it has one and they do not learn.
+
+        Args:
+            kind: What is encoded how.
+            networks: The encoders.
+            contents: Texts, or pictures (r, 3, H, W).
+            encode: From contents to tensors with a row for each.
+        """
+        if self.cache is None or any(learns(network) for network in networks):
+            return encode(contents)
+        return self.cache.rows(kind, networks, contents, encode)
+
+    def _posterior(self, pixels: Tensor) -> Row:
+        """Mean and deviation of the posterior, (r, 2, c, h, w); tiny autoencoders have latents, (r, 1, c, h, w)."""
+        vae = self.pipe.vae
+        with in_safe_precision(vae) as dtype:
+            encoded = vae.encode(pixels.to(self.pipe.device_of(vae), dtype))
+        if hasattr(encoded, "latents"):
+            return (encoded.latents.unsqueeze(1),)
+        return (torch.stack([encoded.latent_dist.mean, encoded.latent_dist.std], dim=1),)
 
     # --- validation ---------------------------------------------------------------------------------------------------
 

@@ -1,8 +1,8 @@
 """Training the built-in model from nothing: `refnet train builtin`.
 
-Stages, each in a folder of its own and each resumable: pictures, vae, base, guider, referencenet, observer; then
-`export` writes what the package ships. Every stage is skipped as soon as its schedule is done, so the same command goes
-on where it stopped.
+Stages, each in a folder of its own and each resumable: pictures, vae, base, guider, referencenet, observer,
+image_encoder; then `export` writes what the package ships. Every stage is skipped as soon as its schedule is done, so
+the same command goes on where it stopped.
 """
 
 from __future__ import annotations
@@ -16,13 +16,15 @@ from pathlib import Path
 import numpy as np
 import torch
 from diffusers import AutoencoderKL, UNet2DConditionModel
-from transformers import CLIPTextModel, CLIPTokenizer
+from transformers import CLIPTextModel, CLIPTokenizer, CLIPVisionModelWithProjection
 
 from referencenet.builtin.load import load
+from referencenet.builtin.toys import make_image_encoder, make_image_processor
 from referencenet.builtin.training.base import BaseRecipe, make_pipeline, make_unet
 from referencenet.builtin.training.data import PictureSet, draw_set
 from referencenet.builtin.training.encoded import EncodedSet
 from referencenet.builtin.training.guider import CONTEXT, GuiderRecipe, draw_maps
+from referencenet.builtin.training.image_encoder import ImageEncoderRecipe
 from referencenet.builtin.training.observer import ObserverRecipe, aspects_of, make_observer
 from referencenet.builtin.training.pose_referencenet import ReferenceNetRecipe, make_referencenet
 from referencenet.builtin.training.text import make_text_encoder, make_tokenizer
@@ -31,13 +33,15 @@ from referencenet.media.files import written_whole
 from referencenet.methods.referencenet import ReferenceNetPipeline
 from referencenet.networks.observer import Observer
 from referencenet.networks.pose_guider import PoseContext
+from referencenet.paperdoll.character import Character
 from referencenet.paperdoll.scene import Scene
+from referencenet.paperdoll.tryon import flat_lay
 from referencenet.training.config import OptimizerConfig, Precision, RunConfig
 from referencenet.training.loop import fit
 from referencenet.training.parallel import join, rank, wait, world_size
 from referencenet.training.recipe import Recipe
 
-STAGES = ("vae", "base", "guider", "referencenet", "observer")
+STAGES = ("vae", "base", "guider", "referencenet", "observer", "image_encoder")
 _GIVEN = ("vae", "base", "guider")
 """What weights to begin with make needless."""
 
@@ -74,6 +78,11 @@ SCHEDULES = {
         steps=2800,
         average=0.995,
         optimizer=OptimizerConfig(learning_rate=2e-3, warmup=100, cooldown=0.6, betas=BETAS),
+    ),
+    "image_encoder": RunConfig(
+        steps=600,
+        average=0.99,
+        optimizer=OptimizerConfig(learning_rate=1.5e-3, warmup=50, cooldown=0.9, betas=BETAS, weight_decay=0.0),
     ),
 }
 """About as the shipped weights were trained, on two CPU cores; the model card tells where they differ."""
@@ -174,6 +183,8 @@ def export(settings: Settings, folder: Path, *, dtype: torch.dtype = torch.float
     for part in ("reference_unet", "pose_guider"):
         getattr(net, part).save_pretrained(folder / "referencenet" / part)
     Observer.from_pretrained(observer, dtype=dtype).save_pretrained(folder / "observer")
+    encoder = _finished(settings, "image_encoder", "the export")
+    CLIPVisionModelWithProjection.from_pretrained(encoder, dtype=dtype).save_pretrained(folder / "image_encoder")
     for path in folder.rglob("config.json"):  # where it lay on this machine concerns nobody
         config = json.loads(path.read_text(encoding="utf-8"))
         config.pop("_name_or_path", None)
@@ -358,12 +369,35 @@ def _first_observer(settings: Settings, seen: list[dict[str, str]]) -> Observer:
     return begun
 
 
+def _train_image_encoder(settings: Settings) -> None:
+    start = settings.start
+    base = start / "base" if start is not None else _finished(settings, "referencenet", "image_encoder")
+    pictures = _draw(settings)
+    characters = [record["character"] for record in pictures.records[:: pictures.scenes]]
+    recipe = ImageEncoderRecipe(
+        encoder := make_image_encoder(),
+        make_image_processor(),
+        pictures,
+        np.stack([flat_lay(Character.from_seed(character), 64) for character in characters]),
+        [aspects_of(Scene.from_seeds(record["character"], record["scene"])) for record in pictures.records],
+        CLIPTextModel.from_pretrained(base / "text_encoder", dtype=torch.float32).to(settings.device),
+        CLIPTokenizer.from_pretrained(base / "tokenizer"),
+        batch=_share(4 * settings.batch),
+        seed=settings.seed,
+        device=settings.device,
+    )
+    _fit(settings, "image_encoder", recipe)
+    if rank() == 0:
+        encoder.eval().save_pretrained(settings.result("image_encoder"))
+
+
 _RUN = {
     "vae": _train_vae,
     "base": _train_base,
     "guider": _train_guider,
     "referencenet": _train_referencenet,
     "observer": _train_observer,
+    "image_encoder": _train_image_encoder,
 }
 
 

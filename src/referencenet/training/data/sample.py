@@ -16,6 +16,7 @@ class Sample:
     Attributes:
         name: For messages.
         target: A picture; or a film: a video file, or a folder of pictures.
+        frames: Of a film that is listed picture by picture.
         references: Other pictures of the same person.
         garment: The garment, laid flat.
         garment_mask: White where the garment is.
@@ -24,7 +25,7 @@ class Sample:
         dense: DensePose rendering, likewise.
         parts: Pictures of parts by their label.
         part_masks: White where a part is, by its label.
-        landmarks: Key points of the face, `.npy`.
+        landmarks: Points of MediaPipe's face mesh, `.npy` of (478, 3) as fractions; one file for each of the frames.
         views: The same person from other cameras, in order.
         cameras: Renderings of another head from the same cameras.
         audio: Sound.
@@ -40,6 +41,7 @@ class Sample:
 
     name: str
     target: Path | None = None
+    frames: tuple[Path, ...] = ()
     references: tuple[Path, ...] = ()
     garment: Path | None = None
     garment_mask: Path | None = None
@@ -48,7 +50,7 @@ class Sample:
     dense: Path | None = None
     parts: dict[str, Path] = field(default_factory=dict[str, Path])
     part_masks: dict[str, Path] = field(default_factory=dict[str, Path])
-    landmarks: Path | None = None
+    landmarks: tuple[Path, ...] = ()
     views: tuple[Path, ...] = ()
     cameras: tuple[Path, ...] = ()
     audio: Path | None = None

@@ -10,12 +10,24 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 from referencenet.training.config import meant
-from referencenet.training.data.layouts import flat, hdtf, parts2whole, tiktok, ubc, views, viton_hd
+from referencenet.training.data.layouts import (
+    aniportrait,
+    flat,
+    hdtf,
+    identities,
+    parts2whole,
+    tiktok,
+    ubc,
+    views,
+    viton_hd,
+)
 from referencenet.training.data.sample import Found, Sample, whole_ones
 
 LAYOUTS: Mapping[str, Callable[[Path, str], Iterator[Sample]]] = {
+    "aniportrait": aniportrait.samples,
     "flat": flat.samples,
     "hdtf": hdtf.samples,
+    "identities": identities.samples,
     "parts2whole": parts2whole.samples,
     "tiktok": tiktok.samples,
     "ubc": ubc.samples,

@@ -1,7 +1,9 @@
 """VITON-HD as it comes: `train_pairs.txt` and `train/{image,cloth,agnostic-mask,image-densepose,...}`.
 
 People are dressed in their own garment while they are learned from, whatever garment the list pairs them with: the
-truth shows no other. Descriptions stand in `vitonhd_train_tagged.json`, as IDM-VTON's authors added it, or in none.
+truth shows no other. Descriptions stand in `vitonhd_train_tagged.json`, as IDM-VTON's authors added it; where it is not
+there, in `garment_captions.json`. What people are said to be stands in `image_captions.json`: names to texts, both.
+Pictures of more people in a garment, as StableGarment learns from, are called GARMENT@@NUMBER.jpg.
 """
 
 from __future__ import annotations
@@ -19,22 +21,25 @@ TAGS = ("sleeveLength", "neckLine", "item")
 def samples(root: Path, split: str) -> Iterator[Sample]:
     """People with their garment, mask, skeleton and DensePose."""
     pairs = first_file(root, [f"{split}_pairs.txt"], "VITON-HD")
-    tags = descriptions(root, split)
     folder = root / split
+    garments = descriptions(root, split) or texts(folder / "garment_captions.json")
+    people = texts(folder / "image_captions.json")
     for line in pairs.read_text(encoding="utf-8").splitlines():
         if not line.strip():
             continue
         person = line.split()[0]
-        stem = person.rsplit(".", 1)[0]
+        stem, ending = person.rsplit(".", 1)
+        garment = f"{stem.split('@@')[0]}.{ending}"
         yield Sample(
             name=person,
             target=folder / "image" / person,
-            garment=folder / "cloth" / person,
-            garment_mask=folder / "cloth-mask" / person,
+            garment=folder / "cloth" / garment,
+            garment_mask=folder / "cloth-mask" / garment,
             mask=folder / "agnostic-mask" / f"{stem}_mask.png",
             pose=folder / "openpose_img" / f"{stem}_rendered.png",
             dense=folder / "image-densepose" / person,
-            garment_caption=tags.get(person),
+            caption=people.get(person),
+            garment_caption=garments.get(garment),
         )
 
 
@@ -49,3 +54,8 @@ def descriptions(root: Path, split: str) -> dict[str, str]:
             told = {tag["tag_name"]: tag["tag_category"] for tag in row["tag_info"] if tag["tag_category"]}
             found[row["file_name"]] = "".join(f"{told[name]} " for name in TAGS if name in told)
     return found
+
+
+def texts(path: Path) -> dict[str, str]:
+    """Names to texts; none where there is no such file."""
+    return {name: str(text) for name, text in read_json(path, dict).items()} if path.is_file() else {}

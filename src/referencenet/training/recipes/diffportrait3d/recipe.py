@@ -15,7 +15,7 @@ from torch import Tensor
 
 from referencenet.media.images import read_image, to_tensor
 from referencenet.methods.diffportrait3d import GROUP, DiffPortrait3DPipeline
-from referencenet.pipelines.encoders import squared, text_states
+from referencenet.pipelines.encoders import squared
 from referencenet.pipelines.spec import Shown
 from referencenet.sampling.ldm_ddim import LDM_SCHEDULE, LDMScheduler
 from referencenet.training.data.augment import signed
@@ -64,7 +64,7 @@ class DiffPortrait3DRecipe(SystemRecipe):
         """Latents drawn from posteriors, and the empty prompt."""
         reference = self.latents_of(batch.tensors["reference"], batch, 2)
         latents = self.latents_of(batch.tensors["target"], batch, 1)
-        states = text_states(self.pipe, [""]).float()
+        states = self.words_of([""])
         return {"latents": latents} | self.seen(reference, states, batch.tensors["cameras"].unbind())
 
     def seen(self, reference: Tensor, states: Tensor, cameras: Any) -> dict[str, Any]:
@@ -89,7 +89,7 @@ class DiffPortrait3DRecipe(SystemRecipe):
     def example(self, make: Callable[..., Tensor], samples: int, size: tuple[int, int], frames: int) -> dict[str, Any]:
         """Of the shapes that the networks' configurations say."""
         states = make(1, 77, self.pipe.unet.config.cross_attention_dim)
-        heads = [make(frames, 3, 8 * size[0], 8 * size[1]) for _ in range(samples)]
+        heads = [make(frames, 3, self.factor * size[0], self.factor * size[1]) for _ in range(samples)]
         return {"latents": make(samples, 4, frames, *size)} | self.seen(make(samples, 4, *size), states, heads)
 
 

@@ -127,7 +127,7 @@ class EMORecipe(SystemRecipe):
         clips = Clips(
             latents=make(samples, 4, frames, *size),
             reference=make(samples, 4, *size),
-            place=make(samples, 1, 8 * size[0], 8 * size[1]),
+            place=make(samples, 1, self.factor * size[0], self.factor * size[1]),
             motion=make(samples, before, 4, *size) if before else None,
             sound=make(samples, seen, audio.layers, audio.channels) if before else None,
             speeds=make(samples, seen) if before else None,

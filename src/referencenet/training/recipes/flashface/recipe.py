@@ -16,7 +16,7 @@ from torch import Tensor
 
 from referencenet.media.images import read_image
 from referencenet.methods.flashface import TRAINED_FACES, FlashFacePipeline
-from referencenet.pipelines.encoders import pixels_of, text_states
+from referencenet.pipelines.encoders import pixels_of
 from referencenet.pipelines.spec import Shown
 from referencenet.preprocess.faces import FACE_SIZE, face_mask, square_face
 from referencenet.sampling.trailing_ddim import TrailingDDIMScheduler
@@ -30,7 +30,7 @@ from referencenet.training.system import Batch, SystemRecipe
 class FlashFaceRecipe(SystemRecipe):
     """Pictures of a person, from four of the person's faces, words, and where the face is."""
 
-    system, pipeline, layout = "flashface", FlashFacePipeline, "flat"
+    system, pipeline, layout = "flashface", FlashFacePipeline, "identities"
     published_size = (768, 768)
     stages = {
         "faces": Stage(
@@ -56,7 +56,7 @@ class FlashFaceRecipe(SystemRecipe):
         width, height = self.size
         return {
             "target": signed(read_image(sample.target).resize(self.size)),
-            "place": face_mask(sample.face_box, width=width, height=height).unsqueeze(0),
+            "place": face_mask(sample.face_box, width=width, height=height, factor=self.factor).unsqueeze(0),
             "faces": pixels_of(faces),
             "caption": sample.caption or "",
         }
@@ -78,7 +78,7 @@ class FlashFaceRecipe(SystemRecipe):
 
     def inputs(self, batch: Batch, dropped: Mapping[str, Tensor]) -> dict[str, Any]:
         """Latents drawn from posteriors, faces' means, and the captions' states."""
-        samples, empty = len(batch.places), text_states(self.pipe, [""]).float()
+        samples, empty = len(batch.places), self.words_of([""])
         faces = [self.latents_of(batch.tensors["faces"][:, i], batch, 2, sample=False) for i in range(TRAINED_FACES)]
         placed = (~dropped["place"]).to(self.device).view(-1, 1, 1, 1)
         return {
@@ -88,14 +88,14 @@ class FlashFaceRecipe(SystemRecipe):
                 context=empty.expand(TRAINED_FACES * samples, -1, -1),
             ),
             "given": {
-                "prompt": (text_states(self.pipe, batch.texts["caption"]).float(), empty),
+                "prompt": (self.words_of(batch.texts["caption"]), empty),
                 "place": batch.tensors["place"] * placed,
             },
         }
 
     def example(self, make: Callable[..., Tensor], samples: int, size: tuple[int, int], frames: int) -> dict[str, Any]:  # noqa: ARG002
         """Of the shapes that the networks' configurations say."""
-        width, side = self.pipe.unet.config.cross_attention_dim, min(FACE_SIZE // 8, size[0])
+        width, side = self.pipe.unet.config.cross_attention_dim, min(FACE_SIZE // self.factor, size[0])
         words, shown = make(samples, 77, width), make(TRAINED_FACES * samples, 77, width)
         faces = make(TRAINED_FACES * samples, 4, side, side)
         return {

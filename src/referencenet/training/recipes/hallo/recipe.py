@@ -157,7 +157,7 @@ class HalloRecipe(SystemRecipe):
 
     def example(self, make: Callable[..., Tensor], samples: int, size: tuple[int, int], frames: int) -> dict[str, Any]:
         """Of the shapes that the networks' configurations say."""
-        pipe, pixels = self.pipe, (8 * size[0], 8 * size[1])
+        pipe, pixels = self.pipe, (self.factor * size[0], self.factor * size[1])
         further: dict[str, Any] = {
             "place": make(samples, 3, *pixels),
             "embedding": make(samples, pipe.face_projection.config.embedding_dim),

@@ -18,7 +18,6 @@ from torch import Tensor
 from referencenet.media.images import read_image, read_mask, to_tensor
 from referencenet.methods.idm_vton import GARMENT_PROMPT, NEGATIVE_PROMPT, PERSON_PROMPT, IDMVTONPipeline
 from referencenet.pipelines.dressing import BICUBIC, mask_to_latent_size
-from referencenet.pipelines.sdxl import sdxl_states
 from referencenet.pipelines.spec import Shown, each_for
 from referencenet.training.data.augment import Jitter, moved, signed, uniform
 from referencenet.training.data.sample import Sample
@@ -45,6 +44,7 @@ class IDMVTONRecipe(SystemRecipe):
 
     system, pipeline, layout = "idm_vton", IDMVTONPipeline, "viton_hd"
     published_size = (768, 1024)
+    paints_masks = True
     stages = {
         "tryon": Stage(
             train=(r"unet\..*", r"image_projection\..*"),
@@ -89,13 +89,15 @@ class IDMVTONRecipe(SystemRecipe):
         latents = self.latents_of(person, batch, 1)
         masked = self.latents_of(person * (mask < 0.5), batch, 2)
         densepose = self.latents_of(dense, batch, 3)
-        space = torch.cat([mask_to_latent_size(mask, latents.shape[2:]), masked, densepose], dim=1)  # (b, 9, h, w)
+        small, weight = mask_to_latent_size(mask, latents.shape[2:]), self.config.mask_weight
+        space = torch.cat([small, masked, densepose], dim=1)  # (b, 9, h, w)
         blind, encoder = bool(dropped["guidance"].any()), pipe.image_encoder
         shown = torch.cat([clip, torch.zeros_like(clip[:1])]) if blind else clip
-        states = encoder(shown.to(encoder.dtype), output_hidden_states=True).hidden_states[-2].float()
+        (states,) = self.encoded("states", (encoder,), shown, self._seen)
         further = {"image_states": states[: len(clip)]}
         further |= {"blank_image_states": states[len(clip) :]} if blind else {}
-        prompt, pooled = self._words([PERSON_PROMPT + each for each in said], [NEGATIVE_PROMPT] if blind else None)
+        seen = self._words([PERSON_PROMPT + each for each in said])
+        prompt, pooled = zip(seen, self._words([NEGATIVE_PROMPT]) if blind else seen, strict=True)
         height = self.size[1]
         sizes = torch.tensor([[height, height, 0, 0, height, height]] * len(said))  # as the script has it
         added = tuple({"text_embeds": each, "time_ids": sizes.to(each)[: len(each)]} for each in pooled)
@@ -103,10 +105,11 @@ class IDMVTONRecipe(SystemRecipe):
             "latents": latents,
             "shown": Shown(
                 latents=self.latents_of(garment, batch, 4),
-                context=sdxl_states(pipe, [GARMENT_PROMPT + each for each in said]).float(),
+                context=self._words([GARMENT_PROMPT + each for each in said])[0],
             ),
             "given": {"prompt": prompt, "added": added, "space": space},
             "further": further,
+            "places": None if weight == 1 else 1 + (weight - 1) * small,
         }
 
     def draw(self, sample: Sample, generator: torch.Generator) -> list[Image.Image]:
@@ -119,13 +122,19 @@ class IDMVTONRecipe(SystemRecipe):
         hidden = Image.composite(Image.new("RGB", person.size, (GREY,) * 3), person, mask)
         return [read_image(sample.garment), hidden, drawn, person]  # pyright: ignore[reportArgumentType]
 
-    def _words(self, prompts: list[str], negative: list[str] | None) -> tuple[tuple[Tensor, Tensor], ...]:
-        """States, and pooled states, of prompts and of what blind samples are told."""
-        found = [
-            self.pipe.encode_prompt(texts, device=self.device, do_classifier_free_guidance=False)
-            for texts in (prompts, negative or prompts)
-        ]
-        return tuple((found[0][i].float(), found[1][i].float()) for i in (0, 2))
+    def _words(self, prompts: list[str]) -> tuple[Tensor, ...]:
+        """States and pooled states of prompts."""
+
+        def encode(texts: list[str]) -> tuple[Tensor, ...]:
+            found = self.pipe.encode_prompt(texts, device=self.device, do_classifier_free_guidance=False)
+            return found[0].float(), found[2].float()
+
+        return self.encoded("words", (self.pipe.text_encoder, self.pipe.text_encoder_2), prompts, encode)
+
+    def _seen(self, pictures: Tensor) -> tuple[Tensor, ...]:
+        """CLIP's states of pictures."""
+        encoder = self.pipe.image_encoder
+        return (encoder(pictures.to(encoder.dtype), output_hidden_states=True).hidden_states[-2].float(),)
 
     def told(self, inputs: Inputs) -> Inputs:
         """The resampler's tokens."""

@@ -16,7 +16,7 @@ from torch import Tensor
 
 from referencenet.media.images import read_image, read_mask, to_tensor
 from referencenet.methods.parts2whole import SCHEDULER, Parts2WholePipeline
-from referencenet.pipelines.encoders import clip_size, text_states
+from referencenet.pipelines.encoders import clip_size
 from referencenet.pipelines.spec import Shown
 from referencenet.preprocess.parts import PLACES
 from referencenet.training.data.augment import cut, draw_crop, signed
@@ -77,15 +77,14 @@ class Parts2WholeRecipe(SystemRecipe):
             raise ValueError(
                 f"samples of a batch have other parts: {sorted(set(batch.texts['labels']))}; set batch = 1."
             )
-        pipe, samples = self.pipe, len(batch.places)
+        samples = len(batch.places)
         labels = batch.texts["labels"][0].split("\n")
         kept = self._kept(len(labels), batch.step)
         parts = [self.latents_of(batch.tensors["parts"][:, i], batch, 2 + i) for i in kept]
-        words = text_states(pipe, [labels[i] for i in kept]).float()
-        clip = batch.tensors["clip"].flatten(0, 1).to(pipe.image_encoder.dtype)
-        tokens = pipe.image_encoder(clip).image_embeds.float().unflatten(0, (samples, -1))  # (b, parts, c)
+        words = self.words_of([labels[i] for i in kept])
+        tokens = self.embeds_of(batch.tensors["clip"].flatten(0, 1)).unflatten(0, (samples, -1))  # (b, parts, c)
         images = torch.nn.functional.pad(tokens, (0, 0, 0, PLACES - tokens.shape[1]))
-        states = text_states(pipe, batch.texts["caption"]).float()
+        states = self.words_of(batch.texts["caption"])
         return {
             "latents": self.latents_of(batch.tensors["target"], batch, 1),
             "shown": Shown(
@@ -112,7 +111,10 @@ class Parts2WholeRecipe(SystemRecipe):
         return {
             "latents": make(samples, 4, *size),
             "shown": Shown(latents=latents, context=shown, kept={"images": make(samples, PLACES, width)}),
-            "given": {"prompt": (states, states), "pose": [make(samples, 3, 8 * size[0], 8 * size[1])]},
+            "given": {
+                "prompt": (states, states),
+                "pose": [make(samples, 3, self.factor * size[0], self.factor * size[1])],
+            },
         }
 
 

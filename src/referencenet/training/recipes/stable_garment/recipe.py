@@ -16,7 +16,6 @@ from torch import Tensor
 from referencenet.media.images import read_image, read_mask, to_tensor
 from referencenet.methods.stable_garment import StableGarmentTryOnPipeline
 from referencenet.pipelines.conditions import Residuals, Text
-from referencenet.pipelines.encoders import text_states
 from referencenet.pipelines.garments import GREY
 from referencenet.pipelines.spec import Moment, Shown
 from referencenet.training.data.augment import Box, cut, signed, uniform
@@ -115,13 +114,13 @@ class StableGarmentRecipe(SystemRecipe):
         """Latents drawn from posteriors, and the captions' states."""
         person, mask, dense, garment = (batch.tensors[name] for name in ("person", "mask", "dense", "garment"))
         latents = self.latents_of(person, batch, 1)
-        states, empty = text_states(self.pipe, batch.texts["caption"]).float(), text_states(self.pipe, [""]).float()
+        states, empty = self.words_of(batch.texts["caption"]), self.words_of([""])
         agnostic = self.latents_of(torch.where(mask > 0, torch.full_like(person, GREY), person), batch, 2)
         return {
             "latents": latents,
             "shown": Shown(
                 latents=self.latents_of(garment, batch, 3),
-                context=text_states(self.pipe, batch.texts["garment_caption"]).float(),
+                context=self.words_of(batch.texts["garment_caption"]),
             ),
             "given": {"prompt": (states, empty), "control": (torch.cat([1 - mask, dense], dim=1), agnostic)},
         }
@@ -129,7 +128,7 @@ class StableGarmentRecipe(SystemRecipe):
     def example(self, make: Callable[..., Tensor], samples: int, size: tuple[int, int], frames: int) -> dict[str, Any]:  # noqa: ARG002
         """Of the shapes that the networks' configurations say."""
         words = make(samples, 77, self.pipe.unet.config.cross_attention_dim)
-        person = make(samples, 4, 8 * size[0], 8 * size[1]), make(samples, 4, *size)
+        person = make(samples, 4, self.factor * size[0], self.factor * size[1]), make(samples, 4, *size)
         return {
             "latents": make(samples, 4, *size),
             "shown": Shown(latents=make(samples, 4, *size), context=words),

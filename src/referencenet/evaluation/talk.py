@@ -1,0 +1,114 @@
+"""Talking: portraits of the test split say what a voice says; the truth is the film whose mouth the voice opens."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+from PIL import Image
+
+from referencenet.builtin.toys import face_numbers
+from referencenet.builtin.training.data import to_tensors
+from referencenet.evaluation.films import films_of
+from referencenet.evaluation.looking import likeness, look
+from referencenet.evaluation.scores import correlation, frame_error, lag_of, mean_psnr, mouth_opening, squared_error
+from referencenet.evaluation.task import Drawing, Measure, Task, unseen
+from referencenet.networks.observer import Observer
+from referencenet.paperdoll.film import Film, talk
+from referencenet.paperdoll.maps import grown, lip_mask
+from referencenet.paperdoll.portrait_layouts import head_masks
+from referencenet.paperdoll.render import Size, render
+from referencenet.paperdoll.scene import Scene
+from referencenet.paperdoll.streams import Stream
+from referencenet.preprocess.face_regions import FaceRegions
+from referencenet.preprocess.portrait import Portrait
+
+FRAMES = 32
+"""Of a film of 25 a second."""
+
+
+class Talking(Task):
+    """A portrait with its mouth closed, and a voice."""
+
+    name = "talk"
+    measures = (
+        Measure(
+            name="correlation", told="of the mouth's opening with the voice's, in the mouth's pixels", better="more",
+            aim=0.6,
+        ),
+        Measure(name="lag", told="frames by which the mouth is off, without its sign", better="less", aim=1.0),
+        Measure(name="identity", told="likeness to the portrait, as the observer sees it", better="more"),
+        Measure(name="error", told="squared error of values in [0, 1]", better="less"),
+        Measure(name="psnr", told="PSNR, dB", better="more"),
+        Measure(name="frame_error", told="error of what changes from frame to frame, 0 to 255", better="less"),
+    )  # fmt: skip
+
+    def rendered(self) -> np.ndarray:
+        """(n, f, H, W, 3)."""
+        people = unseen(self.number, self.seed)
+        seeds = [Stream(f"benchmark talk {character}", self.seed).integer(2**31) for character in people]
+        self.films = [talk(*pair, num_frames=FRAMES) for pair in zip(people, seeds, strict=True)]
+        self.shown = [with_mouth(film.scenes[0], 0.0) for film in self.films]
+        self.portraits = [portrait_of(scene, self.size, self.observer) for scene in self.shown]
+        self.voices = [np.array([scene.expression.mouth for scene in film.scenes]) for film in self.films]
+        self.mouths = [_mouths(film, self.size) for film in self.films]
+        return np.stack([np.stack(list(film.frames(self.size))) for film in self.films])  # pyright: ignore[reportArgumentType]
+
+    def draw(self, pipe: Any, drawing: Drawing, *, wrong: bool = False) -> np.ndarray:
+        """The films, each in one call, by the model of speech that belongs to the system."""
+
+        def film(case: int) -> Any:
+            sound, portrait = self.films[case].audio, self.portraits[self.other(case) if wrong else case]
+            options = drawing.options(self.size) | {"num_frames": FRAMES}
+            heard = pipe.hear(sound, drawing.speech)
+            return pipe(portrait, heard, output_type="np", generator=drawing.noise(case), **options)
+
+        return films_of(film, self.number, drawing.drawn)
+
+    def scores(self, pictures: np.ndarray) -> dict[str, float]:
+        """Of mouths, of who is seen, and of all pixels."""
+        tracks = [mouth_opening(film, *mouths) for film, mouths in zip(pictures, self.mouths, strict=True)]
+        both = list(zip(tracks, self.voices, strict=True))
+        frames, truth = (films.reshape(-1, *films.shape[-3:]) for films in (pictures, self.truth))
+        seen = look(self.observer, frames)
+        shown = look(self.observer, np.stack([np.asarray(portrait.picture) for portrait in self.portraits]))
+        return {
+            "correlation": float(np.mean([correlation(*pair) for pair in both])),
+            "lag": float(np.mean([abs(lag_of(*pair)) for pair in both])),
+            "identity": likeness(seen.embeddings, shown.embeddings.repeat_interleave(FRAMES, dim=0)),
+            "error": squared_error(frames, truth),
+            "psnr": mean_psnr(frames, truth),
+            "frame_error": frame_error(pictures, self.truth),
+        }
+
+
+def portrait_of(scene: Scene, size: Size, observer: Observer) -> Portrait:
+    """A drawn portrait with what is known of its face: its regions, and the observer's embedding."""
+    picture, masks = render(scene, size), head_masks([scene], size if isinstance(size, tuple) else (size, size))
+    levels = {name: mask.astype(np.uint8) * 255 for name, mask in masks.items()}
+    regions = FaceRegions(
+        place=levels["face_mask"],
+        pose=levels["sep_pose_mask"],
+        face=levels["sep_face_mask"],
+        lip=levels["sep_lip_mask"],
+    )
+    numbers = face_numbers(observer, to_tensors(picture[None]))
+    return Portrait(picture=Image.fromarray(picture), regions=regions, face=numbers)
+
+
+def with_mouth(scene: Scene, opening: float) -> Scene:
+    """A scene whose mouth is open so far, 0 to 1."""
+    return replace(scene, expression=replace(scene.expression, mouth=opening))
+
+
+def _mouths(film: Film, size: Size) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """What frames would be with the mouth closed and wide open, and where it may be: what `mouth_opening` takes."""
+
+    def all_of(scenes: Sequence[Scene]) -> np.ndarray:
+        return np.stack([render(scene, size) for scene in scenes])
+
+    closed, opened = ([with_mouth(scene, opening) for scene in film.scenes] for opening in (0.0, 1.0))
+    masks = np.stack([grown(lip_mask(scene, size), 1) for scene in opened])
+    return all_of(closed), all_of(opened), masks
