@@ -40,3 +40,24 @@ def inputs_for(recipe: Any, samples: int = 2, seed: int = 0) -> Inputs:
     side = SIDE.get(recipe.system, 8)
     found = recipe.exampled(make, samples, (side, side))
     return replace(found, timesteps=torch.full_like(found.timesteps, 400))
+
+
+WRITTEN = {
+    "aniportrait": ("aniportrait", 1, {"train": 1}, ("frames", "landmarks")),
+    "flat": ("flat", 10, {"train": 8, "test": 2}, ("target", "references", "pose", "dense", "caption")),
+    "hdtf": ("hdtf", 1, {"train": 1}, ("target", "audio", "face_mask", "speech", "speeds", "embedding")),
+    "identities": (
+        "identities", 5, {"train": 20, "test": 5}, ("target", "references", "reference_boxes", "face_box", "caption")
+    ),
+    "parts2whole": (
+        "parts2whole", 5, {"train": 4, "test": 1}, ("target", "parts", "part_masks", "dense", "pose", "caption")
+    ),
+    "tiktok": ("tiktok", 2, {"train": 1, "test": 1}, ("target", "pose", "dense")),
+    "ubc": ("ubc", 2, {"train": 2}, ("target", "pose", "dense")),
+    "views": ("views", 2, {"train": 2}, ("views", "cameras")),
+    "viton_hd": (
+        "viton-hd", 5, {"train": 4, "test": 1},
+        ("target", "garment", "garment_mask", "mask", "pose", "dense", "garment_caption"),
+    ),
+}  # fmt: skip
+"""Layout to paperdoll's name for it, how many, samples by split, and the fields that they have."""

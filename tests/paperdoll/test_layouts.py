@@ -1,15 +1,22 @@
 """Data-set folders read back as the field's loaders read them, and are never half there."""
 
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
 from PIL import Image
 
+from referencenet.paperdoll.cameras import CAMERAS, seen_from
 from referencenet.paperdoll.character import split
+from referencenet.paperdoll.figure import Figure
 from referencenet.paperdoll.layouts import LAYOUTS, write_dataset
+from referencenet.paperdoll.portrait_layouts import head_speeds
+from referencenet.paperdoll.pose import Pose
+from referencenet.paperdoll.scene import Scene
 from referencenet.paperdoll.skeleton import draw_skeleton
 from referencenet.paperdoll.video import read_video, read_wav
+from referencenet.preprocess.parts import LABELS
 
 
 def _picture(path):
@@ -107,8 +114,58 @@ def test_flat_folder_is_an_image_folder_with_its_splits(tmp_path):
     assert rows["train"][0]["character"] == rows["train"][1]["character"]
 
 
-def test_two_writes_are_equal(tmp_path):
-    roots = [write_dataset(tmp_path / name, 2, "viton-hd", 64, 9) for name in ("a", "b")]
+def test_views_turn_the_head_and_leave_the_rest(tmp_path):
+    scene = Scene.from_seeds(3, 4, pose=Pose(), shot="portrait")
+    seen = [seen_from(scene, camera) for camera in CAMERAS]
+    assert {found.character for found in seen} == {scene.character}
+    noses = np.array([Figure.of(found).head.ball.at(0, 0)[:2] for found in seen])
+    assert (np.diff(noses[:7, 0]) > 0).all()  # the face looks ever further to the right of the picture
+    assert noses[7, 1] > 0 > noses[10, 1]  # down, and up
+    root = write_dataset(tmp_path / "views", 1, "views", 64, 3)
+    pictures = [_picture(path) for path in sorted((root / "train" / "00000" / "cameras").iterdir())]
+    assert len(pictures) == len(CAMERAS)
+    assert not np.array_equal(pictures[0], pictures[6])
+
+
+def test_parts_are_cut_out_and_what_is_not_worn_is_black(tmp_path):
+    root = write_dataset(tmp_path / "parts", 3, "parts2whole", 64, 3)
+    rows = [json.loads(line) for line in (root / "train.jsonl").read_text().splitlines()]
+    for row in rows:
+        assert set(row["mask"]) == set(LABELS)
+        white = {label: (_picture(root / path) > 128).mean() for label, path in row["mask"].items()}
+        whole = white["whole body clothes"] > 0
+        assert whole == (white["upper body clothes"] == 0) == (white["lower body clothes"] == 0)
+        assert whole == ("dress" in row["caption"])
+        assert white["face"] > 0.2
+        assert all(_picture(root / row["appearance"][label]).max() == 0 for label in LABELS if "clothes" in label
+                   and not white[label])  # fmt: skip
+
+
+def test_head_speeds_are_degrees_a_frame():
+    still = Pose(view="front")
+    turning = [replace(still, head_turn=3.0 * i) for i in range(4)]
+    assert head_speeds(turning) == pytest.approx([3, 3, 3, 3], abs=1e-4)
+    nodding = [still, replace(still, head_pitch=-4.0), replace(still, head_pitch=-4.0, head_tilt=2.0)]
+    assert head_speeds(nodding) == pytest.approx([4, 4, 2], abs=1e-4)
+    assert head_speeds([still]) == [0]
+
+
+def test_other_layouts_have_no_features(tmp_path):
+    with pytest.raises(ValueError, match="layout is 'flat', which has no features"):
+        write_dataset(tmp_path / "flat", 1, "flat", 64, embed=lambda frame: frame)
+    with pytest.raises(ValueError, match="workers is 0"):
+        write_dataset(tmp_path / "flat", 1, "flat", 64, workers=0)
+
+
+def test_films_show_as_many_people_as_there_are():
+    for layout in ("ubc", "hdtf"):
+        entries = LAYOUTS[layout].entries(0, 200, 64)
+        assert len({entry.character for entry in entries}) == len({entry.seed for entry in entries}) == 200
+        assert sum(entry.split == "test" for entry in entries) == 40
+
+
+def test_two_writes_are_equal_with_any_number_of_processes(tmp_path):
+    roots = [write_dataset(tmp_path / name, 3, "viton-hd", 64, 9, workers=n) for name, n in (("a", 1), ("b", 2))]
     files = [sorted(path.relative_to(root) for path in root.rglob("*") if path.is_file()) for root in roots]
     assert files[0] == files[1]
     assert all((roots[0] / name).read_bytes() == (roots[1] / name).read_bytes() for name in files[0])

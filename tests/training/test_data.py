@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -21,39 +22,7 @@ from referencenet.training.data.layouts.index import LAYOUTS, open_dataset
 from referencenet.training.data.sample import Sample, whole_ones
 from referencenet.training.data.sampler import StepSampler
 from tiny import picture
-
-WRITTEN = {
-    "aniportrait": ("aniportrait", 1, {"train": 1}, ("frames", "landmarks")),
-    "flat": ("flat", 10, {"train": 8, "test": 2}, ("target", "references", "pose", "dense", "caption")),
-    "hdtf": ("hdtf", 1, {"train": 1}, ("target", "audio", "face_mask", "speech", "speeds", "embedding")),
-    "identities": (
-        "identities", 5, {"train": 20, "test": 5}, ("target", "references", "reference_boxes", "face_box", "caption")
-    ),
-    "parts2whole": (
-        "parts2whole", 5, {"train": 4, "test": 1}, ("target", "parts", "part_masks", "dense", "pose", "caption")
-    ),
-    "tiktok": ("tiktok", 2, {"train": 1, "test": 1}, ("target", "pose", "dense")),
-    "ubc": ("ubc", 2, {"train": 2}, ("target", "pose", "dense")),
-    "views": ("views", 2, {"train": 2}, ("views", "cameras")),
-    "viton_hd": (
-        "viton-hd", 5, {"train": 4, "test": 1},
-        ("target", "garment", "garment_mask", "mask", "pose", "dense", "garment_caption"),
-    ),
-}  # fmt: skip
-"""Layout to paperdoll's name for it, how many, samples by split, and the fields that they have."""
-
-
-@pytest.fixture(scope="module")
-def roots(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
-    folder = tmp_path_factory.mktemp("sets")
-    features = {
-        "hear": lambda samples, frames: np.full((frames, 2, 3), len(samples)),
-        "embed": lambda frame: frame.mean(axis=(0, 1)),
-    }
-    return {
-        layout: write_dataset(folder / layout, count, name, 64, 3, **(features if layout == "hdtf" else {}))
-        for layout, (name, count, _, _) in WRITTEN.items()
-    }
+from trainings import WRITTEN
 
 
 def test_every_layout_is_written_and_read() -> None:
@@ -75,12 +44,12 @@ def test_heads_come_with_what_is_heard_and_how_fast_they_turn(roots: dict[str, P
     assert sample.target is not None
     assert num_frames(sample.target) == 50
     speech, speeds, embedding = (np.load(path) for path in (sample.speech, sample.speeds, sample.embedding))  # pyright: ignore
-    assert speech.shape == (50, 2, 3)
-    assert (speech == 32000).all()
+    assert speech.shape == (50, 2, 4)
+    assert np.allclose(speech, 0.32)
     assert speeds.shape == (50,)
     assert 0 < speeds.mean() < 5
     first = np.asarray(read_frames(sample.target, [0])[0])
-    assert np.allclose(embedding, first.mean(axis=(0, 1)))
+    assert np.allclose(embedding, np.resize(first / 255, 512))
 
 
 def test_landmarks_lie_on_the_faces_of_their_frames(roots: dict[str, Path]) -> None:
@@ -158,17 +127,12 @@ def test_folders_of_another_layout_are_refused(tmp_path: Path) -> None:
 
 
 def test_garments_are_described_by_their_tags(roots: dict[str, Path], tmp_path: Path) -> None:
-    for name in ("train", "train_pairs.txt"):
-        (tmp_path / name).symlink_to(roots["viton_hd"] / name)
+    shutil.copytree(roots["viton_hd"], tmp_path, dirs_exist_ok=True)
     name = (tmp_path / "train_pairs.txt").read_text().split()[0]
     tags = [("item", "T-shirt"), ("neckLine", "round neck"), ("sleeveLength", "short sleeve"), ("looks", None)]
     row = {"file_name": name, "tag_info": [{"tag_name": key, "tag_category": value} for key, value in tags]}
-    told = roots["viton_hd"] / "train" / "vitonhd_train_tagged.json"
-    told.write_text(json.dumps({"data": [row]}))
-    try:
-        samples = open_dataset(tmp_path, "viton_hd", "train").samples
-    finally:
-        told.unlink()
+    (tmp_path / "train" / "vitonhd_train_tagged.json").write_text(json.dumps({"data": [row]}))
+    samples = open_dataset(tmp_path, "viton_hd", "train").samples
     assert samples[0].garment_caption == "short sleeve round neck T-shirt "
     assert samples[1].garment_caption is None
 
@@ -184,6 +148,45 @@ def test_parts_have_labels_and_masks(tmp_path: Path) -> None:
     (sample,) = open_dataset(tmp_path, "parts2whole", "train", ("target", "parts", "part_masks", "dense")).samples
     assert sample.parts == {"face": tmp_path / "face.png"}
     assert sample.caption == "a knight"
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ("[]", "holds a list; expected a dict"),
+        ('{"a": {"clips": []}}', "a has no clip_data_list of frame_path_list and lmks_list"),
+        (
+            '{"a": {"clip_data_list": [{"frame_path_list": ["0.png"], "lmks_list": []}]}}',
+            "has 1 frames and 0 landmarks",
+        ),
+    ],
+)
+def test_lists_of_frames_that_do_not_fit_are_refused(content: str, message: str, tmp_path: Path) -> None:
+    (tmp_path / "train.json").write_text(content)
+    with pytest.raises(ValueError, match=message):
+        open_dataset(tmp_path, "aniportrait", "train")
+
+
+@pytest.mark.parametrize("content", ["{}", '{"frames": [{}]}', '{"frames": [{"place": [0.5, 0.5, 0.2, 0.9]}]}'])
+def test_faces_that_are_nowhere_are_refused(content: str, tmp_path: Path) -> None:
+    (tmp_path / "train" / "ann").mkdir(parents=True)
+    picture(0).save(tmp_path / "train" / "ann" / "0.png")
+    (tmp_path / "train" / "ann" / "0.json").write_text(content)
+    with pytest.raises(ValueError, match="does not say where a face is|has the face at"):
+        open_dataset(tmp_path, "identities", "train")
+
+
+def test_pictures_without_a_face_are_nobodys_reference(tmp_path: Path) -> None:
+    (tmp_path / "train" / "ann").mkdir(parents=True)
+    for name in "012":
+        picture(0).save(tmp_path / "train" / "ann" / f"{name}.png")
+    boxes: dict[str, list[dict[str, list[float]]]] = {"0": [{"place": [0, 0, 0.5, 1]}], "1": []}
+    for name, frames in boxes.items():
+        (tmp_path / "train" / "ann" / f"{name}.json").write_text(json.dumps({"frames": frames}))
+    samples = open_dataset(tmp_path, "identities", "train").samples
+    assert [[path.stem for path in sample.references] for sample in samples] == [["1", "2"], ["0"], ["0"]]
+    assert [sample.reference_boxes for sample in samples] == [(), ((0, 0, 0.5, 1),), ((0, 0, 0.5, 1),)]
+    assert [sample.face_box for sample in samples] == [(0, 0, 0.5, 1), None, None]
 
 
 def test_a_field_that_does_not_exist_is_no_need() -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import tomllib
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -11,12 +12,13 @@ import torch
 from diffusers import DDIMScheduler
 
 from referencenet.methods.emo import ZERO_SNR
-from referencenet.training.config import read_config
+from referencenet.training.config import DataConfig, read_config
+from referencenet.training.data.layouts.index import open_dataset
 from referencenet.training.drops import Drop, draw_drops, passes_of
 from referencenet.training.estimate import estimate
 from referencenet.training.full_size import full_pipeline
 from referencenet.training.recipes.index import CONFIGURATIONS, configuration, recipe_of, recipes
-from trainings import CASES, inputs_for, tiny_recipe
+from trainings import CASES, SIDE, inputs_for, tiny_recipe
 
 LEARNS = {
     ("animate_anyone", "image"): {"unet", "reference_unet", "pose_guider"},
@@ -51,6 +53,10 @@ OFTEN = {
     ("magic_animate", "video"),
 }
 """Networks that each tell their blocks something else; the other stages are checked with the slow tests."""
+
+
+LAST = {system: list(recipe_of(system).stages)[-1] for system in recipes()}
+"""Stages, which need most of a sample."""
 
 
 def step_of(recipe: Any, inputs: Any) -> dict[str, torch.Tensor]:
@@ -129,6 +135,23 @@ def test_the_estimate_of_24gb_is_below_24_gib(system: str, stage: str) -> None:
     kind, config = recipe_of(system), read_config(configuration(system, "24gb"), stage)
     found = estimate(kind(full_pipeline(kind.pipeline), stage, config), config)
     assert 4 * 2**30 < found.total < 24 * 2**30, f"\n{found}"
+
+
+@pytest.mark.parametrize(
+    ("system", "stage"),
+    [pytest.param(*case, marks=[] if case[1] == LAST[case[0]] else [pytest.mark.slow]) for case in CASES],
+)
+def test_every_system_learns_from_what_paperdoll_writes(system: str, stage: str, roots: dict[str, Path]) -> None:
+    kind = recipe_of(system)
+    found = open_dataset(roots[kind.layout], kind.layout, "train", kind.stages[stage].needs)
+    frames = {"views": 8}.get(stage, 3 if kind.stages[stage].frames > 1 else 0)
+    side = 128 if system in SIDE else 64
+    data = DataConfig(size=(side, side), frames=frames, stride=2, workers=0)
+    recipe = tiny_recipe(system, stage, data=data)
+    batch = recipe.batch_of(0, (0,), found.samples[:1])
+    gradients = step_of(recipe, recipe.drawn(batch))
+    assert all(bool(torch.isfinite(gradient).all()) for gradient in gradients.values())
+    assert any(bool(gradient.any()) for gradient in gradients.values())
 
 
 def test_samples_that_go_without_the_reference_do_not_depend_on_it() -> None:

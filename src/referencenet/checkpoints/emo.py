@@ -8,7 +8,7 @@ self-attention of the same block: these are made for image tokens of this width.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping, Sequence, Set
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +21,7 @@ from referencenet.checkpoints.keymap import CheckpointError
 from referencenet.checkpoints.library import read_library_part
 from referencenet.checkpoints.motion_keys import MOTION, MOTION_KEYS, check_position_tables
 from referencenet.checkpoints.published import Part, PublishedFile, PublishedSet, find_files
+from referencenet.checkpoints.start import draw
 from referencenet.networks.layout import SD15_UNET, TINY_SD15, film_config, picture_config
 from referencenet.networks.neighbourhood import NeighbourTokens, SpeedProjection
 from referencenet.networks.portrait_unet import PortraitReferenceUNet, PortraitUNet
@@ -177,25 +178,6 @@ def read_start(
     for network, keys in ((unet, new), *((part, set(part.state_dict())) for part in found.values())):
         draw(network, keys, generator)
     return {name: part.eval() for name, part in {"unet": unet, "reference_unet": reference, **found}.items()}
-
-
-def draw(network: nn.Module, keys: Set[str], generator: torch.Generator) -> None:
-    """Draw new layers as PyTorch does, from a generator; those that begin at zero stay so.
-
-    Args:
-        network: Whose layers.
-        keys: Of what is new in it.
-        generator: Decides the numbers.
-    """
-    for name, module in network.named_modules():
-        if isinstance(module, NeighbourTokens):
-            nn.init.normal_(module.offset, std=0.02, generator=generator)
-        if not isinstance(module, nn.Linear | nn.Conv2d) or f"{name}.weight" not in keys or not module.weight.any():
-            continue
-        nn.init.kaiming_uniform_(module.weight, a=5**0.5, generator=generator)
-        if module.bias is not None:
-            bound = module.weight[0].numel() ** -0.5
-            nn.init.uniform_(module.bias, -bound, bound, generator=generator)
 
 
 def _filled(network: nn.Module, state: Mapping[str, Tensor], new: str) -> set[str]:

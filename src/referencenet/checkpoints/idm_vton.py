@@ -255,10 +255,10 @@ def configuration(paths: Mapping[str, Path], base: Any) -> dict[str, Mapping[str
         says = read_configuration(beside) if beside.is_file() else {}
         names = {*released, *FURTHER_SIZES.get(component, ())}
         found[component] = {**released, **{name: says[name] for name in names & set(says)}}
-    return found | {"image_projection": _resampler_config(read_state(paths[FILES["unet"]]))}
+    return found | {"image_projection": resampler_config(read_state(paths[FILES["unet"]]))}
 
 
-def _resampler_config(state: Mapping[str, Tensor]) -> dict[str, Any]:
+def resampler_config(state: Mapping[str, Tensor]) -> dict[str, Any]:
     """The resampler's sizes from its tensors' shapes."""
     try:
         shapes = {

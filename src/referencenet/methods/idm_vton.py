@@ -32,6 +32,7 @@ from transformers import (
 )
 
 from referencenet.checkpoints.idm_vton import PUBLISHED, default_scheduler
+from referencenet.checkpoints.idm_vton_start import PUBLISHED_START as PUBLISHED_START
 from referencenet.links.bank import ReferenceBank
 from referencenet.links.concat import Concat
 from referencenet.links.renamed import Former, takes_former_names

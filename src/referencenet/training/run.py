@@ -16,6 +16,8 @@ import torch
 from torch import nn
 
 from referencenet.checkpoints.keymap import CheckpointError
+from referencenet.checkpoints.published import PublishedSet
+from referencenet.checkpoints.start import Start, read_start
 from referencenet.inputs import read_json
 from referencenet.media.files import written_whole
 from referencenet.methods.tiny import tiny_pipeline
@@ -112,7 +114,7 @@ def train(order: Order, tell: Tell = lambda _: None) -> None:
     all_found = [_samples(order, config, name, config.data.split) for name, config in order.stages.items()]
     for name, found in zip(order.stages, all_found, strict=True):
         tell(f"{name}: {found}")
-    pipe = start_pipeline(order.system, order.start, order.base, order.starts).to(processes.device)
+    pipe = start_pipeline(order.system, order.start, order.base, order.starts, tell).to(processes.device)
     if rank() == 0:
         _write_order(order)
     for (name, config), found in zip(order.stages.items(), all_found, strict=True):
@@ -202,20 +204,25 @@ def merge_lora(module: Any) -> None:
     module.unload_lora()
 
 
-def start_pipeline(system: str, start: str, base: str | None = None, starts: Starts = STARTS) -> Any:
+def start_pipeline(
+    system: str, start: str, base: str | None = None, starts: Starts = STARTS, tell: Tell = lambda _: None
+) -> Any:
     """The pipeline that a run begins with, in single precision.
 
     Args:
         system: Registry name.
-        start: A folder that `save_pretrained` wrote, a folder of released files, or a name of `starts`.
-        base: Of the base model, where released files need one.
+        start: A folder that `save_pretrained` wrote, one of released files, one of the files that the published
+            training starts from, or a name of `starts`.
+        base: Of the base model, where files need one.
         starts: What else than a folder there is.
+        tell: Told what the networks of a starting point are made of.
 
     Raises:
-        FileNotFoundError: If there is no such folder.
-        ValueError: If none was named.
+        FileNotFoundError: If there is no such folder, or it lacks a file.
+        ValueError: If none was named, or a file does not fit.
     """
-    pipeline = recipe_of(system).pipeline
+    recipe = recipe_of(system)
+    pipeline, begun = recipe.pipeline, recipe.start
     if not start:
         raise ValueError(
             "nothing to begin with was named; give --from a folder of weights, released or saved, or one of the names "
@@ -231,9 +238,24 @@ def start_pipeline(system: str, start: str, base: str | None = None, starts: Sta
     if (folder / "model_index.json").is_file():
         return pipeline.from_pretrained(folder, dtype=torch.float32)
     try:
+        if begun is not None and not pipeline.published.is_in(folder):
+            if not begun.is_in(folder, base):
+                raise FileNotFoundError(_lacks(folder, pipeline.published, begun))
+            parts = read_start(begun, folder, base, tell=tell)
+            return pipeline(**{"scheduler": pipeline.spec.scheduler(), **parts}).to(dtype=torch.float32)
         return pipeline.from_published(folder, base=base, dtype=torch.float32)
     except CheckpointError as error:
         raise ValueError(f"{folder}: {error}") from error
+
+
+def _lacks(folder: Path, published: PublishedSet, begun: Start) -> str:
+    """What a folder would hold that a run could begin with."""
+    released, files = (", ".join(dict.fromkeys(f.path for f in s.files)) for s in (published, begun.published))
+    return (
+        f"{folder} holds nothing to begin with: neither released files ({released}; {published.source}) nor those that "
+        f"training starts from ({files + ' and ' if files else ''}the base model in {begun.base_folder} or --base; "
+        f"{begun.published.source}, {begun.base_source})."
+    )
 
 
 def read_order(run: Path) -> dict[str, Any]:

@@ -18,6 +18,7 @@ from diffusers.utils.torch_utils import randn_tensor
 from PIL import Image
 from torch import Tensor, nn
 
+from referencenet.checkpoints.start import Start
 from referencenet.pipelines.encoders import text_states
 from referencenet.pipelines.passes import Pass
 from referencenet.pipelines.spec import Condition
@@ -83,6 +84,8 @@ class SystemRecipe:
     pipeline: ClassVar[Any]
     layout: ClassVar[str]
     """Of the data set that the system was trained on, as a name of `data.layouts`."""
+    start: ClassVar[Start | None] = None
+    """What it begins with where it was not trained yet; None: its pipeline's `from_published` reads that."""
     published_size: ClassVar[tuple[int, int]] = (512, 512)
     """(width, height) in pixels that the system was trained at."""
     stages: ClassVar[Mapping[str, Stage]]

@@ -16,6 +16,7 @@ from referencenet.methods.aniportrait import AniPortraitPipeline
 from referencenet.preprocess.face_mesh import draw_face_mesh
 from referencenet.training.data.sample import Sample
 from referencenet.training.portraits import PortraitFilmRecipe, image_stage, video_stage
+from referencenet.training.recipes.aniportrait.start import START
 
 SOURCE = "Zejun-Yang/AniPortrait, train_stage_1.py, train_stage_2.py and configs/train"
 NEEDS = "frames", "landmarks"
@@ -25,6 +26,7 @@ class AniPortraitRecipe(PortraitFilmRecipe):
     """`image`: both UNets and the landmark guider, on pairs of frames; `video`: motion modules, on clips of 16."""
 
     system, pipeline, layout = "aniportrait", AniPortraitPipeline, "aniportrait"
+    start = START
     stages = {
         "image": image_stage("pose_guider", source=SOURCE, needs=NEEDS),
         "video": video_stage(16, source=SOURCE, needs=NEEDS),

@@ -22,6 +22,7 @@ from referencenet.training.data.augment import signed
 from referencenet.training.data.sample import Sample
 from referencenet.training.drops import Drop
 from referencenet.training.portraits import given_by_frame
+from referencenet.training.recipes.diffportrait3d.start import START
 from referencenet.training.stage import Stage, noise_loss
 from referencenet.training.system import Batch, SystemRecipe
 
@@ -35,6 +36,7 @@ class DiffPortrait3DRecipe(SystemRecipe):
     """`reference`: writer and camera ControlNet, on single views; `views`: the view modules, on groups of eight."""
 
     system, pipeline, layout, frames_apart = "diffportrait3d", DiffPortrait3DPipeline, "views", True
+    start = START
     stages = {
         "reference": Stage(
             train=(r"reference_unet\..*", r"controlnet\..*"), loss=LOSS, drops=DROPS, frames=1, temporal=False,

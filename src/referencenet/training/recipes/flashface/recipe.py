@@ -23,6 +23,7 @@ from referencenet.sampling.trailing_ddim import TrailingDDIMScheduler
 from referencenet.training.data.augment import signed
 from referencenet.training.data.sample import Sample
 from referencenet.training.drops import Drop
+from referencenet.training.recipes.flashface.start import START
 from referencenet.training.stage import Stage, noise_loss
 from referencenet.training.system import Batch, SystemRecipe
 
@@ -31,6 +32,7 @@ class FlashFaceRecipe(SystemRecipe):
     """Pictures of a person, from four of the person's faces, words, and where the face is."""
 
     system, pipeline, layout = "flashface", FlashFacePipeline, "identities"
+    start = START
     published_size = (768, 768)
     stages = {
         "faces": Stage(

@@ -29,6 +29,7 @@ from referencenet.training.data.frames import num_frames, read_frames
 from referencenet.training.data.sample import Sample
 from referencenet.training.drops import Drop
 from referencenet.training.predicted import Inputs, learns
+from referencenet.training.recipes.hallo.start import START
 from referencenet.training.stage import Stage, velocity_loss
 from referencenet.training.system import Batch, SystemRecipe
 
@@ -41,6 +42,7 @@ class HalloRecipe(SystemRecipe):
     """`image`: single frames, without audio and motion; `video`: audio layers and motion modules, on clips of 14."""
 
     system, pipeline, layout = "hallo", HalloPipeline, "hdtf"
+    start = START
     stages = {
         "image": Stage(
             train=(r"unet\..*", r"reference_unet\..*", r"face_locator\..*", r"face_projection\..*"),

@@ -23,6 +23,7 @@ from referencenet.training.data.augment import Jitter, moved, signed, uniform
 from referencenet.training.data.sample import Sample
 from referencenet.training.drops import Drop
 from referencenet.training.predicted import Inputs
+from referencenet.training.recipes.idm_vton.start import START
 from referencenet.training.stage import Stage, noise_loss
 from referencenet.training.system import DRAWN_STEPS, Batch, SystemRecipe
 
@@ -43,6 +44,7 @@ class IDMVTONRecipe(SystemRecipe):
     """
 
     system, pipeline, layout = "idm_vton", IDMVTONPipeline, "viton_hd"
+    start = START
     published_size = (768, 1024)
     paints_masks = True
     stages = {

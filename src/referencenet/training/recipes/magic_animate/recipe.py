@@ -12,6 +12,7 @@ from diffusers import DDIMScheduler
 from referencenet.methods.magic_animate import CLIP, SCHEDULER, MagicAnimatePipeline
 from referencenet.training.drops import Drop
 from referencenet.training.portraits import ControlledFilmRecipe
+from referencenet.training.recipes.magic_animate.start import START
 from referencenet.training.stage import Stage, noise_loss
 
 LOSS = partial(noise_loss, DDIMScheduler, **SCHEDULER)
@@ -24,6 +25,7 @@ class MagicAnimateRecipe(ControlledFilmRecipe):
     """`image`: appearance encoder and DensePose ControlNet, on pairs of frames; `video`: motion modules, on clips."""
 
     system, pipeline, layout = "magic_animate", MagicAnimatePipeline, "tiktok"
+    start = START
     driving, has_scale = "dense", True
     stages = {
         "image": Stage(

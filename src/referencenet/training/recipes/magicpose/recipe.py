@@ -11,6 +11,7 @@ from functools import partial
 from referencenet.methods.magicpose import MagicPosePipeline
 from referencenet.sampling.ldm_ddim import LDM_SCHEDULE, LDMScheduler
 from referencenet.training.portraits import ControlledFilmRecipe
+from referencenet.training.recipes.magicpose.start import START
 from referencenet.training.stage import Stage, noise_loss
 
 LOSS = partial(noise_loss, LDMScheduler, **LDM_SCHEDULE)
@@ -21,6 +22,7 @@ class MagicPoseRecipe(ControlledFilmRecipe):
     """`appearance`: the appearance model alone, without poses; `pose`: with the pose ControlNet."""
 
     system, pipeline, layout = "magicpose", MagicPosePipeline, "tiktok"
+    start = START
     stages = {
         "appearance": Stage(
             train=(r"reference_unet\..*",), loss=LOSS, frames=1, absent=("poses",), needs=("target", "pose"),

@@ -23,6 +23,7 @@ from referencenet.training.data.augment import cut, draw_crop, signed
 from referencenet.training.data.sample import Sample
 from referencenet.training.draws import sample_generator
 from referencenet.training.drops import Drop
+from referencenet.training.recipes.parts2whole.start import START
 from referencenet.training.stage import Stage, noise_loss
 from referencenet.training.system import Batch, SystemRecipe
 
@@ -31,6 +32,7 @@ class Parts2WholeRecipe(SystemRecipe):
     """The writer, the pose guider, and the denoiser but for its first and last convolution."""
 
     system, pipeline, layout = "parts2whole", Parts2WholePipeline, "parts2whole"
+    start = START
     stages = {
         "parts": Stage(
             train=(r"reference_unet\..*", r"unet\..*", r"pose_guider\..*"),

@@ -21,6 +21,7 @@ from referencenet.pipelines.spec import Moment, Shown
 from referencenet.training.data.augment import Box, cut, signed, uniform
 from referencenet.training.data.sample import Sample
 from referencenet.training.drops import Drop
+from referencenet.training.recipes.stable_garment.start import START
 from referencenet.training.stage import Stage
 from referencenet.training.system import Batch, SystemRecipe
 
@@ -55,6 +56,7 @@ class StableGarmentRecipe(SystemRecipe):
     """`garment`: the garment encoder, beside words alone; `tryon`: with guider and ControlNet, which see the person."""
 
     system, pipeline, layout = "stable_garment", StableGarmentTryOnPipeline, "viton_hd"
+    start = START
     published_size = (384, 512)
     conditions = (Text("prompt"), PersonResiduals("control"))
     stages = {
