@@ -15,12 +15,13 @@ from docs.desk import bring, commands_of, lay_out
 from house.source import ROOT
 from referencenet.cli.app import app
 from referencenet.paperdoll.examples import write_examples
+from tiny import tiny
 
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
 
 QUICKLY = {
     "demo": "--characters 1",
-    "generate": "--steps 1",
+    "generate": "--steps 1 --count 1",
     "animate": "--steps 1 --frames 4 --size 64x64",
     "talk": "--steps 1 --frames 4 --size 64x64",
     "tryon": "--steps 1 --size 96x128",
@@ -72,9 +73,12 @@ def quick(words: list[str]) -> list[str]:
     ],
 )
 def test_commands_run_as_they_are_typed(page: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    folder = lay_out(tmp_path / "desk") if page.name != "README.md" else tmp_path
-    if page.name == "README.md":
-        write_examples(folder)  # what `make demo` leaves, and nothing else
+    folder = tmp_path
+    if page.name == "README.md":  # what `make demo` leaves, and a Stable Diffusion model
+        write_examples(folder)
+        tiny("sd").pipe.save_pretrained(folder / "stable-diffusion-v1-5" / "stable-diffusion-v1-5")
+    else:
+        lay_out(folder)
     monkeypatch.chdir(folder)
     for words in typed_on(page):
         result = CliRunner().invoke(app, [*bring(folder, words), *quick(words)])
