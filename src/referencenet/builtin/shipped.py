@@ -124,7 +124,7 @@ def speech_model() -> Wav2Vec2Model:
 
 
 def drawn_portrait(picture: Picture, folder: Path = WEIGHTS) -> Portrait:
-    """A drawn portrait with its face's regions, sharp as those of the small training, and numbers: what the observer sees.
+    """A drawn portrait with regions and numbers of its face, as the observer sees it; edges are sharp, as in training.
 
     Args:
         picture: Square, of one drawn face that looks ahead.
