@@ -1,4 +1,4 @@
-"""What the library tells: notices as warnings and in the log, what is done in the log alone, and nothing unless it is asked."""
+"""What the library tells: notices as warnings and in the log, what is done in the log alone."""
 
 import logging
 import subprocess

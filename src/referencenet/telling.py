@@ -12,7 +12,6 @@ import warnings
 from collections.abc import Iterable
 from difflib import get_close_matches
 
-
 logger = logging.getLogger("referencenet")
 
 

@@ -1,4 +1,4 @@
-"""`refnet demo`: one picture sheet that shows what a reference does, with scores."""
+"""`refnet demo`: one sheet that shows what a reference does, with scores, and files to try the commands on."""
 
 import json
 from pathlib import Path
@@ -17,8 +17,11 @@ from referencenet.version import __version__
 if TYPE_CHECKING:
     from referencenet.builtin import demo as drawing
     from referencenet.cli import quiet as hushing
+    from referencenet.paperdoll import examples
 else:
-    drawing, hushing = later("referencenet.builtin.demo", "referencenet.cli.quiet")
+    drawing, hushing, examples = later(
+        "referencenet.builtin.demo", "referencenet.cli.quiet", "referencenet.paperdoll.examples"
+    )
 
 NEXT_TO_READ = Path(__file__).parents[1] / "methods" / "reference_only.py"
 
@@ -27,16 +30,21 @@ app = typer.Typer(add_completion=False)
 
 @app.command("demo")
 def demo_command(
-    out: Annotated[Path, typer.Option("--out", "-o", help="Folder for demo.png and demo.json.")] = Path("demo"),
+    out: Annotated[
+        Path, typer.Option("--out", "-o", help="Folder for demo.png, demo.json, and the files to try.")
+    ] = Path("demo"),
     characters: Annotated[int, typer.Option(min=1, help="Rows of the sheet.")] = 4,
     seed: Annotated[int, typer.Option(min=0, help="Which characters, poses and noise.")] = 0,
 ) -> None:
     """Draw four characters, each with and without reference, and say how well they were recognised.
 
+    Beside the sheet lie hero.png, skeleton.png, a garment, a voice and more: what the other commands are tried on.
+
     Uses the built-in model; nothing is downloaded. The score is the similarity of a drawn person to the reference, as a
     small network sees it that was trained to tell people apart: 1 is the same person. No character was trained on.
     """
     check_place(out, folder=True)
+    files = examples.write_examples(out, seed)
     hushing.quiet()
     num_drawn = len(drawing.HEADINGS) - 2  # all columns but the reference and the truth
     with progress_bar("drawing", num_drawn) as (bar, task):
@@ -58,4 +66,5 @@ def demo_command(
     console = Console()
     console.print(table)
     console.print(f"The sheet is {sheet}", soft_wrap=True, highlight=False)
+    console.print(f"To try the commands on: {', '.join(file.name for file in files)}", soft_wrap=True, highlight=False)
     console.print(f"How it works, in one file: {NEXT_TO_READ}", soft_wrap=True, highlight=False)

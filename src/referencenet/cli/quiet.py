@@ -6,7 +6,7 @@ from transformers.utils import logging as transformers_logging
 
 
 def quiet() -> None:
-    """Switch off the libraries' bars, but those of downloads; `refnet --debug`, which leaves them talking, keeps all."""
+    """Switch off the libraries' bars, but those of downloads; under `refnet --debug` they stay."""
     if transformers_logging.get_verbosity() < transformers_logging.ERROR:
         return
     diffusers_logging.disable_progress_bar()

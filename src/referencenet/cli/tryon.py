@@ -48,6 +48,7 @@ else:
 
 CategoryChoice = Literal["upper_body", "lower_body", "dresses"]
 BOTH, IDM, STABLE = only("idm_vton", "stable_garment"), only("idm_vton"), only("stable_garment")
+HALF_A_MASK = "a mask is made from --parsing and --keypoints together; give both."
 
 app = typer.Typer(add_completion=False)
 
@@ -137,13 +138,13 @@ def tryon(
     Try: `refnet tryon -p person.jpg -g shirt.jpg --densepose pose.png --mask mask.png --checkpoint IDM-VTON -o out.png`
     """
     check_system(ctx, method)
+    check_pictures(out)
     if mask is not None and (is_typed(ctx, "category") or is_typed(ctx, "arm_width")):
         raise ValueError("--category and --arm-width are for masks that are made; --mask is one already.")
     if densepose is None and takes(BOTH, method):
         raise ValueError(f"{method} needs --densepose, the person's DensePose rendering on black.")
     check_mask_options(mask, parsing, keypoints)
     check_given(ctx)
-    check_pictures(out)
     white = read_or_make_mask(mask, parsing, keypoints, category, arm_width, person_number)
     pictures = {"person": read_image(person), "garment": read_image(garment)}
     drawn = None if densepose is None else read_image(densepose)
@@ -201,6 +202,8 @@ def check_mask_options(mask: Path | None, parsing: Path | None, keypoints: Path 
     """
     if (mask is None) == (parsing is None and keypoints is None):
         raise ValueError("give either --mask, or --parsing and --keypoints from which it is made.")
+    if mask is None and (parsing is None or keypoints is None):
+        raise ValueError(HALF_A_MASK)
 
 
 def read_or_make_mask(
@@ -223,7 +226,7 @@ def read_or_make_mask(
     if mask is not None:
         return read_mask(mask)
     if parsing is None or keypoints is None:
-        raise ValueError("a mask is made from --parsing and --keypoints together; give both.")
+        raise ValueError(HALF_A_MASK)
     frames, canvas = read_key_points(keypoints, person)
     if len(frames) != 1 or (person is not None and not frames[0].is_seen):
         who = "" if person is None else f", and no person {person} from the left"
