@@ -13,7 +13,7 @@ from copies import made_once
 from referencenet.builtin.graft import Graft, graft, with_second_attention
 from referencenet.builtin.load import WEIGHTS, load, load_observer
 from referencenet.builtin.start import NEW, TASKS, is_shipped, load_system, start_pipeline
-from referencenet.builtin.toys import face_numbers, make_speech_model
+from referencenet.builtin.toys import make_speech_model
 from referencenet.links.attach import write
 from referencenet.networks.audio_attention import Held
 from referencenet.training.recipes.index import recipes
@@ -152,14 +152,8 @@ def test_expectations_are_of_systems_that_there_are() -> None:
     assert TASKS.keys() <= set(recipes())
 
 
-def test_a_face_has_the_numbers_that_a_recogniser_gives() -> None:
-    observer = load_observer()
-    pictures = noise(7, 2, 3, 64, 64).clamp(-1, 1)
-    found = face_numbers(observer, pictures)
-    assert found.shape == (2, 512)
-    with torch.no_grad():
-        torch.testing.assert_close(found[:, :64], observer(pictures).embedding)
-    assert not found[:, 64:].any()
+def test_a_face_has_the_numbers_of_the_observer() -> None:
+    assert start("hallo").face_projection.config.embedding_dim == load_observer().config.embedding_dim
 
 
 def test_the_speech_model_is_always_the_same() -> None:

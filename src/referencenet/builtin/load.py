@@ -11,7 +11,7 @@ from typing import Literal, overload
 
 import torch
 from diffusers import AutoencoderKL, DDIMScheduler, StableDiffusionPipeline, UNet2DConditionModel
-from transformers import CLIPTextModel, CLIPTokenizer
+from transformers import CLIPTextModel, CLIPTokenizer, CLIPVisionModelWithProjection
 
 from referencenet.methods.referencenet import ReferenceNetPipeline
 from referencenet.networks.observer import Observer
@@ -86,6 +86,16 @@ def load_observer(*, folder: Path = WEIGHTS) -> Observer:
     """
     _check_folder(folder)
     return Observer.from_pretrained(folder / "observer", dtype=torch.float32).eval()
+
+
+def load_image_encoder(*, folder: Path = WEIGHTS, dtype: torch.dtype = torch.float32) -> CLIPVisionModelWithProjection:
+    """Load the picture encoder that stands in CLIP's place: 64 pixels a side, embeddings of 96 channels.
+
+    Raises:
+        FileNotFoundError: If the folder has no weights.
+    """
+    _check_folder(folder)
+    return CLIPVisionModelWithProjection.from_pretrained(folder / "image_encoder", dtype=dtype).eval()
 
 
 def _check_folder(folder: Path) -> None:

@@ -17,13 +17,14 @@ from typing import Any
 
 from diffusers import AutoencoderKL, DDIMScheduler, UNet2DConditionModel
 from torch import Tensor, nn
-from transformers import CLIPTextModel, CLIPTokenizer
+from transformers import CLIPTextModel, CLIPTokenizer, CLIPVisionModelWithProjection
 
 from referencenet.builtin import toys
 from referencenet.builtin.graft import Graft, graft, with_second_attention
-from referencenet.builtin.load import WEIGHTS, load
+from referencenet.builtin.load import WEIGHTS, load, load_image_encoder
 from referencenet.checkpoints.files import read_state
 from referencenet.methods.tiny import components_of
+from referencenet.networks.pose_guider import PoseGuider
 from referencenet.training.recipes.index import recipe_of
 from referencenet.training.run import STARTS as NAMED
 from referencenet.training.run import Starts
@@ -84,7 +85,8 @@ class Shipped:
     scheduler: DDIMScheduler
     unet: UNet2DConditionModel
     reference_unet: UNet2DConditionModel
-    pose_guider: Any
+    pose_guider: PoseGuider
+    image_encoder: CLIPVisionModelWithProjection
 
 
 def start_pipeline(system: str, *, folder: Path = WEIGHTS, seed: int = 0) -> Any:
@@ -104,6 +106,7 @@ def start_pipeline(system: str, *, folder: Path = WEIGHTS, seed: int = 0) -> Any
     shipped = Shipped(
         vae=net.vae, text_encoder=net.text_encoder, tokenizer=net.tokenizer, scheduler=net.scheduler,
         unet=net.unet, reference_unet=net.reference_unet, pose_guider=net.pose_guider,
+        image_encoder=load_image_encoder(folder=folder),
     )  # fmt: skip
     config = _config(system, shipped)
     parts: dict[str, Any] = {}
@@ -205,7 +208,7 @@ STOCK: Mapping[str, Callable[[Shipped], Any]] = MappingProxyType({
     "text_encoder": lambda shipped: shipped.text_encoder,
     "tokenizer": lambda shipped: shipped.tokenizer,
     "scheduler": lambda shipped: shipped.scheduler,
-    "image_encoder": lambda _: toys.seeded(toys.make_image_encoder, 0),
+    "image_encoder": lambda shipped: shipped.image_encoder,
     "image_processor": lambda _: toys.make_image_processor(),
     "feature_extractor": lambda _: toys.make_image_processor(),
     "text_encoder_2": lambda shipped: toys.second_text_encoder(shipped.text_encoder),

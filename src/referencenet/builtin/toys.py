@@ -11,8 +11,7 @@ from types import MappingProxyType
 from typing import Any
 
 import torch
-from torch import Tensor, nn
-from torch.nn import functional as F
+from torch import nn
 from transformers import (
     CLIPImageProcessor,
     CLIPTextConfig,
@@ -27,13 +26,13 @@ from transformers import (
 from referencenet.networks.image_prompt import ImagePromptResampler
 from referencenet.networks.landmark_guider import LandmarkGuider
 from referencenet.networks.neighbourhood import NeighbourTokens
-from referencenet.networks.observer import Observer
 from referencenet.networks.pose_guider import PoseGuider
 from referencenet.networks.projected_tokens import AudioProjection, FaceProjection
-from referencenet.preprocess.face_embedding import EMBEDDING
 
 CONTEXT = 96
 """Channels of words and of a picture's token."""
+FACE = 64
+"""Numbers of a face: the observer's embedding in the place of a recogniser's."""
 HINTS = (16, 32)
 """Widths of what sees pictures beside the latents: one halving, as of the autoencoder."""
 
@@ -85,21 +84,6 @@ def seeded(make: Callable[[], Any], seed: int) -> Any:
     with torch.random.fork_rng(devices=[]):
         torch.random.set_rng_state(torch.Generator().manual_seed(seed).get_state())
         return make().eval().requires_grad_(False)
-
-
-@torch.no_grad()
-def face_numbers(observer: Observer, pictures: Tensor) -> Tensor:
-    """The observer's embedding in the place of a face recogniser's: its numbers, and zeros behind them.
-
-    Args:
-        observer: The shipped one.
-        pictures: (r, 3, H, W) in [-1, 1].
-
-    Returns:
-        (r, 512).
-    """
-    found = observer(pictures).embedding
-    return F.pad(found, (0, EMBEDDING - found.shape[1]))
 
 
 def first_text_encoder(shipped: CLIPTextModel, make: Any = CLIPTextModel) -> Any:
@@ -156,7 +140,7 @@ PARTS: Mapping[tuple[str, str], Callable[[], nn.Module]] = MappingProxyType({
         layers=SPEECH["num_hidden_layers"], channels=SPEECH["hidden_size"], cross_attention_dim=CONTEXT
     ),
     ("hallo", "face_locator"): lambda: PoseGuider(3, 64, HINTS),
-    ("hallo", "face_projection"): lambda: FaceProjection(EMBEDDING, CONTEXT),
+    ("hallo", "face_projection"): lambda: FaceProjection(FACE, CONTEXT),
     ("hallo", "audio_projection"): lambda: AudioProjection(
         layers=SPEECH["num_hidden_layers"], channels=SPEECH["hidden_size"], hidden_dim=128,
         cross_attention_dim=CONTEXT, num_tokens=8,

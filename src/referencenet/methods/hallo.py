@@ -149,7 +149,7 @@ class HalloPipeline(ClipPipeline, UNetAdapters):
                 "picture with its landmarks and the face's embedding."
             )
         regions = reference.located()
-        embedding = reference.embedding()
+        embedding = reference.embedding(self.face_projection.config.embedding_dim)
         projection, locator = self.face_projection, self.face_locator
         both = torch.cat([embedding, torch.zeros_like(embedding)])
         face, none = projection(both.to(self.device_of(projection), projection.dtype)).split(1)

@@ -190,7 +190,7 @@ def _parts(given: Any) -> Iterator[Any]:
     if isinstance(given, Portrait):
         regions = given.located()
         yield np.asarray(read_image(given.picture))
-        yield given.embedding()
+        yield given.embedding(numbers=None)
         yield from (regions.place, regions.pose, regions.face, regions.lip)
     elif isinstance(given, ReferenceBank):
         for tensors in (given.hidden, given.context):

@@ -122,7 +122,9 @@ class FaceEmbedder:
         return self.network.run(None, {self._input: np.ascontiguousarray(values)})[0].reshape(EMBEDDING)
 
 
-def read_face_embedding(source: Any, picture: Picture | None = None, landmarks: Any = None) -> Tensor:
+def read_face_embedding(
+    source: Any, picture: Picture | None = None, landmarks: Any = None, numbers: int | None = EMBEDDING
+) -> Tensor:  # fmt: skip
     """The numbers of a face, as they are or by a network.
 
     Args:
@@ -130,9 +132,10 @@ def read_face_embedding(source: Any, picture: Picture | None = None, landmarks: 
             zeros, as published where no face is recognised.
         picture: The portrait, where a network is given.
         landmarks: Of its face, (468 or 478, 2 or 3) in its pixels, where a network is given.
+        numbers: How many it shall have, where they are not a recogniser's; None: as many as there are.
 
     Returns:
-        (1, 512), float32, not normalised.
+        (1, numbers), float32, not normalised.
 
     Raises:
         FileNotFoundError: If there is no such file.
@@ -140,23 +143,24 @@ def read_face_embedding(source: Any, picture: Picture | None = None, landmarks: 
         ImportError: If onnxruntime or OpenCV is missing.
     """
     if source is None:
-        return torch.zeros(1, EMBEDDING)
+        return torch.zeros(1, EMBEDDING if numbers is None else numbers)
     path = Path(source) if isinstance(source, str | Path) else None
     if path is not None and (path.suffix == ".onnx" or path.is_dir()):
         if picture is None or landmarks is None:
             raise ValueError(f"{path} knows faces, but none was given: give the portrait and its face's landmarks.")
         values = FaceEmbedder(path)(picture, landmarks)
     elif path is not None:
-        values = read_array(path, f"the {EMBEDDING} numbers of a face by glintr100")
+        values = read_array(path, "the numbers of a face")
     else:
         values = source.detach().cpu().numpy() if isinstance(source, torch.Tensor) else np.asarray(source)
-    if values.size != EMBEDDING or values.dtype.kind not in "fiu":
+    if values.size != (numbers or values.size) or values.dtype.kind not in "fiu":
+        known = " of glintr100" if numbers == EMBEDDING else ""
         raise ValueError(
             f"{path or 'the face'} is {values.dtype} of shape {values.shape}; "
-            f"expected {EMBEDDING} numbers of glintr100."
+            f"expected {numbers or 'some'} numbers{known}."
         )
     with np.errstate(over="ignore"):  # which is told
-        found = torch.from_numpy(values.astype(np.float32).reshape(1, EMBEDDING))
+        found = torch.from_numpy(values.astype(np.float32).reshape(1, -1))
     if not bool(torch.isfinite(found).all()):
         raise ValueError(f"{path or 'the embedding of the face'} holds values that are not finite; give numbers.")
     return found

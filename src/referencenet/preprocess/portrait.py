@@ -12,7 +12,7 @@ from PIL import Image
 
 from referencenet.media.images import Picture, read_image
 from referencenet.preprocess.face_doubts import check_face
-from referencenet.preprocess.face_embedding import read_face_embedding
+from referencenet.preprocess.face_embedding import EMBEDDING, read_face_embedding
 from referencenet.preprocess.face_mesh import checked_landmarks, only_face, read_landmarks
 from referencenet.preprocess.face_regions import FaceRegions
 from referencenet.preprocess.following import chosen
@@ -152,9 +152,10 @@ class Portrait:
         given = isinstance(self.regions, FaceRegions)
         return self.regions if given else FaceRegions.read(self.regions, (width, height))
 
-    def embedding(self) -> Tensor:
-        """The face's embedding, (1, 512)."""
-        return read_face_embedding(self.face, self.picture, None if self.landmarks is None else self.points())
+    def embedding(self, numbers: int | None = EMBEDDING) -> Tensor:
+        """The face's embedding, (1, numbers); None: as many as it has."""
+        points = None if self.landmarks is None else self.points()
+        return read_face_embedding(self.face, self.picture, points, numbers)
 
 
 def square_around(landmarks: np.ndarray, size: tuple[int, int]) -> tuple[int, int, int]:
