@@ -4,6 +4,7 @@ Start pipelines, which are untrained, stand in their place: an empty folder of a
 """
 
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -17,6 +18,9 @@ from referencenet.builtin.shipped import ShippedSystem, drawn_portrait, shipped_
 from referencenet.cli import checks
 from referencenet.cli.app import app
 from referencenet.cli.run import drawing_options
+from referencenet.evaluation.showcase import shows, write_show
+from referencenet.evaluation.systems import task_of
+from referencenet.evaluation.talk import Talking
 from referencenet.media.films import Film
 from referencenet.media.images import read_image
 from referencenet.paperdoll.film import talk
@@ -151,3 +155,22 @@ def test_a_drawn_face_is_found_by_the_observer() -> None:
     assert portrait.regions.lip[lips].mean() > 255 * 0.8  # pyright: ignore
     with pytest.raises(ValueError, match="crop it to a square"):
         drawn_portrait(render(HEAD, SIZE))
+
+
+@pytest.mark.parametrize("name", ["dressing.png", pytest.param("turning.gif", marks=pytest.mark.slow),
+                                  pytest.param("talking.mp4", marks=pytest.mark.slow)])  # fmt: skip
+def test_the_demonstration_shows_what_is_shipped_beside_the_truth(weights: Path, tmp_path: Path, name: str) -> None:
+    (show,) = [show for show in shows(weights) if show.file == name]
+    path = write_show(replace(show, cases=2), tmp_path, steps=1, folder=weights)
+    frames = list(Film(path)) if path.suffix != ".png" else [read_image(path)]
+    assert len(frames) == {"dressing.png": 1, "turning.gif": 8, "talking.mp4": 32}[name]
+    task = task_of(show.system)
+    height = 128 * (1 if task is Talking else 2)
+    assert frames[0].height == height
+    truth = np.asarray(frames[0])[:128, -(96 if name == "dressing.png" else 128) :]
+    assert truth.std() > 20
+    assert Film(path).has_sound == (task is Talking) if path.suffix != ".png" else True
+
+
+def test_nothing_more_is_shown_where_nothing_is_shipped(tmp_path: Path) -> None:
+    assert shows(tmp_path) == []
