@@ -9,12 +9,13 @@ from types import MappingProxyType
 from typing import Any
 
 import numpy as np
+import torch
 from PIL import Image
 from transformers import Wav2Vec2Model
 
 from referencenet.builtin.load import STEPS, WEIGHTS, load_observer
 from referencenet.builtin.start import TASKS, is_shipped, load_system
-from referencenet.builtin.toys import face_numbers, make_speech_model
+from referencenet.builtin.toys import make_speech_model
 from referencenet.builtin.training.data import to_tensors
 from referencenet.media.images import Picture, read_image
 from referencenet.paperdoll.cameras import HeadCamera, seen_from
@@ -124,7 +125,7 @@ def speech_model() -> Wav2Vec2Model:
 
 
 def drawn_portrait(picture: Picture, folder: Path = WEIGHTS) -> Portrait:
-    """A drawn portrait with its face's regions, sharp as those of the small training, and numbers: what the observer sees.
+    """A drawn portrait with regions and numbers of its face, as the observer sees it; edges are sharp, as in training.
 
     Args:
         picture: Square, of one drawn face that looks ahead.
@@ -138,7 +139,8 @@ def drawn_portrait(picture: Picture, folder: Path = WEIGHTS) -> Portrait:
         raise ValueError(f"the portrait is {image.width} x {image.height}; crop it to a square around the face.")
     observer = load_observer(folder=folder)
     pixels = to_tensors(np.asarray(image)[None])
-    found = observer(pixels)
+    with torch.no_grad():
+        found = observer(pixels)
     left, right = found.keypoints[0, [14, 15]].tolist()  # the person's right eye stands left
     unit = max(abs(right[0] - left[0]), 0.05) / EYES
     middle = ((left[0] + right[0]) / 2, (left[1] + right[1]) / 2)
@@ -148,7 +150,7 @@ def drawn_portrait(picture: Picture, folder: Path = WEIGHTS) -> Portrait:
         place=filled(_box(middle, unit, FACE, image.size), image.size),
         pose=255 - face, face=np.where(lips, 0, face).astype(np.uint8), lip=lips,
     )  # fmt: skip
-    return Portrait(picture=image, regions=regions, face=face_numbers(observer, pixels))
+    return Portrait(picture=image, regions=regions, face=found.embedding)
 
 
 def _box(middle: tuple[float, float], unit: float, part: tuple[float, float, float], size: tuple[int, int]) -> Box:

@@ -17,11 +17,13 @@ from referencenet.version import __version__
 if TYPE_CHECKING:
     from referencenet.builtin import demo as drawing
     from referencenet.cli import quiet as hushing
+    from referencenet.evaluation import showcase
     from referencenet.paperdoll import examples
 else:
-    drawing, hushing, examples = later(
-        "referencenet.builtin.demo", "referencenet.cli.quiet", "referencenet.paperdoll.examples"
-    )
+    drawing, hushing, showcase, examples = later(
+        "referencenet.builtin.demo", "referencenet.cli.quiet", "referencenet.evaluation.showcase",
+        "referencenet.paperdoll.examples",
+    )  # fmt: skip
 
 NEXT_TO_READ = Path(__file__).parents[1] / "methods" / "reference_only.py"
 
@@ -37,6 +39,9 @@ def demo_command(
     seed: Annotated[int, typer.Option(min=0, help="Which characters, poses and noise.")] = 0,
 ) -> None:
     """Draw four characters, each with and without reference, and say how well they were recognised.
+
+    Beside it a walking character, a talking head, a dressing row and more, each beside the truth: of every small
+    system whose weights are built in.
 
     Beside the sheet lie hero.png, skeleton.png, a garment, a voice and more: what the other commands are tried on.
 
@@ -60,11 +65,21 @@ def demo_command(
     document = {"scores": shown.scores, "characters": characters, "seed": seed, "referencenet": __version__}
     with written_whole(out / "demo.json") as file:
         file.write_text(json.dumps(document, indent=2) + "\n", encoding="utf-8")
+    shown_beside = [_written(part, out, seed) for part in showcase.shows()]
     table = Table("drawn with", "same person? (1 = yes)", pad_edge=False)
     for name in drawing.HEADINGS[1:]:
         table.add_row(name, f"{shown.scores[name]:.2f}")
     console = Console()
     console.print(table)
     console.print(f"The sheet is {sheet}", soft_wrap=True, highlight=False)
+    for told in shown_beside:
+        console.print(told, soft_wrap=True, highlight=False)
     console.print(f"To try the commands on: {', '.join(file.name for file in files)}", soft_wrap=True, highlight=False)
     console.print(f"How it works, in one file: {NEXT_TO_READ}", soft_wrap=True, highlight=False)
+
+
+def _written(part: "showcase.Show", out: Path, seed: int) -> str:
+    """Write a part of the demonstration, with its progress; what was written where."""
+    with progress_bar(part.file, part.cases) as (bar, task):
+        path = showcase.write_show(part, out, seed, drawn=lambda number: bar.advance(task, number))
+    return f"{path}: {part.told}"

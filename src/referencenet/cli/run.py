@@ -159,7 +159,8 @@ def load(
         pipe = pipeline.from_published(checkpoint, **({} if base is None else {"base": base}))
     pipe.register_to_config(**{name: value for name, value in own.items() if value is not None})
     pipe.set_progress_bar_config(disable=True)
-    return place(pipe.to(choose_dtype(dtype, target)), target, offload=offload, vae_tiling=vae_tiling)
+    wanted = choose_dtype(dtype, target)
+    return place(pipe if pipe.dtype == wanted else pipe.to(wanted), target, offload=offload, vae_tiling=vae_tiling)
 
 
 def pixels_per_latent(pipeline: Any) -> int:

@@ -6,7 +6,14 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import numpy as np
 import typer
 
-from referencenet.cli.checks import check_every, check_film, check_given, check_person, check_system
+from referencenet.cli.checks import (
+    built_in_method,
+    check_every,
+    check_film,
+    check_given,
+    check_person,
+    check_system,
+)
 from referencenet.cli.console import note, say
 from referencenet.cli.options import (
     LARGEST_SEED,

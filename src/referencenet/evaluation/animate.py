@@ -64,6 +64,10 @@ class Animation(Task):
         """What drives the film, (H, W, 3) uint8."""
         return skeleton(scene, self.size)
 
+    def given(self, case: int, frame: int = 0) -> list[np.ndarray]:
+        """The person, and the frame's drawing."""
+        return [self.persons[case], self.drawing_of(self.films[case][frame])]
+
     def draw(self, pipe: Any, drawing: Drawing, *, wrong: bool = False) -> np.ndarray:
         """The films, each in one call."""
 

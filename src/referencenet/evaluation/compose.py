@@ -67,6 +67,10 @@ class Composed(Task):
         self.masks = np.stack([part_mask(segmentation(scene, self.size), *PARTS[1:]) for scene in self.targets])
         return np.stack([render(scene, self.size) for scene in self.targets])
 
+    def given(self, case: int, frame: int = 0) -> list[np.ndarray]:  # noqa: ARG002 - of films
+        """The parts, and the pose."""
+        return [*(np.asarray(part.picture) for part in self.parts[case]), self.dense[case]]
+
     def draw(self, pipe: Any, drawing: Drawing, *, wrong: bool = False) -> np.ndarray:
         """One call for each person."""
         found: list[np.ndarray] = []

@@ -61,6 +61,10 @@ class FacePictures(Task):
         self.wanted = self._faces_seen(truth).embeddings
         return truth
 
+    def given(self, case: int, frame: int = 0) -> list[np.ndarray]:  # noqa: ARG002 - of films
+        """The faces."""
+        return [np.asarray(face) for face in self.faces[case]]
+
     def draw(self, pipe: Any, drawing: Drawing, *, wrong: bool = False) -> np.ndarray:
         """One call for each person."""
         found: list[np.ndarray] = []

@@ -9,8 +9,6 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from referencenet.builtin.toys import face_numbers
-from referencenet.builtin.training.data import to_tensors
 from referencenet.evaluation.films import films_of
 from referencenet.evaluation.looking import likeness, look
 from referencenet.evaluation.scores import correlation, frame_error, lag_of, mean_psnr, mouth_opening, squared_error
@@ -56,6 +54,10 @@ class Talking(Task):
         self.mouths = [_mouths(film, self.size) for film in self.films]
         return np.stack([np.stack(list(film.frames(self.size))) for film in self.films])  # pyright: ignore[reportArgumentType]
 
+    def given(self, case: int, frame: int = 0) -> list[np.ndarray]:  # noqa: ARG002 - a voice is no picture
+        """The portrait."""
+        return [np.asarray(self.portraits[case].picture)]
+
     def draw(self, pipe: Any, drawing: Drawing, *, wrong: bool = False) -> np.ndarray:
         """The films, each in one call, by the model of speech that belongs to the system."""
 
@@ -94,8 +96,7 @@ def portrait_of(scene: Scene, size: Size, observer: Observer) -> Portrait:
         face=levels["sep_face_mask"],
         lip=levels["sep_lip_mask"],
     )
-    numbers = face_numbers(observer, to_tensors(picture[None]))
-    return Portrait(picture=Image.fromarray(picture), regions=regions, face=numbers)
+    return Portrait(picture=Image.fromarray(picture), regions=regions, face=look(observer, picture[None]).embeddings)
 
 
 def with_mouth(scene: Scene, opening: float) -> Scene:

@@ -110,6 +110,10 @@ class Task:
         """Name to value, of all `measures`."""
         raise NotImplementedError
 
+    def given(self, case: int, frame: int = 0) -> list[np.ndarray]:
+        """What the system is given of a case, of a film's frame: pictures (H, W, 3) of any size."""
+        raise NotImplementedError
+
     def cut(self, pipe: Any, drawing: Drawing) -> np.ndarray:
         """The same network's answers when its denoiser reads nothing; what else comes of a reference stays."""
         with link_cut(pipe):

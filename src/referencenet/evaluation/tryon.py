@@ -26,7 +26,7 @@ from referencenet.paperdoll.pose import ARM_POSES
 from referencenet.paperdoll.render import render
 from referencenet.paperdoll.scene import Scene
 from referencenet.paperdoll.streams import Stream
-from referencenet.paperdoll.tryon import agnostic_mask, flat_lay
+from referencenet.paperdoll.tryon import GREY, agnostic_mask, flat_lay
 
 WORN = ("upper", "upper_colour", "pattern", "pattern_colour", "emblem", "emblem_colour")
 """What of a character is the garment."""
@@ -59,6 +59,11 @@ class TryOn(Task):
         self.flat = np.stack([flat_lay(character, self.size) for character in self.worn])
         self.garments = np.stack([garment_mask(scene, self.size) for scene in self.dressed])
         return np.stack([render(scene, self.size) for scene in self.dressed])
+
+    def given(self, case: int, frame: int = 0) -> list[np.ndarray]:  # noqa: ARG002 - of films
+        """The person without the garment, and another one's garment."""
+        hidden = np.where(self.masks[case][..., None], np.uint8(GREY), self.pictures[case])
+        return [hidden, self.flat[case]]
 
     def draw(self, pipe: Any, drawing: Drawing, *, wrong: bool = False) -> np.ndarray:
         """People dressed, the whole picture drawn anew as published."""

@@ -51,6 +51,10 @@ class Turned(Task):
         self.points = np.stack([keypoints(scene, self.size) for views in self.views for scene in views])
         return np.stack([[render(scene, self.size) for scene in views] for views in self.views])
 
+    def given(self, case: int, frame: int = 0) -> list[np.ndarray]:
+        """The portrait, and somebody else from the camera."""
+        return [self.portraits[case], self.cameras[case][frame]]
+
     def draw(self, pipe: Any, drawing: Drawing, *, wrong: bool = False) -> np.ndarray:
         """All views of a person in one call, from noise alone: no view begins over the portrait."""
 
