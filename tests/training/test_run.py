@@ -13,8 +13,10 @@ from typing import Any
 
 import pytest
 import torch
+from PIL import Image
 from typer.testing import CliRunner
 
+from referencenet.builtin.start import STARTS
 from referencenet.cli.app import app
 from referencenet.methods.animate_anyone import AnimateAnyonePipeline
 from referencenet.methods.idm_vton import IDMVTONPipeline
@@ -67,6 +69,24 @@ def test_a_run_is_trained_resumed_with_workers_in_the_same_bits_and_exported(vit
         export(tmp_path / "whole", tmp_path / "pipe")
     with pytest.raises(FileExistsError, match="holds a run already; give --resume"):
         train(order(viton, tmp_path / "whole"))
+
+
+def test_a_run_from_the_built_in_weights_learns_their_velocity_and_is_exported_with_their_scheduler(
+    viton: Path, tmp_path: Path
+) -> None:
+    begun = order(viton, tmp_path / "run", "steps=1", "data.workers=0", start="builtin", starts=STARTS)
+    train(begun)
+    pipe = IDMVTONPipeline.from_pretrained(export(tmp_path / "run", tmp_path / "pipe", starts=STARTS))
+    shipped = start_pipeline("idm_vton", "builtin", starts=STARTS)
+    assert pipe.scheduler.config.prediction_type == shipped.scheduler.config.prediction_type == "v_prediction"
+    assert torch.equal(pipe.reference_unet.conv_in.weight, shipped.reference_unet.conv_in.weight)
+    assert not torch.equal(pipe.unet.conv_in.weight, shipped.unet.conv_in.weight)
+    drawn = pipe(*[Image.new("RGB", (48, 64), "white")] * 4, width=48, height=64, num_inference_steps=1).images
+    assert drawn[0].size == (48, 64)
+    with pytest.raises(
+        FileNotFoundError, match="no folder builtin to begin with; give one that holds weights, or tiny"
+    ):
+        start_pipeline("idm_vton", "builtin")
 
 
 def replace_steps(given: Order, steps: int) -> Order:
