@@ -138,7 +138,7 @@ def test_both_text_models_of_sdxl_say_what_the_shipped_one_says() -> None:
 def test_weights_that_are_not_shipped_are_named(tmp_path: Path) -> None:
     for system in recipes():
         assert is_shipped(system) == all((WEIGHTS / task).is_dir() for task in TASKS.get(system, ("none",)))
-    with pytest.raises(FileNotFoundError, match="no built-in weights of magicpose are shipped"):
+    with pytest.raises(FileNotFoundError, match="no built-in weights 'magicpose' are shipped"):
         load_system("magicpose")
     with pytest.raises(ValueError, match="no recipe for 'nothing'"):
         load_system("nothing")

@@ -16,7 +16,8 @@ import torch
 from PIL import Image
 from typer.testing import CliRunner
 
-from referencenet.builtin.start import STARTS
+from referencenet.builtin.load import WEIGHTS
+from referencenet.builtin.start import STARTS, load_system
 from referencenet.cli.app import app
 from referencenet.methods.animate_anyone import AnimateAnyonePipeline
 from referencenet.methods.idm_vton import IDMVTONPipeline
@@ -83,6 +84,15 @@ def test_a_run_from_the_built_in_weights_learns_their_velocity_and_is_exported_w
     assert not torch.equal(pipe.unet.conv_in.weight, shipped.unet.conv_in.weight)
     drawn = pipe(*[Image.new("RGB", (48, 64), "white")] * 4, width=48, height=64, num_inference_steps=1).images
     assert drawn[0].size == (48, 64)
+    kept = export(tmp_path / "run", tmp_path / "weights" / "tryon", trained=["tryon"], starts=STARTS)
+    assert sorted(path.parent.name for path in kept.glob("*/model.safetensors")) == ["image_projection", "unet"]
+    for name in ("base", "referencenet", "image_encoder"):
+        (tmp_path / "weights" / name).symlink_to(WEIGHTS / name)
+    again = load_system("idm_vton", folder=tmp_path / "weights")
+    for name, value in pipe.unet.state_dict().items():
+        torch.testing.assert_close(again.unet.state_dict()[name], value, rtol=1e-3, atol=1e-4)
+    with pytest.raises(ValueError, match="has no stage 'tryom'; did you mean 'tryon'"):
+        export(tmp_path / "run", tmp_path / "other", trained=["tryom"], starts=STARTS)
     with pytest.raises(
         FileNotFoundError, match="no folder builtin to begin with; give one that holds weights, or tiny"
     ):
