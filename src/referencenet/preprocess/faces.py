@@ -17,7 +17,8 @@ from torch import Tensor
 
 from referencenet.media.images import Picture, read_image
 
-FACE_SIZE = 224  # pixels, as FlashFace was trained
+FACE_LATENTS = 28
+FACE_SIZE = 8 * FACE_LATENTS  # pixels, as FlashFace was trained
 
 Point = tuple[float, float]
 Box = tuple[float, float, float, float]
