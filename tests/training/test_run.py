@@ -26,7 +26,10 @@ from referencenet.training.checkpoint import RunFolder, State
 from referencenet.training.run import Order, export, plan, start_pipeline, train
 from tiny import tiny_pipeline
 
-QUICK = ("steps=4", "batch=2", "validate_every=0", "log_every=1", "optimizer.muon=[]", "optimizer.warmup=1")
+QUICK = (
+    "steps=4", "batch=2", "precision=fp32", "validate_every=0", "log_every=1", "optimizer.muon=[]",
+    "optimizer.warmup=1",
+)  # fmt: skip
 
 
 @pytest.fixture(scope="module")
