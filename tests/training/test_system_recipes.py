@@ -7,6 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from diffusers import DDIMScheduler
@@ -57,6 +58,13 @@ OFTEN = {
 
 LAST = {system: list(recipe_of(system).stages)[-1] for system in recipes()}
 """Stages, which need most of a sample."""
+
+
+DRAWN = {
+    ("diffportrait3d", "views"), ("emo", "speed"), ("flashface", "faces"), ("hallo", "video"), ("parts2whole", "parts"),
+    ("stable_garment", "garment"), ("stable_garment", "tryon"),
+}  # fmt: skip
+"""Stages with a drawing of their own; the others' are drawn by the slow tests."""
 
 
 def step_of(recipe: Any, inputs: Any) -> dict[str, torch.Tensor]:
@@ -203,3 +211,26 @@ def test_emo_with_zero_terminal_snr_learns_the_velocity():
         with recipe.predicted(inputs) as prediction:
             velocity = recipe.pipe.scheduler.get_velocity(inputs.latents, inputs.noise, inputs.timesteps)
             assert torch.allclose(loss, (prediction - velocity).square().mean())
+
+
+@pytest.mark.parametrize(
+    ("system", "stage"),
+    [pytest.param(*case, marks=[] if case in DRAWN else [pytest.mark.slow]) for case in CASES],
+)
+def test_every_stage_draws_what_is_held_out(
+    system: str, stage: str, roots: dict[str, Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("referencenet.training.system.DRAWN_STEPS", 1)
+    kind = recipe_of(system)
+    found = open_dataset(roots[kind.layout], kind.layout, "train", kind.stages[stage].needs)
+    side = 128 if system in SIDE else 64
+    frames = {"views": 8}.get(stage, 3 if kind.stages[stage].frames > 1 else 0)
+    recipe = tiny_recipe(system, stage, data=DataConfig(size=(side, side), frames=frames, stride=2, workers=0))
+    recipe.shown_samples = list(found.samples[:1])
+    sheet = recipe.sheet()
+    assert sheet is not None
+    pictures = np.split(sheet, sheet.shape[1] // side, axis=1)
+    assert len(pictures) >= 3
+    assert all(picture.shape == (side, side, 3) for picture in pictures)
+    assert all((a != b).any() for i, a in enumerate(pictures) for b in pictures[:i])
+    assert all(module.training for module in recipe.modules.values())

@@ -21,7 +21,7 @@ from referencenet.training.data.frames import draw_clip, draw_pair, num_frames, 
 from referencenet.training.data.sample import Sample
 from referencenet.training.drops import Drop
 from referencenet.training.stage import Stage, velocity_loss
-from referencenet.training.system import DRAWN_STEPS, Batch, SystemRecipe
+from referencenet.training.system import Batch, SystemRecipe
 
 DROPS = {"reference": Drop(rate=0.1, per="batch", reads=None)}
 """As published: for a whole batch nothing is read, and CLIP is shown a picture of zeros."""
@@ -102,9 +102,7 @@ class DrivenFilmRecipe(SystemRecipe):
         places = list(range(0, frames)) if frames > 1 else [count - 1]
         shown, drawn = self.frames_at(sample, places), self.drawings_at(sample, places)
         reference = self.frames_at(sample, [0])[0]
-        width, height = self.size
-        options = {"width": width, "height": height, "num_inference_steps": DRAWN_STEPS, "generator": generator}
-        found = self.pipe(reference, [picture.resize(self.size) for picture in drawn], **options).frames[0]
+        found = self.pipe(reference, [each.resize(self.size) for each in drawn], **self.options(generator)).frames[0]
         return [reference, drawn[-1], found[-1], shown[-1]]
 
 

@@ -7,7 +7,7 @@ A system's own file (`recipes/<name>/`) adds what a sample becomes: `read` in th
 from __future__ import annotations
 
 from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, nullcontext
 from dataclasses import dataclass, replace
 from typing import Any, ClassVar
 
@@ -321,14 +321,19 @@ class SystemRecipe:
             part = samples[first : first + self.config.batch]
             self.held_out.append(self.batch_of(0, range(first, first + len(part)), part))
 
-    def draw(self, sample: Sample, generator: torch.Generator) -> list[Image.Image]:  # noqa: ARG002 - a system's own
-        """What a sample shows, what is drawn of it, and the truth; by default nothing."""
-        return []
+    def draw(self, sample: Sample, generator: torch.Generator) -> list[Image.Image]:
+        """What a sample shows, what is drawn of it, and the truth, always as many; none where it is too short."""
+        raise NotImplementedError
+
+    def options(self, generator: torch.Generator) -> dict[str, Any]:
+        """Of a pipeline's call that draws a sample."""
+        width, height = self.size
+        return {"width": width, "height": height, "num_inference_steps": DRAWN_STEPS, "generator": generator}
 
     def sheet(self) -> np.ndarray | None:
-        """A row for each of a few held-out samples, where the system draws some."""
+        """A row for each of a few held-out samples; a stage without motion modules draws without them."""
         rows: list[np.ndarray] = []
-        with self.evaluating():
+        with self.evaluating(), nullcontext() if self.stage.temporal else without_motion(self.pipe.unet):
             for number, sample in enumerate(self.shown_samples):
                 pictures = self.draw(sample, torch.Generator().manual_seed(number))
                 if pictures:

@@ -11,6 +11,7 @@ from functools import partial
 from typing import Any
 
 import torch
+from PIL import Image
 from torch import Tensor
 
 from referencenet.media.images import read_image, to_tensor
@@ -87,6 +88,15 @@ class DiffPortrait3DRecipe(SystemRecipe):
                 "middle": [False] * samples,
             },
         }
+
+    def draw(self, sample: Sample, generator: torch.Generator) -> list[Image.Image]:
+        """The view that is shown, another head from a camera, drawn, truth: the last of a group."""
+        if len(sample.views) <= self.frames:
+            return []
+        heads = [squared(read_image(path), self.size) for path in sample.cameras[: self.frames]]
+        views = [squared(read_image(path), self.size) for path in sample.views[: self.frames + 1]]
+        drawn = self.pipe(views[-1], heads, **self.options(generator)).frames[0]
+        return [views[-1], heads[-1], drawn[-1], views[-2]]
 
     def example(self, make: Callable[..., Tensor], samples: int, size: tuple[int, int], frames: int) -> dict[str, Any]:
         """Of the shapes that the networks' configurations say."""

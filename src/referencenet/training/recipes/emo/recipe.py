@@ -12,12 +12,15 @@ from typing import Any
 
 import numpy as np
 import torch
+from PIL import Image
 from torch import Tensor
 
 from referencenet.inputs import read_array
 from referencenet.media.images import read_mask, to_tensor
 from referencenet.methods.emo import EMOPipeline
 from referencenet.networks.layout import SD15_SCHEDULE
+from referencenet.preprocess.face_regions import FaceRegions
+from referencenet.preprocess.portrait import Portrait
 from referencenet.training.data.augment import cut, signed
 from referencenet.training.data.frames import num_frames, read_frames
 from referencenet.training.data.sample import Sample
@@ -77,6 +80,19 @@ class EMORecipe(SystemRecipe):
         if before:
             read |= {"motion": shown[:before], "sound": _rows_of(sample.speech, seen)}
         return read | ({"speeds": _rows_of(sample.speeds, seen)} if self.kind == "speed" else {})
+
+    def draw(self, sample: Sample, generator: torch.Generator) -> list[Image.Image]:
+        """The film's last frame, which is shown, and of its beginning a frame, drawn, and the truth."""
+        assert sample.target is not None
+        audio = self.pipe.audio_projection.config
+        sound = np.zeros((1, audio.layers, audio.channels), dtype=np.float32)
+        if self.kind != "image":
+            sound = np.array(read_array(sample.speech, "features of speech", mapped=True)[: self.frames])
+        count = num_frames(sample.target)
+        truth, shown = read_frames(sample.target, [min(len(sound), count) - 1, count - 1])
+        regions = FaceRegions.of_pictures(*(sample.face_mask[name] for name in ("whole", "border", "face", "lip")))
+        drawn = self.pipe(Portrait(picture=shown, regions=regions), sound, **self.options(generator)).frames[0]
+        return [shown, drawn[-1], truth]
 
     def inputs(self, batch: Batch, dropped: Mapping[str, Tensor]) -> dict[str, Any]:
         """Latents drawn from posteriors, as clips."""

@@ -96,6 +96,13 @@ class FlashFaceRecipe(SystemRecipe):
             },
         }
 
+    def draw(self, sample: Sample, generator: torch.Generator) -> list[Image.Image]:
+        """A face, drawn, truth."""
+        assert sample.target is not None
+        faces = [self._face(sample, i) for i in range(min(TRAINED_FACES, len(sample.references)))]
+        drawn = self.pipe(faces, sample.caption or "", face_box=sample.face_box, **self.options(generator)).images[0]
+        return [faces[0], drawn, read_image(sample.target)]
+
     def example(self, make: Callable[..., Tensor], samples: int, size: tuple[int, int], frames: int) -> dict[str, Any]:  # noqa: ARG002
         """Of the shapes that the networks' configurations say."""
         width, side = self.pipe.unet.config.cross_attention_dim, min(FACE_LATENTS, size[0])

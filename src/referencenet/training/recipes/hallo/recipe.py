@@ -11,7 +11,9 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 from typing import Any
 
+import numpy as np
 import torch
+from PIL import Image
 from torch import Tensor
 from torch.nn import functional as F
 
@@ -24,6 +26,8 @@ from referencenet.networks.audio_attention import Heard, Held
 from referencenet.networks.neighbourhood import neighbours
 from referencenet.pipelines.spec import Shown
 from referencenet.pipelines.talking import level_sizes
+from referencenet.preprocess.face_regions import FaceRegions
+from referencenet.preprocess.portrait import Portrait
 from referencenet.training.data.augment import cut, signed
 from referencenet.training.data.frames import num_frames, read_frames
 from referencenet.training.data.sample import Sample
@@ -89,6 +93,21 @@ class HalloRecipe(SystemRecipe):
             read |= {"motion": shown[:before], "regions": torch.cat(masks)}
             read["sound"] = torch.from_numpy(sound[places.numpy()]).float()  # of a film only what the clip hears
         return read
+
+    def draw(self, sample: Sample, generator: torch.Generator) -> list[Image.Image]:
+        """The film's last frame, which is shown, and of its beginning a frame, drawn, and the truth."""
+        assert sample.target is not None
+        assert sample.embedding is not None
+        audio = self.pipe.audio_projection.config
+        sound = np.zeros((1, audio.layers, audio.channels), dtype=np.float32)
+        if self.has_audio:
+            sound = np.array(read_array(sample.speech, "features of speech", mapped=True)[: self.frames])
+        count = num_frames(sample.target)
+        truth, shown = read_frames(sample.target, [min(len(sound), count) - 1, count - 1])
+        regions = FaceRegions.of_pictures(*(sample.face_mask[name] for name in ("whole", *REGIONS)))
+        portrait = Portrait(picture=shown, regions=regions, face=read_array(sample.embedding, "a face's embedding"))
+        drawn = self.pipe(portrait, sound, **self.options(generator)).frames[0]
+        return [shown, drawn[-1], truth]
 
     def inputs(self, batch: Batch, dropped: Mapping[str, Tensor]) -> dict[str, Any]:
         """Latents drawn from posteriors, and what trained projections and the locator are given."""

@@ -25,7 +25,7 @@ from referencenet.training.drops import Drop
 from referencenet.training.predicted import Inputs
 from referencenet.training.recipes.idm_vton.start import START
 from referencenet.training.stage import Stage, noise_loss
-from referencenet.training.system import DRAWN_STEPS, Batch, SystemRecipe
+from referencenet.training.system import Batch, SystemRecipe
 
 SCHEDULE = {
     "beta_start": 0.00085,
@@ -118,9 +118,8 @@ class IDMVTONRecipe(SystemRecipe):
         """Garment, person without it, drawn, truth."""
         assert sample.target is not None
         person, mask = read_image(sample.target).resize(self.size), read_mask(sample.mask).resize(self.size)  # pyright: ignore
-        told, (width, height) = sample.garment_caption or DESCRIPTION, self.size
-        options = {"width": width, "height": height, "num_inference_steps": DRAWN_STEPS, "generator": generator}
-        drawn = self.pipe(person, sample.garment, mask, sample.dense, told, **options).images[0]
+        told = sample.garment_caption or DESCRIPTION
+        drawn = self.pipe(person, sample.garment, mask, sample.dense, told, **self.options(generator)).images[0]
         hidden = Image.composite(Image.new("RGB", person.size, (GREY,) * 3), person, mask)
         return [read_image(sample.garment), hidden, drawn, person]  # pyright: ignore[reportArgumentType]
 

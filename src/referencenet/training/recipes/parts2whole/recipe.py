@@ -5,7 +5,7 @@ Samples of a batch have the same labels, as in the published program; each lies 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import Any
 
@@ -18,7 +18,7 @@ from referencenet.media.images import read_image, read_mask, to_tensor
 from referencenet.methods.parts2whole import SCHEDULER, Parts2WholePipeline
 from referencenet.pipelines.encoders import clip_size
 from referencenet.pipelines.spec import Shown
-from referencenet.preprocess.parts import PLACES
+from referencenet.preprocess.parts import PLACES, PersonPart
 from referencenet.training.data.augment import cut, draw_crop, signed
 from referencenet.training.data.sample import Sample
 from referencenet.training.draws import sample_generator
@@ -55,7 +55,7 @@ class Parts2WholeRecipe(SystemRecipe):
         assert sample.dense is not None
         parts = [self._cropped(read_image(path), random) for path in sample.parts.values()]
         masks = [
-            self._cropped(read_mask(sample.part_masks[label]) if label in sample.part_masks else _all(part), random)
+            self._cropped(self._mask(sample, label, part), random)
             for label, part in zip(sample.parts, parts, strict=True)
         ]
         processor, size = self.pipe.image_processor, clip_size(self.pipe.image_encoder)
@@ -68,6 +68,11 @@ class Parts2WholeRecipe(SystemRecipe):
             "labels": "\n".join(sample.parts),
             "caption": sample.caption or "",
         }
+
+    def _mask(self, sample: Sample, label: str, picture: Image.Image) -> Image.Image:
+        """A part's mask; without a file all of its picture."""
+        path = sample.part_masks.get(label)
+        return Image.new("L", picture.size, 255) if path is None else read_mask(path)
 
     def _cropped(self, picture: Image.Image, random: torch.Generator) -> Image.Image:
         crop = self.config.data.crop
@@ -105,6 +110,19 @@ class Parts2WholeRecipe(SystemRecipe):
         kept = torch.nonzero(chance >= self.stage.drops["each"].rate).flatten().tolist()
         return kept or [int(chance.argmax())]
 
+    def draw(self, sample: Sample, generator: torch.Generator) -> list[Image.Image]:
+        """Parts, pose, drawn, truth."""
+        assert sample.target is not None
+        assert sample.dense is not None
+        found = [
+            PersonPart(picture=picture, label=label, mask=mask)
+            for label, path in sample.parts.items()
+            if (mask := self._mask(sample, label, picture := read_image(path))).getbbox()
+        ]
+        pose = read_image(sample.dense)
+        drawn = self.pipe(found, pose, sample.caption or "", **self.options(generator)).images[0]
+        return [_tiled([read_image(part.picture) for part in found]), pose, drawn, read_image(sample.target)]
+
     def example(self, make: Callable[..., Tensor], samples: int, size: tuple[int, int], frames: int) -> dict[str, Any]:  # noqa: ARG002
         """Of the shapes that the networks' configurations say, with two parts for each sample."""
         parts, width = 2, self.pipe.unet.config.cross_attention_dim
@@ -120,9 +138,13 @@ class Parts2WholeRecipe(SystemRecipe):
         }
 
 
-def _all(picture: Image.Image) -> Image.Image:
-    """A mask of all of a picture."""
-    return Image.new("L", picture.size, 255)
+def _tiled(pictures: Sequence[Image.Image]) -> Image.Image:
+    """At most nine pictures as one, in rows of three."""
+    side = 64
+    found = Image.new("RGB", (3 * side, 3 * side))
+    for number, picture in enumerate(pictures):
+        found.paste(picture.resize((side, side)), (number % 3 * side, number // 3 * side))
+    return found
 
 
 RECIPE = Parts2WholeRecipe

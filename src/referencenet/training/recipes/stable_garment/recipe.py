@@ -14,7 +14,7 @@ from PIL import Image, ImageDraw, ImageOps
 from torch import Tensor
 
 from referencenet.media.images import read_image, read_mask, to_tensor
-from referencenet.methods.stable_garment import StableGarmentTryOnPipeline
+from referencenet.methods.stable_garment import StableGarmentPipeline, StableGarmentTryOnPipeline
 from referencenet.pipelines.conditions import Residuals, Text
 from referencenet.pipelines.garments import GREY
 from referencenet.pipelines.spec import Moment, Shown
@@ -126,6 +126,22 @@ class StableGarmentRecipe(SystemRecipe):
             ),
             "given": {"prompt": (states, empty), "control": (torch.cat([1 - mask, dense], dim=1), agnostic)},
         }
+
+    def draw(self, sample: Sample, generator: torch.Generator) -> list[Image.Image]:
+        """Garment, person without it, drawn, truth; the first stage draws people without seeing one."""
+        assert sample.target is not None
+        assert sample.garment is not None
+        person, garment = read_image(sample.target), read_image(sample.garment)
+        told = {"garment_prompt": sample.garment_caption or "", **self.options(generator)}
+        if sample.mask is None or sample.dense is None or "control" in self.stage.absent:
+            parts = {name: part for name, part in self.pipe.components.items() if name not in ("controlnet", "guider")}
+            pipe = StableGarmentPipeline(**parts)
+            pipe.set_progress_bar_config(disable=True)
+            drawn = pipe(garment, sample.caption or "", magnify=False, **told).images[0]
+            return [garment, Image.new("RGB", person.size, (128,) * 3), drawn, person]
+        mask = read_mask(sample.mask).resize(person.size)
+        drawn = self.pipe(person, garment, mask, sample.dense, sample.caption or "", **told).images[0]
+        return [garment, Image.composite(Image.new("RGB", person.size, (128,) * 3), person, mask), drawn, person]
 
     def example(self, make: Callable[..., Tensor], samples: int, size: tuple[int, int], frames: int) -> dict[str, Any]:  # noqa: ARG002
         """Of the shapes that the networks' configurations say."""
