@@ -7,6 +7,7 @@ were followed. Parameters and floating-point operations are counted. Letters: n 
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -221,7 +222,7 @@ def _seen(
 
 @torch.no_grad()
 def costs(arm: Arm, networks: Mapping[str, nn.Module], unseen: Unseen) -> dict[str, Any]:
-    """Parameters by network, and operations: `once` for a reference, `step` for one row of a denoising step.
+    """Parameters by network, of the writer those that it uses, and operations of one picture, `once` and by `step`.
 
     Reading once includes the writer and what the denoiser makes of the bank before its first step.
     """
@@ -234,7 +235,19 @@ def costs(arm: Arm, networks: Mapping[str, nn.Module], unseen: Unseen) -> dict[s
             step.append(measuring.flops(lambda: predict(*given)))
 
     everything = measuring.flops(run)
+    parameters = {name: sum(p.numel() for p in network.parameters()) for name, network in networks.items()}
+    if "writer" in networks:
+        parameters["writer"] = _used(arm, networks, unseen.shown(first))
     return {
-        "parameters": {name: sum(p.numel() for p in network.parameters()) for name, network in networks.items()},
+        "parameters": parameters,
         "flops": {"once": everything - step[0], "step": step[0]},
     }
+
+
+def _used(arm: Arm, networks: Mapping[str, nn.Module], shown: Shown) -> int:
+    """Parameters of the writer on which what it leaves depends."""
+    writer = copy.deepcopy(networks["writer"]).requires_grad_(True)
+    with torch.enable_grad():
+        left = arm.write({"writer": writer}, shown).entries().values()
+        gradients = torch.autograd.grad(sum(part.sum() for part in left), list(writer.parameters()), allow_unused=True)
+    return sum(gradient.numel() for gradient in gradients if gradient is not None)

@@ -28,11 +28,11 @@ INTRODUCTION = """# Kinds of links compared
 *Made from `links.json` by `python benchmarks/links_compared.py page`.*
 
 Published systems that read a reference differ in the link, and also in base, data, size and training. Here only the
-link differs. One base was trained from captions alone: it never saw two pictures of one character, and its attention was
-not taught where to look. Each kind of link then learned from that base for {steps} steps of {rows} pictures, which read
-{references} references. All arms see the same pairs, words, noise and drops in the same order, with one optimizer and one
-seed. The writer is a copy of the base and is trained in all arms. New layers start as copies of the layers beside them
-and add nothing at first. The words tell pose, view, expression and place, not who it is.
+link differs. One base was trained from captions alone: it never saw two pictures of one character, and its attention
+was not taught where to look. Each kind of link then learned from that base for {steps} steps of {rows} pictures, which
+read {references} references. All arms see the same pairs, words, noise and drops in the same order, with one optimizer
+and one seed. The writer is a copy of the base and is trained in all arms. New layers start as copies of the layers
+beside them and add nothing at first. The words tell pose, view, expression and place, not who it is.
 
 - Attention is linked in the middle and up blocks. *AdaIN* renormalises the blocks that Reference-AdaIN does.
 - *Replace* reads in the place of the attention to words, so its words are heard in the down blocks alone.
@@ -41,8 +41,8 @@ and add nothing at first. The words tell pose, view, expression and place, not w
 - *None* was trained for as many steps without a reference. *Told* is the base itself, told in words who it is.
 
 The base learned for {base_steps} steps of {base_rows} pictures of {characters} characters, 64 pixels. Arms are measured
-on {cases} characters of the test split. Each has one reference, a whole figure from the front; wanted is the same person in
-another pose and place.
+on {cases} characters of the test split. Each has one reference, a whole figure from the front; wanted is the same
+person in another pose and place.
 """
 
 READING = """## How far this goes
@@ -161,12 +161,13 @@ def _costs(arms: Mapping[str, Any]) -> str:
             f"{flops['step'] / plain - 1:+.1%}",
         ))  # fmt: skip
     heads = (
-        "kind", "denoiser, M parameters beside the base's", "writer and resampler, M", "once per reference, GFLOP",
+        "kind", "denoiser, M more", "writer, resampler, M", "once per reference, GFLOP",
         "step, GFLOP", "step beside none",
     )  # fmt: skip
     text = (
-        f"The base has {base / 1e6:.2f} M parameters. Operations are of one picture. Once per\n"
-        "reference: the writer, up to its last site, and keys and values of what it left.\n"
+        f"Parameters in millions: what the denoiser has beside the base's {base / 1e6:.2f}, and what is beside the\n"
+        "denoiser; of the writer, what it uses up to its last site. Operations are of one picture. Once per reference:\n"
+        "the writer, and keys and values of what it left.\n"
     )
     return f"{text}\n{_table(heads, rows)}"
 
