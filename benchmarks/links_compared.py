@@ -22,9 +22,10 @@ import numpy as np
 import torch
 from link_arms import ARMS
 from links_measured import Unseen, costs, draw, errors, looked_at
-from links_page import BASE, REFERENCES, TRUTH, write_page
+from links_page import BASE, COSTS, REFERENCES, TRUTH, write_page
 from links_trained import BUDGET, TINY, Place, train_arm, train_base
 
+from referencenet.builtin.training.base import make_unet
 from referencenet.builtin.training.vae import decode
 from referencenet.media.files import written_whole
 from referencenet.paperdoll.render import render
@@ -40,7 +41,7 @@ def measure(place: Place, name: str, unseen: Unseen) -> None:
         return
     place.measured.mkdir(parents=True, exist_ok=True)
     references = np.stack([render(case.reference) for case in unseen.cases])
-    found: dict[str, Any] = {"cases": len(unseen.cases), "budget": asdict(place.budget)}
+    found: dict[str, Any] = {}
     if name == TRUTH:
         pictures = decode(place.shipped.vae, unseen.targets)
         np.save(place.measured / f"{REFERENCES}.npy", references)
@@ -49,7 +50,6 @@ def measure(place: Place, name: str, unseen: Unseen) -> None:
         networks = {"unet": place.base().eval()} if name == BASE else place.trained(name)
         told = name == BASE
         found["errors"] = errors(arm, networks, unseen, told=told)
-        found["costs"] = costs(arm, networks, unseen)
         found["trained"] = [
             {"step": record["step"], "loss": record["loss"]} for record in RunFolder(place.run(name)).records()
         ]
@@ -61,6 +61,15 @@ def measure(place: Place, name: str, unseen: Unseen) -> None:
         temporary.write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
 
 
+def measure_costs(place: Place, unseen: Unseen) -> None:
+    """Count what arms cost; that needs no trained weights."""
+    base = make_unet().eval().requires_grad_(False)
+    found = {name: costs(arm, arm.networks(base), unseen) for name, arm in ARMS.items()}
+    record = {"budget": asdict(place.budget), "arms": found}
+    with written_whole(place.measured / f"{COSTS}.json") as temporary:
+        temporary.write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
+
+
 def main(arguments: Sequence[str] | None = None) -> None:
     """Do one of the four things."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
@@ -70,8 +79,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--docs", type=Path, default=Path("docs/results"), help="where the page is written")
     parser.add_argument("--tiny", action="store_true", help="a few steps on a few pictures, to see that all of it runs")
     given = parser.parse_args(arguments)
-    known = {*ARMS, BASE, TRUTH} if given.what == "measure" else {*ARMS}
-    unknown = sorted(set(given.arms) - known)
+    unknown = sorted(set(given.arms) - {*ARMS, *([BASE, TRUTH] if given.what == "measure" else [])})
     if unknown:
         parser.error(f"there is no arm {unknown[0]}; expected some of {', '.join(ARMS)}")
     torch.set_num_threads(1)
@@ -82,9 +90,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
         for name in given.arms or ARMS:
             train_arm(place, name)
     elif given.what == "measure":
-        finished = [name for name in ARMS if place.is_finished(name)]
         unseen = Unseen.of(place.shipped, place.budget.unseen)
-        for name in given.arms or (TRUTH, BASE, *finished):
+        measure_costs(place, unseen)
+        for name in given.arms or [TRUTH, *place.finished()]:
             measure(place, name, unseen)
     else:
         write_page(place.measured, given.docs)

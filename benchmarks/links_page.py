@@ -14,8 +14,10 @@ from PIL import Image
 from referencenet.media.files import written_whole
 from referencenet.media.sheets import contact_sheet, write_image
 
-BASE, TRUTH, REFERENCES = "base", "truth", "references"
-"""Beside the arms: the base told in words who it is, the truth through the autoencoder, the references themselves."""
+BASE, TRUTH, REFERENCES, COSTS = "base", "truth", "references", "costs"
+"""Beside the arms: the base told in words who it is, the truth through the autoencoder, references, and costs."""
+BESIDE = {BASE: "told", TRUTH: "truth, through the autoencoder"}
+"""What is measured beside the arms, and its title."""
 SHOWN = 8
 """Characters in the picture."""
 COMPARED = ("900", "700", "500")
@@ -41,7 +43,7 @@ beside them and add nothing at first. The words tell pose, view, expression and 
 - *None* was trained for as many steps without a reference. *Told* is the base itself, told in words who it is.
 
 The base learned for {base_steps} steps of {base_rows} pictures of {characters} characters, 64 pixels. Arms are measured
-on {cases} characters of the test split. Each has one reference, a whole figure from the front; wanted is the same
+on {unseen} characters of the test split. Each has one reference, a whole figure from the front; wanted is the same
 person in another pose and place.
 """
 
@@ -54,59 +56,58 @@ steps. They do not tell what large networks reach at the end of a long training.
 
 
 def write_page(measured: Path, docs: Path) -> Path:
-    """Write the page and what it shows.
+    """Write the page and what it shows, of what has been measured so far.
 
     Args:
         measured: Folder of the measurements.
         docs: Folder of the page.
 
     Raises:
-        FileNotFoundError: If truth, base or the arm without a reference are not measured.
+        FileNotFoundError: If not even the costs are measured.
     """
-    found = {name: _read(measured / f"{name}.json") for name in (*ARMS, BASE, TRUTH)}
-    lacking = [name for name in (TRUTH, BASE, "none") if found[name] is None]
-    if lacking:
-        raise FileNotFoundError(f"{measured} has no {lacking[0]}.json; run `links_compared.py measure {lacking[0]}`.")
+    found = {name: _read(measured / f"{name}.json") for name in (COSTS, *ARMS, BASE, TRUTH)}
     known: dict[str, Any] = {name: value for name, value in found.items() if value is not None}
+    if COSTS not in known:
+        raise FileNotFoundError(f"{measured} has no {COSTS}.json; run `links_compared.py measure`.")
     docs.mkdir(parents=True, exist_ok=True)
-    write_image(_sheet(measured, known), docs / "links.png")
+    if TRUTH in known:
+        write_image(_sheet(measured, known), docs / "links.png")
     _write(docs / "links.json", json.dumps(known, indent=1) + "\n")
     page = docs / "links.md"
-    _write(page, _page(known))
+    _write(page, text_of(known))
     return page
 
 
-def _page(known: Mapping[str, Any]) -> str:
-    """The page's text."""
+def text_of(known: Mapping[str, Any]) -> str:
+    """The page's text, of what `links.json` holds."""
     arms = {name: known[name] for name in ARMS if name in known}
-    budget = known["none"]["budget"]
-    parts = [INTRODUCTION.format(**budget, rows=budget["references"] * budget["readers"], cases=known[TRUTH]["cases"])]
-    open_arms = [ARMS[name].title for name in ARMS if name not in known]
-    if open_arms:
-        parts.append(
-            f"**Unfinished: {', '.join(open_arms)} {'is' if len(open_arms) == 1 else 'are'} not trained yet.**\n"
-        )
-    rules = [(ARMS[name].title, ARMS[name].rule, ARMS[name].example) for name in ARMS]
+    budget = known[COSTS]["budget"]
+    rows = budget["references"] * budget["readers"]
+    parts = [INTRODUCTION.format(**budget, rows=rows)]
+    lacking = [ARMS[name].title for name in ARMS if name not in known]
+    if lacking:
+        parts.append(f"**Unfinished: not trained or not measured yet: {'; '.join(lacking)}.**\n")
+    rules = [(arm.title, arm.rule, arm.example) for arm in ARMS.values()]
     parts.append(_table(("kind", "what a site computes", "as in"), rules))
-    parts.append("## Who it is\n")
-    parts.append(_identity(known, arms))
-    parts.append("![Rows of characters, columns of links](links.png)\n")
-    parts.append("## Error by noise level\n")
-    parts.append(_levels(known, arms))
-    parts.append(_cut(arms))
-    parts.append("## What it costs\n")
-    parts.append(_costs(arms))
-    parts.append("## How it was learned\n")
-    parts.append(_learned(arms))
-    parts.append(READING)
-    return "\n".join(parts)
+    if {"none", TRUTH} <= set(known):
+        parts += ["## Who it is\n", _identity(known, arms)]
+    if TRUTH in known:
+        parts.append("![Rows of characters, columns of links](links.png)\n")
+    if arms:
+        parts += ["## Error by noise level\n", _levels(known, arms)]
+    if set(arms) - {"none"}:
+        parts.append(_cut(arms))
+    parts += ["## What it costs\n", _costs(known[COSTS]["arms"])]
+    if arms:
+        parts += ["## How it was learned\n", _learned(arms)]
+    return "\n".join([*parts, READING])
 
 
 def _identity(known: Mapping[str, Any], arms: Mapping[str, Any]) -> str:
     floor, ceiling = known["none"]["identity"], known[TRUTH]["identity"]
     rows: list[Sequence[object]] = []
     named = {ARMS[name].title: value for name, value in arms.items()}
-    named |= {"told": known[BASE], "truth, through the autoencoder": known[TRUTH]}
+    named |= {title: known[name] for name, title in BESIDE.items() if name in known}
     for title, value in named.items():
         gap = (value["identity"] - floor) / (ceiling - floor)
         identity = f"{value['identity']:.3f} ± {value['identity_error']:.3f}"
@@ -116,13 +117,14 @@ def _identity(known: Mapping[str, Any], arms: Mapping[str, Any]) -> str:
         "embedding to that of the reference picture, with its standard error. Gap closed: share of the way from\n"
         "*none* to the truth. Person: share of the aspects of hair and clothes that are as they should be. Words: the\n"
         "same of pose, view, expression and place, which the words tell.\n"
-    ).format(steps=known["none"]["budget"]["drawing_steps"])
+    ).format(steps=known[COSTS]["budget"]["drawing_steps"])
     return f"{text}\n{_table(('kind', 'identity', 'gap closed', 'person', 'words'), rows)}"
 
 
 def _levels(known: Mapping[str, Any], arms: Mapping[str, Any]) -> str:
-    levels = list(known["none"]["errors"]["linked"]["figure"])
-    named = {ARMS[name].title: value for name, value in arms.items()} | {"told": known[BASE]}
+    named = {ARMS[name].title: value for name, value in arms.items()}
+    named |= {BESIDE[BASE]: known[BASE]} if BASE in known else {}
+    levels = list(next(iter(arms.values()))["errors"]["linked"]["figure"])
     rows = [
         (title, *(f"{value['errors']['linked']['figure'][t]:.3f}" for t in levels)) for title, value in named.items()
     ]
@@ -146,11 +148,10 @@ def _cut(arms: Mapping[str, Any]) -> str:
 
 
 def _costs(arms: Mapping[str, Any]) -> str:
-    plain = arms["none"]["costs"]["flops"]["step"]
-    base = arms["none"]["costs"]["parameters"]["unet"]
+    plain, base = arms["none"]["flops"]["step"], arms["none"]["parameters"]["unet"]
     rows: list[Sequence[object]] = []
     for name, value in arms.items():
-        parameters, flops = value["costs"]["parameters"], value["costs"]["flops"]
+        parameters, flops = value["parameters"], value["flops"]
         beside = parameters.get("writer", 0) + parameters.get("resampler", 0)
         rows.append((
             ARMS[name].title,
@@ -165,9 +166,9 @@ def _costs(arms: Mapping[str, Any]) -> str:
         "step, GFLOP", "step beside none",
     )  # fmt: skip
     text = (
-        f"Parameters in millions: what the denoiser has beside the base's {base / 1e6:.2f}, and what is beside the\n"
-        "denoiser; of the writer, what it uses up to its last site. Operations are of one picture. Once per reference:\n"
-        "the writer, and keys and values of what it left.\n"
+        f"Parameters in millions: what the denoiser has more than the base's {base / 1e6:.2f}, and what is beside the\n"
+        "denoiser; of the writer, what it uses up to its last site. Operations are of one picture; once per reference\n"
+        "runs the writer, and keys and values of what it left are made.\n"
     )
     return f"{text}\n{_table(heads, rows)}"
 
@@ -192,7 +193,7 @@ def _table(heads: Sequence[str], rows: Sequence[Sequence[object]]) -> str:
 def _sheet(measured: Path, known: Mapping[str, Any]) -> Image.Image:
     """Characters below each other, references, links and truth beside each other."""
     columns = {"reference": REFERENCES} | {ARMS[name].title: name for name in ARMS if name in known}
-    columns |= {"told": BASE, "truth": TRUTH}
+    columns |= {title.partition(",")[0]: name for name, title in BESIDE.items() if name in known}
     drawn = {heading: np.load(measured / f"{name}.npy") for heading, name in columns.items()}
     number = min(SHOWN, *(len(pictures) for pictures in drawn.values()))
     cells = [Image.fromarray(pictures[row]) for row in range(number) for pictures in drawn.values()]

@@ -61,7 +61,7 @@ class Budget:
 
     characters: int = 2000
     scenes: int = 6
-    base_steps: int = 3200
+    base_steps: int = 2000
     base_rows: int = 24
     steps: int = 700
     references: int = 8
@@ -140,7 +140,7 @@ class Place:
         Raises:
             FileNotFoundError: If it is not finished.
         """
-        file = self.folder / "arms" / f"{name}.pt"
+        file = self.weights(name)
         if not file.is_file():
             raise FileNotFoundError(f"the arm {name} is not finished in {file}; run `links_compared.py train {name}`.")
         networks, states = self.networks(name), torch.load(file, weights_only=True)
@@ -149,9 +149,14 @@ class Place:
             network.eval().requires_grad_(False)
         return networks
 
-    def is_finished(self, name: str) -> bool:
-        """Whether an arm is."""
-        return (self.folder / "arms" / f"{name}.pt").is_file()
+    def finished(self) -> list[str]:
+        """What is trained to its end: `base`, and names of arms."""
+        arms = [name for name in ARMS if self.weights(name).is_file()]
+        return [*(["base"] if (self.folder / "base" / "config.json").is_file() else []), *arms]
+
+    def weights(self, name: str) -> Path:
+        """The file of an arm's trained networks."""
+        return self.folder / "arms" / f"{name}.pt"
 
     @property
     def measured(self) -> Path:
@@ -259,8 +264,7 @@ class _seeded:
 
 def train_base(place: Place, *, quiet: bool = False) -> None:
     """Train the base to its end, or do nothing where it is finished."""
-    folder = place.folder / "base"
-    if (folder / "config.json").is_file():
+    if "base" in place.finished():
         return
     with _seeded(place.budget.seed):
         unet = make_unet()
@@ -274,12 +278,12 @@ def train_base(place: Place, *, quiet: bool = False) -> None:
         optimizer=OPTIMIZER,
     )
     fit(BaseRecipe(place, unet), place.run("base"), run, quiet=quiet)
-    unet.save_pretrained(folder)
+    unet.save_pretrained(place.folder / "base")
 
 
 def train_arm(place: Place, name: str, *, quiet: bool = False) -> None:
     """Train an arm to its end, or do nothing where it is finished."""
-    if place.is_finished(name):
+    if name in place.finished():
         return
     networks = place.networks(name)
     run = RunConfig(
@@ -292,7 +296,5 @@ def train_arm(place: Place, name: str, *, quiet: bool = False) -> None:
         optimizer=replace(OPTIMIZER, muon=tuple(networks)),
     )
     fit(ArmRecipe(place, ARMS[name], networks), place.run(name), run, quiet=quiet)
-    file = place.folder / "arms" / f"{name}.pt"
-    file.parent.mkdir(parents=True, exist_ok=True)
-    with written_whole(file) as temporary:
+    with written_whole(place.weights(name)) as temporary:
         torch.save({part: network.state_dict() for part, network in networks.items()}, temporary)
