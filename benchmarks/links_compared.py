@@ -32,6 +32,8 @@ from referencenet.paperdoll.render import render
 from referencenet.training.checkpoint import RunFolder
 
 FOLDER = Path("runs/links")
+QUARTERS = 4
+"""Into which the losses of a training are summed up."""
 
 
 def measure(place: Place, name: str, unseen: Unseen) -> None:
@@ -50,9 +52,8 @@ def measure(place: Place, name: str, unseen: Unseen) -> None:
         networks = {"unet": place.base().eval()} if name == BASE else place.trained(name)
         told = name == BASE
         found["errors"] = errors(arm, networks, unseen, told=told)
-        found["trained"] = [
-            {"step": record["step"], "loss": record["loss"]} for record in RunFolder(place.run(name)).records()
-        ]
+        losses = np.array([record["loss"] for record in RunFolder(place.run(name)).records()])
+        found["losses"] = [round(float(part.mean()), 5) for part in np.array_split(losses, QUARTERS) if len(part)]
         pictures = draw(arm, networks, unseen, place.shipped.vae, told=told, steps=place.budget.drawing_steps)
     found |= looked_at(pictures, unseen, references)
     with written_whole(place.measured / f"{name}.npy") as temporary, temporary.open("wb") as stream:

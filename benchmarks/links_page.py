@@ -174,13 +174,12 @@ def _costs(arms: Mapping[str, Any]) -> str:
 
 
 def _learned(arms: Mapping[str, Any]) -> str:
-    """Means of the training's loss over quarters of the run."""
-    rows: list[Sequence[object]] = []
-    for name, value in arms.items():
-        losses = np.array([record["loss"] for record in value["trained"]])
-        rows.append((ARMS[name].title, *(f"{part.mean():.4f}" for part in np.array_split(losses, 4) if len(part))))
-    heads = ("kind", *(("first", "second", "third", "last")[: len(rows[0]) - 1]))
-    text = "Loss on the training's own batches, mean over each quarter of the steps; all arms see the same batches.\n"
+    rows = [(ARMS[name].title, *(f"{loss:.4f}" for loss in value["losses"])) for name, value in arms.items()]
+    heads = ("kind", *("first", "second", "third", "last")[: len(rows[0]) - 1])
+    text = (
+        "Loss of the training, mean over every fifth batch of each quarter of the steps; figures and upper garments\n"
+        "count more in it. All arms see the same batches.\n"
+    )
     return f"{text}\n{_table(heads, rows)}"
 
 

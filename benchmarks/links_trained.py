@@ -8,6 +8,8 @@ random comes from the step, so all arms see the same pairs, words, noise and dro
 
 from __future__ import annotations
 
+from collections.abc import Generator
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -248,21 +250,15 @@ class ArmRecipe(Velocity):
         return {"loss": self.error(predicted, target, index)}
 
 
-class _seeded:
+@contextmanager
+def _seeded(seed: int) -> Generator[None]:
     """Inside, torch's own random numbers begin at a seed; afterwards they go on where they were."""
-
-    def __init__(self, seed: int) -> None:
-        self.seed, self.fork = seed, torch.random.fork_rng(devices=[])
-
-    def __enter__(self) -> None:
-        self.fork.__enter__()
-        torch.random.set_rng_state(torch.Generator().manual_seed(self.seed).get_state())
-
-    def __exit__(self, *error: object) -> None:
-        self.fork.__exit__(*error)
+    with torch.random.fork_rng(devices=[]):
+        torch.random.set_rng_state(torch.Generator().manual_seed(seed).get_state())
+        yield
 
 
-def train_base(place: Place, *, quiet: bool = False) -> None:
+def train_base(place: Place) -> None:
     """Train the base to its end, or do nothing where it is finished."""
     if "base" in place.finished():
         return
@@ -277,11 +273,11 @@ def train_base(place: Place, *, quiet: bool = False) -> None:
         log_every=50,
         optimizer=OPTIMIZER,
     )
-    fit(BaseRecipe(place, unet), place.run("base"), run, quiet=quiet)
+    fit(BaseRecipe(place, unet), place.run("base"), run)
     unet.save_pretrained(place.folder / "base")
 
 
-def train_arm(place: Place, name: str, *, quiet: bool = False) -> None:
+def train_arm(place: Place, name: str) -> None:
     """Train an arm to its end, or do nothing where it is finished."""
     if name in place.finished():
         return
@@ -292,9 +288,9 @@ def train_arm(place: Place, name: str, *, quiet: bool = False) -> None:
         precision="bf16",
         save_every=100,
         validate_every=0,
-        log_every=25,
+        log_every=5,
         optimizer=replace(OPTIMIZER, muon=tuple(networks)),
     )
-    fit(ArmRecipe(place, ARMS[name], networks), place.run(name), run, quiet=quiet)
+    fit(ArmRecipe(place, ARMS[name], networks), place.run(name), run)
     with written_whole(place.weights(name)) as temporary:
         torch.save({part: network.state_dict() for part, network in networks.items()}, temporary)
