@@ -34,7 +34,7 @@ def page(office: Office, examples: Mapping[TabName, dict[str, Any]]) -> gr.Block
     with gr.Blocks(title="referencenet", analytics_enabled=False, delete_cache=(3600, 24 * 3600)) as blocks:
         history = gr.BrowserState([], storage_key="referencenet-history", secret="referencenet-history")
         with gr.Row(elem_classes="head"):
-            gr.HTML(f'<h1>referencenet <small>{__version__}</small></h1>')
+            gr.HTML(f"<h1>referencenet <small>{__version__}</small></h1>")
             dark = gr.Button("Light or dark", size="sm", elem_classes="dark-button", min_width=110, scale=0)
         dark.click(None, js=DARK, api_visibility="private")
         with gr.Tabs():
@@ -114,7 +114,9 @@ def _history(office: Office, tab: Any, history: Any) -> None:
         with gr.Column(min_width=320):
             pictures = gr.Gallery(label="Pictures", visible=False, height="auto", object_fit="contain", columns=2,
                                   interactive=False, elem_id="history-pictures")  # fmt: skip
-            film = gr.Video(label="Film", visible=False, interactive=False, elem_id="history-film", buttons=["download"])
+            film = gr.Video(
+                label="Film", visible=False, interactive=False, elem_id="history-film", buttons=["download"]
+            )
         with gr.Column(min_width=320):
             settings = gr.JSON(label="Settings", visible=False, elem_id="history-settings")
 

@@ -14,31 +14,20 @@ INK = "#e11d8f"
 """Colour of what is painted on a picture."""
 
 
-class Picture(gr.Image):
+class PictureFile(gr.Image):
     """A picture whose file is not opened before it is read within limits."""
 
     is_template = True
-
-    def __init__(self, label: str, **options: Any) -> None:
-        options = {"sources": ["upload", "clipboard"], "type": "filepath", "height": 240, "buttons": []} | options
-        super().__init__(label=label, **options)
 
     def preprocess(self, payload: Any) -> str | None:
         """The path of the file."""
         return None if payload is None else payload.path
 
 
-class Painted(gr.ImageEditor):
+class PaintedFile(gr.ImageEditor):
     """A picture on which a part can be painted over."""
 
     is_template = True
-
-    def __init__(self, label: str, **options: Any) -> None:
-        brush = gr.Brush(colors=[INK], default_color=INK, color_mode="fixed", default_size=18)
-        super().__init__(
-            label=label, type="filepath", format="png", sources=["upload", "clipboard"], layers=False, transforms=(),
-            brush=brush, canvas_size=(512, 512), height=360, buttons=[], **options,
-        )  # fmt: skip
 
     def preprocess(self, payload: Any) -> dict[str, Any] | None:
         """Paths of the picture and of what is painted on it: `background` and `layers`."""
@@ -58,20 +47,38 @@ class Painted(gr.ImageEditor):
         return file.name
 
 
-class Pictures(gr.Gallery):
+class PictureFiles(gr.Gallery):
     """Several pictures, dropped together or one after the other."""
 
     is_template = True
-
-    def __init__(self, label: str, **options: Any) -> None:
-        options = {"columns": 3, "height": 240, "type": "filepath", "interactive": True, "buttons": []} | options
-        super().__init__(label=label, file_types=["image"], sources=["upload", "clipboard"], **options)
 
     def preprocess(self, payload: Any) -> list[str] | None:
         """Their paths."""
         if payload is None or not payload.root:
             return None
         return [item.image.path for item in payload.root]
+
+
+def picture(label: str) -> PictureFile:
+    """Where a picture is dropped."""
+    return PictureFile(label=label, sources=["upload", "clipboard"], type="filepath", height=240, buttons=[])
+
+
+def painted(label: str) -> PaintedFile:
+    """Where a picture is dropped and painted on, with one brush on one layer."""
+    return PaintedFile(
+        label=label, type="filepath", format="png", sources=["upload", "clipboard"], transforms=(), height=400,
+        brush=gr.Brush(colors=[INK], default_color=INK, color_mode="fixed", default_size=24), buttons=[],
+        layers=gr.LayerOptions(allow_additional_layers=False), canvas_size=(512, 512),
+    )  # fmt: skip
+
+
+def pictures(label: str) -> PictureFiles:
+    """Where several pictures are dropped."""
+    return PictureFiles(
+        label=label, sources=["upload", "clipboard"], type="filepath", file_types=["image"], columns=3, height=240,
+        object_fit="contain", interactive=True, buttons=[],
+    )  # fmt: skip
 
 
 def painted_value(background: Path, layers: list[Path] | None = None) -> Mapping[str, Any]:

@@ -29,7 +29,7 @@ from referencenet.preprocess.metric_face import APPROXIMATE, metric_face
 from referencenet.ui.components import INK, painted_value
 from referencenet.ui.models import TabName
 
-SIDE = 256  # pixels
+SIDE = 512  # pixels: as wide as the page paints
 HERO, OTHER = 3, 11
 """Seeds of the two characters."""
 FACE_WIDTH = 14.94
@@ -68,21 +68,22 @@ def write_examples(folder: Path) -> Mapping[TabName, dict[str, Any]]:
     skeletons = (Image.fromarray(skeleton(scene, SIDE)) for scene in moves.scenes)
     film = write_film(skeletons, folder / "dance.mp4", Fraction(8))
     voice, face = _write_voice(folder / "voice.wav"), _write_face(close, folder / "face.npz")
+    tried = {"size": "64x64", "steps": 4}  # soon done by tiny weights
     return {
         "refer": {"reference": painted_value(made["hero"]), "prompt": PROMPT, "pose": str(made["skeleton"])},
         "compose": {
             "part_1": painted_value(made["head"], [made["hair"]]), "label_1": "face",
             "part_2": painted_value(made["clothes"], [made["clothed"]]), "label_2": "upper body clothes",
-            "pose": str(made["pose"]), "garment": str(made["garment"]), "prompt": "a person in a meadow",
+            "pose": str(made["pose"]), "garment": str(made["garment"]), "prompt": "a person in a meadow", **tried,
         },
         "dress": {
             "person": painted_value(made["person"], [made["repainted"]]), "garment": str(made["garment"]),
-            "densepose": str(made["densepose"]), "garment_description": "a shirt",
+            "densepose": str(made["densepose"]), "garment_description": "a shirt", **tried,
         },
-        "face": {"faces": [str(made["portrait"])], "prompt": "a young person in a meadow"},
-        "animate": {"reference": str(made["hero"]), "poses": str(film)},
-        "talk": {"reference": str(made["portrait"]), "sound": str(voice), "face": str(face)},
-        "turn": {"reference": str(made["portrait"]), "views": 8},
+        "face": {"faces": [str(made["portrait"])], "prompt": "a young person in a meadow", **tried},
+        "animate": {"reference": str(made["hero"]), "poses": str(film), **tried},
+        "talk": {"reference": str(made["portrait"]), "sound": str(voice), "face": str(face), **tried},
+        "turn": {"reference": str(made["portrait"]), "views": 8, **tried},
     }  # fmt: skip
 
 

@@ -86,25 +86,30 @@ def turn(given: Given, model: Model) -> Order:
     person = given.picture("reference", "a portrait: head, and neck")
     seed, rate = given.seed(), _rate(given) or Fraction(TURNING)
     if given.maybe_file("cameras") is not None:
-        seen = [resize(picture, size, how="stretch") for picture in given.film("cameras", "pictures of the cameras")]
+        seen: Any = [
+            resize(picture, size, how="stretch") for picture in given.film("cameras", "pictures of the cameras")
+        ]
         told: dict[str, Any] = {"views": len(seen)}
     else:
         views = given.whole("views", 16, 1, MOST_VIEWS)
         yaw = given.number("yaw_from", -40, -90, 90), given.number("yaw_to", 40, -90, 90)
         pitch = given.number("pitch", 0, -45, 45)
-        seen = HeadFilm(swing(views, yaw=yaw, pitch=(pitch, pitch)), size).pictures
+        if yaw[0] > yaw[1]:
+            raise ValueError(f"the cameras go from {yaw[0]:g} to {yaw[1]:g} degrees; give the smaller angle first.")
+        seen = HeadFilm(swing(views, yaw=yaw, pitch=(pitch, pitch)), size)  # drawn when the job is
         told = {"views": views, "yaw": yaw, "pitch": pitch}
     settings = told | options | {"prompt": given.text("prompt"), "seed": seed, "rate": rate}
     side_by_side = given.chosen("side_by_side")
 
     def draw(pipe: Any, job: Job, folder: Path) -> list[Path]:
+        cameras = [*seen]
         pictures = pipe(
-            person, seen, settings["prompt"], **options, generator=torch.Generator().manual_seed(seed),
+            person, cameras, settings["prompt"], **options, generator=torch.Generator().manual_seed(seed),
             callback_on_step_end=step_done(job),
         ).frames[0]  # fmt: skip
         if side_by_side:
             first = resize(person, size, how="stretch")
-            pictures = [beside([first, *both]) for both in zip(seen, pictures, strict=True)]
+            pictures = [beside([first, *both]) for both in zip(cameras, pictures, strict=True)]
         return [write_film(pictures, folder / FILM, rate)]
 
     return Order(model=model, draw=draw, settings=settings, files=given.files)

@@ -1,4 +1,4 @@
-"""Which models a page offers for each task, and those that are loaded: a few, the one used least recently goes first."""
+"""Which models a page offers for each task, and the few that stay loaded."""
 
 from __future__ import annotations
 

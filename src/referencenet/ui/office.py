@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import html
+import inspect
 from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
 from concurrent.futures import CancelledError
 from dataclasses import dataclass
@@ -104,6 +105,8 @@ def runner(office: Office, tab: TabName, names: Sequence[str]) -> Callable[..., 
         files = [str(path) for path in run.files]
         yield said(" ".join(job.notes) or "done.", "note"), files[0] if tab in FILMS else files, run.settings, run.name
 
+    kind = inspect.Parameter.POSITIONAL_OR_KEYWORD
+    vars(run)["__signature__"] = inspect.Signature([inspect.Parameter(name, kind) for name in names])  # for the API
     return run
 
 
@@ -119,8 +122,10 @@ def progress_of(desk: Desk, job: Job) -> str:
 
 def bar(text: str, share: float | None) -> str:
     """A progress bar as HTML; None: nobody knows how far it is."""
-    value = "" if share is None else f' value="{share:.4f}"'
-    return f'<div class="status" role="status">{html.escape(text)}<progress max="1"{value}></progress></div>'
+    width = "100%" if share is None else f"{share:.1%}"
+    kind = "bar waiting" if share is None else "bar"
+    drawn = f'<div class="{kind}"><i style="width:{width}"></i></div>'
+    return f'<div class="status" role="status">{html.escape(text)}{drawn}</div>'
 
 
 def said(text: str, kind: str) -> str:

@@ -10,7 +10,7 @@ import gradio as gr
 from referencenet.methods.flashface import FaceGuidance
 from referencenet.methods.reference_only import NAMED_LINKS
 from referencenet.preprocess.parts import LABELS, PLACES
-from referencenet.ui.components import Painted, Picture, Pictures
+from referencenet.ui.components import painted, picture, pictures
 from referencenet.ui.models import TabName
 from referencenet.ui.pictures import POSED
 
@@ -19,11 +19,23 @@ Inputs = dict[str, Any]
 
 ABOUT: Mapping[TabName, tuple[str, str, str]] = {
     "refer": ("Refer", "Draw", "New pictures that refer to yours. Paint over a part to refer to that part only."),
-    "compose": ("Compose", "Compose", "A person from pictures of parts in a pose, or in a garment."),
+    "compose": (
+        "Compose",
+        "Compose",
+        "A person from pictures of parts in a pose, or in a garment. Paint over each part.",
+    ),
     "dress": ("Dress", "Dress", "The person of a picture in a garment. Paint over what is to be repainted."),
-    "face": ("Face", "Draw", "The person of some face photographs, drawn after words."),
-    "animate": ("Animate", "Animate", "The person of a picture moves as a film of drawings does."),
-    "talk": ("Talk", "Let it talk", "The person of a portrait says what is in a sound."),
+    "face": ("Face", "Draw", "The person of some photographs, drawn after words. Crop them to the face."),
+    "animate": (
+        "Animate",
+        "Animate",
+        "The person of a picture moves as a film of drawings does: skeletons, DensePose or faces.",
+    ),
+    "talk": (
+        "Talk",
+        "Let it talk",
+        "The person of a portrait says what is in a sound. The face should be half to two thirds of the picture.",
+    ),
     "turn": ("Turn", "Turn", "The person of a portrait from other cameras."),
 }
 """Tab to its title, its button and what it does."""
@@ -31,15 +43,15 @@ ABOUT: Mapping[TabName, tuple[str, str, str]] = {
 
 def refer() -> Inputs:
     """Pictures that refer to pictures."""
-    found: Inputs = {"reference": Painted("Reference")}
+    found: Inputs = {"reference": painted("Reference")}
     found["prompt"] = _words("Prompt", "What the picture shows")
     links = [(name, name) for name in NAMED_LINKS] + [("in a pose", POSED)]
     found["link"] = gr.Radio(links, value="attention", label="How it is read")
     with gr.Group(visible=False) as posed:
-        found["pose"] = Picture("Skeleton to follow, OpenPose's colours on black")
+        found["pose"] = picture("Skeleton to follow")
     found["link"].change(lambda link: gr.update(visible=link == POSED), found["link"], posed, api_visibility="private")
     with gr.Accordion("More", open=False):
-        found["others"] = Pictures("Further references")
+        found["others"] = pictures("Further references")
         found["negative_prompt"] = _words("Negative prompt", "What it does not show")
         found["strength"] = gr.Slider(0, 1, 1, step=0.05, label="Strength")
         found["style_fidelity"] = gr.Slider(0, 1, 0.5, step=0.05, label="Style fidelity")
@@ -55,8 +67,10 @@ def compose() -> Inputs:
         for number in range(1, PLACES + 1):
             with gr.Column(visible=number <= 2) as row:
                 first = number - 1
-                found[f"part_{number}"] = Painted(f"Part {number}: paint over it, unless its ground is transparent")
-                found[f"label_{number}"] = gr.Dropdown([*LABELS], value=LABELS[(4, 0, 1, 5, 3, 2)[first]], label="It is")
+                found[f"part_{number}"] = painted(f"Part {number}")
+                found[f"label_{number}"] = gr.Dropdown(
+                    [*LABELS], value=LABELS[(4, 0, 1, 5, 3, 2)[first]], label="It is"
+                )
             rows.append(row)
         shown = gr.State(2)
         more = gr.Button("Add a part", size="sm")
@@ -64,9 +78,9 @@ def compose() -> Inputs:
             lambda count: [min(count + 1, PLACES), *(gr.update(visible=n <= count) for n in range(PLACES))],
             shown, [shown, *rows], api_visibility="private",
         )  # fmt: skip
-        found["pose"] = Picture("Pose: a DensePose rendering on black")
+        found["pose"] = picture("Pose: DensePose on black")
     with gr.Group(visible=False) as worn:
-        found["garment"] = Picture("Garment")
+        found["garment"] = picture("Garment")
         found["garment_prompt"] = _words("What the garment is", "a striped shirt")
     found["prompt"] = _words("Prompt", "What the picture shows")
     with gr.Accordion("More", open=False):
@@ -78,16 +92,16 @@ def compose() -> Inputs:
 
 def dress() -> Inputs:
     """A person in a garment."""
-    found: Inputs = {"person": Painted("Person"), "garment": Picture("Garment, lying flat")}
+    found: Inputs = {"person": painted("Person"), "garment": picture("Garment, lying flat")}
     with gr.Group() as shaped:
-        found["densepose"] = Picture("DensePose of the person, on black")
+        found["densepose"] = picture("DensePose of the person, on black")
     with gr.Group() as described:
         found["garment_description"] = _words("What the garment is", "short sleeve shirt")
     with gr.Group(visible=False) as worded:
         found["prompt"] = _words("Prompt", "a photo of a woman")
         found["garment_prompt"] = _words("What the garment is", "a striped shirt")
     with gr.Accordion("More", open=False):
-        found["mask"] = Picture("Mask, instead of painting: white is repainted")
+        found["mask"] = picture("Mask, instead of painting: white is repainted")
         found["composite"] = gr.Checkbox(label="Outside of the mask the person stays as it is")
         found |= _sampling(True)
     found["_for"] = {"idm_vton": [shaped, described], "stable_garment": [shaped, worded], "catvton": []}
@@ -96,7 +110,7 @@ def dress() -> Inputs:
 
 def face() -> Inputs:
     """The person of photographs."""
-    found: Inputs = {"faces": Pictures("Photographs of the face, cropped to it")}
+    found: Inputs = {"faces": pictures("Photographs of the face")}
     found["prompt"] = gr.Textbox("a portrait photograph", label="Prompt", lines=2, info="Name an age: it helps.")
     with gr.Accordion("More", open=False):
         found["negative_prompt"] = _words("Negative prompt", "What it does not show")
@@ -110,7 +124,7 @@ def face() -> Inputs:
 
 def animate() -> Inputs:
     """A film of drawings."""
-    found: Inputs = {"reference": Picture("Person"), "poses": _film("Film of drawings: skeletons, DensePose or faces")}
+    found: Inputs = {"reference": picture("Person"), "poses": _film("Film of drawings")}
     with gr.Group(visible=False) as second:
         found["poses_2"] = _film("Second film of drawings, of the mouth")
     with gr.Accordion("More", open=False):
@@ -121,10 +135,10 @@ def animate() -> Inputs:
 
 def talk() -> Inputs:
     """A talking portrait."""
-    found: Inputs = {"reference": Picture("Portrait, the face half to two thirds of it")}
+    found: Inputs = {"reference": picture("Portrait")}
     found["sound"] = gr.Audio(label="Sound", type="filepath", sources=["upload", "microphone"], buttons=[])
     found["face"] = gr.File(
-        label="Face of the portrait: a file of `refnet preprocess`; without it hallo and emo look for it",
+        label="Face of the portrait, from refnet preprocess",
         file_types=[".npz", ".json"], height=120,
     )  # fmt: skip
     with gr.Accordion("More", open=False):
@@ -139,7 +153,7 @@ def talk() -> Inputs:
 
 def turn() -> Inputs:
     """Other cameras."""
-    found: Inputs = {"reference": Picture("Portrait: head, and neck")}
+    found: Inputs = {"reference": picture("Portrait")}
     with gr.Row():
         found["yaw_from"] = gr.Slider(-90, 90, -40, step=1, label="From, degrees")
         found["yaw_to"] = gr.Slider(-90, 90, 40, step=1, label="To, degrees")
