@@ -9,7 +9,8 @@ from typing import Any
 import gradio as gr
 
 from referencenet.ui.models import Model, TabName
-from referencenet.ui.office import FILMS, Office, remember, runner, said
+from referencenet.ui.office import FILMS, Office
+from referencenet.ui.running import remember, runner, said
 from referencenet.ui.tabs import ABOUT, CONTENTS, Inputs
 from referencenet.version import __version__
 
@@ -24,12 +25,12 @@ TINY = "Tiny random weights try the installation: the result shows nothing. For 
 DARK = "() => document.body.classList.toggle('dark')"
 
 
-def page(office: Office, examples: Mapping[TabName, dict[str, Any]]) -> gr.Blocks:
+def page(office: Office, examples: Mapping[str, dict[str, Any]]) -> gr.Blocks:
     """The page.
 
     Args:
         office: What its buttons use.
-        examples: Tab to values by the names of its inputs.
+        examples: As `write_examples` gives them.
     """
     with gr.Blocks(title="referencenet", analytics_enabled=False, delete_cache=(3600, 24 * 3600)) as blocks:
         history = gr.BrowserState([], storage_key="referencenet-history", secret="referencenet-history")
@@ -40,13 +41,13 @@ def page(office: Office, examples: Mapping[TabName, dict[str, Any]]) -> gr.Block
         with gr.Tabs():
             for name in CONTENTS:
                 with gr.Tab(ABOUT[name][0], id=name):
-                    _tab(office, name, examples[name], history)
+                    _tab(office, name, examples, history)
             with gr.Tab("History", id="history") as tab:
                 _history(office, tab, history)
     return blocks
 
 
-def _tab(office: Office, name: TabName, example: Mapping[str, Any], history: Any) -> None:
+def _tab(office: Office, name: TabName, examples: Mapping[str, dict[str, Any]], history: Any) -> None:
     """One task: its model and inputs, and beside them its result."""
     rows = office.models.rows(name)
     _, verb, what = ABOUT[name]
@@ -65,7 +66,7 @@ def _tab(office: Office, name: TabName, example: Mapping[str, Any], history: Any
                 draw = gr.Button(verb, variant="primary", min_width=120, elem_id=f"{name}-draw")
                 cancel = gr.Button("Cancel", min_width=120, elem_id=f"{name}-cancel")
             status = gr.HTML(elem_id=f"{name}-status")
-            result = _result(name)
+            result = (_film if name in FILMS else _pictures)("Result", f"{name}-result")
             with gr.Accordion("Settings of the result", open=False):
                 settings = gr.JSON(show_label=False)
     done = gr.State()
@@ -74,8 +75,16 @@ def _tab(office: Office, name: TabName, example: Mapping[str, Any], history: Any
         model, [about, *_listed(groups)], api_visibility="private", show_progress="hidden",
     )  # fmt: skip
     _show_groups(groups, first)
-    filled = [inputs[key] for key in example]
-    fill.click(lambda: [*example.values()], None, filled, api_visibility="private", show_progress="hidden")
+    own = {key for row in rows for key in examples.get(str(row.system), {})}
+    filled = [key for key in inputs if key in examples[name] or key in own]
+
+    def example(value: str) -> list[Any]:
+        values = examples[name] | examples.get(str(office.models.find(name, value).system), {})
+        return [values.get(key) for key in filled]
+
+    fill.click(
+        example, model, [inputs[key] for key in filled], api_visibility="private", show_progress="hidden"
+    )  # fmt: skip
     running = draw.click(
         runner(office, name, ["model", *inputs]), [model, *inputs.values()], [status, result, settings, done],
         api_name=name, concurrency_limit=None, show_progress="hidden",
@@ -93,13 +102,13 @@ def about_model(model: Model) -> str:
     return f"<p>{sentence}</p>" if sentence else ""
 
 
-def _result(name: TabName) -> Any:
-    if name in FILMS:
-        return gr.Video(label="Result", interactive=False, height=420, elem_id=f"{name}-result", buttons=["download"])
-    return gr.Gallery(
-        label="Result", interactive=False, columns=2, height="auto", object_fit="contain", elem_id=f"{name}-result",
-        format="png", buttons=["download", "fullscreen"], preview=False,
-    )  # fmt: skip
+def _film(label: str, name: str, **options: Any) -> Any:
+    return gr.Video(label=label, interactive=False, height=420, elem_id=name, buttons=["download"], **options)
+
+
+def _pictures(label: str, name: str, **options: Any) -> Any:
+    options |= {"height": 420, "object_fit": "contain", "preview": True, "buttons": ["download", "fullscreen"]}
+    return gr.Gallery(label=label, interactive=False, elem_id=name, format="png", **options)
 
 
 def _history(office: Office, tab: Any, history: Any) -> None:
@@ -112,11 +121,8 @@ def _history(office: Office, tab: Any, history: Any) -> None:
     )  # fmt: skip
     with gr.Row(equal_height=False):
         with gr.Column(min_width=320):
-            pictures = gr.Gallery(label="Pictures", visible=False, height="auto", object_fit="contain", columns=2,
-                                  interactive=False, elem_id="history-pictures")  # fmt: skip
-            film = gr.Video(
-                label="Film", visible=False, interactive=False, elem_id="history-film", buttons=["download"]
-            )
+            pictures = _pictures("Pictures", "history-pictures", visible=False)
+            film = _film("Film", "history-film", visible=False)
         with gr.Column(min_width=320):
             settings = gr.JSON(label="Settings", visible=False, elem_id="history-settings")
 

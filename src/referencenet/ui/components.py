@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from pathlib import Path
 from tempfile import NamedTemporaryFile
 from typing import Any
 
 import gradio as gr
 from gradio.data_classes import FileData
 
-INK = "#e11d8f"
-"""Colour of what is painted on a picture."""
+from referencenet.ui.given import INK
 
 
 class PictureFile(gr.Image):
@@ -79,9 +76,3 @@ def pictures(label: str) -> PictureFiles:
         label=label, sources=["upload", "clipboard"], type="filepath", file_types=["image"], columns=3, height=240,
         object_fit="contain", interactive=True, buttons=[],
     )  # fmt: skip
-
-
-def painted_value(background: Path, layers: list[Path] | None = None) -> Mapping[str, Any]:
-    """What a `Painted` shows of a picture, and of masks that are painted on it."""
-    shown = [str(layer) for layer in layers or []]
-    return {"background": str(background), "layers": shown, "composite": str(background)}

@@ -13,7 +13,6 @@ from gradio.data_classes import FileData
 INK = "#e11d8f"
 """Colour of what is painted on a picture."""
 
-
 class Picture(gr.Image):
     """A picture whose file is not opened before it is read within limits."""
 
@@ -108,8 +107,11 @@ class PictureFile(gr.Image):
     def preprocess(self, payload: Any) -> str | None:
         """The path of the file."""
         return None if payload is None else payload.path
-    from typing import Callable, Literal, Sequence, Any, TYPE_CHECKING
+    from collections.abc import Callable, Sequence
+    from typing import TYPE_CHECKING, Any, Literal
+
     from gradio.blocks import Block
+
     if TYPE_CHECKING:
         from gradio.components import Timer
         from gradio.components.base import Component
@@ -135,8 +137,11 @@ class PaintedFile(gr.ImageEditor):
         with NamedTemporaryFile(delete=False, dir=self.GRADIO_CACHE, suffix=".png") as file:
             file.write(part)
         return file.name
-    from typing import Callable, Literal, Sequence, Any, TYPE_CHECKING
+    from collections.abc import Callable, Sequence
+    from typing import TYPE_CHECKING, Any, Literal
+
     from gradio.blocks import Block
+
     if TYPE_CHECKING:
         from gradio.components import Timer
         from gradio.components.base import Component
@@ -151,8 +156,11 @@ class PictureFiles(gr.Gallery):
         if payload is None or not payload.root:
             return None
         return [item.image.path for item in payload.root]
-    from typing import Callable, Literal, Sequence, Any, TYPE_CHECKING
+    from collections.abc import Callable, Sequence
+    from typing import TYPE_CHECKING, Any, Literal
+
     from gradio.blocks import Block
+
     if TYPE_CHECKING:
         from gradio.components import Timer
         from gradio.components.base import Component

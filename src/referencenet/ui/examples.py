@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import wave
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
@@ -26,8 +26,7 @@ from referencenet.preprocess.face_mesh import NUM_LANDMARKS
 from referencenet.preprocess.face_outline import LIPS, OVAL
 from referencenet.preprocess.face_track import FaceTrack
 from referencenet.preprocess.metric_face import APPROXIMATE, metric_face
-from referencenet.ui.components import INK, painted_value
-from referencenet.ui.models import TabName
+from referencenet.ui.given import INK
 
 SIDE = 512  # pixels: as wide as the page paints
 HERO, OTHER = 3, 11
@@ -37,14 +36,14 @@ FACE_WIDTH = 14.94
 PROMPT = "full body, waving, facing front, smiling, plain blue background"
 
 
-def write_examples(folder: Path) -> Mapping[TabName, dict[str, Any]]:
+def write_examples(folder: Path) -> Mapping[str, dict[str, Any]]:
     """Write the files, and say what each tab's example is.
 
     Args:
         folder: Where they go; made if it is missing.
 
     Returns:
-        Tab to values by the names of its inputs.
+        Tab to values by the names of its inputs; system to values in which its example differs from its tab's.
     """
     standing = Scene.from_seeds(HERO, 0, view="front", pose="standing", shot="full body", background="plain")
     waving = Scene.from_seeds(OTHER, 1, view="front", pose="waving", shot="full body", background="plain")
@@ -65,26 +64,38 @@ def write_examples(folder: Path) -> Mapping[TabName, dict[str, Any]]:
     for name, pixels in pictures.items():
         write_image(Image.fromarray(pixels), made[name])
     moves = dance(OTHER, 4, num_frames=8, fps=8)
-    skeletons = (Image.fromarray(skeleton(scene, SIDE)) for scene in moves.scenes)
-    film = write_film(skeletons, folder / "dance.mp4", Fraction(8))
+    films = {
+        name: str(write_film(map(Image.fromarray, drawn), folder / f"{name}.mp4", Fraction(8)))
+        for name, drawn in {
+            "skeletons": (skeleton(scene, SIDE) for scene in moves.scenes),
+            "dense": (dense_picture(dense_map(scene, SIDE)) for scene in moves.scenes),
+        }.items()
+    }
     voice, face = _write_voice(folder / "voice.wav"), _write_face(close, folder / "face.npz")
     tried = {"size": "64x64", "steps": 4}  # soon done by tiny weights
     return {
-        "refer": {"reference": painted_value(made["hero"]), "prompt": PROMPT, "pose": str(made["skeleton"])},
+        "refer": {"reference": _painted(made["hero"]), "prompt": PROMPT, "pose": str(made["skeleton"])},
         "compose": {
-            "part_1": painted_value(made["head"], [made["hair"]]), "label_1": "face",
-            "part_2": painted_value(made["clothes"], [made["clothed"]]), "label_2": "upper body clothes",
+            "part_1": _painted(made["head"], [made["hair"]]), "label_1": "face",
+            "part_2": _painted(made["clothes"], [made["clothed"]]), "label_2": "upper body clothes",
             "pose": str(made["pose"]), "garment": str(made["garment"]), "prompt": "a person in a meadow", **tried,
         },
         "dress": {
-            "person": painted_value(made["person"], [made["repainted"]]), "garment": str(made["garment"]),
+            "person": _painted(made["person"], [made["repainted"]]), "garment": str(made["garment"]),
             "densepose": str(made["densepose"]), "garment_description": "a shirt", **tried,
         },
         "face": {"faces": [str(made["portrait"])], "prompt": "a young person in a meadow", **tried},
-        "animate": {"reference": str(made["hero"]), "poses": str(film), **tried},
+        "animate": {"reference": str(made["hero"]), "poses": films["skeletons"], **tried},
         "talk": {"reference": str(made["portrait"]), "sound": str(voice), "face": str(face), **tried},
+        "magic_animate": {"poses": films["dense"]},
+        "animate_anyone.reenact": {"poses_2": films["skeletons"]},
         "turn": {"reference": str(made["portrait"]), "views": 8, **tried},
     }  # fmt: skip
+
+
+def _painted(background: Path, layers: Sequence[Path] = ()) -> Mapping[str, Any]:
+    """A picture and what is painted on it, as the page shows it."""
+    return {"background": str(background), "layers": [*map(str, layers)], "composite": str(background)}
 
 
 def _paint(mask: np.ndarray) -> np.ndarray:

@@ -19,6 +19,9 @@ from referencenet.media.films import Film
 from referencenet.media.images import opened, read_image, read_layers, read_mask
 from referencenet.media.sound import SAMPLE_RATE, read_sound
 
+INK = "#e11d8f"
+"""Colour of what is painted on a picture."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class Limits:
