@@ -107,11 +107,8 @@ class PictureFile(gr.Image):
     def preprocess(self, payload: Any) -> str | None:
         """The path of the file."""
         return None if payload is None else payload.path
-    from collections.abc import Callable, Sequence
-    from typing import TYPE_CHECKING, Any, Literal
-
+    from typing import Callable, Literal, Sequence, Any, TYPE_CHECKING
     from gradio.blocks import Block
-
     if TYPE_CHECKING:
         from gradio.components import Timer
         from gradio.components.base import Component
@@ -137,11 +134,8 @@ class PaintedFile(gr.ImageEditor):
         with NamedTemporaryFile(delete=False, dir=self.GRADIO_CACHE, suffix=".png") as file:
             file.write(part)
         return file.name
-    from collections.abc import Callable, Sequence
-    from typing import TYPE_CHECKING, Any, Literal
-
+    from typing import Callable, Literal, Sequence, Any, TYPE_CHECKING
     from gradio.blocks import Block
-
     if TYPE_CHECKING:
         from gradio.components import Timer
         from gradio.components.base import Component
@@ -156,11 +150,8 @@ class PictureFiles(gr.Gallery):
         if payload is None or not payload.root:
             return None
         return [item.image.path for item in payload.root]
-    from collections.abc import Callable, Sequence
-    from typing import TYPE_CHECKING, Any, Literal
-
+    from typing import Callable, Literal, Sequence, Any, TYPE_CHECKING
     from gradio.blocks import Block
-
     if TYPE_CHECKING:
         from gradio.components import Timer
         from gradio.components.base import Component
