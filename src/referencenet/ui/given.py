@@ -17,6 +17,7 @@ from referencenet.cli.settings import parse_size
 from referencenet.media.decoding import opened as opened_container
 from referencenet.media.films import Film
 from referencenet.media.images import opened, read_image, read_layers, read_mask
+from referencenet.media.sheets import write_image
 from referencenet.media.sound import SAMPLE_RATE, read_sound
 
 INK = "#e11d8f"
@@ -173,7 +174,10 @@ class Given:
             found = opacity if found is None else ImageChops.lighter(found, opacity)
         if found is None or not found.getbbox():
             return None
-        return found.point([255 * (level > 127) for level in range(256)])
+        mask = found.point([255 * (level > 127) for level in range(256)])
+        last = Path(layers[-1])
+        self.files[f"{name}_mask"] = write_image(mask, last.with_name(f"{last.stem}-mask.png"))  # beside the upload
+        return mask
 
     def mask(self, name: str) -> Image.Image | None:
         """A mask from a file, mode L, or None."""
