@@ -22,10 +22,10 @@ demo: $(INSTALLED)
 
 # two processes of one thread each: tiny models gain nothing from more
 test: $(INSTALLED)
-	$(BIN)/python -m pytest -m "not slow" -n 2 --dist worksteal
+	$(BIN)/python -m pytest -m "not slow and not browser" -n 2 --dist worksteal
 
 test-slow: $(INSTALLED)
-	$(BIN)/python -m pytest -m slow -n 2 --dist worksteal
+	$(BIN)/python -m pytest -m "slow and not browser" -n 2 --dist worksteal
 
 lint: $(INSTALLED)
 	$(BIN)/ruff format --check src tests benchmarks examples

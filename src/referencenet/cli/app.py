@@ -37,6 +37,7 @@ COMMANDS = {
     "train": "Train a published system on your data, or the built-in model again.",
     "export": "Write what was trained as a pipeline folder.",
     "paperdoll": "Write data sets of drawn characters, in the layouts that the field reads.",
+    "ui": "Open a web page with a tab for each task.",
     "comfyui": "Put the nodes into ComfyUI.",
     "doctor": "Say what is installed and found here, and draw two small pictures.",
 }

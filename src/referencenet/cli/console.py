@@ -96,17 +96,23 @@ def tell_misuse(error: Any) -> int:
     return int(error.exit_code)
 
 
+def error_line(error: BaseException) -> str:
+    """What went wrong, in one line."""
+    text = " ".join(str(error).split()) or type(error).__name__
+    if isinstance(error, OSError) and error.errno is not None:  # of the system, which names the file last
+        return f"{error.filename or 'a file'}: {error.strerror}; check the place, its space and its permissions."
+    return text if isinstance(error, (*WRONGLY_ASKED, OSError)) else f"{type(error).__name__}: {text}"
+
+
 def tell_error(error: Exception) -> int:
     """Say in one line what went wrong.
 
     Returns:
         The exit status that goes with it.
     """
-    text = " ".join(str(error).split()) or type(error).__name__
-    if isinstance(error, OSError) and error.errno is not None:  # of the system, which names the file last
-        text = f"{error.filename or 'a file'}: {error.strerror}; check the place, its space and its permissions."
+    text = error_line(error)
     if not isinstance(error, (*WRONGLY_ASKED, OSError)):
-        text = f"{type(error).__name__}: {text} (refnet --debug shows where)"
+        text += " (refnet --debug shows where)"
     tell(f"[bold red]error:[/] {escape(text)}")
     return 2 if isinstance(error, WRONGLY_ASKED) else 1
 
