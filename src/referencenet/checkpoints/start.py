@@ -20,10 +20,11 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from referencenet.checkpoints.files import check_finite, read_state
-from referencenet.checkpoints.keymap import CheckpointError, KeyMap, some
+from referencenet.checkpoints.keymap import CheckpointError, KeyMap
 from referencenet.checkpoints.library import read_library_part
 from referencenet.checkpoints.published import PublishedFile, PublishedSet, find_files, read_component
 from referencenet.networks.neighbourhood import NeighbourTokens
+from referencenet.telling import some
 
 
 @dataclass(frozen=True, kw_only=True)
