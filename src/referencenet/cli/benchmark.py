@@ -23,7 +23,7 @@ from referencenet.training.recipes.index import recipes
 from referencenet.version import __version__
 
 if TYPE_CHECKING:
-    from referencenet.builtin import load as shipped
+    import referencenet.builtin.load as shipped
     from referencenet.builtin.training import benchmark as measuring
     from referencenet.cli import quiet as hushing
     from referencenet.evaluation import measure, results, sheets, systems, task

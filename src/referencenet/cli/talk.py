@@ -165,7 +165,7 @@ def talk(
 ) -> None:  # fmt: skip
     """Let the person of a portrait speak.
 
-    Try: `refnet talk --method hallo -r portrait.png -a speech.wav --checkpoint pretrained_models -o film.mp4`
+    Try: `refnet talk --method hallo -r portrait.png -a voice.wav --checkpoint pretrained_models -o film.mp4`
     """
     method = built_in_method(ctx, method, "hallo", "talk")
     check_system(ctx, method)
