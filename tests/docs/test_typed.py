@@ -41,6 +41,7 @@ ELSEWHERE = {
     "models fetch": "downloads: tests/preprocess/test_model_files.py",
     "convert emo": "reads AnimateDiff's file: tests/methods/test_emo_films.py",
     "train builtin": "takes hours: tests/builtin/training",
+    "benchmark paperdoll": "takes minutes, and trained weights: tests/evaluation/test_results.py",
     "benchmark builtin": "takes minutes: tests/builtin/training",
 }
 """Commands that are tried elsewhere, and where."""

@@ -29,7 +29,7 @@ else:
         "torch", "referencenet.builtin.start", "referencenet.builtin.training.stages", "referencenet.training.run"
     )
 
-STAGES = ("vae", "base", "guider", "referencenet", "observer")
+STAGES = ("vae", "base", "guider", "referencenet", "observer", "image_encoder")
 """Of the built-in model, which a test compares."""
 
 
