@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from torch import Tensor, nn
 
 from referencenet.builtin.training.stepwise import Stepwise
@@ -232,6 +233,18 @@ def test_runs_of_an_earlier_version_are_not_begun_anew_in_silence(tmp_path: Path
     (tmp_path / "state.pt").write_bytes(b"")
     with pytest.raises(ValueError, match="earlier version"):
         fit(Line(), tmp_path, SCHEDULE, quiet=True)
+
+
+def test_tensorboard_is_told_what_the_log_is_told(tmp_path: Path) -> None:
+    fit(Line(), tmp_path, run_of(steps=6, trackers=("tensorboard",), log_every=2, validate_every=6), quiet=True)
+    (events,) = {path.parent for path in tmp_path.rglob("events.out.tfevents.*")}
+    found = EventAccumulator(str(events))
+    found.Reload()
+    records = [record for record in RunFolder(tmp_path).records() if "loss" in record]
+    assert {"loss", "norm", "rate"} <= set(found.Tags()["scalars"])
+    for name in ("loss", "norm"):
+        told = {event.step: event.value for event in found.Scalars(name)}
+        assert told == pytest.approx({record["step"]: record[name] for record in records}, rel=1e-5)
 
 
 @pytest.mark.parametrize("name", ["tensorbord", "wandb"])
