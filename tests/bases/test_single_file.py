@@ -10,7 +10,8 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import nn
 
-from referencenet.bases.single_file import from_single_file, is_single_file
+from referencenet.bases.names import is_single_file
+from referencenet.bases.single_file import from_single_file
 from single_files import FAMILIES, original_state, write_single
 from tiny import tiny
 

@@ -19,16 +19,16 @@ from diffusers import (
 )
 
 from referencenet.bases.devices import check_offload, choose_device, choose_dtype, place
-from referencenet.bases.loras import add_loras, parse_lora
+from referencenet.bases.loras import add_loras
+from referencenet.bases.names import BUILTIN, check_base, check_model, is_single_file, parse_lora
 from referencenet.bases.schedulers import find_scheduler, with_scheduler
-from referencenet.bases.single_file import from_single_file, is_single_file
+from referencenet.bases.single_file import from_single_file
 from referencenet.builtin.load import load
 from referencenet.checkpoints.files import first_line
 from referencenet.checkpoints.keymap import CheckpointError
 from referencenet.checkpoints.library import check_networks, read_library_part, read_networks
 from referencenet.methods.referencenet import ReferenceNetPipeline
 
-BUILTIN = "builtin"
 Task = Literal["text", "image", "inpaint"]
 TASKS: Mapping[Task, Any] = {
     "text": AutoPipelineForText2Image,
@@ -81,7 +81,11 @@ def load_base(
     target = choose_device(device) if isinstance(device, str) else device
     kind = choose_dtype(dtype, target) if isinstance(dtype, str) else dtype
     check_offload(offload, target, compiled=compiled)
-    check_before(model, config=config, loras=loras, scheduler=scheduler)
+    check_base(str(model), None if config is None else str(config))
+    for lora in loras:
+        parse_lora(lora)
+    if scheduler is not None:
+        find_scheduler(scheduler)
     pipe = read_pipeline(str(model), config=config, dtype=kind)
     nets = [
         _from_pretrained(ControlNetModel, f"the ControlNet {name}", path, "config.json", kind)
@@ -92,21 +96,6 @@ def load_base(
     if scheduler is not None:
         with_scheduler(pipe, scheduler)
     return place(pipe, target, offload=offload, vae_tiling=vae_tiling, compiled=compiled)
-
-
-def check_before(model: str | Path, *, config: str | Path | None, loras: Sequence[str], scheduler: str | None) -> None:
-    """Whatever can be said of the options of `load_base` before a weight is read.
-
-    Raises:
-        FileNotFoundError: If a file is not there.
-        ValueError: If a name is not known, or `config` is given for what has its own.
-    """
-    if config is not None and not is_single_file(str(model)):
-        raise ValueError(f"--config is for a model in a single file, but {model} has its own; leave it away.")
-    for lora in loras:
-        parse_lora(lora)
-    if scheduler is not None:
-        find_scheduler(scheduler)
 
 
 def read_pipeline(model: str, *, config: str | Path | None = None, dtype: torch.dtype = torch.float32) -> Any:
@@ -165,13 +154,7 @@ def load_referencenet(model: str, *, dtype: torch.dtype) -> ReferenceNetPipeline
 
 def _from_pretrained(kind: Any, option: str, name: str, index: str, dtype: torch.dtype) -> Any:
     """Load one thing, or say in one sentence why not."""
-    path = Path(name).expanduser()
-    if path.is_file():
-        raise ValueError(f"{option} {name} is a file; give the folder of a diffusers model, which holds {index}.")
-    if path.is_dir() and not (path / index).exists():
-        raise ValueError(f"{option} {name} is a folder without {index}; give the folder of a diffusers model.")
-    if not path.is_dir() and (name.startswith((".", "/", "~")) or name.count("/") != 1):
-        raise ValueError(f"{option} {name}: there is no such folder, and names on the hub have the form owner/name.")
+    path = check_model(option, name, index)
     where = "is damaged or incomplete" if path.is_dir() else "is not in the local cache, and the hub gave no answer"
     parts: dict[str, Any] = {}
     try:

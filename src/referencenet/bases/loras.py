@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import math
 import warnings
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from referencenet.bases.names import parse_lora
 from referencenet.checkpoints.containers import container_of
-from referencenet.checkpoints.files import ENDINGS, first_line
+from referencenet.checkpoints.files import first_line
 from referencenet.checkpoints.keymap import CheckpointError
 
 
@@ -53,38 +53,3 @@ def add_loras(pipe: Any, loras: Sequence[str]) -> Any:
         scales[name] = scale
     pipe.set_adapters(list(scales), list(scales.values()))
     return pipe
-
-
-def parse_lora(text: str) -> tuple[str, float]:
-    """Read FILE or FILE:SCALE.
-
-    Args:
-        text: As typed.
-
-    Returns:
-        The file, or a name on the hub, and the scale, 1 where there is none.
-
-    Raises:
-        FileNotFoundError: If there is no such file.
-        ValueError: If the scale is no number.
-    """
-    place, scale = text, 1.0
-    head, colon, tail = text.rpartition(":")
-    if colon and not Path(text).expanduser().exists() and not tail.startswith(("/", "\\")):
-        try:
-            scale = float(tail)
-        except ValueError:
-            scale = math.nan
-        if not math.isfinite(scale):
-            raise ValueError(
-                f"the LoRA {text!r} has the scale {tail!r}; expected a number, as in style.safetensors:0.8."
-            )
-        place = head
-    path = Path(place).expanduser()
-    if path.is_dir():
-        raise FileNotFoundError(f"the LoRA {place} is a folder; give the weight file in it.")
-    if path.is_file():
-        return str(path), scale
-    if path.suffix.lower() in ENDINGS or place.startswith((".", "/", "~")) or place.count("/") != 1:
-        raise FileNotFoundError(f"there is no LoRA {place}; give a weight file, or a name on the hub, owner/name.")
-    return place, scale

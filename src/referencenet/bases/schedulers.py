@@ -5,12 +5,15 @@ from __future__ import annotations
 import inspect
 import re
 from collections.abc import Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import diffusers
-from diffusers.schedulers import KarrasDiffusionSchedulers
-
+from referencenet.later import later
 from referencenet.telling import did_you_mean
+
+if TYPE_CHECKING:
+    import diffusers
+else:
+    (diffusers,) = later("diffusers")  # a name is found without it
 
 KNOWN: Mapping[str, tuple[str, Mapping[str, Any]]] = {
     "ddim": ("DDIMScheduler", {}),
@@ -45,8 +48,10 @@ SPACINGS: Mapping[str, Mapping[str, Any]] = {
 }
 """What may stand behind a short name, as in "dpm++ 2m karras"."""
 
-CLASSES = tuple(sorted({kind.name for kind in KarrasDiffusionSchedulers} | {kind for kind, _ in KNOWN.values()}))
-"""Diffusers' schedulers that lead the UNet of a Stable Diffusion model."""
+OTHERS = ("DDIMParallelScheduler", "DDPMParallelScheduler")
+"""Diffusers' schedulers that lead the UNet of a Stable Diffusion model, and have no short name."""
+
+CLASSES = tuple(sorted({kind for kind, _ in KNOWN.values()} | set(OTHERS)))
 
 
 def with_scheduler(pipe: Any, name: str) -> Any:
@@ -63,7 +68,8 @@ def with_scheduler(pipe: Any, name: str) -> Any:
     Raises:
         ValueError: If there is no such scheduler, it cannot be spaced so, or it does not fit the model.
     """
-    kind, changes = find_scheduler(name)
+    kind_name, changes = find_scheduler(name)
+    kind = getattr(diffusers, kind_name)
     unknown = sorted(set(changes) - set(inspect.signature(kind.__init__).parameters))
     if unknown:
         raise ValueError(f"{kind.__name__} does not know {', '.join(unknown)}, which {name!r} asks for.")
@@ -75,8 +81,8 @@ def with_scheduler(pipe: Any, name: str) -> Any:
     return pipe
 
 
-def find_scheduler(name: str) -> tuple[Any, dict[str, Any]]:
-    """A scheduler's class, and what its configuration gets, by any of its names.
+def find_scheduler(name: str) -> tuple[str, dict[str, Any]]:
+    """The name of a scheduler's class, and what its configuration gets, by any of its names.
 
     Raises:
         ValueError: If there is none.
@@ -96,7 +102,7 @@ def find_scheduler(name: str) -> tuple[Any, dict[str, Any]]:
             f"{', '.join(SPACINGS)} behind it, or a class of diffusers.{did_you_mean(name.lower(), known)}"
         )
     kind, changes = by_name[plain]
-    return getattr(diffusers, kind), dict(changes)
+    return kind, dict(changes)
 
 
 def _plain(name: str) -> str:

@@ -21,9 +21,11 @@ from diffusers import (
 )
 from torch import Tensor, nn
 
-from referencenet.checkpoints.files import ENDINGS, first_line, read_state
-from referencenet.checkpoints.keymap import CheckpointError, some
+from referencenet.bases.names import check_config
+from referencenet.checkpoints.files import first_line, read_state
+from referencenet.checkpoints.keymap import CheckpointError
 from referencenet.checkpoints.library import check_networks, read_configuration, read_index
+from referencenet.telling import some
 
 FIRST = "model.diffusion_model.input_blocks.0.0.weight"
 """The UNet's first convolution; nine channels are an inpainting model's."""
@@ -88,12 +90,6 @@ FAMILIES = (
 )
 
 
-def is_single_file(model: str) -> bool:
-    """Whether a model is named by a weight file, not by a folder or on the hub."""
-    path = Path(model).expanduser()
-    return path.is_file() or (path.suffix.lower() in ENDINGS and not path.is_dir())
-
-
 def from_single_file(path: str | Path, *, config: str | Path | None = None, dtype: torch.dtype = torch.float32) -> Any:
     """A pipeline of diffusers from a checkpoint in the original layout.
 
@@ -118,7 +114,9 @@ def from_single_file(path: str | Path, *, config: str | Path | None = None, dtyp
     state = read_state(path)
     family, inpaints = family_of(state, path)
     if config is not None:
-        _check_config(config)
+        check_config(str(config))
+        if (folder := Path(config).expanduser()).is_dir():
+            _check_configurations(folder)
     own = family.hub_inpaint if inpaints else family.hub
     kind = family.inpaint if inpaints else family.pipeline
     try:
@@ -175,19 +173,8 @@ def family_of(state: Mapping[str, Tensor], path: Path) -> tuple[Family, bool]:
     )
 
 
-def _check_config(config: str | Path) -> None:
-    """Look at a folder's configurations before its library does.
-
-    Raises:
-        FileNotFoundError: If it has none.
-    """
-    folder, name = Path(config).expanduser(), str(config)
-    if not folder.is_dir():
-        if name.startswith((".", "/", "~")) or name.count("/") != 1:
-            raise FileNotFoundError(f"there is no --config {name}; give a folder, or a name on the hub, owner/name.")
-        return
-    if not (folder / "model_index.json").is_file():
-        raise FileNotFoundError(f"--config {folder} is a folder without model_index.json; give that of a pipeline.")
+def _check_configurations(folder: Path) -> None:
+    """Look at a folder's configurations before its library does."""
     read_index(folder)
     for configuration in sorted(folder.glob("*/*config.json")):
         if configuration.name in ("config.json", "scheduler_config.json"):
