@@ -1,4 +1,4 @@
-"""What it costs to encode a reference, and to find that it was encoded before: an autoencoder of Stable Diffusion's size.
+"""What it costs to encode a reference, and to find it encoded again: an autoencoder of Stable Diffusion's size.
 
 Random weights: time does not depend on them. Run: python benchmarks/encodings.py --device cpu --size 512
 """
@@ -58,7 +58,7 @@ def main() -> None:
         "versions": {"torch": torch.__version__, "diffusers": diffusers.__version__},
     }
     text = json.dumps(document, indent=2)
-    print(text)  # noqa: T201
+    print(text)
     if given.out is not None:
         given.out.write_text(text + "\n", encoding="utf-8")
 
