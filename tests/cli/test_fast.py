@@ -77,6 +77,11 @@ ERRORS = {
     "a part that is none": ("compose --part nose=hero.png -o a.png", "is no part of a person"),
     "a part without a mask": ("compose --part face=hero.png -o a.png", "is opaque and has no mask"),
     "angles": ("turn -r hero.png -o a.gif --yaw 40:-40", "from the larger angle to the smaller"),
+    "a picture that says nothing": ("again hero.png", "does not say how it was drawn"),
+    "a scheduler": ("generate -r hero.png -p a -o out --scheduler eulr", "Did you mean 'euler'?"),
+    "a LoRA": ("generate -r hero.png -p a -o out --lora no.safetensors", "there is no LoRA"),
+    "a single file": ("generate -r hero.png -p a -o out -m no.safetensors", "there is no file no.safetensors"),
+    "a pose": ("generate -r hero.png -p a -o out --control pose=wavin --link referencenet", "Did you mean 'waving'?"),
     "a condition's ending": ("preprocess hero.png --to person-mask -o a.json", "does not write .json"),
     "a film that is not there": (
         "preprocess no.mp4 --to openpose -o a.mp4",

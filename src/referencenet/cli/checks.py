@@ -10,7 +10,7 @@ import typer
 from referencenet.cli.options import is_typed, refuse_others
 from referencenet.cli.settings import parse_size
 from referencenet.inputs import is_address, is_there
-from referencenet.media.files import check_settings_place, locked
+from referencenet.media.files import check_settings_place, locked, paths_of, refuse_taken
 from referencenet.media.films import check_film_path
 from referencenet.media.images import read_image
 from referencenet.media.sheets import check_picture_path
@@ -131,15 +131,21 @@ def check_person(reference: str) -> None:
         read_image(reference)
 
 
-def check_pictures(out: Path) -> None:
+def check_pictures(out: Path, *, count: int = 1, overwrite: bool = False) -> None:
     """Make sure that pictures and their settings can be written, before anything is read.
+
+    Args:
+        out: As typed.
+        count: Pictures.
+        overwrite: Whether older ones may be replaced.
 
     Raises:
         ValueError: If the ending names no picture, or the place is taken.
-        OSError: If the place may not be written to.
+        OSError: If the place may not be written to, or pictures are there.
     """
     check_picture_path(out)
     check_settings_place(out)
+    refuse_taken(paths_of(out, count), overwrite)
 
 
 def check_every(every: int, interpolator: Path | None) -> None:
@@ -161,7 +167,7 @@ def check_film(
         out: Of the film.
         sound: Whose track it is to get.
         resume: Whether it is gone on with.
-        overwrite: Whether an older film's frames may be taken away.
+        overwrite: Whether an older film may be replaced.
         settings: Whether its settings are to stand beside it.
 
     Raises:
@@ -174,6 +180,8 @@ def check_film(
         raise FileExistsError(str(error).replace("with overwrite", "with --overwrite")) from error
     if settings:
         check_settings_place(out)
+    if out.is_file() and not resume:
+        refuse_taken([out], overwrite)
     if out.parent.is_dir() and os.environ.get("RANK", "0") == "0":  # of several processes the one that writes
         with locked(out):
             pass

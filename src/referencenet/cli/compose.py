@@ -21,6 +21,7 @@ from referencenet.cli.options import (
     FusionChoice,
     GuidanceScale,
     Offload,
+    Overwrite,
     RandomTiny,
     Seed,
     Size,
@@ -106,6 +107,7 @@ def compose(
     count: Count = 1,
     seed: Seed = 42,
     side_by_side: Annotated[bool, typer.Option("--side-by-side", help="What was given, and the result.")] = False,
+    overwrite: Overwrite = False,
     device: Device = "auto",
     dtype: Dtype = "auto",
     offload: Offload = None,
@@ -118,7 +120,7 @@ def compose(
     """
     check_system(ctx, method)
     check_given(ctx)
-    check_pictures(out)
+    check_pictures(out, count=count, overwrite=overwrite)
     makes_parts = method.startswith("parts2whole")
     parts = read_parts(part or [], mask or [], segmenter) if makes_parts else []
     if makes_parts:

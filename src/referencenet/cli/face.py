@@ -18,6 +18,7 @@ from referencenet.cli.options import (
     Dtype,
     FitTo,
     Offload,
+    Overwrite,
     RandomTiny,
     Seed,
     VaeTiling,
@@ -25,6 +26,7 @@ from referencenet.cli.options import (
 )
 from referencenet.cli.settings import parse_size
 from referencenet.later import later
+from referencenet.media.files import refuse_taken
 from referencenet.media.images import read_image
 from referencenet.media.sheets import contact_sheet, write_image
 from referencenet.preprocess.estimators import YuNet
@@ -38,6 +40,9 @@ else:
 
 STRENGTH, FACE_GUIDANCE, GUIDANCE, STEPS = 1.2, 3.2, 7.5, 35
 """The system's own, which a test compares."""
+
+TILE = 160
+"""Pixels that a picture has at least on the preview."""
 
 app = typer.Typer(add_completion=False)
 
@@ -85,6 +90,7 @@ def face(
     steps: Annotated[int, typer.Option(min=1, max=MOST_STEPS, help="Denoising steps.")] = STEPS,
     count: Count = 1,
     seed: Seed = 0,
+    overwrite: Overwrite = False,
     device: Device = "auto",
     dtype: Dtype = "auto",
     offload: Offload = None,
@@ -95,12 +101,14 @@ def face(
     Try: `refnet face "a young woman in space" -f a.jpg -f b.jpg --checkpoint flashface/ --base sd15/ --out her.png`
     """
     check_system(ctx, "flashface")
+    preview = out.with_stem(f"{out.stem}-preview")
+    refuse_taken([preview], overwrite)
     width, height = parse_size(size, multiple=8) if size is not None else (None, None)
     target = None if place is None else numbers("--place", place)
     if target is not None and not (0 <= target[0] < target[2] <= 1 and 0 <= target[1] < target[3] <= 1):  # nor NaN
         raise ValueError(f"--place was {place!r}; expected fractions of the picture, 0 to 1, left before right.")
     check_given(ctx)
-    check_pictures(out)
+    check_pictures(out, count=count, overwrite=overwrite)
     crops = cut_out(faces, box or [], detector, person)
     pipeline = flashface.FlashFacePipeline
     pipeline = run.need_weights(pipeline, checkpoint, base, random_tiny)
@@ -119,11 +127,12 @@ def face(
     }
     pipe = run.load(pipeline, checkpoint, base, device, dtype, offload=offload, vae_tiling=vae_tiling)
     call = {name: value for name, value in settings.items() if name not in ("width", "height") or value is not None}
+    said = settings_of(ctx, "flashface") | settings
     images = run.draw_pictures(
-        pipe, crops, out=out, count=count, seed=seed, what="drawing",
-        settings=settings_of(ctx, "flashface") | settings, **call, **run.call_beside(pipeline),
-    )  # fmt: skip
-    write_image(contact_sheet([*map(square_face, crops), *images]), out.with_stem(f"{out.stem}-preview"))
+        pipe, crops, out=out, count=count, seed=seed, what="drawing", settings=said, **call, **run.call_beside(pipeline)
+    )
+    sheet = contact_sheet([*map(square_face, crops), *images], title=prompt, least=TILE)
+    write_image(sheet, preview, said)
 
 
 def cut_out(

@@ -10,15 +10,15 @@ import torch
 import typer
 from PIL import Image
 
+from referencenet.bases.devices import check_offload, choose_device, choose_dtype, place
 from referencenet.builtin.shipped import ShippedSystem, drawn_heads, shipped_system
 from referencenet.checkpoints.keymap import CheckpointError
 from referencenet.checkpoints.published import Part, PublishedSet, snapshot_of
 from referencenet.cli.console import note, progress_bar, say, tell
-from referencenet.cli.models import check_offload, choose_device, choose_dtype, place
 from referencenet.cli.quiet import quiet
 from referencenet.cli.settings import parse_size
 from referencenet.inputs import read_json
-from referencenet.media.files import forget_settings, locked, write_settings
+from referencenet.media.files import forget_settings, locked, paths_of, write_settings
 from referencenet.media.fitting import Fit, fitted, fitting_told
 from referencenet.media.sheets import write_image
 from referencenet.methods.systems import pipelines, published_sets
@@ -261,17 +261,24 @@ def draw_pictures(
     Raises:
         ValueError: If another process is writing them.
     """
-    paths = [out.with_stem(f"{out.stem}-{i + 1}") for i in range(count)] if count > 1 else [out]
+    paths = paths_of(out, count)
     drawn: list[Image.Image] = []
     with locked(out), steps_shown(what, options["num_inference_steps"], count) as done:
         for i, path in enumerate(paths):
             noise = torch.Generator().manual_seed(seed + i)
             drawn.append(pipe(*given, **options, generator=noise, callback_on_step_end=done).images[0])
             forget_settings(out)
-            write_image(shown(drawn[-1]), path)
+            write_image(shown(drawn[-1]), path, _of_one(settings, seed + i))
         write_settings(out, settings)
     say("\n".join(map(str, paths)))
     return drawn
+
+
+def _of_one(settings: Mapping[str, Any], seed: int) -> dict[str, Any]:
+    """The settings of one of several pictures."""
+    said = settings.get("again", {})
+    alone = {name: value for name, value in said.get("options", {}).items() if name != "count"} | {"seed": seed}
+    return {**settings, "seed": seed, "count": 1, "again": {**said, "options": alone}}
 
 
 def fitted_pictures(

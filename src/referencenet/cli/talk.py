@@ -42,8 +42,8 @@ from referencenet.preprocess.face_mesh import CANVAS, only_face
 from referencenet.preprocess.face_track import FaceTrack, read_track
 
 if TYPE_CHECKING:
+    from referencenet.bases import devices as places
     from referencenet.cli import face_inputs, film_inputs, film_run, run, talk_clips
-    from referencenet.cli import models as places
     from referencenet.methods import systems, tiny
     from referencenet.pipelines import film_files
     from referencenet.preprocess import speech as hearing
@@ -51,7 +51,7 @@ if TYPE_CHECKING:
 else:
     face_inputs, film_inputs, film_run, run, talk_clips, places = later(
         "referencenet.cli.face_inputs", "referencenet.cli.film_inputs", "referencenet.cli.film_run",
-        "referencenet.cli.run", "referencenet.cli.talk_clips", "referencenet.cli.models",
+        "referencenet.cli.run", "referencenet.cli.talk_clips", "referencenet.bases.devices",
     )  # fmt: skip
     systems, tiny, film_files, hearing, talking_face = later(
         "referencenet.methods.systems", "referencenet.methods.tiny", "referencenet.pipelines.film_files",

@@ -190,7 +190,8 @@ class FlashFacePipeline(FormerFaces, PicturePipeline, TextAdapters):
             latents = face_latents
             if latents is None:
                 size = FACE_LATENTS * self.vae_scale_factor
-                latents = encode_pixels(self, pixels_of([square_face(face, size) for face in listed(faces)]))
+                squares = [square_face(face, size) for face in listed(faces)]
+                latents = encode_pixels(self, pixels_of(squares), keep=True)
             count = len(latents)
             weights = [TRAINED_FACES / count] * count if face_weights is None else list(face_weights)
             if len(weights) != count or not all(0 < weight < inf for weight in weights):
