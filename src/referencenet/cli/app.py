@@ -27,6 +27,7 @@ COMMANDS = {
     "face": "Draw the person of some face photographs.",
     "compose": "Draw a person from pictures of parts, or in a garment.",
     "turn": "Show the person of a portrait from other cameras.",
+    "batch": "Draw many jobs, by several processes or machines.",
     "preprocess": "Make poses, landmarks and masks of ordinary films and pictures.",
     "models": "Fetch the small networks that make them.",
     "convert": "Turn released weight files into a pipeline folder.",
@@ -60,18 +61,22 @@ def finite(command: Any) -> Any:
     return checked
 
 
+def command_of(name: str) -> Any:
+    """Load a command of `COMMANDS`."""
+    module = importlib.import_module(f"referencenet.cli.{MODULES.get(name, name)}")
+    command = typer.main.get_command(module.app)
+    if command.callback is not None:
+        command.callback = finite(command.callback)
+    return command
+
+
 class Refnet(TyperGroup):
     """Loads a command when it is called, and turns every exception into one line and an exit status."""
 
     def resolve_command(self, ctx: Any, args: list[str]) -> Any:
         """Find the command in what was typed, and load it."""
         name, command, rest = super().resolve_command(ctx, args)
-        if name in COMMANDS:
-            module = importlib.import_module(f"referencenet.cli.{MODULES.get(name, name)}")
-            command = typer.main.get_command(module.app)
-            if command.callback is not None:
-                command.callback = finite(command.callback)
-        return name, command, rest
+        return name, command_of(name) if name in COMMANDS else command, rest
 
     def invoke(self, ctx: Any) -> Any:
         """Run the command that was typed."""

@@ -52,14 +52,11 @@ def notices_told() -> Generator[None]:
         yield
 
 
-def tell_misuse(error: Any) -> int:
-    """Say in one line what was typed wrongly, and what may have been meant.
+def misuse_line(error: Any) -> str:
+    """What was typed wrongly, and what may have been meant, in one line.
 
     Args:
         error: Of the parser of the command line.
-
-    Returns:
-        The exit status that goes with it.
     """
     text = " ".join(str(error.format_message()).replace("Value error, ", "").split())
     wrong = error.__cause__ or error.__context__
@@ -67,22 +64,28 @@ def tell_misuse(error: Any) -> int:
     text += f", but was {given[0]}." if given and given[0] not in text else ""
     words = re.findall(r"'([^']*)'", text.partition("': ")[2])
     meant = did_you_mean(words[0], words[1:]) if "not one of" in text and len(words) > 1 else ""
-    tell(f"[bold red]error:[/] {escape(text + meant)}")
+    return text + meant
+
+
+def tell_misuse(error: Any) -> int:
+    """Say in one line what was typed wrongly; the exit status that goes with it."""
+    tell(f"[bold red]error:[/] {escape(misuse_line(error))}")
     return int(error.exit_code)
 
 
-def tell_error(error: Exception) -> int:
-    """Say in one line what went wrong.
-
-    Returns:
-        The exit status that goes with it.
-    """
+def error_line(error: Exception) -> str:
+    """What went wrong, in one line."""
     text = " ".join(str(error).split()) or type(error).__name__
     if isinstance(error, OSError) and error.errno is not None:  # of the system, which names the file last
         text = f"{error.filename or 'a file'}: {error.strerror}; check the place, its space and its permissions."
     if not isinstance(error, (*WRONGLY_ASKED, OSError)):
         text = f"{type(error).__name__}: {text} (refnet --debug shows where)"
-    tell(f"[bold red]error:[/] {escape(text)}")
+    return text
+
+
+def tell_error(error: Exception) -> int:
+    """Say in one line what went wrong; the exit status that goes with it."""
+    tell(f"[bold red]error:[/] {escape(error_line(error))}")
     return 2 if isinstance(error, WRONGLY_ASKED) else 1
 
 

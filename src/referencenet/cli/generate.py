@@ -9,6 +9,7 @@ import random
 from collections.abc import Callable, Generator
 from contextlib import contextmanager
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -22,6 +23,7 @@ from PIL import Image
 from referencenet.builtin.load import GUIDANCE, STEPS
 from referencenet.cli import styles
 from referencenet.cli.console import note, progress_bar, say
+from referencenet.cli.loaded import loaded
 from referencenet.cli.models import (
     BUILTIN,
     check_offload,
@@ -228,12 +230,9 @@ def _artist(settings: Settings, references: list[Reference]) -> Generator[tuple[
     dtype = choose_dtype(settings.dtype, device)
     check_offload(settings.offload, device)
     is_trained = settings.link == "referencenet"
-    if is_trained:
-        pipe: Any = load_referencenet(settings.model, dtype=dtype)
-    else:
-        pipe = load_pipeline(settings.model, controlnets=pairs(settings.controlnet, "--controlnet"), dtype=dtype)
-    pipe.set_progress_bar_config(disable=True)
-    place(pipe, device, offload=settings.offload, vae_tiling=settings.vae_tiling)
+    source = (settings.model, is_trained, settings.controlnet, str(device), str(dtype), settings.offload,
+              settings.vae_tiling)  # fmt: skip
+    pipe: Any = loaded(source, partial(_load, settings, device, dtype))
     settings = _settled(settings, pipe, device, dtype)
     size = parse_size(settings.size or "")
     references = _fitted(references, settings.fit, size)
@@ -249,6 +248,16 @@ def _artist(settings: Settings, references: list[Reference]) -> Generator[tuple[
     with reference(pipe, references, links=NAMED_LINKS[settings.link], style_fidelity=settings.style_fidelity or 0.0):
         extra = {"negative_prompt": settings.negative_prompt or None, **_conditions(settings, size)}
         yield _drawer(pipe, settings, size, **extra), settings, _made_with(pipe)
+
+
+def _load(settings: Settings, device: torch.device, dtype: torch.dtype) -> Any:
+    """The pipeline of the settings, where it computes."""
+    if settings.link == "referencenet":
+        pipe: Any = load_referencenet(settings.model, dtype=dtype)
+    else:
+        pipe = load_pipeline(settings.model, controlnets=pairs(settings.controlnet, "--controlnet"), dtype=dtype)
+    pipe.set_progress_bar_config(disable=True)
+    return place(pipe, device, offload=settings.offload, vae_tiling=settings.vae_tiling)
 
 
 def _fitted(references: list[Reference], fit: Fit | None, size: tuple[int, int]) -> list[Reference]:
