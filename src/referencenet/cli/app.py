@@ -61,6 +61,7 @@ def finite(command: Any) -> Any:
     return checked
 
 
+@functools.cache
 def command_of(name: str) -> Any:
     """Load a command of `COMMANDS`."""
     module = importlib.import_module(f"referencenet.cli.{MODULES.get(name, name)}")
