@@ -25,3 +25,9 @@ def did_you_mean(word: str, words: Iterable[str]) -> str:
     """A question that names the nearest of some words, to stand behind an error; empty if none is near."""
     near = nearest(word, words)
     return f" Did you mean {near!r}?" if near is not None else ""
+
+
+def some(keys: Iterable[str], limit: int = 10) -> str:
+    """At most `limit` sorted names, then a count."""
+    ordered = sorted(keys)
+    return ", ".join(ordered[:limit]) + (f" and {len(ordered) - limit} more" if len(ordered) > limit else "")

@@ -133,7 +133,7 @@ def test_controlnet_follows_its_picture(generate):
         (["-r", "model/model_index.json"], "is not a picture"),
         (["--mask", "mask.png", "--mask", "mask.png"], "--mask was given 2 times for 1 references"),
         (["--size", "huge"], "--size was 'huge'"),
-        (["--size", "65"], "--size 65x65 does not fit this model"),
+        (["--size", "65"], "--size is 65x65; width and height must be multiples of 8"),
         (["--control", "pose=pose.png"], "Nothing follows --control pose; add --controlnet pose=FOLDER"),
         (["--controlnet", "pose=net"], "--controlnet pose has no picture to follow"),
         (["--control", "pose"], "it has the form KIND=PATH"),

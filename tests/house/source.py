@@ -13,7 +13,10 @@ ROOT = PACKAGE.parents[1]
 
 @dataclass(frozen=True)
 class Import:
-    """One import of a file of our own package: which, where, and whether it is hidden in a function."""
+    """One import of a file of our own package: which, where, and whether it is hidden in a function.
+
+    What `later` names counts as imported where it is named.
+    """
 
     module: str
     line: int
@@ -55,7 +58,12 @@ class Source:
     def _collect(self, node: ast.AST, is_hidden: bool, found: list[Import]) -> None:
         for child in ast.iter_child_nodes(node):
             if isinstance(child, ast.If) and "TYPE_CHECKING" in ast.unparse(child.test):
+                self._collect(ast.Module(child.orelse, []), is_hidden, found)
                 continue
+            if isinstance(child, ast.Call) and ast.unparse(child.func) == "later":
+                names = [name.value for name in child.args if isinstance(name, ast.Constant)]
+                own = [name for name in names if name.split(".")[0] == "referencenet"]
+                found += [Import(name, child.lineno, is_hidden) for name in own]
             if isinstance(child, ast.ImportFrom):
                 module = "." * child.level + (child.module or "")
                 if child.level or module.split(".")[0] == "referencenet":

@@ -25,6 +25,10 @@ FOLDERS = {source.name for source in FILES if source.is_front_door}
 IMPORTS = [(source, found) for source in FILES for found in source.own_imports()]
 
 
+def test_later_is_seen():
+    assert any(found.module == "referencenet.cli.generate_run" for source, found in IMPORTS)
+
+
 def listed(complaints):
     return "\n".join(complaints)
 

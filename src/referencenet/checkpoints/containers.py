@@ -19,8 +19,9 @@ from typing import Any, cast
 import torch
 from torch import Tensor
 
-from referencenet.checkpoints.keymap import CheckpointError, some
+from referencenet.checkpoints.keymap import CheckpointError
 from referencenet.inputs import regular_file
+from referencenet.telling import some
 
 
 class Container(Enum):

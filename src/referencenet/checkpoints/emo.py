@@ -17,7 +17,7 @@ from diffusers import AutoencoderKL, UNet2DConditionModel
 from torch import Tensor, nn
 
 from referencenet.checkpoints.files import check_finite, read_state
-from referencenet.checkpoints.keymap import CheckpointError, some
+from referencenet.checkpoints.keymap import CheckpointError
 from referencenet.checkpoints.library import read_library_part
 from referencenet.checkpoints.motion_keys import MOTION, MOTION_KEYS, check_position_tables
 from referencenet.checkpoints.published import Part, PublishedFile, PublishedSet, find_files
@@ -25,6 +25,7 @@ from referencenet.networks.layout import SD15_UNET, TINY_SD15, film_config, pict
 from referencenet.networks.neighbourhood import NeighbourTokens, SpeedProjection
 from referencenet.networks.portrait_unet import PortraitReferenceUNet, PortraitUNet
 from referencenet.networks.pose_guider import PoseGuider
+from referencenet.telling import some
 
 NEW = r".*\.(audio_attn|norm_audio|speed_attn|norm_speed)\..*"
 """What of the denoiser neither Stable Diffusion nor AnimateDiff has."""

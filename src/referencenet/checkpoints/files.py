@@ -18,7 +18,8 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from referencenet.checkpoints.containers import BoundedFile, Container, check_tensors, container_of, flatten, tensors_in
-from referencenet.checkpoints.keymap import CheckpointError, some
+from referencenet.checkpoints.keymap import CheckpointError
+from referencenet.telling import some
 
 _WRAPPERS = ("state_dict", "model_state_dict", "model")
 """Keys under which training programs nest the state dict."""

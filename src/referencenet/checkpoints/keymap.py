@@ -100,9 +100,3 @@ class KeyMap:
 def _is_same(tensor: Tensor, other: Tensor) -> bool:
     """Whether two tensors hold the same numbers; of key lists without numbers it is not known."""
     return not tensor.is_meta and not other.is_meta and torch.equal(tensor, other)
-
-
-def some(keys: Iterable[str], limit: int = 10) -> str:
-    """At most `limit` sorted names, then a count."""
-    ordered = sorted(keys)
-    return ", ".join(ordered[:limit]) + (f" and {len(ordered) - limit} more" if len(ordered) > limit else "")

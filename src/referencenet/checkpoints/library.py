@@ -17,8 +17,9 @@ from torch import nn
 
 from referencenet.checkpoints.containers import container_of
 from referencenet.checkpoints.files import ENDINGS, check_finite, first_line
-from referencenet.checkpoints.keymap import CheckpointError, some
+from referencenet.checkpoints.keymap import CheckpointError
 from referencenet.inputs import read_json, regular_file
+from referencenet.telling import some
 
 MOST = {"layers": 1000, "blocks": 1000, "train_timesteps": 100_000}
 """Words in a configuration's names to the most that they may be: what is built of them takes time or memory."""

@@ -7,7 +7,8 @@ from collections.abc import Mapping
 
 from torch import Tensor, nn
 
-from referencenet.checkpoints.keymap import CheckpointError, KeyMap, some
+from referencenet.checkpoints.keymap import CheckpointError, KeyMap
+from referencenet.telling import some
 
 
 def load_published(

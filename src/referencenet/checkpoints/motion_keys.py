@@ -11,8 +11,9 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor
 
-from referencenet.checkpoints.keymap import CheckpointError, KeyMap, some
+from referencenet.checkpoints.keymap import CheckpointError, KeyMap
 from referencenet.checkpoints.published import PublishedFile
+from referencenet.telling import some
 
 MOTION_KEYS = KeyMap(
     renames=(

@@ -19,10 +19,11 @@ from torch import Tensor, nn
 
 from referencenet.checkpoints.containers import container_of
 from referencenet.checkpoints.files import ENDINGS, check_finite, read_state
-from referencenet.checkpoints.keymap import CheckpointError, KeyMap, some
+from referencenet.checkpoints.keymap import CheckpointError, KeyMap
 from referencenet.checkpoints.library import read_configuration, read_library_part
 from referencenet.checkpoints.load import load_published
 from referencenet.networks.layout import TINY_SD15
+from referencenet.telling import some
 
 ADDED = r"(?:[-_](?:step[-_]?)?\d+)?(?:\.(?:fp16|bf16|fp32|ema))?(?:-\d{5}-of-\d{5})?"
 """What people add to a weight file's name: its step, its precision, which shard it is."""

@@ -1,7 +1,6 @@
 """From what `--model` and `--controlnet` say to a pipeline that is ready to draw."""
 
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -11,9 +10,9 @@ from referencenet.builtin.load import load
 from referencenet.checkpoints.files import first_line
 from referencenet.checkpoints.keymap import CheckpointError
 from referencenet.checkpoints.library import check_networks, read_library_part, read_networks
+from referencenet.cli.model_names import BUILTIN, check_model
 from referencenet.methods.referencenet import ReferenceNetPipeline
 
-BUILTIN = "builtin"
 DTYPES = {"float32": torch.float32, "float16": torch.float16, "bfloat16": torch.bfloat16}
 
 
@@ -114,13 +113,7 @@ def load_referencenet(model: str, *, dtype: torch.dtype) -> ReferenceNetPipeline
 
 def _from_pretrained(kind: Any, option: str, name: str, index: str, dtype: torch.dtype) -> Any:
     """Load one thing, or say in one sentence why not."""
-    path = Path(name).expanduser()
-    if path.is_file():
-        raise ValueError(f"{option} {name} is a file; give the folder of a diffusers model, which holds {index}.")
-    if path.is_dir() and not (path / index).exists():
-        raise ValueError(f"{option} {name} is a folder without {index}; give the folder of a diffusers model.")
-    if not path.is_dir() and (name.startswith((".", "/", "~")) or name.count("/") != 1):
-        raise ValueError(f"{option} {name}: there is no such folder, and names on the hub have the form owner/name.")
+    path = check_model(option, name, index)
     where = "is damaged or incomplete" if path.is_dir() else "is not in the local cache, and the hub gave no answer"
     try:
         if path.is_dir() and issubclass(kind, torch.nn.Module):

@@ -8,10 +8,10 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from referencenet.checkpoints.keymap import some
 from referencenet.inputs import read_json, regular_file
 from referencenet.media.fitting import Fit
 from referencenet.media.images import MAX_PIXELS
+from referencenet.telling import some
 
 LinkChoice = Literal["attention", "adain", "both", "referencenet", "aligned"]
 StyleFrom = Literal["inverted", "noised"]

@@ -1,21 +1,13 @@
-"""`refnet generate --style`: pictures in the style of a picture, by StyleAligned.
-
-The style's picture stands in the first place of every batch, so each picture is drawn beside it, from its own seed.
-"""
+"""`refnet generate --style`: the options of pictures in the style of a picture, by StyleAligned."""
 
 from __future__ import annotations
 
-from collections.abc import Generator
-from contextlib import contextmanager
-from typing import Annotated, Any
+from typing import Annotated
 
-import torch
 import typer
 
 from referencenet.cli.options import only
 from referencenet.cli.settings import Settings
-from referencenet.methods.style_aligned import share
-from referencenet.sampling.style import Style
 
 PANEL = only("--link aligned")
 
@@ -63,27 +55,6 @@ def check_style(settings: Settings) -> None:
     if unread or len(settings.reference) > 1:
         what = _options(unread) or "more than one --reference"
         raise ValueError(f"--link aligned does not take {what}; use --link attention for that.")
-
-
-@contextmanager
-def in_style(pipe: Any, settings: Settings) -> Generator[None]:
-    """Inside, the pipeline's second picture of a batch is in the style of the settings' picture."""
-    style = Style(settings.reference[0], how=settings.style_from)
-    with share(
-        pipe, style, attention=settings.share_attention, adain_queries=settings.adain_queries,
-        adain_keys=settings.adain_keys, group_norm=settings.group_norm, strength=settings.strength,
-        weight=settings.style_weight, style_fidelity=settings.style_fidelity or 0.0,
-    ):  # fmt: skip
-        yield
-
-
-def beside_the_style(settings: Settings, seed: int) -> dict[str, Any]:
-    """What a call is told to draw one picture beside the style's: its own words and noise, in the second place."""
-    return {
-        "prompt": [settings.style_prompt, settings.prompt],
-        "negative_prompt": [settings.negative_prompt] * 2,
-        "generator": [torch.Generator("cpu").manual_seed(each) for each in (0, seed)],
-    }
 
 
 def _options(names: list[str]) -> str:

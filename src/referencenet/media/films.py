@@ -17,8 +17,6 @@ from pathlib import Path
 from typing import Any, Protocol
 
 import av
-import numpy as np
-import torch
 from PIL import Image
 
 from referencenet.media.decoding import HIGH_RANGE, MAX_RATE, opened_film, picture_stream, pictures, rate_of, surveyed
@@ -162,7 +160,7 @@ def frames_of(source: Any, limit: int | None = None) -> Iterator[Image.Image]:
         raise TypeError(
             "one picture was given where a film is expected; give a list of pictures, [picture] for one frame."
         )
-    if isinstance(source, np.ndarray | torch.Tensor) and source.ndim != 4:
+    if getattr(source, "ndim", 4) != 4:
         raise ValueError(
             f"a film of shape {tuple(source.shape)} was given; expected four axes: (frames, height, width, 3) for "
             f"arrays, "

@@ -8,19 +8,26 @@ Letters in shapes: C channels (1 grey, 3 RGB, 4 RGBA), H height, W width in pixe
 Deliberately not here: normalisation to a model's range; that belongs to the model's own image processor.
 """
 
+from __future__ import annotations
+
 import os
 import warnings
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Literal
+from typing import TYPE_CHECKING, Literal, Union
 
 import numpy as np
-import torch
 from PIL import Image, ImageOps, UnidentifiedImageError
 
 from referencenet.inputs import regular_file
+from referencenet.later import later
 
-Picture = Image.Image | np.ndarray | torch.Tensor | str | os.PathLike[str]
+if TYPE_CHECKING:
+    import torch
+else:
+    (torch,) = later("torch")  # a picture's file is read without it
+
+Picture = Union[Image.Image, np.ndarray, "torch.Tensor", str, os.PathLike[str]]
 Resize = Literal["fit", "stretch"]
 
 FORMATS = ("PNG", "JPEG", "WEBP", "AVIF", "TIFF", "BMP", "DIB", "GIF", "JPEG2000", "PPM", "TGA", "ICO", "PCX", "SGI")

@@ -10,13 +10,18 @@ from collections.abc import Generator, Iterator, Sequence
 from contextlib import closing
 from fractions import Fraction
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, Union
 
 import av
 import numpy as np
-from torch import Tensor
 
+from referencenet.later import later
 from referencenet.media.decoding import opened, reason
+
+if TYPE_CHECKING:
+    import torch
+else:
+    (torch,) = later("torch")  # a sound's file is read without it
 
 SAMPLE_RATE = 16000  # hertz
 TRACK_RATE = 48000  # hertz, of tracks that are written: both codecs take it
@@ -30,7 +35,7 @@ MAX_PEAK = 8.0  # beyond full scale; what is louder is no sound in [-1, 1] but n
 SHORTEST_GAP, LONGEST_GAP = 0.05, 3600.0  # seconds: gaps in a track are silent, but for what clocks are off by
 CENTRE = 2**-0.5  # share of a middle channel on either side
 
-Sound = str | Path | np.ndarray | Tensor
+Sound = Union[str, Path, np.ndarray, "torch.Tensor"]
 """A file with sound, or samples."""
 
 
@@ -83,9 +88,9 @@ def check_sound(path: Path) -> None:
     _opened(path).close()
 
 
-def _given(samples: np.ndarray | Tensor) -> np.ndarray:
+def _given(samples: np.ndarray | torch.Tensor) -> np.ndarray:
     """Samples as mono float32."""
-    array = samples.detach().cpu().numpy() if isinstance(samples, Tensor) else samples
+    array = samples.detach().cpu().numpy() if hasattr(samples, "detach") else samples
     if array.ndim not in (1, 2) or (array.ndim == 2 and not 1 <= len(array) <= 32):
         raise ValueError(f"samples of shape {array.shape} were given; expected (samples,) or (channels, samples).")
     if array.dtype.kind not in "if":

@@ -35,6 +35,7 @@ class Method:
         task: The command that runs it, such as "animate"; None while planned.
         entry: Where it is, "module:name" below `referencenet`; None while planned.
         also: Further commands, each with what of the same module it runs.
+        sets: Published sets of its weight files, each with the commands that run it: "animate_anyone.moore" is `moore`.
         parity: File in `parity/systems` with its golden cases' runners; None while there is none.
         beside: Whether it stands beside the thirteen, without golden cases.
         from_paper: Nothing was published, so it is ours from the paper: without weights, and with tests of its
@@ -52,6 +53,7 @@ class Method:
     task: Task | None = None
     entry: str | None = None
     also: Mapping[Task, str] = field(default_factory=dict[Task, str])
+    sets: Mapping[str, tuple[Task, ...]] = field(default_factory=dict[str, tuple[Task, ...]])
     parity: str | None = None
     beside: bool = False
     from_paper: bool = False
@@ -137,6 +139,7 @@ METHODS = by_name(
             link="keys and values joined",
             task="animate",
             entry="methods.animate_anyone:AnimateAnyonePipeline",
+            sets={"moore": ("animate",), "reenact": ("animate",)},
             parity="animate_anyone",
         ),
         Method(
@@ -150,6 +153,7 @@ METHODS = by_name(
             link="keys and values joined",
             task="animate",
             entry="methods.magic_animate:MagicAnimatePipeline",
+            sets={"hub": ("animate",)},
             parity="magic_animate",
         ),
         Method(
@@ -163,6 +167,7 @@ METHODS = by_name(
             link="in place of the text attention",
             task="talk",
             entry="methods.emo:EMOPipeline",
+            sets={"start": ("talk",)},
             from_paper=True,
         ),
         Method(
@@ -177,6 +182,7 @@ METHODS = by_name(
             task="animate",
             entry="methods.aniportrait:AniPortraitPipeline",
             also={"talk": "AniPortraitPipeline"},
+            sets={"hub": ("animate", "talk")},
             parity="aniportrait",
         ),
         Method(
@@ -190,6 +196,7 @@ METHODS = by_name(
             link="keys and values joined",
             task="animate",
             entry="methods.magicpose:MagicPosePipeline",
+            sets={"joint": ("animate",), "stage1": ()},
             parity="magicpose",
         ),
         Method(
@@ -203,6 +210,7 @@ METHODS = by_name(
             link="keys and values joined, and motion frames",
             task="talk",
             entry="methods.hallo:HalloPipeline",
+            sets={"hub": ("talk",)},
             parity="hallo",
         ),
         Method(
@@ -216,6 +224,7 @@ METHODS = by_name(
             link="keys and values joined",
             task="tryon",
             entry="methods.idm_vton:IDMVTONPipeline",
+            sets={"viton_hd": ("tryon",)},
             parity="idm_vton",
         ),
         Method(
@@ -230,6 +239,7 @@ METHODS = by_name(
             task="tryon",
             entry="methods.stable_garment:StableGarmentTryOnPipeline",
             also={"compose": "StableGarmentPipeline"},
+            sets={"tryon": ("tryon",), "text2img": ("compose",)},
             parity="stable_garment",
         ),
         Method(
@@ -243,6 +253,7 @@ METHODS = by_name(
             link="keys and values of several parts joined",
             task="compose",
             entry="methods.parts2whole:Parts2WholePipeline",
+            sets={"hub": ("compose",)},
             parity="parts2whole",
         ),
         Method(
@@ -256,6 +267,7 @@ METHODS = by_name(
             link="an attention of its own, mixed in",
             task="face",
             entry="methods.flashface:FlashFacePipeline",
+            sets={"sd15": ("face",)},
             parity="flashface",
         ),
         Method(
@@ -269,6 +281,7 @@ METHODS = by_name(
             link="keys and values joined",
             task="turn",
             entry="methods.diffportrait3d:DiffPortrait3DPipeline",
+            sets={"release": ("turn",)},
             parity="diffportrait3d",
         ),
         Method(
@@ -282,22 +295,56 @@ METHODS = by_name(
             link="none: one picture holds both",
             task="tryon",
             entry="methods.catvton:CatVTONPipeline",
+            sets={"attention": ("tryon",)},
             beside=True,
         ),
     ]
 )
 
 
+def names_of(task: Task | None = None) -> tuple[str, ...]:
+    """Systems and their published sets, as a command's --method takes them, sorted.
+
+    Args:
+        task: The command; None: those of every pipeline, as `refnet convert` takes them.
+    """
+    found: list[str] = []
+    for row in METHODS.values():
+        if row.has_pipeline and task in (None, row.task, *row.also):
+            found.append(row.name)
+            found += [f"{row.name}.{each}" for each, tasks in row.sets.items() if task is None or task in tasks]
+    return tuple(sorted(found))
+
+
+def named(typed: str, names: Iterable[str]) -> str | None:
+    """The name that somebody has written in another way: Reference-Only is reference_only, IDM-VTON is idm_vton.
+
+    Args:
+        typed: Whatever case it has, and whatever stands between its words.
+        names: Of systems or their published sets.
+
+    Returns:
+        One of the names; None if it is none.
+    """
+    return {_bare(name): name for name in names}.get(_bare(typed))
+
+
 def find_method(name: str) -> Method:
-    """Look a system up by our name for it.
+    """Look a system up by our name for it, or by what its authors call it.
 
     Raises:
         ValueError: There is no such row.
     """
-    if name not in METHODS:
+    found = named(name, METHODS)
+    if found is None:
         known = sorted(METHODS)
         raise ValueError(f"There is no method {name!r}; there are {', '.join(known)}.{did_you_mean(name, known)}")
-    return METHODS[name]
+    return METHODS[found]
+
+
+def _bare(name: str) -> str:
+    """Letters and digits only, in lower case."""
+    return "".join(letter for letter in name.casefold() if letter.isalnum())
 
 
 def markdown_table(rows: Iterable[Method]) -> str:
