@@ -11,16 +11,22 @@ import json
 import re
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from huggingface_hub import constants
-from huggingface_hub.file_download import repo_folder_name
-
-from referencenet.builtin.load import WEIGHTS
-from referencenet.checkpoints.published import snapshot_of
-from referencenet.cli.models import BUILTIN
+from referencenet.cli.model_names import BUILTIN
 from referencenet.inputs import regular_file
+from referencenet.later import later
 from referencenet.version import __version__
+
+if TYPE_CHECKING:
+    import huggingface_hub as hub
+
+    from referencenet.builtin import load as builtin
+    from referencenet.checkpoints import published
+else:
+    hub, builtin, published = later(
+        "huggingface_hub", "referencenet.builtin.load", "referencenet.checkpoints.published"
+    )
 
 ADDRESS = 24  # hexadecimal digits: 96 bits
 
@@ -74,10 +80,10 @@ class Contents:
     def _named(self, text: str) -> str:
         """The contents of what a text names, or the text."""
         if text == BUILTIN:
-            return self.of(WEIGHTS)
+            return self.of(builtin.WEIGHTS)
         for path, scale in ((text, ""), text.rpartition(":")[::2]):  # style.safetensors:0.8
             if path and _is_there(Path(path).expanduser()):
-                return f"{self.of(snapshot_of(Path(path).expanduser()))}:{scale}"
+                return f"{self.of(published.snapshot_of(Path(path).expanduser()))}:{scale}"
         return f"{text}@{_commit(text)}" if re.fullmatch(r"[\w.-]+/[\w.-]+", text) else text
 
 
@@ -91,5 +97,5 @@ def _is_there(path: Path) -> bool:
 
 def _commit(name: str) -> str:
     """The commit of a model of the hub that lies in the local cache; "" if none does."""
-    place = Path(constants.HF_HUB_CACHE) / repo_folder_name(repo_id=name, repo_type="model") / "refs" / "main"
-    return place.read_text(encoding="utf-8").strip() if place.is_file() else ""
+    found = [hub.try_to_load_from_cache(name, index) for index in ("model_index.json", "config.json")]
+    return next((Path(file).parent.name for file in found if isinstance(file, str)), "")

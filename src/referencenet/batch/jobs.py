@@ -13,6 +13,7 @@ import tempfile
 import uuid
 from collections.abc import Mapping
 from dataclasses import dataclass
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -220,3 +221,13 @@ def _scalar(key: str, value: Any) -> str:
 def _shown(value: Any) -> str:
     """The beginning of a value, as JSON."""
     return json.dumps(value)[:60]
+
+
+def check_ray() -> None:
+    """Make sure that Ray is there.
+
+    Raises:
+        ModuleNotFoundError: If it is not installed; says how to get it.
+    """
+    if find_spec("ray") is None:
+        raise ModuleNotFoundError('--ray needs Ray, which is not installed: pip install "referencenet[ray]".')

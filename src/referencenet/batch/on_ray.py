@@ -8,11 +8,10 @@ from __future__ import annotations
 
 import tempfile
 from collections.abc import Iterator
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
-from referencenet.batch.jobs import Job
+from referencenet.batch.jobs import Job, check_ray
 from referencenet.batch.team import Outcome, attempt
 from referencenet.cli.loaded import LastModel
 
@@ -82,13 +81,3 @@ class RayActors:
     def end(self) -> None:
         """Let all workers go, whatever they are doing."""
         self._ray.shutdown()
-
-
-def check_ray() -> None:
-    """Make sure that Ray is there.
-
-    Raises:
-        ModuleNotFoundError: If it is not installed; says how to get it.
-    """
-    if find_spec("ray") is None:
-        raise ModuleNotFoundError('--ray needs Ray, which is not installed: pip install "referencenet[ray]".')

@@ -10,13 +10,17 @@ from dataclasses import dataclass
 from multiprocessing.connection import Connection, wait
 from pathlib import Path
 from time import perf_counter
-from typing import Protocol
-
-import torch
+from typing import TYPE_CHECKING, Protocol
 
 from referencenet.batch.commands import JobError, drawn
 from referencenet.batch.jobs import Job
 from referencenet.cli.loaded import LastModel
+from referencenet.later import later
+
+if TYPE_CHECKING:
+    import torch
+else:
+    (torch,) = later("torch")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -66,13 +70,14 @@ class Processes:
     """Processes of this machine; the CPU's cores are shared out, and of several CUDA devices each gets one in turn.
 
     Args:
-        size: How many.
+        size: How many; None: one for each CUDA device, or one alone.
+        most: More are not started.
     """
 
-    def __init__(self, size: int) -> None:
-        self.size = size
+    def __init__(self, size: int | None = None, *, most: int) -> None:
+        self.size = min(size or max(1, torch.cuda.device_count()), most)
         self._context = multiprocessing.get_context("spawn")  # CUDA does not survive a fork
-        self._begun = [self._begin(worker) for worker in range(size)]
+        self._begun = [self._begin(worker) for worker in range(self.size)]
         self._busy: dict[Connection, int] = {}
 
     def give(self, worker: int, job: Job, folder: Path) -> None:

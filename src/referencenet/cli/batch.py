@@ -1,18 +1,21 @@
 """`refnet batch`: many jobs from a file, each drawn once, by several processes or on a Ray cluster."""
 
+from functools import partial
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
-import torch
 import typer
 from rich.markup import escape
 
-from referencenet.batch.jobs import WrongJobs, read_jobs
-from referencenet.batch.on_ray import RayActors, check_ray
-from referencenet.batch.run import Result, run_batch
-from referencenet.batch.team import Processes, Team
+from referencenet.batch.jobs import WrongJobs, check_ray, read_jobs
 from referencenet.cli.console import progress_bar, say, tell
+from referencenet.later import later
 from referencenet.media.files import check_place
+
+if TYPE_CHECKING:
+    from referencenet.batch import on_ray, run, team
+else:
+    on_ray, run, team = later(*(f"referencenet.batch.{name}" for name in ("on_ray", "run", "team")))
 
 app = typer.Typer(add_completion=False)
 
@@ -51,13 +54,8 @@ def batch(
             tell(f"[bold red]error:[/] {escape(line)}")
         raise typer.Exit(2) from wrong
 
-    def team(most: int) -> Team:
-        if ray is not None:
-            return RayActors(workers, most=most, address=ray)
-        return Processes(min(workers or max(1, torch.cuda.device_count()), most))
-
     with progress_bar("drawing", len({job.address for job in found})) as (bar, task):
-        results = run_batch(found, out, team, done=lambda _: bar.advance(task))
+        results = run.run_batch(found, out, partial(_workers, workers, ray), done=lambda _: bar.advance(task))
     failed = [result for result in results if result.state == "failed"]
     for job, result in zip(found, results, strict=True):
         if result.state == "failed":
@@ -67,7 +65,12 @@ def batch(
         raise typer.Exit(1)
 
 
-def _summary(results: list[Result], out: Path) -> str:
+def _workers(size: int | None, ray: str | None, most: int) -> "team.Team":
+    """Workers for so many jobs."""
+    return team.Processes(size, most=most) if ray is None else on_ray.RayActors(size, most=most, address=ray)
+
+
+def _summary(results: "list[run.Result]", out: Path) -> str:
     """How many jobs came to which end, and where everything is."""
     states = [result.state for result in results]
     counts = [f"{states.count(state)} {state}" for state in ("drawn", "kept", "failed", "not drawn") if state in states]

@@ -20,8 +20,8 @@ from PIL import Image
 
 from referencenet.builtin.load import GUIDANCE, STEPS
 from referencenet.cli.console import progress_bar
-from referencenet.cli.model_names import BUILTIN
 from referencenet.cli.loaded import loaded
+from referencenet.cli.model_names import BUILTIN
 from referencenet.cli.models import (
     check_offload,
     choose_device,
