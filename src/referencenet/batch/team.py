@@ -110,8 +110,7 @@ class Processes:
 
     def _begin(self, worker: int) -> tuple[multiprocessing.process.BaseProcess, Connection]:
         ours, theirs = self._context.Pipe()
-        cores = max(1, (os.cpu_count() or 1) // self.size)
-        process = self._context.Process(target=_serve, args=(theirs, worker, cores), daemon=True)
+        process = self._context.Process(target=_serve, args=(theirs, worker, self.size), daemon=True)
         process.start()
         theirs.close()  # so that the pipe ends with the process
         return process, ours
@@ -125,10 +124,11 @@ class Processes:
         return f"its worker ended {how} while it was drawn; if memory was short, use fewer --workers."
 
 
-def _serve(connection: Connection, worker: int, cores: int) -> None:
-    """Draw what comes, until the other end is closed."""
+def _serve(connection: Connection, worker: int, size: int) -> None:
+    """Draw what comes, as one of so many workers, until the other end is closed."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # of a terminal, for all of its processes: the parent ends this one
-    torch.set_num_threads(cores)
+    if "OMP_NUM_THREADS" not in os.environ:
+        torch.set_num_threads(max(1, torch.get_num_threads() // size))
     if torch.cuda.is_available():
         torch.cuda.set_device(worker % torch.cuda.device_count())
     models = LastModel()

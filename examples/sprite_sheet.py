@@ -1,0 +1,152 @@
+"""A sprite sheet for a game: one character, eight directions, six poses, transparent, with an atlas that engines read.
+
+    python examples/sprite_sheet.py --reference hero.png --out sprites --workers 2
+
+Draws with the built-in pose ReferenceNet, a job of `refnet batch` for each sprite: a run that was cut short goes on
+where it stopped, and another character in the same folder draws only what is new. `sheet.json` is an atlas in
+TexturePacker's JSON hash, which Phaser, PixiJS, Unity's and Godot's importers read; a sprite is named
+`walking/south-east`.
+
+The built-in model was trained on people seen from the front, from 42 degrees to both sides, and from behind; what lies
+between it has to guess from the skeleton.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from PIL import Image
+from scipy import ndimage
+
+from referencenet.batch import Result, read_jobs, run_batch
+from referencenet.batch.team import Processes
+from referencenet.paperdoll import Character, Pose, Scene, render, skeleton
+from referencenet.version import __version__
+
+SIZE = 64
+POSES = ("standing", "waving", "walking", "running", "jumping", "crouching")
+DIRECTIONS = {  # towards the viewer is south; degrees that the body is turned by, and the words of a caption for it
+    "south": (0.0, "facing front"),
+    "south-west": (-42.0, "facing left"),
+    "west": (-75.0, "facing left"),
+    "north-west": (-135.0, "seen from behind"),
+    "north": (180.0, "seen from behind"),
+    "north-east": (135.0, "seen from behind"),
+    "east": (75.0, "facing right"),
+    "south-east": (42.0, "facing right"),
+}
+PROMPT = "full body, {pose}, {view}, plain {colour} background"
+GROUND, NEAR, FAR = "white", 18.0, 60.0
+"""The colour behind the figure, and how far from it a pixel is still ground, and is no longer."""
+
+
+def write_jobs(reference: Path, folder: Path) -> dict[str, Path]:
+    """Write a skeleton for each sprite, and jobs.jsonl; the names of the sprites, in the order of the jobs."""
+    folder.mkdir(parents=True, exist_ok=True)
+    figure = Character.from_seed(0)  # only its build is drawn
+    names: dict[str, Path] = {}
+    jobs: list[dict[str, Any]] = []
+    for pose in POSES:
+        for direction, (yaw, view) in DIRECTIONS.items():
+            stance = Pose.named(pose)
+            turned = Scene(character=figure, pose=Pose(**(vars(stance) | {"yaw": yaw})))
+            file = folder / f"{pose}-{direction}.png"
+            Image.fromarray(skeleton(turned, SIZE)).save(file)
+            names[f"{pose}/{direction}"] = file
+            prompt = PROMPT.format(pose=pose, view=view, colour=GROUND)
+            jobs.append({
+                "command": "generate", "prompt": prompt, "reference": [str(reference.absolute())], "seed": 1,
+                "link": "referencenet", "control": [f"pose={file.absolute()}"],
+            })  # fmt: skip
+    (folder / "jobs.jsonl").write_text("".join(json.dumps(job) + "\n" for job in jobs), encoding="utf-8")
+    return names
+
+
+def cut_out(picture: Image.Image) -> Image.Image:
+    """The figure without the ground that reaches the border, as RGBA; its edge is blended."""
+    pixels = np.asarray(picture.convert("RGB"), dtype=np.float32)
+    border = np.concatenate([pixels[0], pixels[-1], pixels[:, 0], pixels[:, -1]])
+    ground = np.median(border, axis=0)
+    away = np.abs(pixels - ground).max(axis=2)
+    regions, _ = ndimage.label(away < NEAR)
+    outer = np.unique(np.concatenate([regions[0], regions[-1], regions[:, 0], regions[:, -1]]))
+    outside = np.isin(regions, outer[outer > 0])
+    edge = ndimage.binary_dilation(outside) & ~outside
+    opacity = np.where(outside, 0.0, np.where(edge, np.clip((away - NEAR) / (FAR - NEAR), 0.0, 1.0), 1.0))
+    share = np.maximum(opacity, 1e-3)[..., None]
+    colours = np.clip((pixels - ground * (1 - share)) / share, 0, 255)  # without the ground that shines through
+    layers = np.concatenate([np.where(opacity[..., None] > 0, colours, 0), opacity[..., None] * 255], axis=2)
+    return Image.fromarray(layers.round().astype(np.uint8), "RGBA")
+
+
+def pack(sprites: dict[str, Image.Image], image: str) -> tuple[Image.Image, dict[str, Any]]:
+    """All sprites in a grid, poses in rows, and their atlas."""
+    columns = len(DIRECTIONS)
+    sheet = Image.new("RGBA", (columns * SIZE, -(-len(sprites) // columns) * SIZE))
+    frames: dict[str, Any] = {}
+    for i, (name, sprite) in enumerate(sprites.items()):
+        left, top = i % columns * SIZE, i // columns * SIZE
+        sheet.paste(sprite, (left, top))
+        box = sprite.getbbox() or (0, 0, 1, 1)  # what is left when transparent borders are cut off
+        size = {"w": box[2] - box[0], "h": box[3] - box[1]}
+        frames[name] = {
+            "frame": {"x": left + box[0], "y": top + box[1], **size},
+            "rotated": False,
+            "trimmed": True,
+            "spriteSourceSize": {"x": box[0], "y": box[1], **size},
+            "sourceSize": {"w": SIZE, "h": SIZE},
+            "pivot": {"x": 0.5, "y": 1.0},
+        }
+    meta = {
+        "app": "referencenet",
+        "version": __version__,
+        "image": image,
+        "format": "RGBA8888",
+        "size": {"w": sheet.width, "h": sheet.height},
+        "scale": "1",
+    }
+    return sheet, {"frames": frames, "meta": meta}
+
+
+def drawn(result: Result) -> Image.Image:
+    """The picture of a job."""
+    if result.folder is None:
+        raise SystemExit(f"line {result.job.line} of jobs.jsonl failed: {result.reason}")
+    with Image.open(result.folder / "seed-1.png") as picture:
+        return picture.convert("RGB")
+
+
+def main() -> None:
+    """Draw, cut out, pack."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--reference", type=Path, help="the character; by default one that paperdoll draws")
+    parser.add_argument("--out", type=Path, default=Path("sprites"))
+    parser.add_argument("--workers", type=int)
+    given = parser.parse_args()
+    reference = given.reference
+    if reference is None:
+        reference = given.out / "hero.png"
+        given.out.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(render(Scene.from_seeds(3, 3, pose="standing", view="front", shot="full body"))).save(reference)
+    names = write_jobs(reference, given.out / "skeletons")
+    jobs = read_jobs(given.out / "skeletons" / "jobs.jsonl")
+    results = run_batch(jobs, given.out / "batch", partial(team, given.workers))
+    sprites = {name: cut_out(drawn(result)) for name, result in zip(names, results, strict=True)}
+    sheet, atlas = pack(sprites, "sheet.png")
+    sheet.save(given.out / "sheet.png")
+    (given.out / "sheet.json").write_text(json.dumps(atlas, indent=1) + "\n", encoding="utf-8")
+    print(f"{len(sprites)} sprites in {given.out / 'sheet.png'} and sheet.json")
+
+
+def team(size: int | None, most: int) -> Processes:
+    """Processes that draw."""
+    return Processes(size, most=most)
+
+
+if __name__ == "__main__":
+    main()
