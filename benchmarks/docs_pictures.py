@@ -22,6 +22,7 @@ from referencenet.media.files import written_whole
 from referencenet.media.sheets import contact_sheet
 from referencenet.methods.reference_only import NAMED_LINKS
 from referencenet.paperdoll import (
+    Background,
     Scene,
     agnostic,
     caption,
@@ -38,6 +39,7 @@ IMAGES = Path(__file__).parents[1] / "docs" / "images"
 CHARACTER, SEED = 1_000_003, 0  # of the test split: the model was not trained on this person
 STRENGTHS, FIDELITIES = (0.25, 0.5, 0.75, 1.0), (0.0, 0.5, 1.0)
 POSES = ("waving", "walking", "arms raised", "jumping", "crouching")
+BLUE = Background(name="plain", colour="blue")
 VIEWS = ("front", "left", "right", "back")
 Labelled = list[tuple[str, Image.Image]]
 
@@ -90,7 +92,7 @@ def grid(artist: Artist, links: list[str]) -> Image.Image:
 
 def links(artist: Artist) -> Image.Image:
     """The same prompt and seed: without, with each link, and by the ReferenceNet."""
-    target = Scene.from_seeds(CHARACTER, 2, view="front", shot="full body", pose="waving", background="plain")
+    target = Scene.from_seeds(CHARACTER, 2, view="front", shot="full body", pose="waving", background=BLUE)
     shown: Labelled = [("reference", artist.picture), ("no reference", artist.draw())]
     shown += [(name, artist.refer(links=given, style_fidelity=0.5)) for name, given in NAMED_LINKS.items()]
     shown += [("referencenet", artist.pose(target))]
@@ -106,7 +108,7 @@ def seeds(artist: Artist) -> Image.Image:
 
 def poses(artist: Artist) -> Image.Image:
     """Skeletons, and the person in them by the ReferenceNet."""
-    scenes = [Scene.from_seeds(CHARACTER, 2, pose=pose, view="front", shot="full body", background="plain")
+    scenes = [Scene.from_seeds(CHARACTER, 2, pose=pose, view="front", shot="full body", background=BLUE)
               for pose in POSES]  # fmt: skip
     drawings: Labelled = [(pose, Image.fromarray(skeleton(scene))) for pose, scene in zip(POSES, scenes, strict=True)]
     drawn = [(f"{artist.similarity(result):.2f}", result) for result in map(artist.pose, scenes)]
