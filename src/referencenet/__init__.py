@@ -10,6 +10,7 @@ from referencenet.methods.registry import METHODS
 from referencenet.version import __version__
 
 if TYPE_CHECKING:  # a line for each public name; everybody else goes by `__getattr__`
+    from referencenet.bases.load import load_base as load_base
     from referencenet.links.adain import AdaIN as AdaIN
     from referencenet.links.added import Added as Added
     from referencenet.links.attach import attach as attach
@@ -53,6 +54,7 @@ _HOMES = {
     "StableGarmentPipeline": "methods.stable_garment",
     "attach": "links.attach",
     "load": "methods.systems",
+    "load_base": "bases.load",
     "Style": "sampling.style",
     "replica": "sampling.replicas",
     "share": "methods.style_aligned",

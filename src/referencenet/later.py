@@ -10,6 +10,7 @@ A file that needs one names it at its top, so that everybody sees on what it dep
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterable, Mapping
 from importlib import import_module
 from types import ModuleType
 from typing import Any
@@ -32,3 +33,23 @@ class _Later(ModuleType):
 
     def __getattr__(self, name: str) -> Any:
         return getattr(import_module(self.__name__), name)
+
+
+def front_door(package: str, homes: Mapping[str, Iterable[str]]) -> tuple[Callable[[str], Any], list[str]]:
+    """What a package's `__init__` has for its public names, so that a file of the package is imported alone.
+
+    Args:
+        package: Its name.
+        homes: File of it to the public names that it defines.
+
+    Returns:
+        The package's `__getattr__`, which imports a name when it is first used, and its `__all__`.
+    """
+    home = {name: file for file, names in homes.items() for name in names}
+
+    def get(name: str) -> Any:
+        if name not in home:
+            raise AttributeError(f"module {package!r} has no attribute {name!r}; it has {', '.join(sorted(home))}")
+        return getattr(import_module(f"{package}.{home[name]}"), name)
+
+    return get, sorted(home)

@@ -25,14 +25,14 @@ def folder(tmp_path_factory):
 
 @pytest.fixture
 def generate(folder, tmp_path, monkeypatch):
-    """Run `refnet generate` with two steps; gives the result and the folder that it wrote."""
+    """Run `refnet generate` with two steps; gives the result and the folder of its first run."""
     monkeypatch.chdir(folder)
     monkeypatch.setenv("COLUMNS", "300")
 
     def run(*arguments, name="out", model="model", extra=("-p", "a", "--steps", "2", "-r", "a.png")):
         out = tmp_path / name
         model_option = ("--model", model) if model else ()
-        return CliRunner().invoke(app, ["generate", "--out", str(out), *model_option, *extra, *arguments]), out
+        return CliRunner().invoke(app, ["generate", "--out", str(out), *model_option, *extra, *arguments]), out / "0001"
 
     return run
 
@@ -103,7 +103,7 @@ def test_a_style_is_taken_and_every_switch_counts(generate):
     assert len({picture.tobytes() for picture in drawn.values()}) == len(drawn)
     _, unlinked = generate("--seed", "3", "--strength", "0", "--steps", "1", name="unlinked")
     assert np.abs(drawn["plain"].astype(int) - pixels(unlinked / "seed-3.png")).max() <= 1
-    published = json.loads((plain.parent / "published" / "settings.json").read_text())["settings"]
+    published = json.loads((plain.parents[1] / "published" / "0001" / "settings.json").read_text())["settings"]
     assert (published["link"], published["style_fidelity"]) == ("aligned", 0.0)
 
 
@@ -155,7 +155,7 @@ def test_what_cannot_be_done_is_told_in_one_line(generate, arguments, message):
     assert result.exit_code == 2, result.output
     assert message in result.output
     assert "Traceback" not in result.output
-    assert not out.exists()
+    assert not out.parent.exists()
 
 
 @pytest.mark.parametrize(
@@ -163,7 +163,8 @@ def test_what_cannot_be_done_is_told_in_one_line(generate, arguments, message):
     [
         ("./nothing", "there is no such folder, and names on the hub have the form owner/name"),
         ("net", "is a folder without model_index.json"),
-        ("a.png", "is a file; give the folder of a diffusers model"),
+        ("a.png", "is no weight file; give a folder of a diffusers model"),
+        ("nothing.safetensors", "there is no file nothing.safetensors"),
         ("nobody/nothing", "is not in the local cache, and the hub gave no answer"),
     ],
 )

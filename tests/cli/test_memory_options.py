@@ -14,8 +14,8 @@ from PIL import Image
 from typer.testing import CliRunner
 
 from referencenet import Reference, reference
+from referencenet.bases.devices import place
 from referencenet.cli.app import app
-from referencenet.cli.models import place
 from referencenet.cli.run import load
 from referencenet.methods.catvton import CatVTONPipeline
 from systems import SYSTEMS, System

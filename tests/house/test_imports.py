@@ -14,6 +14,7 @@ LAYERS = [  # a folder imports only from those before it, and from those beside 
     ("paperdoll",),
     ("training",),
     ("builtin",),
+    ("bases",),
     ("parity",),
     ("cli", "comfyui", "batch"),
 ]

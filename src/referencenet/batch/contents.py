@@ -13,7 +13,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from referencenet.cli.model_names import BUILTIN
+from referencenet.bases.names import BUILTIN
 from referencenet.inputs import regular_file
 from referencenet.later import later
 from referencenet.version import __version__

@@ -139,8 +139,9 @@ def read_job(line: str, number: int, contents: Contents, *, elsewhere: bool = Fa
     result = out.name if RESULTS[name] else ""
     for option in ("overwrite", "resume"):  # the result has a folder of its own
         settings.pop(option, None)
-    arguments = typed(command, name, settings)
-    here = {key: value for key, value in settings.items() if key not in OF_THE_MACHINE} if elsewhere else settings
+    alone = {"overwrite": True} if any(each.name == "overwrite" for each in command.params) else {}
+    arguments = typed(command, name, settings | alone)
+    here = {key: value for key, value in settings.items() if not (elsewhere and key in OF_THE_MACHINE)} | alone
     nowhere = Path(tempfile.gettempdir()) / uuid.uuid4().hex
     values, model = checked(name, typed(command, name, here), nowhere / result)
     decides = {key: value for key, value in values.items() if key not in (*OF_THE_MACHINE, *OF_THE_PLACE)}

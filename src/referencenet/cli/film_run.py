@@ -12,8 +12,8 @@ from accelerate import PartialState
 from PIL import Image
 from rich.progress import Progress, TaskID
 
+from referencenet.bases.devices import choose_device
 from referencenet.cli.console import note, progress_bar
-from referencenet.cli.models import choose_device
 from referencenet.cli.run import STRETCHED, load
 from referencenet.media.files import check_settings_place, locked
 from referencenet.media.films import FrameSource, check_film_path

@@ -9,14 +9,26 @@ from typing import TYPE_CHECKING, Annotated
 import click
 import typer
 
+from referencenet.bases.names import BUILTIN, check_base, check_model, parse_lora
+from referencenet.bases.schedulers import find_scheduler
 from referencenet.cli import styles
 from referencenet.cli.console import note, say
-from referencenet.cli.model_names import BUILTIN, check_model
 from referencenet.cli.options import LARGEST_SEED, MOST_SCALE, MOST_STEPS, Device, Dtype, FitTo, Offload, VaeTiling
-from referencenet.cli.settings import LinkChoice, Settings, StyleFrom, pairs, parse_size, read_document
+from referencenet.cli.settings import (
+    LinkChoice,
+    Settings,
+    StyleFrom,
+    is_named_pose,
+    pairs,
+    parse_size,
+    read_document,
+)
 from referencenet.later import later
 from referencenet.media.files import check_place
 from referencenet.media.images import read_image, read_mask
+from referencenet.paperdoll.captions import unknown_words
+from referencenet.paperdoll.pose import POSES
+from referencenet.telling import did_you_mean
 
 if TYPE_CHECKING:
     from referencenet.cli import generate_run
@@ -24,6 +36,8 @@ else:
     (generate_run,) = later("referencenet.cli.generate_run")
 
 app = typer.Typer(add_completion=False)
+
+MODEL, FROM_PICTURE = "Model", "Begin from a picture"
 
 
 def _use_settings(ctx: typer.Context, file: Path | None) -> Path | None:
@@ -38,7 +52,9 @@ def _use_settings(ctx: typer.Context, file: Path | None) -> Path | None:
 
 @app.command()
 def generate(
-    out: Annotated[Path, typer.Option("--out", "-o", help="Folder for the pictures, sheet.png and settings.json.")],
+    out: Annotated[
+        Path, typer.Option("--out", "-o", help="Folder of runs; this one gets a folder in it: 0001, 0002 and so on.")
+    ],
     prompt: Annotated[str, typer.Option("--prompt", "-p", help="What the pictures show.")],
     reference: Annotated[
         list[str] | None,
@@ -46,8 +62,24 @@ def generate(
     ] = None,
     style: styles.StylePicture = None,
     model: Annotated[
-        str, typer.Option("--model", "-m", metavar="builtin|FOLDER|HUB_ID", help="A Stable Diffusion model.")
+        str,
+        typer.Option("--model", "-m", metavar="builtin|FOLDER|FILE|HUB_ID", rich_help_panel=MODEL,
+                     help="A Stable Diffusion model: a folder, a single file (1, 2, XL), or a name on the hub."),
     ] = "builtin",
+    config: Annotated[
+        str | None,
+        typer.Option(metavar="FOLDER|HUB_ID", rich_help_panel=MODEL, show_default="on the hub",
+                     help="For a single file: any model of its family in diffusers' layout, for its configuration."),
+    ] = None,
+    lora: Annotated[
+        list[str] | None,
+        typer.Option(metavar="FILE[:SCALE]", rich_help_panel=MODEL, help="A LoRA. May be given again."),
+    ] = None,
+    scheduler: Annotated[
+        str | None,
+        typer.Option(metavar="NAME", rich_help_panel=MODEL, show_default="the model's",
+                     help="ddim, euler a, dpm++ 2m karras, ... or a class of diffusers."),
+    ] = None,
     link: Annotated[
         LinkChoice,
         typer.Option("--link", "-l", help="How references are read; referencenet is trained, aligned is for styles."),
@@ -58,6 +90,12 @@ def generate(
         typer.Option("--seed", min=0, max=LARGEST_SEED, show_default="random", help="Of the first picture; counts up."),
     ] = None,
     strength: Annotated[float, typer.Option(min=0, max=1, help="0 is no reference, 1 as published.")] = 1.0,
+    start: Annotated[
+        float, typer.Option(min=0, max=1, help="Share of the steps before which references are not read.")
+    ] = 0.0,
+    end: Annotated[
+        float, typer.Option(min=0, max=1, help="Share of the steps after which references are not read.")
+    ] = 1.0,
     style_fidelity: Annotated[
         float | None,
         typer.Option(min=0, max=1, show_default="0.5, with --style 0",
@@ -81,11 +119,24 @@ def generate(
     ] = None,
     control: Annotated[
         list[str] | None,
-        typer.Option(metavar="KIND=PICTURE", help="A condition, as in pose=skeleton.png. Needs a ControlNet, or "
-                     "--link referencenet, which follows pose."),
+        typer.Option(metavar="KIND=PICTURE", help="A condition, as in pose=skeleton.png, or pose=waving: a pose by its "
+                     "name. Needs a ControlNet, or --link referencenet, which follows pose."),
     ] = None,
     controlnet: Annotated[
         list[str] | None, typer.Option(metavar="KIND=FOLDER|HUB_ID", help="The ControlNet for a kind of --control.")
+    ] = None,
+    image: Annotated[
+        str | None,
+        typer.Option(metavar="PICTURE", rich_help_panel=FROM_PICTURE, help="Begin from this instead of from noise."),
+    ] = None,
+    image_strength: Annotated[
+        float | None,
+        typer.Option(min=0, max=1, rich_help_panel=FROM_PICTURE, show_default="0.8, with --inpaint-mask 1",
+                     help="How much of it is drawn anew."),
+    ] = None,
+    inpaint_mask: Annotated[
+        str | None,
+        typer.Option(metavar="PICTURE", rich_help_panel=FROM_PICTURE, help="White is drawn anew, the rest stays."),
     ] = None,
     negative_prompt: Annotated[str, typer.Option(help="What the pictures shall not show.")] = "",
     steps: Annotated[
@@ -102,6 +153,12 @@ def generate(
     dtype: Dtype = "auto",
     offload: Offload = None,
     vae_tiling: VaeTiling = False,
+    compile: Annotated[
+        bool, typer.Option("--compile", help="Compile the UNet: a minute or more at first, then faster steps.")
+    ] = False,
+    overwrite: Annotated[
+        bool, typer.Option("--overwrite", help="Write into the folder itself, and replace the run that is there.")
+    ] = False,
     settings: Annotated[  # noqa: ARG001 - acts through its callback
         Path | None,
         typer.Option(
@@ -125,10 +182,21 @@ def generate(
         result_mask=next(iter(_absolute([result_mask])), None) if result_mask else None,
         negative_prompt=negative_prompt,
         model=model,
+        config=config,
+        lora=tuple(lora or []),
+        scheduler=scheduler,
+        image=None if image is None else _absolute([image])[0],
+        image_strength=image_strength,
+        inpaint_mask=None if inpaint_mask is None else _absolute([inpaint_mask])[0],
         link=link if style is None else "aligned",
         style_fidelity=style_fidelity,
         strength=strength,
-        control=tuple(f"{kind}={_absolute([path])[0]}" for kind, path in pairs(control or [], "--control").items()),
+        start=start,
+        end=end,
+        control=tuple(
+            f"{kind}={path if is_named_pose(kind, path) else _absolute([path])[0]}"
+            for kind, path in pairs(control or [], "--control").items()
+        ),
         controlnet=tuple(controlnet or []),
         count=count,
         seed=seed,
@@ -140,6 +208,7 @@ def generate(
         dtype=dtype,
         offload=offload,
         vae_tiling=vae_tiling,
+        compile=compile,
         style_prompt=style_prompt,
         style_from=style_from,
         style_weight=style_weight,
@@ -149,7 +218,9 @@ def generate(
         group_norm=group_norm,
     )
     check_generate(chosen, out)
-    sheet = generate_run.run_generate(chosen, out)
+    if chosen.model == BUILTIN:
+        _tell_unknown_words(chosen)
+    sheet = generate_run.run_generate(chosen, out, overwrite=overwrite)
     say(f"{count} {'picture' if count == 1 else 'pictures'}, side by side in {sheet}")
 
 
@@ -169,10 +240,16 @@ def check_generate(settings: Settings, out: Path) -> None:
         read_image(path)
     for path in (*settings.mask, *([settings.result_mask] if settings.result_mask else [])):
         read_mask(path)
+    if settings.start >= settings.end:
+        raise ValueError(f"--start {settings.start:g} is not before --end {settings.end:g}: nothing would be read.")
+    _check_image(settings)
     styles.check_style(settings)
     _check_controls(settings)
-    if settings.model != BUILTIN:
-        check_model("--model", settings.model, "model_index.json")
+    check_base(settings.model, settings.config)
+    for lora in settings.lora:
+        parse_lora(lora)
+    if settings.scheduler is not None:
+        find_scheduler(settings.scheduler)
     for kind, net in pairs(settings.controlnet, "--controlnet").items():
         check_model(f"--controlnet {kind}", net, "config.json")
 
@@ -187,8 +264,40 @@ def _check_controls(settings: Settings) -> None:
         raise ValueError(f"Nothing follows --control {kind}; add --controlnet {kind}=FOLDER.")
     for kind in nets.keys() - pictures.keys():
         raise ValueError(f"--controlnet {kind} has no picture to follow; add --control {kind}=PICTURE.")
-    for path in pictures.values():
-        read_image(path)
+    for kind, path in pictures.items():
+        if not is_named_pose(kind, path):
+            read_image(path)
+        elif path not in POSES:
+            raise ValueError(
+                f"--control pose={path}: there is no such picture, and no such pose; poses are {', '.join(POSES)}."
+                f"{did_you_mean(path, POSES)}"
+            )
+
+
+def _check_image(settings: Settings) -> None:
+    """Check what pictures begin from."""
+    if settings.image is None:
+        for option in ("inpaint_mask", "image_strength"):
+            if getattr(settings, option) is not None:
+                raise ValueError(f"--{option.replace('_', '-')} is for --image PICTURE, which was not given.")
+        return
+    picture = read_image(settings.image)
+    if settings.inpaint_mask is None:
+        return
+    mask = read_mask(settings.inpaint_mask)
+    if mask.width * picture.height != mask.height * picture.width:
+        raise ValueError(
+            f"--inpaint-mask is {mask.width} x {mask.height} and --image {picture.width} x {picture.height}; give a "
+            "mask of its proportions."
+        )
+
+
+def _tell_unknown_words(settings: Settings) -> None:
+    """Say which words the built-in model has never seen, and what it may know instead."""
+    words = unknown_words(f"{settings.prompt} {settings.negative_prompt} {settings.style_prompt}")
+    if words:
+        named = ", ".join(word if near is None else f"{word} (it knows {near})" for word, near in words.items())
+        note(f"the built-in model does not know {named}; docs/built-in-model.md lists its words.")
 
 
 def _check_referencenet(settings: Settings, pictures: dict[str, str], nets: dict[str, str]) -> None:
@@ -198,7 +307,17 @@ def _check_referencenet(settings: Settings, pictures: dict[str, str], nets: dict
     published = Settings(prompt="", reference=())
     unread = [
         name
-        for name in ("mask", "result_mask", "negative_prompt", "strength", "style_fidelity")
+        for name in (
+            "mask",
+            "result_mask",
+            "negative_prompt",
+            "strength",
+            "style_fidelity",
+            "start",
+            "end",
+            "image",
+            "config",
+        )
         if getattr(settings, name) != getattr(published, name)
     ]
     if unread or len(settings.reference) > 1:

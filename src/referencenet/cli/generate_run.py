@@ -6,8 +6,9 @@ Pictures are drawn one at a time, each from a generator of its own seed: `--seed
 
 import inspect
 import random
-from collections.abc import Callable, Generator
-from contextlib import contextmanager
+import re
+from collections.abc import Callable, Generator, Iterable
+from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -18,26 +19,24 @@ import torch
 from diffusers.utils import numpy_to_pil
 from PIL import Image
 
+from referencenet.bases.devices import check_offload, choose_device, choose_dtype, place
+from referencenet.bases.load import Task, load_base, load_referencenet
+from referencenet.bases.loras import add_loras
+from referencenet.bases.names import BUILTIN
+from referencenet.bases.schedulers import with_scheduler
 from referencenet.builtin.load import GUIDANCE, STEPS
-from referencenet.cli.console import progress_bar
+from referencenet.cli.console import note, progress_bar
 from referencenet.cli.loaded import loaded
-from referencenet.cli.model_names import BUILTIN
-from referencenet.cli.models import (
-    check_offload,
-    choose_device,
-    choose_dtype,
-    load_pipeline,
-    load_referencenet,
-    place,
-)
 from referencenet.cli.run import fitted_pictures
-from referencenet.cli.settings import Settings, pairs, parse_size, to_document
-from referencenet.media.files import locked, written_whole
+from referencenet.cli.settings import Settings, is_named_pose, pairs, parse_size, to_document, to_record
+from referencenet.media.files import locked, new_run, written_whole
 from referencenet.media.fitting import Fit, fitted
-from referencenet.media.images import read_image, read_mask
+from referencenet.media.images import read_image, read_mask, resize
 from referencenet.media.sheets import contact_sheet, write_image
 from referencenet.methods.reference_only import NAMED_LINKS, Reference, reference
 from referencenet.methods.style_aligned import share
+from referencenet.paperdoll.skeleton import named_skeleton
+from referencenet.pipelines.composite import BORDER, faded
 from referencenet.pipelines.encoders import check_finite_result
 from referencenet.pipelines.lifecycle import ReferencePipeline
 from referencenet.sampling.style import Style
@@ -47,33 +46,83 @@ BUILTIN_DEFAULTS = {"num_inference_steps": STEPS, "guidance_scale": GUIDANCE}
 Draw = Callable[[int, Callable[[], None]], Image.Image]  # from a seed, calling back at every step
 
 
-def run_generate(settings: Settings, out: Path) -> Path:
+OF_THE_MODEL = ("model", "config", "controlnet", "lora", "scheduler", "offload", "vae_tiling", "compile")
+"""Settings that decide what is loaded."""
+
+TILE = 160
+"""Pixels that a picture has at least on the sheet."""
+
+LONGEST_PROMPT, LONGEST_SEED = 200, 12
+"""Characters of them on the sheet."""
+
+
+def run_generate(settings: Settings, out: Path, *, overwrite: bool = False) -> Path:
     """Draw what the settings say into a folder.
 
     Args:
         settings: Of the run, checked.
-        out: Folder; made if it is missing.
+        out: Folder of runs; this one gets a new, numbered folder in it when its first picture is there.
+        overwrite: Write into `out` itself, in place of the run that is there.
 
     Returns:
         The path of the contact sheet.
+
+    Raises:
+        ValueError: If another process is overwriting the same folder, or the settings do not fit the model.
     """
     references = _read_references(settings)
-    with _artist(settings, references) as (draw, settings, made_with), locked(out / "settings.json"):
+    with ExitStack() as held:
+        draw, settings, made_with = held.enter_context(_artist(settings, references))
+        if overwrite:
+            held.enter_context(locked(out / "settings.json"))
         seeds = range(settings.seed or 0, (settings.seed or 0) + settings.count)
         drawn: list[Image.Image] = []
-        with progress_bar("drawing", settings.count * (settings.steps or 1)) as (bar, task):
+        folder = out
+        with progress_bar("drawing", settings.count * _num_steps(settings)) as (bar, task):
             for seed in seeds:
                 drawn.append(draw(seed, lambda: bar.advance(task)))
-                (out / "settings.json").unlink(missing_ok=True)  # of an older run, whose pictures are replaced
-                write_image(drawn[-1], out / f"seed-{seed}.png")
-        word = "style" if settings.link == "aligned" else "reference"
-        captions = [*[word] * len(references), *[f"seed {seed}" for seed in seeds]]
-        shown = [*[read_image(path) for path in settings.reference], *drawn]
-        sheet = write_image(contact_sheet(shown, captions=captions, cell=drawn[0].size), out / "sheet.png")
+                if seed == seeds[0]:
+                    folder = _cleared(out) if overwrite else new_run(out)
+                write_image(drawn[-1], folder / f"seed-{seed}.png", to_record(settings, made_with, seed=seed, count=1))
+        sheet = write_image(_sheet(settings, drawn, seeds), folder / "sheet.png", to_record(settings, made_with))
         pictures = [{"file": f"seed-{seed}.png", "seed": seed} for seed in seeds]
-        with written_whole(out / "settings.json") as file:
+        with written_whole(folder / "settings.json") as file:
             file.write_text(to_document(settings, made_with, pictures), encoding="utf-8")
     return sheet
+
+
+def _cleared(out: Path) -> Path:
+    """A folder without an older run's pictures; whatever else is in it stays."""
+    (out / "settings.json").unlink(missing_ok=True)
+    for file in out.glob("seed-*.png"):
+        if re.fullmatch(r"seed-\d+", file.stem):
+            file.unlink()
+    return out
+
+
+def _sheet(settings: Settings, drawn: list[Image.Image], seeds: Iterable[int]) -> Image.Image:
+    """References and pictures, with what was asked for."""
+    word = "style" if settings.link == "aligned" else "reference"
+    names = [str(seed) for seed in seeds]
+    names = [f"...{name[-LONGEST_SEED:]}" if len(name) > LONGEST_SEED else name for name in names]
+    prompt = settings.prompt if len(settings.prompt) <= LONGEST_PROMPT else f"{settings.prompt[:LONGEST_PROMPT]}..."
+    said = [settings.link, f"strength {settings.strength:g}", f"{settings.steps} steps"]
+    if settings.style_fidelity is not None:
+        said.insert(2, f"style fidelity {settings.style_fidelity:g}")
+    return contact_sheet(
+        [*(read_image(path) for path in settings.reference), *drawn],
+        captions=[*[word] * len(settings.reference), *(f"seed {name}" for name in names)],
+        title=f"{prompt}\n{', '.join(said)}",
+        cell=drawn[0].size,
+        least=TILE,
+    )
+
+
+def _num_steps(settings: Settings) -> int:
+    """Steps of a picture."""
+    steps = settings.steps or 1
+    share = settings.image_strength if settings.image is not None and settings.image_strength is not None else 1.0
+    return max(1, min(int(steps * share), steps))
 
 
 @contextmanager
@@ -85,17 +134,14 @@ def _artist(settings: Settings, references: list[Reference]) -> Generator[tuple[
     """
     device = choose_device(settings.device)
     dtype = choose_dtype(settings.dtype, device)
-    check_offload(settings.offload, device)
-    is_trained = settings.link == "referencenet"
-    source = (settings.model, is_trained, settings.controlnet, str(device), str(dtype), settings.offload,
-              settings.vae_tiling)  # fmt: skip
-    pipe: Any = loaded(source, partial(_load, settings, device, dtype))
+    source = [getattr(settings, name) for name in OF_THE_MODEL]
+    pipe = loaded((*source, settings.link == "referencenet", _task(settings), str(device), str(dtype)),
+                  partial(_load, settings, device, dtype))  # fmt: skip
     settings = _settled(settings, pipe, device, dtype)
     size = parse_size(settings.size or "")
     references = _fitted(references, settings.fit, size)
-    if is_trained:
-        path = pairs(settings.control, "--control")["pose"]
-        pose = fitted_pictures({path: read_image(path)}, size, settings.fit, ground="black")[path]
+    if settings.link == "referencenet":
+        pose = _controls(settings, size)["pose"]
         yield _drawer(pipe, settings, size, reference=references[0].image, pose=pose), settings, _made_with(pipe)
         return
     if settings.link == "aligned":
@@ -107,14 +153,35 @@ def _artist(settings: Settings, references: list[Reference]) -> Generator[tuple[
         yield _drawer(pipe, settings, size, **extra), settings, _made_with(pipe)
 
 
+def _task(settings: Settings) -> Task:
+    """What kind of pipeline the settings need."""
+    return "text" if settings.image is None else "image" if settings.inpaint_mask is None else "inpaint"
+
+
 def _load(settings: Settings, device: torch.device, dtype: torch.dtype) -> Any:
     """The pipeline of the settings, where it computes."""
     if settings.link == "referencenet":
-        pipe: Any = load_referencenet(settings.model, dtype=dtype)
+        check_offload(settings.offload, device, compiled=settings.compile)
+        pipe: Any = add_loras(load_referencenet(settings.model, dtype=dtype), settings.lora)
+        if settings.scheduler is not None:
+            with_scheduler(pipe, settings.scheduler)
+        place(pipe, device, offload=settings.offload, vae_tiling=settings.vae_tiling, compiled=settings.compile)
     else:
-        pipe = load_pipeline(settings.model, controlnets=pairs(settings.controlnet, "--controlnet"), dtype=dtype)
+        pipe = load_base(
+            settings.model,
+            task=_task(settings),
+            config=settings.config,
+            controlnets=pairs(settings.controlnet, "--controlnet"),
+            loras=settings.lora,
+            scheduler=settings.scheduler,
+            device=device,
+            dtype=dtype,
+            offload=settings.offload,
+            vae_tiling=settings.vae_tiling,
+            compiled=settings.compile,
+        )
     pipe.set_progress_bar_config(disable=True)
-    return place(pipe, device, offload=settings.offload, vae_tiling=settings.vae_tiling)
+    return pipe
 
 
 def _fitted(references: list[Reference], fit: Fit | None, size: tuple[int, int]) -> list[Reference]:
@@ -131,17 +198,52 @@ def _fitted(references: list[Reference], fit: Fit | None, size: tuple[int, int])
     return found
 
 
+def _controls(settings: Settings, size: tuple[int, int]) -> dict[str, Image.Image]:
+    """The pictures that are followed, by kind, at the result's size; poses by their names are drawn."""
+    given = pairs(settings.control, "--control")
+    drawn = {kind: path for kind, path in given.items() if is_named_pose(kind, path)}
+    shown = {path: read_image(path) for kind, path in given.items() if kind not in drawn}
+    shown = fitted_pictures(shown, size, settings.fit, ground="black")
+    return {
+        kind: Image.fromarray(named_skeleton(path, size)) if kind in drawn else fitted(shown[path], size, "stretch")
+        for kind, path in given.items()
+    }
+
+
 def _conditions(settings: Settings, size: tuple[int, int]) -> dict[str, Any]:
-    """The pictures that ControlNets follow, in their order, as the pipeline takes them."""
-    paths = pairs(settings.control, "--control")
-    given = {paths[kind]: read_image(paths[kind]) for kind in pairs(settings.controlnet, "--controlnet")}
-    shown = fitted_pictures(given, size, settings.fit, ground="black")
-    images = [fitted(picture, size, "stretch") for picture in shown.values()]
-    return {"image": images if len(images) > 1 else images[0]} if images else {}
+    """The pictures that a pipeline follows and begins from, as it takes them."""
+    controls = _controls(settings, size)
+    images = [controls[kind] for kind in pairs(settings.controlnet, "--controlnet")]
+    followed = images if len(images) > 1 else images[0] if images else None
+    if settings.image is None:
+        return {} if followed is None else {"image": followed}
+    given: dict[str, Any] = {"image": _begun(settings, size), "strength": settings.image_strength}
+    if followed is not None:
+        given["control_image"] = followed
+    if settings.inpaint_mask is not None:
+        given["mask_image"] = _inpaint_mask(settings, size)
+    return given
+
+
+def _begun(settings: Settings, size: tuple[int, int]) -> Image.Image:
+    """The picture that a drawing begins from, at the result's size."""
+    picture = fitted_pictures({"--image": read_image(settings.image or "")}, size, settings.fit)["--image"]
+    return fitted(picture, size, "stretch")
+
+
+def _inpaint_mask(settings: Settings, size: tuple[int, int]) -> Image.Image:
+    """What is drawn anew, at the result's size: mode L."""
+    mask = read_mask(settings.inpaint_mask or "")
+    return fitted(mask, size, settings.fit or "stretch", "black").point([0] * 128 + [255] * 128)
 
 
 def _drawer(pipe: Any, settings: Settings, size: tuple[int, int], **extra: Any) -> Draw:
     """Bind the settings to the pipeline's call."""
+    given: dict[str, Any] = {
+        "num_inference_steps": settings.steps, "guidance_scale": settings.guidance, "output_type": "np", **extra
+    }  # fmt: skip
+    if "width" in inspect.signature(pipe.__call__).parameters or isinstance(pipe, ReferencePipeline):
+        given |= {"width": size[0], "height": size[1]}  # others take the size of the picture that they begin from
 
     def draw(seed: int, on_step: Callable[[], None]) -> Image.Image:
         def step_done(_pipe: Any, _step: int, _timestep: Any, tensors: dict[str, Any]) -> dict[str, Any]:
@@ -152,18 +254,13 @@ def _drawer(pipe: Any, settings: Settings, size: tuple[int, int], **extra: Any) 
         told = {"prompt": settings.prompt, "generator": generator}
         if settings.link == "aligned":
             told = _beside_the_style(settings, seed)
-        found = pipe(
-            width=size[0],
-            height=size[1],
-            num_inference_steps=settings.steps,
-            guidance_scale=settings.guidance,
-            callback_on_step_end=step_done,
-            output_type="np",
-            **told,
-            **extra,
-        ).images[-1:]  # (1, height, width, 3) in [0, 1]
+        found = pipe(callback_on_step_end=step_done, **told, **given).images[-1:]  # (1, height, width, 3) in [0, 1]
         check_finite_result(torch.from_numpy(found))
-        return numpy_to_pil(found)[0]
+        picture = numpy_to_pil(found)[0]
+        if "mask_image" in given:  # outside of the mask the picture stays, to the bit
+            inside = faded(given["mask_image"], round(min(size) * BORDER))
+            picture = Image.composite(picture, given["image"], inside)
+        return picture
 
     return draw
 
@@ -178,13 +275,18 @@ def _settled(settings: Settings, pipe: Any, device: torch.device, dtype: torch.d
     if settings.model == BUILTIN and settings.link != "referencenet":
         defaults = BUILTIN_DEFAULTS
     scale = pipe.vae_scale_factor
-    default_size = pipe.unet.config.sample_size * scale
-    width, height = parse_size(settings.size or str(default_size))
+    native = pipe.unet.config.sample_size * scale
+    width, height = parse_size(settings.size or str(native))
+    if settings.size is None and settings.image is not None:  # its proportions, as large as the model draws
+        width, height = resize(read_image(settings.image), (native, native), multiple=scale).size
+    _tell_size(settings, (width, height), native)
     if width % scale or height % scale:
         raise ValueError(f"--size {width}x{height} does not fit this model; both must be multiples of {scale}.")
     usual_fidelity = None if settings.link == "referencenet" else 0.0 if settings.link == "aligned" else 0.5
+    usual_share = None if settings.image is None else 0.8 if settings.inpaint_mask is None else 1.0
     return replace(
         settings,
+        image_strength=usual_share if settings.image_strength is None else settings.image_strength,
         seed=random.SystemRandom().randrange(2**31) if settings.seed is None else settings.seed,
         steps=settings.steps or defaults["num_inference_steps"],
         guidance=defaults["guidance_scale"] if settings.guidance is None else settings.guidance,
@@ -193,6 +295,17 @@ def _settled(settings: Settings, pipe: Any, device: torch.device, dtype: torch.d
         dtype=str(dtype).removeprefix("torch."),
         style_fidelity=usual_fidelity if settings.style_fidelity is None else settings.style_fidelity,
     )
+
+
+def _tell_size(settings: Settings, size: tuple[int, int], native: int) -> None:
+    """Say that a model draws worse at another size than it was made for."""
+    area = size[0] * size[1] / native**2
+    if settings.model == BUILTIN and size != (native, native):
+        note(f"the built-in model was made for {native}x{native} pixels; at {size[0]}x{size[1]} it draws several small "
+             "figures, or parts of one.")  # fmt: skip
+    elif not 0.5 <= area <= 2.0:
+        note(f"this model was made for about {native}x{native} pixels; at {size[0]}x{size[1]} pictures get worse: try "
+             "another --size.")  # fmt: skip
 
 
 def _made_with(pipe: Any) -> dict[str, str]:
@@ -230,6 +343,13 @@ def _read_references(settings: Settings) -> list[Reference]:
     """Read the pictures and their masks."""
     masks = [*settings.mask, *[None] * (len(settings.reference) - len(settings.mask))]
     return [
-        Reference(path, mask=mask, result_mask=settings.result_mask, strength=settings.strength)
+        Reference(
+            path,
+            mask=mask,
+            result_mask=settings.result_mask,
+            strength=settings.strength,
+            start=settings.start,
+            end=settings.end,
+        )
         for path, mask in zip(settings.reference, masks, strict=True)
     ]

@@ -10,11 +10,11 @@ import torch
 import typer
 from PIL import Image
 
+from referencenet.bases.devices import check_offload, choose_device, choose_dtype, place
 from referencenet.checkpoints.keymap import CheckpointError
 from referencenet.checkpoints.published import Part, PublishedSet, snapshot_of
 from referencenet.cli.console import note, progress_bar, say, tell
 from referencenet.cli.loaded import loaded
-from referencenet.cli.models import check_offload, choose_device, choose_dtype, place
 from referencenet.cli.settings import parse_size
 from referencenet.inputs import read_json
 from referencenet.media.files import check_settings_place, forget_settings, locked, write_settings

@@ -1,16 +1,16 @@
 """Everything that decides what `refnet generate` draws: written beside the pictures, read back to draw them again."""
 
-import hashlib
 import json
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any, Literal
 
-from referencenet.inputs import read_json, regular_file
+from referencenet.inputs import read_json
 from referencenet.media.fitting import Fit
 from referencenet.media.images import MAX_PIXELS
+from referencenet.media.records import file_print, portable
 from referencenet.telling import some
 
 LinkChoice = Literal["attention", "adain", "both", "referencenet", "aligned"]
@@ -19,7 +19,7 @@ OffloadChoice = Literal["model", "group", "sequential"]
 DtypeChoice = Literal["auto", "float32", "float16", "bfloat16"]
 
 
-SEVERAL = ("reference", "mask", "control", "controlnet")
+SEVERAL = ("reference", "mask", "control", "controlnet", "lora")
 """Options that may be given again."""
 
 SCALARS = (str, int, float, type(None))
@@ -35,11 +35,19 @@ class Settings:
         mask: Paths, one for each of the first references: where it may be read.
         result_mask: Path: where in the result the references may be read.
         negative_prompt: What the pictures shall not show.
-        model: `builtin`, a folder, or an identifier on the hub.
+        model: `builtin`, a folder, a single file, or an identifier on the hub.
+        config: For a single file: the folder or identifier of a model with its configuration.
+        lora: FILE or FILE:SCALE each.
+        scheduler: By any of its names; None: the model's own.
+        image: Path of a picture to begin from; None: from noise.
+        image_strength: In [0, 1]: how much of it is drawn anew; None: the pipeline's default.
+        inpaint_mask: Path: white is drawn anew.
         link: How the references are read.
         style_fidelity: In [0, 1]; None: 0.5, or 0 for the aligned link.
         strength: In [0, 1].
-        control: KIND=PICTURE each.
+        start: Share of the steps before which references are not read.
+        end: Share of the steps after which they are not read.
+        control: KIND=PICTURE each, or pose=NAME.
         controlnet: KIND=PATH each.
         count: Pictures.
         seed: Of the first picture; the next ones count up.
@@ -51,6 +59,7 @@ class Settings:
         dtype: What it computes in.
         offload: How weights wait in the CPU's memory; None: they do not.
         vae_tiling: Whether pictures are decoded tile by tile.
+        compile: Whether the UNet is compiled.
         style_prompt: What the style's picture shows; this and what follows is for the aligned link.
         style_from: How its latents are found.
         style_weight: How many times its tokens count.
@@ -66,9 +75,17 @@ class Settings:
     result_mask: str | None = None
     negative_prompt: str = ""
     model: str = "builtin"
+    config: str | None = None
+    lora: tuple[str, ...] = ()
+    scheduler: str | None = None
+    image: str | None = None
+    image_strength: float | None = None
+    inpaint_mask: str | None = None
     link: LinkChoice = "attention"
     style_fidelity: float | None = None
     strength: float = 1.0
+    start: float = 0.0
+    end: float = 1.0
     control: tuple[str, ...] = ()
     controlnet: tuple[str, ...] = ()
     count: int = 1
@@ -81,6 +98,7 @@ class Settings:
     dtype: DtypeChoice = "auto"
     offload: OffloadChoice | None = None
     vae_tiling: bool = False
+    compile: bool = False
     style_prompt: str = ""
     style_from: StyleFrom = "inverted"
     style_weight: float = 1.0
@@ -92,8 +110,14 @@ class Settings:
     @property
     def files(self) -> list[str]:
         """Every picture that the run reads."""
-        pictures = [path for path in pairs(self.control, "--control").values()]
-        return [*self.reference, *self.mask, *([self.result_mask] if self.result_mask else []), *pictures]
+        single = [path for path in (self.result_mask, self.image, self.inpaint_mask) if path is not None]
+        drawn = [path for kind, path in pairs(self.control, "--control").items() if not is_named_pose(kind, path)]
+        return [*self.reference, *self.mask, *single, *drawn]
+
+
+def is_named_pose(kind: str, value: str) -> bool:
+    """Whether a condition is the name of a pose, not the path of a picture."""
+    return kind == "pose" and not Path(value).suffix and not {"/", "\\"} & set(value) and not Path(value).exists()
 
 
 def pairs(given: Sequence[str], option: str, example: str = "pose=skeleton.png") -> dict[str, str]:
@@ -149,9 +173,36 @@ def to_document(settings: Settings, made_with: Mapping[str, str], pictures: Sequ
         "settings": asdict(settings),
         "pictures": list(pictures),
         "made_with": dict(made_with),
-        "sha256": {path: fingerprint(path) for path in settings.files},
+        "sha256": {path: file_print(path) for path in settings.files},
     }
     return json.dumps(document, indent=2, ensure_ascii=False) + "\n"
+
+
+def to_record(settings: Settings, made_with: Mapping[str, str], **changes: Any) -> dict[str, Any]:
+    """What stands in a picture of a run.
+
+    Args:
+        settings: Of the run, without open questions.
+        made_with: Versions and classes.
+        changes: What is different for this picture, such as its seed.
+    """
+    usual = {each.name: each.default for each in fields(Settings)}
+    chosen = {name: value for name, value in (asdict(settings) | changes).items() if value != usual[name]}
+    for name in ("reference", "mask", "result_mask", "image", "inpaint_mask"):
+        value = chosen.get(name)
+        if value is not None:
+            chosen[name] = portable(value) if isinstance(value, str) else [portable(path) for path in value]
+    if "control" in chosen:
+        drawn = pairs(chosen["control"], "--control").items()
+        chosen["control"] = [f"{kind}={path if is_named_pose(kind, path) else portable(path)}" for kind, path in drawn]
+    return {
+        "again": {
+            "command": "generate",
+            "options": chosen,
+            "files": {portable(path): file_print(path) for path in settings.files},
+        },
+        "made_with": dict(made_with),
+    }
 
 
 def read_document(path: Path) -> tuple[dict[str, Any], list[str]]:
@@ -180,12 +231,4 @@ def read_document(path: Path) -> tuple[dict[str, Any], list[str]]:
             )
         if several and not isinstance(value, list):
             raise ValueError(f"{path} has {name} = {str(value)[:80]!r}; expected a list.")
-    return settings, [name for name, sha in prints.items() if fingerprint(name) != sha]
-
-
-def fingerprint(path: str) -> str | None:
-    """Compute a file's sha256, or None if it is not there."""
-    if not Path(path).is_file():
-        return None
-    with regular_file(path).open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+    return settings, [name for name, sha in prints.items() if file_print(name) != sha]

@@ -51,7 +51,11 @@ def check_style(settings: Settings) -> None:
         if names:
             raise ValueError(f"{_options(names)} is for --style PICTURE (--link aligned), not for {settings.link}.")
         return
-    unread = [name for name in ("mask", "result_mask") if getattr(settings, name) != getattr(usual, name)]
+    unread = [
+        name
+        for name in ("mask", "result_mask", "start", "end", "image")
+        if getattr(settings, name) != getattr(usual, name)
+    ]
     if unread or len(settings.reference) > 1:
         what = _options(unread) or "more than one --reference"
         raise ValueError(f"--link aligned does not take {what}; use --link attention for that.")

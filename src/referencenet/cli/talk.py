@@ -7,11 +7,11 @@ from typing import Annotated, Any, Literal
 import numpy as np
 import typer
 
+from referencenet.bases.devices import choose_device
 from referencenet.cli.console import note, say
 from referencenet.cli.face_inputs import film_head_poses
 from referencenet.cli.film_inputs import read_reference
 from referencenet.cli.film_run import Weights, check_every, check_film, run_film
-from referencenet.cli.models import choose_device
 from referencenet.cli.options import (
     LARGEST_SEED,
     Base,

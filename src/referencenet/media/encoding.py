@@ -89,7 +89,13 @@ def write_pictures(frames: Sequence[Image.Image], folder: Path, first: int) -> N
 
 
 def join_pieces(
-    pieces: Sequence[Path], path: Path, rate: Fraction, *, sound: Path | None = None, num_frames: int = 0
+    pieces: Sequence[Path],
+    path: Path,
+    rate: Fraction,
+    *,
+    sound: Path | None = None,
+    num_frames: int = 0,
+    comment: str | None = None,
 ) -> None:
     """Put pieces behind each other without encoding them again.
 
@@ -99,12 +105,15 @@ def join_pieces(
         rate: Frames per second, of every piece.
         sound: A file whose sound becomes the film's track.
         num_frames: Of all pieces: the sound is cut behind them.
+        comment: What the film says of itself.
 
     Raises:
         OSError: If the pieces do not hold so many frames.
     """
     with written_whole(path) as temporary:
         with av.open(address(temporary), "w") as container:
+            if comment is not None:
+                container.metadata["comment"] = comment
             written = _joined(pieces, container, path.suffix.lower(), rate, sound, num_frames)
         if written != num_frames:
             raise OSError(

@@ -7,8 +7,9 @@ that one is writing; it ends with its process, however that ends.
 
 import json
 import os
+import re
 import uuid
-from collections.abc import Generator, Mapping
+from collections.abc import Generator, Iterable, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -93,6 +94,36 @@ def locked(path: Path) -> Generator[None]:
     finally:
         beside.unlink(missing_ok=True)  # while it is held: whoever comes then makes a new one
         lock.release()
+
+
+def new_run(folder: Path) -> Path:
+    """Make a folder for a run in the folder of all runs: 0001, 0002 and so on, behind the last that is there.
+
+    Two processes never get the same one.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    while True:
+        taken = [int(place.name) for place in folder.iterdir() if re.fullmatch(r"\d{4,9}", place.name)]
+        run = folder / f"{max(taken, default=0) + 1:04d}"
+        try:
+            run.mkdir()
+        except FileExistsError:  # another process was quicker
+            continue
+        return run
+
+
+def refuse_taken(paths: Iterable[Path], overwrite: bool) -> None:
+    """Make sure that no earlier result is replaced unless that is wanted.
+
+    Raises:
+        FileExistsError: If one is there.
+    """
+    taken = [path for path in paths if path.exists()]
+    if taken and not overwrite:
+        raise FileExistsError(
+            f"{taken[0]} is there already{f', and {len(taken) - 1} more' if len(taken) > 1 else ''}; give another "
+            "--out, or --overwrite to replace what is there."
+        )
 
 
 def settings_path(path: Path) -> Path:

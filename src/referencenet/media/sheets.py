@@ -3,13 +3,16 @@
 Captions are drawn with the font that Pillow brings, so that no font has to be installed.
 """
 
+import math
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 from PIL import Image, ImageDraw, ImageFont
 
 from referencenet.media.files import check_place, written_whole
+from referencenet.media.records import png_text
 
 WRITTEN = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff", ".gif", ".avif", ".jp2", ".ppm", ".tga")
 """Endings of formats that Pillow writes colours in."""
@@ -18,12 +21,13 @@ GROUND, INK = "white", "#202020"
 LINE_HEIGHT = 1.35  # of the font size
 
 
-def write_image(image: Image.Image, path: str | os.PathLike[str]) -> Path:
+def write_image(image: Image.Image, path: str | os.PathLike[str], record: Mapping[str, Any] | None = None) -> Path:
     """Write a picture whole or not at all; the ending of the path chooses the format.
 
     Args:
         image: The picture.
         path: Where to; missing folders are made. An existing file is replaced.
+        record: What decided the picture, to stand in the file as text, see `media.records`; only PNG holds it.
 
     Returns:
         The path written to.
@@ -31,7 +35,10 @@ def write_image(image: Image.Image, path: str | os.PathLike[str]) -> Path:
     path = Path(path)
     check_picture_path(path)
     with written_whole(path) as temporary:
-        image.save(temporary)
+        if record is not None and path.suffix.lower() == ".png":
+            image.save(temporary, pnginfo=png_text(record))
+        else:
+            image.save(temporary)
     return path
 
 
@@ -68,8 +75,10 @@ def contact_sheet(
     *,
     captions: Sequence[str] = (),
     headings: Sequence[str] = (),
+    title: str = "",
     columns: int | None = None,
     cell: tuple[int, int] | None = None,
+    least: int = 0,
     gutter: int = 12,
     font_size: int = 14,
 ) -> Image.Image:
@@ -79,8 +88,10 @@ def contact_sheet(
         pictures: At least one, in reading order. Each is scaled to its cell, keeping its proportions.
         captions: None, or one for each picture; may have several lines, and long lines are broken.
         headings: None, or one for each column, drawn above the first row.
+        title: Of the sheet, above all; long lines are broken.
         columns: Pictures in a row; by default a nearly square sheet.
         cell: Width and height for each picture in pixels; by default those of the largest.
+        least: Pixels that the shorter side of a cell has at least: smaller ones are enlarged by a whole factor.
         gutter: Pixels between and around the cells.
         font_size: Of captions and headings, in pixels.
 
@@ -98,16 +109,22 @@ def contact_sheet(
         raise ValueError(f"A contact sheet of {columns} columns was given {len(headings)} headings; give one each.")
     font = ImageFont.load_default(font_size)
     width, height = cell or (max(p.width for p in pictures), max(p.height for p in pictures))
+    factor = max(1, math.ceil(least / min(width, height)))
+    width, height = width * factor, height * factor
+    whole_width = gutter + columns * (width + gutter)
+    titles = _broken(title, whole_width - 2 * gutter, font)
     notes = [_broken(caption, width, font) for caption in captions]
     line = round(font_size * LINE_HEIGHT)
     heads = [_broken(heading, width, font) for heading in headings]
-    top = gutter + line * max((len(lines) for lines in heads), default=0)
+    heads_top = gutter // 2 + line * len(titles)
+    top = heads_top + gutter - gutter // 2 + line * max((len(lines) for lines in heads), default=0)
     row_height = height + line * max((len(lines) for lines in notes), default=0) + gutter
     num_rows = -(-len(pictures) // columns)
-    sheet = Image.new("RGB", (gutter + columns * (width + gutter), top + num_rows * row_height), GROUND)
+    sheet = Image.new("RGB", (whole_width, top + num_rows * row_height), GROUND)
     draw = ImageDraw.Draw(sheet)
+    _write_lines(draw, titles, whole_width // 2, gutter // 2, line, font)
     for column, lines in enumerate(heads):
-        _write_lines(draw, lines, gutter + column * (width + gutter) + width // 2, gutter // 2, line, font)
+        _write_lines(draw, lines, gutter + column * (width + gutter) + width // 2, heads_top, line, font)
     for index, picture in enumerate(pictures):
         left, upper = gutter + index % columns * (width + gutter), top + index // columns * row_height
         sheet.paste(*_placed(picture, (left, upper), (width, height)))
@@ -119,11 +136,15 @@ def contact_sheet(
 def _placed(
     picture: Image.Image, corner: tuple[int, int], cell: tuple[int, int]
 ) -> tuple[Image.Image, tuple[int, int]]:
-    """Scale a picture into its cell and say where its corner goes, so that it stands in the middle."""
+    """Scale a picture into its cell and say where its corner goes, so that it stands in the middle.
+
+    Whole factors show every pixel as a square.
+    """
     scale = min(cell[0] / picture.width, cell[1] / picture.height)
     size = max(1, round(picture.width * scale)), max(1, round(picture.height * scale))
     if size != picture.size:
-        picture = picture.convert("RGB").resize(size, Image.Resampling.LANCZOS)
+        how = Image.Resampling.NEAREST if scale >= 2 and scale == int(scale) else Image.Resampling.LANCZOS
+        picture = picture.convert("RGB").resize(size, how)
     return picture.convert("RGB"), (corner[0] + (cell[0] - size[0]) // 2, corner[1] + (cell[1] - size[1]) // 2)
 
 

@@ -166,7 +166,9 @@ class CatVTONPipeline(PicturePipeline, UNetAdapters):
         white = mask_pixels([cropped(read_mask(each), canvas) for each in listed(mask)], canvas.size)
         persons = pixels_of([cropped(read_image(each), canvas) for each in listed(person)]) * (white < 0.5)
         garments = pixels_of([padded(read_image(each), canvas) for each in listed(garment)])
-        latents = [encode_pixels(self, pixels, settings.generator, sample=True) for pixels in (persons, garments)]
+        latents = [
+            encode_pixels(self, pixels, settings.generator, sample=True, keep=True) for pixels in (persons, garments)
+        ]
         return mask_to_latent_size(white, (latents[0].shape[2], latents[0].shape[3])), latents[0], latents[1]
 
     def at_size(self, picture: Picture, size: tuple[int, int]) -> Image.Image:

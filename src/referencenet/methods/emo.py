@@ -177,7 +177,9 @@ class EMOPipeline(ClipPipeline, UNetAdapters):
             )
         locator = self.face_locator
         place = face_place(reference, canvas.size).to(self.device_of(locator), locator.dtype)
-        latents = encode_pixels(self, pixels_of([stretched(reference.picture, canvas.size, Image.Resampling.BILINEAR)]))
+        latents = encode_pixels(
+            self, pixels_of([stretched(reference.picture, canvas.size, Image.Resampling.BILINEAR)]), keep=True
+        )
         return Shown(latents=latents, context=latents.new_zeros(1, 0, 0), kept={LOCATED: locator(place)})
 
     def handed_on(self, latents: Tensor, frames: Tensor | None) -> Tensor:  # noqa: ARG002 - others hand on pictures

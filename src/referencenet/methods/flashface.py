@@ -189,7 +189,7 @@ class FlashFacePipeline(FormerFaces, PicturePipeline, TextAdapters):
         def shown(_canvas: Canvas) -> Shown:
             latents = face_latents
             if latents is None:
-                latents = encode_pixels(self, pixels_of([square_face(face) for face in listed(faces)]))
+                latents = encode_pixels(self, pixels_of([square_face(face) for face in listed(faces)]), keep=True)
             count = len(latents)
             weights = [TRAINED_FACES / count] * count if face_weights is None else list(face_weights)
             if len(weights) != count or not all(0 < weight < inf for weight in weights):

@@ -160,7 +160,7 @@ class HalloPipeline(ClipPipeline, UNetAdapters):
         factor, levels = self.vae_scale_factor, len(self.unet.config.block_out_channels)
         picture = stretched(reference.picture, canvas.size, Image.Resampling.BILINEAR)
         return Shown(
-            latents=encode_pixels(self, pixels_of([picture])),
+            latents=encode_pixels(self, pixels_of([picture]), keep=True),
             context=face,
             kept={
                 FACE: face,

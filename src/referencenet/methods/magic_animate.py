@@ -168,7 +168,7 @@ class MagicAnimatePipeline(FilmPipeline, TextAdapters):
         """The picture's mean latent (1, 4, h, w), and the prompt's states as context; None: of the empty prompt."""
         pixels = pixels_of([stretched(read_one(reference), canvas.size)])
         context = text_states(self, [""]) if states is None else states
-        return Shown(latents=encode_pixels(self, pixels), context=context)
+        return Shown(latents=encode_pixels(self, pixels, keep=True), context=context)
 
     def check_drawings(self, films: Sequence[Tensor]) -> None:
         """Refuse skeletons, warn of another ground than DensePose's; films (frames, 3, height, width)."""

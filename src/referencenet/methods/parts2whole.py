@@ -176,7 +176,7 @@ class Parts2WholePipeline(PicturePipeline, TextAdapters):
         masks = torch.stack([mask_of(part, canvas.size) for part in parts])
         pictures = [stretched(part.picture, canvas.size, Image.Resampling.BICUBIC) for part in parts]
         return Shown(
-            latents=encode_pixels(self, pixels_of(pictures)),
+            latents=encode_pixels(self, pixels_of(pictures), keep=True),
             context=text_states(self, [part.label for part in parts]),
             masks=masks,
             kept={"images": self.image_tokens([read_layers(part.picture)[0] for part in parts])},

@@ -162,7 +162,7 @@ class ReferenceNetPipeline(PicturePipeline, TextAdapters):
         if len(sizes) > 1:
             raise ValueError(f"the references have sizes {sorted(sizes)}; give pictures of one shape.")
         context = text_states(self, [""]).expand(len(pictures), -1, -1)
-        return Shown(latents=encode_pixels(self, pixels_of(pictures)), context=context)
+        return Shown(latents=encode_pixels(self, pixels_of(pictures), keep=True), context=context)
 
     def _one_reference(self, reference: Any, bank: ReferenceBank | None) -> Any:
         """What was given under either name.

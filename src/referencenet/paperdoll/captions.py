@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
-from referencenet.paperdoll.character import Character
-from referencenet.paperdoll.scene import Scene
+import re
+
+from referencenet.paperdoll.character import EMBLEMS, HAIR_STYLES, HATS, LOWERS, PATTERNS, UPPERS, Character
+from referencenet.paperdoll.palette import CLOTH, HAIR, PLAIN
+from referencenet.paperdoll.pose import POSES
+from referencenet.paperdoll.scene import BACKGROUNDS, EXPRESSIONS, SHOTS, Scene
+from referencenet.telling import nearest
 
 IDENTITY = ("skin", "hair", "upper", "lower", "extra")
 ORDER = ("shot", "pose", "view", "expression", "background", *IDENTITY)
@@ -19,6 +24,20 @@ _SKIN = {
     "ebony": "dark",
 }
 _VIEWS = {"front": "facing front", "left": "facing left", "right": "facing right", "back": "seen from behind"}
+
+_PLAIN_WORDS = "background skin head hair dress with and glasses beard"
+_PHRASES = (
+    *SHOTS, *POSES, *_VIEWS.values(), *EXPRESSIONS, *BACKGROUNDS, *PLAIN, *_SKIN.values(), *HAIR, *HAIR_STYLES, *CLOTH,
+    *UPPERS, *LOWERS, *PATTERNS, *EMBLEMS, *HATS, _PLAIN_WORDS,
+)  # fmt: skip
+VOCABULARY = frozenset(re.findall(r"[a-z]+", " ".join(_PHRASES))) - {"none", "two", "tone"}
+"""Every word that a caption may have."""
+
+
+def unknown_words(text: str) -> dict[str, str | None]:
+    """Words of a text that no caption has, each with the nearest one that captions have; None if none is near."""
+    words = dict.fromkeys(re.findall(r"[^\W\d_]+", text.lower()))
+    return {word: nearest(word, sorted(VOCABULARY)) for word in words if word not in VOCABULARY}
 
 
 def attributes(scene: Scene) -> dict[str, str]:

@@ -9,9 +9,12 @@ from __future__ import annotations
 import numpy as np
 
 from referencenet.paperdoll.canvas import Canvas, Point, rasterize
+from referencenet.paperdoll.character import Character
 from referencenet.paperdoll.figure import Figure
+from referencenet.paperdoll.pose import POSES, Pose
 from referencenet.paperdoll.render import Size, picture_size, view_matrix
 from referencenet.paperdoll.scene import Scene
+from referencenet.telling import did_you_mean
 
 KEYPOINT_NAMES = (
     "nose",
@@ -125,6 +128,25 @@ def skeleton(scene: Scene, size: Size = 64) -> np.ndarray:
         (height, width, 3) uint8.
     """
     return draw_skeleton(keypoints(scene, size), size)
+
+
+def named_skeleton(name: str, size: Size = 64, view: str = "front") -> np.ndarray:
+    """Draw the OpenPose skeleton of a pose by its name, of a person of middle build, on black.
+
+    Args:
+        name: One of `POSES`, such as `waving`.
+        size: As for `render`.
+        view: The side it is seen from: front, left, right or back.
+
+    Returns:
+        (height, width, 3) uint8.
+
+    Raises:
+        ValueError: If there is no such pose; says the nearest.
+    """
+    if name not in POSES:
+        raise ValueError(f"there is no pose {name!r}; expected one of {', '.join(POSES)}.{did_you_mean(name, POSES)}")
+    return skeleton(Scene(character=Character.from_seed(0), pose=Pose.named(name, view)), size)
 
 
 def draw_skeleton(points: np.ndarray, size: Size = 64) -> np.ndarray:

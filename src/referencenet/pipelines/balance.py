@@ -76,7 +76,7 @@ def shown_on(pipe: Any, reference: Any, states: Tensor) -> Any:
 
     def show(canvas: Canvas) -> Shown:
         pixels = pixels_of([squared(read_one(reference), canvas.size)])
-        latents = encode_pixels(pipe, pixels, generators_for(canvas.generator, 1), sample=True)
+        latents = encode_pixels(pipe, pixels, generators_for(canvas.generator, 1), sample=True, keep=True)
         return Shown(latents=latents.expand(len(states), -1, -1, -1), context=states)
 
     return show

@@ -126,7 +126,7 @@ def show_garment(
     tokens = image_prompt(pipe, pictures, image_states, blank_image_states)
     states = sdxl_states(pipe, prompts) if prompt_embeds is None else prompt_embeds
     if latents is None:
-        latents = encode_pixels(pipe, pixels_of(pictures), canvas.generator, sample=True)
+        latents = encode_pixels(pipe, pixels_of(pictures), canvas.generator, sample=True, keep=True)
     kept = {} if tokens is None else {"image": tokens[0], "blank_image": tokens[1]}
     return Shown(latents=latents, context=each_for(states, len(latents)), kept=kept)
 

@@ -17,6 +17,7 @@ from torch import Tensor
 
 from referencenet.media.images import Picture, read_image, read_mask, to_tensor
 from referencenet.pipelines.spec import each_for
+from referencenet.sampling.encodings import ENCODINGS, posterior_of
 from referencenet.sampling.latents import in_safe_precision, scaled, unscaled
 from referencenet.telling import note
 
@@ -94,8 +95,9 @@ def mask_pixels(masks: Sequence[Picture], size: tuple[int, int], *, what: str = 
 
 
 def encode_pixels(
-    pipe: Any, pixels: Tensor, generator: Generators = None, *, sample: bool = False, vae: Any = None
-) -> Tensor:
+    pipe: Any, pixels: Tensor, generator: Generators = None, *, sample: bool = False, vae: Any = None,
+    keep: bool = False,
+) -> Tensor:  # fmt: skip
     """Scaled latents (r, c, h, w) of pictures (r, 3, H, W) in [-1, 1]; as many as generators, if those are several.
 
     Args:
@@ -105,16 +107,18 @@ def encode_pixels(
             of its own is what it would be alone.
         sample: Draw from the posterior, as some published scripts do, instead of taking its mean.
         vae: Another autoencoder than `pipe.vae`.
+        keep: For references, which are given again: keep what they are encoded to for further calls.
     """
     vae = pipe.vae if vae is None else vae
     with in_safe_precision(vae) as dtype:
-        encoded = vae.encode(pixels.to(pipe.device_of(vae), dtype))
-    if hasattr(encoded, "latents"):  # a tiny autoencoder has no posterior
-        latents = encoded.latents
+        given = pixels.to(pipe.device_of(vae), dtype)
+        encoded = ENCODINGS.of(vae, given) if keep else posterior_of(vae, given)
+    if isinstance(encoded, Tensor):  # a tiny autoencoder has no posterior
+        latents = encoded
     elif not sample:
-        latents = encoded.latent_dist.mode()
+        latents = encoded.mode()
     else:
-        latents = _sampled(encoded.latent_dist, generator)
+        latents = _sampled(encoded, generator)
     return scaled(latents, vae.config)
 
 

@@ -149,7 +149,7 @@ def show_garments(
     pixels = pixels_of([fit(picture, canvas.size) for picture in listed(garments)])
     texts = [prompt] if isinstance(prompt, str) else list(prompt)
     states = text_states(pipe, texts) if embeds is None else embeds
-    return Shown(latents=encode_pixels(pipe, pixels), context=each_for(states, len(pixels)))
+    return Shown(latents=encode_pixels(pipe, pixels, keep=True), context=each_for(states, len(pixels)))
 
 
 def person_features(

@@ -54,7 +54,7 @@ class PortraitFilmPipeline(FilmPipeline, UNetAdapters):
         """The picture's mean latent (1, 4, h, w), and its CLIP token (1, 1, channels) as context, and kept."""
         picture = read_one(reference)
         token = clip_token(self, [picture])
-        latents = encode_pixels(self, pixels_of([stretched(picture, canvas.size)]))
+        latents = encode_pixels(self, pixels_of([stretched(picture, canvas.size)]), keep=True)
         return Shown(latents=latents, context=token, kept={IMAGE_TOKEN: token})
 
     def stream(

@@ -9,18 +9,23 @@ this package: `glintr100.onnx` is the user's to get, and its licence allows rese
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import torch
-from torch import Tensor
 
 from referencenet.inputs import read_array
+from referencenet.later import later
 from referencenet.media.images import Picture, read_image
 from referencenet.preprocess.face_mesh import checked_landmarks
 from referencenet.preprocess.mediapipe import IBUG
 from referencenet.preprocess.model_files import GLINTR, model_file
 from referencenet.preprocess.procrustes import similarity
+
+if TYPE_CHECKING:
+    import torch
+    from torch import Tensor
+else:
+    (torch,) = later("torch")
 
 EMBEDDING = 512
 """Numbers of InsightFace's recognisers."""
@@ -144,7 +149,7 @@ def read_face_embedding(source: Any, picture: Picture | None = None, landmarks: 
     elif path is not None:
         values = read_array(path, f"the {EMBEDDING} numbers of a face by glintr100")
     else:
-        values = source.detach().cpu().numpy() if isinstance(source, Tensor) else np.asarray(source)
+        values = source.detach().cpu().numpy() if isinstance(source, torch.Tensor) else np.asarray(source)
     if values.size != EMBEDDING or values.dtype.kind not in "fiu":
         raise ValueError(
             f"{path or 'the face'} is {values.dtype} of shape {values.shape}; "

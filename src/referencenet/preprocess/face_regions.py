@@ -9,17 +9,22 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import torch
 from PIL import Image
-from torch import Tensor
 
 from referencenet.inputs import read_arrays, read_json
+from referencenet.later import later
 from referencenet.media.images import Picture, read_mask
 from referencenet.preprocess.face_mesh import checked_landmarks
 from referencenet.preprocess.face_outline import LIPS, OVAL
+
+if TYPE_CHECKING:
+    import torch
+    from torch import Tensor
+else:
+    (torch,) = later("torch")
 
 SIDE = 64
 """Of the masks."""

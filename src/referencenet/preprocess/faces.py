@@ -10,12 +10,18 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
-import torch
 from PIL import Image
-from torch import Tensor
 
+from referencenet.later import later
 from referencenet.media.images import Picture, read_image
+
+if TYPE_CHECKING:
+    import torch
+    from torch import Tensor
+else:
+    (torch,) = later("torch")
 
 FACE_SIZE = 224  # pixels, as FlashFace was trained
 

@@ -8,11 +8,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
 
 from PIL import Image
-from torch import Tensor
 
 from referencenet.media.images import Picture, read_layers, read_mask, to_tensor
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 LABELS = ("upper body clothes", "lower body clothes", "whole body clothes", "hair or headwear", "face", "shoes")
 """What the released model knows."""

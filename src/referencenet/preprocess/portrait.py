@@ -6,11 +6,10 @@ import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol, TypeVar
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 import numpy as np
 from PIL import Image
-from torch import Tensor
 
 from referencenet.media.images import Picture, read_image
 from referencenet.preprocess.face_doubts import check_face
@@ -19,6 +18,9 @@ from referencenet.preprocess.face_mesh import checked_landmarks, only_face, read
 from referencenet.preprocess.face_regions import FaceRegions
 from referencenet.preprocess.following import chosen
 from referencenet.preprocess.regions import Region
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 FACE_SHARE = 0.6
 """How much of the square's side the face takes in a portrait that is cut out: half to two thirds is usual."""

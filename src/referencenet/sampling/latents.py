@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from referencenet.links.turns import turn
+from referencenet.sampling.encodings import ENCODINGS
 
 
 def scaled(latents: Tensor, config: Any) -> Tensor:
@@ -43,14 +44,14 @@ def posterior_samples(vae: Any, pixels: Tensor, generators: Sequence[torch.Gener
 
     Args:
         vae: The autoencoder; a tiny one has no posterior, and gives one row.
-        pixels: (1, 3, H, W) in [0, 1].
+        pixels: (1, 3, H, W) in [0, 1]; what they are encoded to is kept for further calls.
         generators: None draws from torch's global one.
     """
     with in_safe_precision(vae) as dtype:
-        encoded = vae.encode(pixels.to(vae.device, dtype) * 2 - 1)
-    if hasattr(encoded, "latents"):
-        return scaled(encoded.latents, vae.config)
-    return scaled(torch.cat([encoded.latent_dist.sample(each) for each in generators]), vae.config)
+        encoded = ENCODINGS.of(vae, pixels.to(vae.device, dtype) * 2 - 1)
+    if isinstance(encoded, Tensor):
+        return scaled(encoded, vae.config)
+    return scaled(torch.cat([encoded.sample(each) for each in generators]), vae.config)
 
 
 def posterior_mode(vae: Any, pixels: Tensor) -> Tensor:
@@ -58,11 +59,11 @@ def posterior_mode(vae: Any, pixels: Tensor) -> Tensor:
 
     Args:
         vae: The autoencoder; a tiny one gives its latents.
-        pixels: (1, 3, H, W) in [0, 1].
+        pixels: (1, 3, H, W) in [0, 1]; what they are encoded to is kept for further calls.
     """
     with in_safe_precision(vae) as dtype:
-        encoded = vae.encode(pixels.to(vae.device, dtype) * 2 - 1)
-    return scaled(encoded.latents if hasattr(encoded, "latents") else encoded.latent_dist.mode(), vae.config)
+        encoded = ENCODINGS.of(vae, pixels.to(vae.device, dtype) * 2 - 1)
+    return scaled(encoded if isinstance(encoded, Tensor) else encoded.mode(), vae.config)
 
 
 @contextmanager

@@ -2,21 +2,28 @@
 
 import warnings
 from importlib import import_module
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from referencenet.training.config import OptimizerConfig, RunConfig, read_config
-from referencenet.training.loop import fit
-from referencenet.training.recipe import Recipe
+from referencenet.later import front_door
 
-__all__ = ["OptimizerConfig", "Recipe", "RunConfig", "fit", "read_config"]
+if TYPE_CHECKING:  # a line for each public name; everybody else goes by `__getattr__`
+    from referencenet.training.config import OptimizerConfig as OptimizerConfig
+    from referencenet.training.config import RunConfig as RunConfig
+    from referencenet.training.config import read_config as read_config
+    from referencenet.training.loop import fit as fit
+    from referencenet.training.recipe import Recipe as Recipe
+
+_public, __all__ = front_door(
+    __name__, {"config": ("OptimizerConfig", "RunConfig", "read_config"), "loop": ("fit",), "recipe": ("Recipe",)}
+)
 
 _MOVED = {"SCHEDULES", "STAGES", "Settings", "benchmark_builtin", "export", "train"}
 
 
 def __getattr__(name: str) -> Any:
-    """Give what moved to the built-in model's folder, for one release more."""
+    """A public name; or what moved to the built-in model's folder, for one release more."""
     if name not in _MOVED:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}; it has {', '.join(__all__)}")
+        return _public(name)
     home = "referencenet.builtin.training"
     warnings.warn(f"{__name__}.{name} is now {home}.{name}; import it from there.", DeprecationWarning, stacklevel=2)
     return getattr(import_module(home), name)
