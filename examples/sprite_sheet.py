@@ -20,12 +20,12 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from PIL import Image
-from scipy import ndimage
+from PIL import Image, ImageColor, ImageDraw, ImageFilter
 
 from referencenet.batch import Result, read_jobs, run_batch
 from referencenet.batch.team import Processes
 from referencenet.paperdoll import Character, Pose, Scene, render, skeleton
+from referencenet.paperdoll.palette import PLAIN
 from referencenet.version import __version__
 
 SIZE = 64
@@ -41,13 +41,16 @@ DIRECTIONS = {  # towards the viewer is south; degrees that the body is turned b
     "south-east": (42.0, "facing right"),
 }
 PROMPT = "full body, {pose}, {view}, plain {colour} background"
-GROUND, NEAR, FAR = "white", 18.0, 60.0
-"""The colour behind the figure, and how far from it a pixel is still ground, and is no longer."""
+GROUNDS = ("green", "pink", "blue", "yellow", "purple")
+NEAR, FAR, DARKEST = 20.0, 55.0, 0.7
+"""How far from the ground's colour a pixel is still ground, and is surely not; how dark its shadow may be."""
 
 
 def write_jobs(reference: Path, folder: Path) -> dict[str, Path]:
     """Write a skeleton for each sprite, and jobs.jsonl; the names of the sprites, in the order of the jobs."""
     folder.mkdir(parents=True, exist_ok=True)
+    with Image.open(reference) as picture:
+        ground = ground_for(picture)
     figure = Character.from_seed(0)  # only its build is drawn
     names: dict[str, Path] = {}
     jobs: list[dict[str, Any]] = []
@@ -58,7 +61,7 @@ def write_jobs(reference: Path, folder: Path) -> dict[str, Path]:
             file = folder / f"{pose}-{direction}.png"
             Image.fromarray(skeleton(turned, SIZE)).save(file)
             names[f"{pose}/{direction}"] = file
-            prompt = PROMPT.format(pose=pose, view=view, colour=GROUND)
+            prompt = PROMPT.format(pose=pose, view=view, colour=ground)
             jobs.append({
                 "command": "generate", "prompt": prompt, "reference": [str(reference.absolute())], "seed": 1,
                 "link": "referencenet", "control": [f"pose={file.absolute()}"],
@@ -67,21 +70,33 @@ def write_jobs(reference: Path, folder: Path) -> dict[str, Path]:
     return names
 
 
+def ground_for(reference: Image.Image) -> str:
+    """The coloured ground that the figure of a picture is least like."""
+    pixels = np.asarray(reference.convert("RGB"), dtype=np.float32)
+    return min(GROUNDS, key=lambda name: (_away(pixels, np.array(ImageColor.getrgb(PLAIN[name]))) < FAR).mean())
+
+
 def cut_out(picture: Image.Image) -> Image.Image:
-    """The figure without the ground that reaches the border, as RGBA; its edge is blended."""
+    """The figure without the ground and its shadow, as RGBA; the figure's edge is blended."""
     pixels = np.asarray(picture.convert("RGB"), dtype=np.float32)
-    border = np.concatenate([pixels[0], pixels[-1], pixels[:, 0], pixels[:, -1]])
-    ground = np.median(border, axis=0)
-    away = np.abs(pixels - ground).max(axis=2)
-    regions, _ = ndimage.label(away < NEAR)
-    outer = np.unique(np.concatenate([regions[0], regions[-1], regions[:, 0], regions[:, -1]]))
-    outside = np.isin(regions, outer[outer > 0])
-    edge = ndimage.binary_dilation(outside) & ~outside
-    opacity = np.where(outside, 0.0, np.where(edge, np.clip((away - NEAR) / (FAR - NEAR), 0.0, 1.0), 1.0))
-    share = np.maximum(opacity, 1e-3)[..., None]
-    colours = np.clip((pixels - ground * (1 - share)) / share, 0, 255)  # without the ground that shines through
-    layers = np.concatenate([np.where(opacity[..., None] > 0, colours, 0), opacity[..., None] * 255], axis=2)
+    ground = np.median(np.concatenate([pixels[0], pixels[:, 0], pixels[:, -1]]), axis=0)
+    away = _away(pixels, ground)
+    near = Image.fromarray(np.pad(away < NEAR, 1, constant_values=True).astype(np.uint8))
+    ImageDraw.floodfill(near, (0, 0), 2)  # what reaches the border; eyes and buttons do not
+    outside = (np.asarray(near)[1:-1, 1:-1] == 2) | (np.abs(pixels - ground).max(axis=2) < NEAR / 2)
+    beside = np.asarray(Image.fromarray(outside).convert("L").filter(ImageFilter.MaxFilter(3))) > 0
+    opacity = np.where(outside, 0.0, np.where(beside, np.clip((away - NEAR) / (FAR - NEAR), 0.0, 1.0), 1.0))[..., None]
+    figure = np.clip(
+        (pixels - ground * (1 - opacity)) / np.maximum(opacity, 1e-3), 0, 255
+    )  # without what shines through
+    layers = np.concatenate([np.where(opacity > 0, figure, 0), opacity * 255], axis=2)
     return Image.fromarray(layers.round().astype(np.uint8), "RGBA")
+
+
+def _away(pixels: np.ndarray, ground: np.ndarray) -> np.ndarray:
+    """How far pixels (h, w, 3) are from a ground's colour; a shadow on it is the same colour, but darker."""
+    shade = np.clip(pixels @ ground / (ground @ ground), DARKEST, 1.1)
+    return np.abs(pixels - shade[..., None] * ground).max(axis=2)
 
 
 def pack(sprites: dict[str, Image.Image], image: str) -> tuple[Image.Image, dict[str, Any]]:
