@@ -36,7 +36,7 @@ def folder(tmp_path: Path) -> Path:
 
 def run(folder: Path, *typed: str, out: str = "out.png") -> Result:
     given = [word.format(folder) for word in typed]
-    return CliRunner().invoke(app, ["compose", "-o", str(folder / out), *given])
+    return CliRunner().invoke(app, ["compose", "--overwrite", "-o", str(folder / out), *given])
 
 
 TINY = ("--random-tiny", "--size", "32x48", "--steps", "2", "--device", "cpu")

@@ -191,7 +191,9 @@ def test_body_points_may_be_openposes_and_of_one_of_several(dressing: list[str],
     assert "2 people are seen in " in told(CliRunner().invoke(app, [*dressing, *made]))
     result = CliRunner().invoke(app, [*dressing, *made, "--person-number", "2"])
     assert result.exit_code == 0, result.output
-    assert "no person 3 from the left" in told(CliRunner().invoke(app, [*dressing, *made, "--person-number", "3"]))
+    assert "no person 3 from the left" in told(
+        CliRunner().invoke(app, [*dressing, *made, "--person-number", "3", "--overwrite"])
+    )
 
 
 @pytest.mark.usefixtures("no_weights")
@@ -234,3 +236,21 @@ def test_numbers_and_files_are_looked_at_first(typed: tuple[str, ...], message: 
 def test_a_base_that_is_nowhere_is_told(folder: Path) -> None:
     message = told(animate(folder, "--checkpoint", str(folder), "--base", "sd15"))
     assert "there is no --base sd15; give a folder, or a name on the hub" in message
+
+
+@pytest.mark.usefixtures("no_weights")
+@pytest.mark.parametrize("command", ["face", "tryon", "compose", "animate", "turn"])
+def test_an_older_result_is_never_replaced_unasked(command: str, folder: Path) -> None:
+    hero = str(folder / "hero.png")
+    out = folder / ("film.mp4" if command in ("animate", "turn") else "made.png")
+    out.write_text("of an older run")
+    given = {
+        "animate": ["-r", hero, "-p", str(folder / "poses.mp4")],
+        "face": ["a person", "-f", hero],
+        "tryon": ["-p", hero, "-g", hero, "--densepose", hero, "--mask", hero],
+        "turn": ["-r", hero],
+        "compose": ["--part", f"face={hero}", "--mask", f"face={hero}", "--pose", hero],
+    }[command]
+    said = told(CliRunner().invoke(app, [command, *given, "-o", str(out), "--random-tiny"]))
+    assert f"{out.name} is there already; give another --out, or --overwrite" in said
+    assert out.read_text() == "of an older run"

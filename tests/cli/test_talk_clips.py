@@ -130,7 +130,7 @@ def test_the_voice_is_heard_and_the_sound_is_the_track(given: list[str], tmp_pat
     count = min(len(found), len(expected))
     assert np.corrcoef(found[:count], expected[:count])[0, 1] > 0.95
     write_sound(tmp_path / "voice.wav", speech(7, 0.5, 16000), 16000)
-    lesson = one_line(*given, "--method", "emo", "--random-tiny", "--vocals", tmp_path / "voice.wav")
+    lesson = one_line(*given, "--method", "emo", "--random-tiny", "--overwrite", "--vocals", tmp_path / "voice.wav")
     assert "has 0.50 s" in lesson
     assert "0.30 s; expected the voice of that sound" in lesson
 

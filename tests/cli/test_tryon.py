@@ -28,7 +28,9 @@ def files(tmp_path: Path) -> dict[str, str]:
 def typed(files: dict[str, str], *further: str, without: tuple[str, ...] = ()) -> tuple[int, str]:
     given = [f"--{name}={files[name]}" for name in ("person", "garment", "densepose") if name not in without]
     out = str(Path(files["person"]).with_name("out.png"))
-    result = CliRunner().invoke(app, ["tryon", *given, f"--out={out}", "--size=32x48", "--steps=1", *further])
+    result = CliRunner().invoke(
+        app, ["tryon", *given, f"--out={out}", "--size=32x48", "--steps=1", "--overwrite", *further]
+    )
     return result.exit_code, result.output
 
 

@@ -27,6 +27,7 @@ COMMANDS = {
     "face": "Draw the person of some face photographs.",
     "compose": "Draw a person from pictures of parts, or in a garment.",
     "turn": "Show the person of a portrait from other cameras.",
+    "again": "Draw a picture or film again from the settings in it.",
     "batch": "Draw many jobs, by several processes or machines.",
     "preprocess": "Make poses, landmarks and masks of ordinary films and pictures.",
     "models": "Fetch the small networks that make them.",

@@ -21,6 +21,7 @@ from referencenet.cli.options import (
     FusionChoice,
     GuidanceScale,
     Offload,
+    Overwrite,
     RandomTiny,
     Seed,
     Size,
@@ -106,6 +107,7 @@ def compose(
     count: Count = 1,
     seed: Seed = 42,
     side_by_side: Annotated[bool, typer.Option("--side-by-side", help="What was given, and the result.")] = False,
+    overwrite: Overwrite = False,
     device: Device = "auto",
     dtype: Dtype = "auto",
     offload: Offload = None,
@@ -120,7 +122,7 @@ def compose(
     need_weights(pipeline, checkpoint, base, random_tiny)
     refuse_others(ctx, method)
     check_apart(ctx, out)
-    check_pictures(out)
+    check_pictures(out, count=count, overwrite=overwrite)
     options = drawing_options(pipeline.spec, size, steps, guidance)
     shown: list[Image.Image]
     sides = options["width"], options["height"]

@@ -17,6 +17,7 @@ from referencenet.cli.options import (
     Dtype,
     FitTo,
     Offload,
+    Overwrite,
     RandomTiny,
     Seed,
     VaeTiling,
@@ -25,11 +26,15 @@ from referencenet.cli.options import (
 )
 from referencenet.cli.run import check_pictures, draw_pictures, fitted_pictures, load, need_weights
 from referencenet.cli.settings import parse_size
+from referencenet.media.files import refuse_taken
 from referencenet.media.images import read_image
 from referencenet.media.sheets import contact_sheet, write_image
 from referencenet.methods.flashface import SPEC, FaceGuidance, FlashFacePipeline
 from referencenet.preprocess.estimators import YuNet
 from referencenet.preprocess.faces import FACE_SIZE, Face, crop_face, find_face, square_face
+
+TILE = 160
+"""Pixels that a picture has at least on the preview."""
 
 app = typer.Typer()
 
@@ -39,7 +44,8 @@ def face(
     ctx: typer.Context,
     prompt: Annotated[str, typer.Argument(help="What the picture shows. Name an age: it helps.")],
     faces: Annotated[list[Path], typer.Option("--face", "-f", help="A photograph of the face; repeat for more.")],
-    out: Annotated[Path, typer.Option("--out", "-o", help="picture.png; several become picture-1.png and so on.")],
+    out: Annotated[Path, typer.Option("--out", "-o", help="picture.png; several become picture-1.png and so on; "
+                                         "picture-preview.png shows them beside the faces.")],
     box: Annotated[
         list[str] | None,
         typer.Option("--box", metavar="L,T,R,B", help="The face in each photograph, in pixels; default: all."),
@@ -73,6 +79,7 @@ def face(
     steps: Annotated[int, typer.Option(min=1, max=MOST_STEPS, help="Denoising steps.")] = SPEC.steps,
     count: Count = 1,
     seed: Seed = 0,
+    overwrite: Overwrite = False,
     device: Device = "auto",
     dtype: Dtype = "auto",
     offload: Offload = None,
@@ -83,7 +90,9 @@ def face(
     Try: `refnet face "a young woman in space" -f a.jpg -f b.jpg --checkpoint flashface/ --base sd15/ --out her.png`
     """
     need_weights(FlashFacePipeline, checkpoint, base, random_tiny)
-    check_pictures(out)
+    check_pictures(out, count=count, overwrite=overwrite)
+    preview = out.with_stem(f"{out.stem}-preview")
+    refuse_taken([preview], overwrite)
     check_apart(ctx, out)
     width, height = parse_size(size, multiple=8) if size is not None else (None, None)
     target = None if place is None else numbers("--place", place)
@@ -105,11 +114,10 @@ def face(
     }
     pipe = load(FlashFacePipeline, checkpoint, base, device, dtype, offload=offload, vae_tiling=vae_tiling)
     call = {name: value for name, value in settings.items() if name not in ("width", "height") or value is not None}
-    images = draw_pictures(
-        pipe, crops, out=out, count=count, seed=seed, what="drawing",
-        settings=settings_of(ctx, "flashface") | settings, **call,
-    )  # fmt: skip
-    write_image(contact_sheet([*map(square_face, crops), *images]), out.with_stem(f"{out.stem}-preview"))
+    said = settings_of(ctx, "flashface") | settings
+    images = draw_pictures(pipe, crops, out=out, count=count, seed=seed, what="drawing", settings=said, **call)
+    sheet = contact_sheet([*map(square_face, crops), *images], title=prompt, least=TILE)
+    write_image(sheet, preview, said)
 
 
 def cut_out(

@@ -15,7 +15,7 @@ from rich.progress import Progress, TaskID
 from referencenet.bases.devices import choose_device
 from referencenet.cli.console import note, progress_bar
 from referencenet.cli.run import STRETCHED, load
-from referencenet.media.files import check_settings_place, locked
+from referencenet.media.files import check_settings_place, locked, refuse_taken
 from referencenet.media.films import FrameSource, check_film_path
 from referencenet.media.fitting import fitting_told
 from referencenet.pipelines.encoders import squared
@@ -133,7 +133,7 @@ def check_film(
         out: Of the film.
         sound: Whose track it is to get.
         resume: Whether it is gone on with.
-        overwrite: Whether an older film's frames may be taken away.
+        overwrite: Whether an older film may be replaced.
         settings: Whether its settings are to stand beside it.
 
     Raises:
@@ -146,6 +146,8 @@ def check_film(
         raise FileExistsError(str(error).replace("with overwrite", "with --overwrite")) from error
     if settings:
         check_settings_place(out)
+    if out.is_file() and not resume:
+        refuse_taken([out], overwrite)
     if out.parent.is_dir() and os.environ.get("RANK", "0") == "0":  # of several processes the one that writes
         with locked(out):
             pass

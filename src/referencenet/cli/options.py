@@ -4,6 +4,7 @@ An option of one system stands in a panel of the help that names it, `panel=only
 system it is refused by its name.
 """
 
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -12,6 +13,7 @@ import typer
 
 from referencenet.cli.settings import DtypeChoice, OffloadChoice
 from referencenet.media.fitting import Fit
+from referencenet.media.records import file_print, portable
 
 ONLY = "Only for "
 
@@ -55,7 +57,7 @@ FitTo = Annotated[
                  "their middle is cut out, they get a border, or are stretched."),
 ]  # fmt: skip
 Overwrite = Annotated[
-    bool, typer.Option("--overwrite", help="Take an older film's frames out of the folder; files are replaced anyway.")
+    bool, typer.Option("--overwrite", help="Replace the result that is there; otherwise that is an error.")
 ]
 FusionChoice = Literal["full", "midup"]
 
@@ -101,9 +103,44 @@ def check_apart(ctx: typer.Context, out: Path) -> None:
 
 
 def settings_of(ctx: typer.Context, method: str) -> dict[str, Any]:
-    """All options as typed or by default, by name, but those of other systems."""
-    return {name: ctx.params[name] for parameter in ctx.command.params if (name := parameter.name) in ctx.params
-            and _is_for(parameter, method)}  # fmt: skip
+    """All options as typed or by default, by name, but those of other systems; and what `refnet again` types."""
+    own = {name: ctx.params[name] for parameter in ctx.command.params if (name := parameter.name) in ctx.params
+           and _is_for(parameter, method)}  # fmt: skip
+    return own | {"again": _typed_again(ctx)}
+
+
+OF_THE_PLACE = ("out", "overwrite", "resume", "settings")
+"""Options that say where a result goes, and nothing of what it is."""
+
+
+def _typed_again(ctx: typer.Context) -> dict[str, Any]:
+    """The command, the options that were typed, and the hashes of the files that they name."""
+    options: dict[str, Any] = {}
+    files: dict[str, str | None] = {}
+    for parameter in ctx.command.params:
+        name, value = parameter.name or "", ctx.params.get(parameter.name or "")
+        if name in OF_THE_PLACE or value is None or not (is_typed(ctx, name) or name == "seed"):
+            continue
+        several = [_plain(parameter, one, files) for one in (value if isinstance(value, list | tuple) else [value])]
+        options[name] = several if isinstance(value, list | tuple) else several[0]
+    return {"command": ctx.info_name, "options": options, "files": files}
+
+
+def _plain(parameter: Any, value: Any, files: dict[str, str | None]) -> Any:
+    """A value as JSON has it, paths whole; the files among them are hashed."""
+    value = getattr(value, "value", value)  # of a choice
+    label, sign, place = str(value).rpartition("=") if PLACES.search(parameter.metavar or "") else ("", "", str(value))
+    is_place = isinstance(value, Path) or (PLACES.search(parameter.metavar or "") and Path(place).expanduser().exists())
+    if not is_place:
+        return value
+    whole = portable(place)
+    if Path(place).expanduser().is_file():
+        files[whole] = file_print(Path(place).expanduser())
+    return f"{label}{sign}{whole}"
+
+
+PLACES = re.compile("PICTURE|FOLDER|FILM|FILE|SOUND|JSON|NPZ|PNG|BANK")
+"""Words for files in what an option is given."""
 
 
 def takes(panel: str, method: str) -> bool:

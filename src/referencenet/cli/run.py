@@ -17,7 +17,7 @@ from referencenet.cli.console import note, progress_bar, say, tell
 from referencenet.cli.loaded import loaded
 from referencenet.cli.settings import parse_size
 from referencenet.inputs import read_json
-from referencenet.media.files import check_settings_place, forget_settings, locked, write_settings
+from referencenet.media.files import check_settings_place, forget_settings, locked, refuse_taken, write_settings
 from referencenet.media.fitting import Fit, fitted, fitting_told
 from referencenet.media.sheets import check_picture_path, write_image
 from referencenet.methods.systems import pipelines, published_sets
@@ -238,28 +238,46 @@ def draw_pictures(
     Raises:
         ValueError: If another process is writing them.
     """
-    paths = [out.with_stem(f"{out.stem}-{i + 1}") for i in range(count)] if count > 1 else [out]
+    paths = paths_of(out, count)
     drawn: list[Image.Image] = []
     with locked(out), steps_shown(what, options["num_inference_steps"], count) as done:
         for i, path in enumerate(paths):
             noise = torch.Generator().manual_seed(seed + i)
             drawn.append(pipe(*given, **options, generator=noise, callback_on_step_end=done).images[0])
             forget_settings(out)
-            write_image(shown(drawn[-1]), path)
+            write_image(shown(drawn[-1]), path, _of_one(settings, seed + i))
         write_settings(out, settings)
     say("\n".join(map(str, paths)))
     return drawn
 
 
-def check_pictures(out: Path) -> None:
+def _of_one(settings: Mapping[str, Any], seed: int) -> dict[str, Any]:
+    """The settings of one of several pictures."""
+    said = settings.get("again", {})
+    alone = {name: value for name, value in said.get("options", {}).items() if name != "count"} | {"seed": seed}
+    return {**settings, "seed": seed, "count": 1, "again": {**said, "options": alone}}
+
+
+def paths_of(out: Path, count: int) -> list[Path]:
+    """Where pictures go: `out`, or of several out-1, out-2 and so on."""
+    return [out.with_stem(f"{out.stem}-{i + 1}") for i in range(count)] if count > 1 else [out]
+
+
+def check_pictures(out: Path, *, count: int = 1, overwrite: bool = False) -> None:
     """Make sure that pictures and their settings can be written, before anything is read.
+
+    Args:
+        out: As typed.
+        count: Pictures.
+        overwrite: Whether older ones may be replaced.
 
     Raises:
         ValueError: If the ending names no picture, or the place is taken.
-        OSError: If the place may not be written to.
+        OSError: If the place may not be written to, or pictures are there.
     """
     check_picture_path(out)
     check_settings_place(out)
+    refuse_taken(paths_of(out, count), overwrite)
 
 
 def fitted_pictures(

@@ -17,6 +17,7 @@ from referencenet.cli.options import (
     FusionChoice,
     GuidanceScale,
     Offload,
+    Overwrite,
     RandomTiny,
     Seed,
     Size,
@@ -136,6 +137,7 @@ def tryon(
         bool, typer.Option("--composite", help="Outside of the mask the person stays as it is; the border is blended.")
     ] = False,
     side_by_side: Annotated[bool, typer.Option("--side-by-side", help="Person, garment and result.")] = False,
+    overwrite: Overwrite = False,
     device: Device = "auto",
     dtype: Dtype = "auto",
     offload: Offload = None,
@@ -149,7 +151,7 @@ def tryon(
     need_weights(pipeline, checkpoint, base, random_tiny)
     refuse_others(ctx, method)
     check_apart(ctx, out)
-    check_pictures(out)
+    check_pictures(out, count=count, overwrite=overwrite)
     options = drawing_options(pipeline.spec, size, steps, guidance)
     if mask is not None and (is_typed(ctx, "category") or is_typed(ctx, "arm_width")):
         raise ValueError("--category and --arm-width are for masks that are made; --mask is one already.")

@@ -1,0 +1,120 @@
+"""`refnet again`: draw a picture or film again from what it says of itself."""
+
+import shlex
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.markup import escape
+
+from referencenet.cli.console import note, tell
+from referencenet.media.records import KEY, file_print, read_record
+from referencenet.version import __version__
+
+DRAWING = ("generate", "animate", "talk", "tryon", "face", "compose", "turn")
+"""Commands whose results can be drawn again."""
+
+app = typer.Typer(add_completion=False)
+
+
+@app.command(context_settings={"ignore_unknown_options": True, "allow_extra_args": True})
+def again(
+    ctx: typer.Context,
+    picture: Annotated[Path, typer.Argument(help="A picture or film that refnet drew.")],
+    out: Annotated[
+        Path | None,
+        typer.Option("--out", "-o", show_default="beside it: NAME-again, or a new run", help="As of its command."),
+    ] = None,
+) -> None:
+    """Draw a picture or film again from the settings in it; options of its command may be changed.
+
+    Try: `refnet again out/0001/seed-42.png --steps 30`
+    """
+    record = read_record(picture)
+    name, options = _said(record, picture.name)
+    if record.get(KEY) != __version__:
+        note(f"{picture.name} was drawn by version {record.get(KEY)}, this is {__version__}; it may look different.")
+    for path in _changed(record):
+        note(f"{path} is missing or no longer what it was; the result will differ.")
+    target = out or _beside(name, picture)
+    group = ctx.find_root().command
+    _, command, _ = group.resolve_command(ctx.find_root(), [name])  # pyright: ignore[reportAttributeAccessIssue]
+    changed = _typed(command, name, ctx)
+    arguments = arguments_of(command, {key: value for key, value in options.items() if key not in changed})
+    arguments = [f"--out={target}", *ctx.args, *arguments]
+    tell(f"[dim]refnet {name} {escape(shlex.join(arguments))}[/]")
+    with command.make_context(name, arguments, parent=ctx.find_root()) as inner:
+        command.invoke(inner)
+
+
+def arguments_of(command: Any, options: Mapping[str, Any]) -> list[str]:
+    """Options as they would be typed.
+
+    Args:
+        command: That takes them.
+        options: By the names of its parameters.
+
+    Raises:
+        ValueError: If it does not take one, or not of this kind.
+    """
+    parameters = {parameter.name: parameter for parameter in command.params}
+    typed: list[str] = []
+    last: list[str] = []
+    for name, value in options.items():
+        parameter = parameters.get(name)
+        if parameter is None:
+            raise ValueError(f"there is no option {name[:40]!r} any more; the result is of another version.")
+        several = value if isinstance(value, list) else [value]
+        is_plain = all(isinstance(one, str | int | float) for one in several)
+        if not is_plain or (len(several) > 1 and not parameter.multiple):
+            raise ValueError(f"the settings have {name[:40]} = {str(value)[:40]!r}, which {command.name} never had.")
+        option = max(parameter.opts, key=len)
+        if not option.startswith("-"):
+            last += map(_whole, several)
+        elif isinstance(value, bool):
+            typed += [option] if value else parameter.secondary_opts[:1]
+        else:
+            typed += [f"{option}={_whole(one)}" for one in several]
+    return [*typed, *(["--", *last] if last else [])]
+
+
+def _whole(value: Any) -> str:
+    """A value as text, the home folder in the place of its sign."""
+    text = str(value)
+    kind, sign, rest = text.rpartition("=")
+    return f"{kind}{sign}{Path(rest).expanduser()}" if rest.startswith("~/") else text
+
+
+def _said(record: Mapping[str, Any], name: str) -> tuple[str, dict[str, Any]]:
+    """The command of a record, and its options.
+
+    Raises:
+        ValueError: If there is none that draws.
+    """
+    said = record.get("again")
+    command, options = (said.get("command"), said.get("options")) if isinstance(said, dict) else (None, None)
+    if command not in DRAWING or not isinstance(options, dict):
+        raise ValueError(f"{name} does not say by which command it was drawn; an earlier version wrote it, or another.")
+    return command, options
+
+
+def _changed(record: Mapping[str, Any]) -> list[str]:
+    """Files that were read, and are no longer what they were."""
+    files = record["again"].get("files")
+    files = files if isinstance(files, dict) else {}
+    return [path for path, was in files.items() if was is not None and file_print(Path(path).expanduser()) != was]
+
+
+def _beside(command: str, picture: Path) -> Path:
+    """Where a result goes if nobody says: beside the first one."""
+    if command == "generate":  # runs stand in a folder of runs
+        return picture.absolute().parent.parent if picture.absolute().parent.name.isdigit() else picture.parent
+    return picture.with_stem(f"{picture.stem}-again")
+
+
+def _typed(command: Any, name: str, ctx: typer.Context) -> set[str]:
+    """Names of the options that were typed anew."""
+    with command.make_context(name, list(ctx.args), resilient_parsing=True) as tried:
+        sources = {each.name: tried.get_parameter_source(each.name) for each in command.params}
+    return {key for key, source in sources.items() if source is not None and source.name == "COMMANDLINE"}
