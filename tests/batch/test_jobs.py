@@ -13,6 +13,7 @@ from referencenet.batch.contents import Contents
 from referencenet.batch.jobs import RESULTS, WrongJobs, read_job, read_jobs
 from referencenet.cli.app import COMMANDS
 from referencenet.cli.loaded import LastModel
+from referencenet.media.records import read_record
 from tiny import picture
 
 
@@ -37,8 +38,9 @@ def test_every_wrong_line_is_told_with_its_number_and_before_anything_is_drawn(j
         14: ({"command": "compose", "method": "parts2whole", "prompt": "x"}, r"released files.*--random-tiny"),
         15: ({"command": "tryon", "random_tiny": True, "person": "p0.png", "garment": "p1.png"}, r"--mask"),
         16: (job(guidance=float("nan")), "guidance"),
+        17: ({"command": ["generate"]}, "has the command"),
     }
-    jobs = [job(), *[""] * 15]
+    jobs = [job(), *[""] * 16]
     for number, (document, _) in lines.items():
         jobs[number - 1] = document
     jobs[2] = job()
@@ -104,15 +106,16 @@ def test_written_settings_are_jobs(job, tmp_path):
     assert (tmp_path / "again" / "seed-1.png").read_bytes() == (tmp_path / "generated" / "seed-1.png").read_bytes()
 
 
-def test_settings_beside_a_picture_are_a_job_with_its_command(job, tmp_path):
+def test_what_stands_in_and_beside_a_picture_is_a_job(job, tmp_path):
     job()  # changes to the folder of the pictures
     settings = {"command": "compose", "method": "stable_garment", "garment": "p1.png", "random_tiny": True}
     task = read_job(json.dumps(settings | {"steps": 1, "size": "64x64", "prompt": "a man"}), 1, Contents())
     out = tmp_path / "a" / task.result
     drawn(task.command, task.arguments, out, LastModel())
-    document = json.loads(out.with_name(out.name + ".json").read_text())
-    again = read_job(json.dumps({"command": "compose", **document}), 2, Contents())
-    assert again.address == task.address
+    beside = json.loads(out.with_name(out.name + ".json").read_text())
+    assert "out" not in beside, "the result is moved to its place when it is whole"
+    for document in (beside, read_record(out)):
+        assert read_job(json.dumps(document), 2, Contents()).address == task.address
 
 
 def test_a_model_is_loaded_once_and_let_go_before_the_next():

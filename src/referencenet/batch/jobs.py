@@ -2,8 +2,8 @@
 
     {"command": "generate", "prompt": "a knight, waving", "reference": ["hero.png"], "seed": 3}
 
-What `refnet generate` writes as settings.json is a job as it stands, on one line. A job is checked by its own command,
-which runs up to the point where it needs its model: files are read, options compared, and nothing is drawn.
+What stands in and beside every result is a job, too. A job is checked by its own command, which runs up to the point
+where it needs its model: files are read, options compared, and nothing is drawn.
 """
 
 from __future__ import annotations
@@ -20,6 +20,8 @@ from typing import Any
 from referencenet.batch.commands import JobError, checked
 from referencenet.batch.contents import Contents
 from referencenet.cli.app import command_of
+from referencenet.cli.arguments import arguments_of
+from referencenet.cli.options import OF_THE_PLACE
 from referencenet.inputs import MAX_JSON, regular_file
 from referencenet.telling import did_you_mean
 
@@ -34,13 +36,6 @@ RESULTS = {
 }
 """Commands that draw, and the name of their result; "" for a folder of pictures."""
 
-BESIDE_SETTINGS = ("again", "pictures", "made_with", "sha256", "referencenet")
-"""What stands in written settings and decides nothing."""
-
-OF_THE_CALL = ("width", "height", "num_inference_steps", "guidance_scale")
-"""What written settings repeat under the names of the pipeline's call."""
-
-OF_THE_PLACE = ("out", "overwrite", "resume", "settings")
 OF_THE_MACHINE = ("device", "offload")
 """Options that do not decide what is drawn."""
 
@@ -140,10 +135,13 @@ def read_job(line: str, number: int, contents: Contents, *, elsewhere: bool = Fa
     for option in ("overwrite", "resume"):  # the result has a folder of its own
         settings.pop(option, None)
     alone = {"overwrite": True} if any(each.name == "overwrite" for each in command.params) else {}
-    arguments = typed(command, name, settings | alone)
+    try:
+        arguments = arguments_of(command, name, settings | alone)
+    except ValueError as error:
+        raise JobError(str(error)) from error
     here = {key: value for key, value in settings.items() if not (elsewhere and key in OF_THE_MACHINE)} | alone
     nowhere = Path(tempfile.gettempdir()) / uuid.uuid4().hex
-    values, model = checked(name, typed(command, name, here), nowhere / result)
+    values, model = checked(name, arguments_of(command, name, here), nowhere / result)
     decides = {key: value for key, value in values.items() if key not in (*OF_THE_MACHINE, *OF_THE_PLACE)}
     return Job(
         line=number, command=name, settings=settings, arguments=tuple(arguments), result=result, model=model,
@@ -152,76 +150,18 @@ def read_job(line: str, number: int, contents: Contents, *, elsewhere: bool = Fa
 
 
 def _parted(document: Mapping[str, Any]) -> tuple[str, dict[str, Any]]:
-    """The command of a job, and its settings."""
-    is_written = isinstance(document.get("settings"), dict)  # the settings.json of generate
-    settings = dict(document["settings"] if is_written else document)
-    name = document.get("command", "generate" if is_written else None)
-    settings.pop("command", None)
-    if name not in RESULTS:
+    """The command of a job, and its settings: as a line says them, or as they were written beside a result."""
+    said, settings = document.get("again"), document.get("settings")
+    if isinstance(said, dict):  # what every result carries
+        name, options = said.get("command"), said.get("options")
+    elif isinstance(settings, dict):  # the settings.json of generate
+        name, options = "generate", settings
+    else:
+        name, options = document.get("command"), {key: value for key, value in document.items() if key != "command"}
+    if not isinstance(name, str) or name not in RESULTS or not isinstance(options, dict):
         given = "has no command" if name is None else f"has the command {str(name)[:40]!r}"
         raise JobError(f"the job {given}; expected one of {', '.join(RESULTS)}.{did_you_mean(str(name), RESULTS)}")
-    if not is_written and "referencenet" in settings:  # written beside a result
-        for repeated in OF_THE_CALL:
-            settings.pop(repeated, None)
-    for beside in BESIDE_SETTINGS:
-        settings.pop(beside, None)
-    return name, {key: value for key, value in settings.items() if value is not None}
-
-
-def typed(command: Any, name: str, settings: Mapping[str, Any]) -> list[str]:
-    """Settings as they would be typed.
-
-    Args:
-        command: That takes them.
-        name: Of the command.
-        settings: By name; an option's own name and that of its parameter are both understood.
-
-    Raises:
-        JobError: If the command does not have a setting, or not of this kind.
-    """
-    parameters = {alias: each for each in command.params for alias in _names(each)}
-    options: list[str] = []
-    positional: list[str] = []
-    for key, value in settings.items():
-        parameter = parameters.get(key.replace("-", "_"))
-        if parameter is None:
-            raise JobError(f"{name} has no setting {key[:40]!r}.{did_you_mean(key, parameters)}")
-        if not parameter.opts[0].startswith("-"):  # an argument
-            positional.append(_scalar(key, value))
-        elif getattr(parameter, "is_flag", False):
-            if not isinstance(value, bool):
-                raise JobError(f"{key} is {_shown(value)}; expected true or false.")
-            options += [parameter.opts[0]] if value else parameter.secondary_opts[:1]
-        elif isinstance(value, list):
-            if not parameter.multiple:
-                raise JobError(f"{key} is {_shown(value)}; expected one value, not a list.")
-            options += [f"{_long(parameter)}={_scalar(key, one)}" for one in value]
-        else:
-            options.append(f"{_long(parameter)}={_scalar(key, value)}")
-    return [*options, *(["--", *positional] if positional else [])]
-
-
-def _names(parameter: Any) -> set[str]:
-    """What a setting is called: as the code calls it, and as it is typed."""
-    long = {option.lstrip("-").replace("-", "_") for option in parameter.opts if option.startswith("--")}
-    return long | {parameter.name or ""}
-
-
-def _long(parameter: Any) -> str:
-    """An option in full."""
-    return next(option for option in parameter.opts if option.startswith("--"))
-
-
-def _scalar(key: str, value: Any) -> str:
-    """A value as it is typed."""
-    if isinstance(value, bool) or not isinstance(value, str | int | float):
-        raise JobError(f"{key} is {_shown(value)}; expected a number or words.")
-    return str(value)
-
-
-def _shown(value: Any) -> str:
-    """The beginning of a value, as JSON."""
-    return json.dumps(value)[:60]
+    return name, {key: value for key, value in options.items() if value is not None}
 
 
 def check_ray() -> None:
