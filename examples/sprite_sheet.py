@@ -42,7 +42,7 @@ DIRECTIONS = {  # towards the viewer is south; degrees that the body is turned b
 }
 PROMPT = "full body, {pose}, {view}, plain {colour} background"
 GROUNDS = ("green", "pink", "blue", "yellow", "purple")
-NEAR, FAR, DARKEST = 20.0, 55.0, 0.7
+NEAR, FAR, DARKEST = 26.0, 60.0, 0.65
 """How far from the ground's colour a pixel is still ground, and is surely not; how dark its shadow may be."""
 
 
