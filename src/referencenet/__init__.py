@@ -3,6 +3,7 @@
 Names are imported when they are first used, so that `refnet --help` need not wait for torch.
 """
 
+import logging
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
@@ -40,6 +41,8 @@ if TYPE_CHECKING:  # a line for each public name; everybody else goes by `__geta
     from referencenet.methods.systems import load as load
     from referencenet.sampling.replicas import replica as replica
     from referencenet.sampling.style import Style as Style
+
+logging.getLogger(__name__).addHandler(logging.NullHandler())  # silent until a program sets logging up
 
 _HOMES = {
     "AdaIN": "links.adain",

@@ -16,9 +16,14 @@ import sys
 import zipfile
 from collections.abc import Collection
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, TYPE_CHECKING, Any
 
-import numpy as np
+from referencenet.later import later
+
+if TYPE_CHECKING:
+    import numpy as np
+else:
+    (np,) = later("numpy")
 
 MAX_JSON = 2**28  # bytes: key points of hours of film; a document takes many times its size in memory
 MAX_NUMBERS = 2**26  # in one file: face meshes of 26 minutes of film
@@ -45,13 +50,10 @@ def regular_file(path: str | os.PathLike[str], what: str = "file") -> Path:
         ValueError: If it is a folder, a pipe or a device, empty, or stands in for another file.
     """
     text, path = str(path), Path(path)
-    try:
-        is_there = path.exists()
-    except (OSError, ValueError) as error:  # a name that no system takes
-        raise FileNotFoundError(f"{text[:200]!r} is no name of a file ({_reason(error)}); check the path.") from error
-    if not is_there and re.match(r"[a-z][a-z0-9+.-]+:/", text, re.IGNORECASE):
+    found = is_there(path)
+    if not found and is_address(text):
         raise ValueError(f"{text} is a web address; download the {what} and give the path of the file.")
-    if not is_there:
+    if not found:
         raise FileNotFoundError(f"there is no {what} {path}; check the path (the current folder is {Path.cwd()}).")
     if path.is_dir():
         raise ValueError(f"{path} is a folder; give the path of a {what} in it.")
@@ -68,6 +70,24 @@ def regular_file(path: str | os.PathLike[str], what: str = "file") -> Path:
         if start.startswith(beginning):
             raise ValueError(f"{path} {stands_in}.")
     return path
+
+
+def is_there(path: Path) -> bool:
+    """Whether something is at a path.
+
+    Raises:
+        FileNotFoundError: If it is a name that no system takes.
+    """
+    try:
+        return path.exists()
+    except (OSError, ValueError) as error:
+        name = str(path)[:200]
+        raise FileNotFoundError(f"{name!r} is no name of a file ({_reason(error)}); check the path.") from error
+
+
+def is_address(text: str) -> bool:
+    """Whether somebody has written a web address for a path; a path made of one has lost a slash."""
+    return re.match(r"[a-z][a-z0-9+.-]+:/", text, re.IGNORECASE) is not None
 
 
 def read_json(path: str | os.PathLike[str], what: str) -> Any:

@@ -1,10 +1,18 @@
-"""What is said to people beside errors: what is lost on the way, and which word they may have meant."""
+"""What is said to people beside errors: what is lost on the way, and which word they may have meant.
+
+What is lost or changed is a `Notice`, a Python warning, for whoever made the call; and the same sentence goes to the
+`logging` logger `referencenet`, for whoever runs a service. What was done (weights loaded, references written, calls)
+is only logged, as INFO and DEBUG, by loggers below it. They are silent until a program sets logging up.
+"""
 
 from __future__ import annotations
 
+import logging
 import warnings
 from collections.abc import Iterable
 from difflib import get_close_matches
+
+logger = logging.getLogger("referencenet")
 
 
 class Notice(UserWarning):
@@ -12,7 +20,8 @@ class Notice(UserWarning):
 
 
 def note(text: str) -> None:
-    """Warn of what is lost or changed."""
+    """Warn of what is lost or changed, and log it."""
+    logger.warning(text, stacklevel=2)
     warnings.warn(text, Notice, stacklevel=3)
 
 

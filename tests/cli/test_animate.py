@@ -35,7 +35,9 @@ def test_random_tiny_runs_the_whole_path(tmp_path: Path) -> None:
 
 
 def test_without_checkpoint_it_says_which_files_to_get(tmp_path: Path) -> None:
-    result = RUNNER.invoke(app, ["-r", "a.png", "-p", "b.mp4", "-o", str(tmp_path / "c.mp4")])
+    Image.new("RGB", (8, 8)).save(tmp_path / "a.png")
+    given = ["-r", str(tmp_path / "a.png"), "-p", str(tmp_path), "-o", str(tmp_path / "c.mp4")]
+    result = RUNNER.invoke(app, given)
     assert result.exit_code == 2
     for part in ("motion_module.pth", "patrolli/AnimateAnyone", "licence", "sd-vae-ft-mse", "--random-tiny"):
         assert part in result.output
@@ -86,7 +88,7 @@ def test_key_points_are_drawn_and_fitted(tmp_path: Path) -> None:
     ("change", "message"),
     [
         (["-p", "poses.mp4"], "--poses and --keypoints were given; give one of --poses"),
-        (["-k", "missing.json"], "there are no key points at missing.json"),
+        (["-k", "missing.json"], "there is no --keypoints missing.json"),
         (["--fit-to", "{folder}/dance.json"], "has 2 frames; expected one, of the reference picture"),
     ],
 )
@@ -219,13 +221,17 @@ def test_released_files_are_read_with_a_base(folder: Path) -> None:
         ("animate_anyone", ("-p", "{0}/skeletons", "--balance"), "--balance is for magicpose"),
         ("magicpose", ("-p", "{0}/skeletons", "--fusion-blocks", "full"), "--fusion-blocks is for magic_animate"),
         ("magic_animate", ("-k", "x.json"), "--keypoints is for animate_anyone and magicpose"),
-        ("aniportrait", ("--landmarks", "{0}/none.npz"), "there is no file"),
+        ("aniportrait", ("--landmarks", "{0}/none.npz"), "there is no --landmarks"),
         ("aniportrait", ("--landmarks", "{0}/hero.png"), "holds no arrays that can be read"),
         ("aniportrait", ("--landmarks", "{0}/drive.npz", "-p", "x"), "--poses and --landmarks were given; give one"),
         ("aniportrait", (), "no film was given; give one of --poses"),
         ("aniportrait", ("--landmarks", "{0}/drive.npz", "--every", "3"), "--every above 1 and --interpolator"),
         ("aniportrait", ("--landmarks", "{0}/drive.npz", "--interpolator", "x"), "--every above 1 and --interpolator"),
-        ("aniportrait", ("--landmarks", "{0}/drive.npz", "--every", "2", "--interpolator", "x"), "no interpolation"),
+        (
+            "aniportrait",
+            ("--landmarks", "{0}/drive.npz", "--every", "2", "--interpolator", "x"),
+            "there is no --interpolator",
+        ),
         (
             "aniportrait",
             ("--landmarks", "{0}/drive.npz", "--own-landmarks", "{0}/drive.npz"),
@@ -234,7 +240,7 @@ def test_released_files_are_read_with_a_base(folder: Path) -> None:
         ("aniportrait", ("--landmarks", "{0}/drive.npz", "--frames", "9"), "9 frames were asked for"),
         ("magicpose", ("-p", "{0}/skeletons", "--negative-prompt", "x"), "--negative-prompt with --balance only"),
         ("magicpose", ("-p", "{0}/skeletons", "--balance"), "which are the same"),
-        ("magicpose", ("-p", "{0}/none"), "there is no film"),
+        ("magicpose", ("-p", "{0}/none"), "there is no --poses"),
         ("magicpose", ("-p", "{0}/skeletons", "--size", "33"), "multiples of 8"),
         ("magicpose", ("-p", "{0}/skeletons", "-o", "{0}/film.mov"), "use .mp4, .webm, .gif"),
         ("animate_anyone.reenact", ("-p", "{0}/skeletons"), "takes 2"),
@@ -257,6 +263,6 @@ def test_each_system_says_which_files_to_get(folder: Path) -> None:
         ("magic_animate", ("zcxu-eric/MagicAnimate", "densepose_controlnet", "(or --base)")),
         ("magicpose", ("MagicDance", "model_state-110000.th")),
     ):
-        result = run(folder, method)
+        result = run(folder, method, "-p", "{0}/skeletons")
         assert result.exit_code == 2
         assert all(word in result.output for word in words)

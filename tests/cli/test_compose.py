@@ -120,7 +120,8 @@ def test_a_converted_folder_is_read_and_another_systems_refused(folder: Path) ->
     ],
 )
 def test_without_weights_one_screen_says_which_files_to_get(folder: Path, method: str, words: tuple[str, ...]) -> None:
-    result = run(folder, *CUT, "--method", method)
+    given = (*CUT, *POSE) if method == "parts2whole" else ("-g", "{0}/shirt.png")
+    result = run(folder, *given, "--method", method)
     assert result.exit_code == 2
     assert all(word in result.output for word in (*words, "licence", "--random-tiny"))
     assert len(result.output.splitlines()) <= 20
@@ -146,7 +147,7 @@ def test_without_weights_one_screen_says_which_files_to_get(folder: Path, method
         (("--method", "stable_garment"), "stable_garment needs --garment PICTURE"),
         (("--method", "stable_garment", "-g", "{0}/shirt.png", *POSE), "--pose is for parts2whole"),
         ((*CUT, *POSE, "--size", "33x48"), "--size is 33x48; width and height must be multiples of 8"),
-        ((*CUT, *POSE, "--segmenter", "{0}/none", *OPAQUE), "there is no folder"),
+        ((*CUT, *POSE, "--segmenter", "{0}/none", *OPAQUE), "there is no --segmenter"),
         ((*CUT, *POSE, "--base", "sd15"), "--random-tiny makes its own weights"),
         ((*CUT, *POSE, "-o", "{0}"), "is a folder; give the name of a picture"),
         ((*CUT, *POSE, "-o", "{0}/out.mov"), "names no picture format"),

@@ -79,7 +79,7 @@ def test_a_film_is_made_of_tracks_with_its_settings_beside_it(folder: Path) -> N
         (("--driving", "{0}/driver.npz", "--models", "{0}"), "short_range.tflite; run `refnet models fetch`"),
         (("--driving", "{0}/driver.npz", "--face", "{0}/driver.npz"), "has the faces of 4 frames; expected that"),
         (("--driving", "{0}/hero.png", "--face", "{0}/hero.npz", "--models", "{0}"), "run `refnet models fetch`"),
-        (("--driving", "{0}/none.mp4", "--face", "{0}/hero.npz"), "there is no film"),
+        (("--driving", "{0}/none.mp4", "--face", "{0}/hero.npz"), "there is no --driving"),
         (("--face", "{0}/hero.npz", "-p", "{0}"), "--face is the portrait's for --driving"),
         (("--driving", "{0}/driver.npz", "--video", "x"), "--video and --driving were given; give one"),
         (("--models", "{0}", "-p", "{0}"), "none of them was given"),

@@ -50,7 +50,7 @@ def no_weights(monkeypatch: pytest.MonkeyPatch) -> None:
     def loaded(*_: object, **__: object) -> None:
         raise AssertionError("weights were loaded")
 
-    for module in ("film_run", "face", "tryon", "turn", "compose"):
+    for module in ("film_run", "run"):
         monkeypatch.setattr(f"referencenet.cli.{module}.load", loaded)
 
 

@@ -134,7 +134,7 @@ def test_what_does_not_fit_is_told_before_anything_is_drawn(given: list[str], tm
     both = ["--identity", "1", "--head-poses", str(tmp_path / "two.npz")]
     assert "--head-poses and --identity were given" in told(*tiny, *both)
     assert "identity is 100, of 9 frames; expected 0 to 99" in told(*tiny, "--identity", "100")
-    assert "there is no sound" in told(*tiny, "-a", str(tmp_path / "none.wav"))
+    assert "there is no --audio" in told(*tiny, "-a", str(tmp_path / "none.wav"))
     assert "portrait.png is not a sound that can be read" in told(*tiny, "-a", str(tmp_path / "portrait.png"))
     assert "expected at least 400" in told(
         *tiny, "-a", str(write_sound(tmp_path / "s.wav", np.zeros(99, dtype=np.float32), 16000))

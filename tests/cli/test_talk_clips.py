@@ -220,11 +220,11 @@ REFUSED: dict[str, tuple[list[str], str]] = {
     "no number": (["--method", "hallo", "--lip-weight", "nan"], "--lip-weight is nan; give a finite number"),
     "no square": (["--method", "hallo", "--size", "64x32"], "hallo draws squares, such as --size 512x512"),
     "more frames than sound": (["--method", "emo", "--frames", "9"], "--frames is 9, but the sound has 8 frames"),
-    "no landmarks": (["--method", "emo", "--face", "portrait.png"], "is no .npz, .npy or .json file"),
+    "no landmarks": (["--method", "emo", "--face", __file__], "is no .npz, .npy or .json file"),
     "no file of landmarks": (["--method", "emo", "--face", "x.npz"], "there is no --face x.npz"),
     "no embedding": (["--method", "hallo", "--face-embedding", "x.npy"], "there is no --face-embedding x.npy"),
     "both ways to a face": (["--method", "emo", "--person", "1"], "give one of them"),
-    "no sound": (["--method", "hallo", "--audio", "none.wav"], "there is no sound none.wav"),
+    "no sound": (["--method", "hallo", "--audio", "none.wav"], "there is no --audio none.wav"),
     "two speech models": (["--method", "hallo", "--speech", "."], "leave away either it or --speech"),
 }
 

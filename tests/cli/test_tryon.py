@@ -93,7 +93,7 @@ def test_stable_garment_says_which_files_to_get(files: dict[str, str]) -> None:
         (("--method=idm_vton", "--style-fidelity=0.5"), "--style-fidelity is for stable_garment; idm_vton does not"),
         (("--size=30x48",), "multiples of 8"),
         (("--category=dresses",), "--category and --arm-width are for masks that are made"),
-        (("--mask={garment}.none",), "there is no picture"),
+        (("--mask={garment}.none",), "there is no --mask"),
         (("--mask={wide}",), "mask 0 is 48 x 48 pixels, its person 32 x 48"),
     ],
 )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +11,7 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from safetensors.torch import save_file
 
 import referencenet
 from referencenet.builtin.load import load
@@ -17,6 +19,7 @@ from referencenet.methods.systems import pipelines
 from referencenet.paperdoll.render import render
 from referencenet.paperdoll.scene import Scene
 from referencenet.paperdoll.skeleton import skeleton
+from single_files import write_single
 from systems import GIVEN, SIZE
 from tiny import tiny_pipeline
 
@@ -95,6 +98,31 @@ def test_a_picture_is_the_one_that_python_draws(builtin: Any, folders: Path) -> 
         generator = torch.Generator().manual_seed(6)
         alone = pipe("full body", generator=generator, num_inference_steps=2, guidance_scale=3.0, output_type="np")
     assert torch.equal(drawn[1], torch.from_numpy(alone.images[0]))
+
+
+def test_a_checkpoint_and_a_lora_of_comfyuis_folders_are_loaded(folders: Path, tmp_path: Path) -> None:
+    file, config, pipe = write_single("sd", tmp_path)
+    for kind in ("checkpoints", "loras"):
+        (folders / "models" / kind).mkdir(exist_ok=True)
+    shutil.copy(file, folders / "models" / "checkpoints" / "tiny.safetensors")
+    lora = {
+        f"unet.{name}.lora_{part}.weight": torch.ones(shape)
+        for name, module in pipe.unet.named_modules()
+        if name.endswith("attn1.to_v")
+        for part, shape in (("A", (2, module.in_features)), ("B", (module.out_features, 2)))
+    }
+    save_file(lora, folders / "models" / "loras" / "style.safetensors")
+    given = {"folder": "tiny.safetensors", "device": "cpu", "dtype": "auto", "config": str(config)}
+    plain = run("RefnetLoadModel", **given)
+    assert torch.equal(plain.unet.conv_in.weight, pipe.unet.conv_in.weight)
+    changed = run("RefnetLoadModel", **given, loras="style.safetensors:0.5\n", scheduler="euler a", vae_tiling=True)
+    assert changed.unet.peft_config["lora-1"].r == 2
+    assert type(changed.scheduler).__name__ == "EulerAncestralDiscreteScheduler"
+    assert changed.vae.use_tiling
+    with pytest.raises(Exception, match="there is no file nothing.safetensors"):
+        run("RefnetLoadModel", folder="nothing.safetensors", device="cpu", dtype="auto")
+    with pytest.raises(Exception, match="builtin pose is a system"):
+        run("RefnetLoadModel", folder="builtin pose", device="cpu", dtype="auto", scheduler="ddim")
 
 
 def test_banks_are_saved_loaded_and_read(builtin: Any, folders: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import re
 from collections.abc import Mapping
 
@@ -9,6 +10,8 @@ from torch import Tensor, nn
 
 from referencenet.checkpoints.keymap import CheckpointError, KeyMap
 from referencenet.telling import some
+
+logger = logging.getLogger(__name__)
 
 
 def load_published(
@@ -62,6 +65,7 @@ def load_published(
             converted[name] = converted[name].to(own[name].dtype)
     is_meta = any(tensor.is_meta for tensor in own.values())
     network.load_state_dict(converted, strict=False, assign=is_meta)  # completeness was checked above
+    logger.info("%s: %d tensors into %s", source, len(converted), type(network).__name__)
     return set(converted)
 
 

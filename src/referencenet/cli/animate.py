@@ -1,15 +1,12 @@
 """`refnet animate`: the person of a picture in a film of drawings."""
 
-from enum import StrEnum
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
+from referencenet.cli.checks import check_every, check_film, check_given, check_person, check_sources, check_system
 from referencenet.cli.console import note, say
-from referencenet.cli.face_inputs import reenactment
-from referencenet.cli.film_inputs import check_sources, driving_films, estimated, read_reference
-from referencenet.cli.film_run import Weights, check_every, check_film, run_film
 from referencenet.cli.options import (
     LARGEST_SEED,
     Base,
@@ -24,21 +21,25 @@ from referencenet.cli.options import (
     RandomTiny,
     Steps,
     VaeTiling,
-    check_apart,
+    method_option,
     only,
-    refuse_others,
     settings_of,
 )
-from referencenet.cli.run import need_weights
 from referencenet.cli.settings import parse_size
-from referencenet.links.bank import ReferenceBank
+from referencenet.later import later
 from referencenet.media.films import frame_rate
-from referencenet.methods.systems import pipelines
-from referencenet.pipelines.film_files import FilmSettings, open_films
 
-PIPELINES = {name: pipeline for name, pipeline in pipelines("animate").items() if hasattr(pipeline, "stream")}
-MethodChoice = StrEnum("MethodChoice", {name: name for name in PIPELINES})
-DEFAULT_METHOD = MethodChoice("animate_anyone")
+if TYPE_CHECKING:
+    from referencenet.cli import face_inputs, film_inputs, film_run, run
+    from referencenet.methods import systems
+    from referencenet.pipelines import film_files
+else:
+    face_inputs, film_inputs, film_run, run, systems, film_files = later(
+        "referencenet.cli.face_inputs", "referencenet.cli.film_inputs", "referencenet.cli.film_run",
+        "referencenet.cli.run", "referencenet.methods.systems",
+        "referencenet.pipelines.film_files",
+    )  # fmt: skip
+
 BODY, FACE = only("animate_anyone", "magicpose"), only("aniportrait")
 SEEN = only("animate_anyone", "magicpose", "aniportrait")
 WORDS, MAGIC_ANIMATE, MAGICPOSE = only("magic_animate", "magicpose"), only("magic_animate"), only("magicpose")
@@ -127,10 +128,7 @@ def animate(
     balance: Annotated[
         bool, typer.Option("--balance", rich_help_panel=MAGICPOSE, help="Guide by the prompts alone.")
     ] = False,
-    method: Annotated[
-        MethodChoice,  # pyright: ignore[reportInvalidTypeForm] - the choices come from the registry
-        typer.Option(help="Which released model."),
-    ] = DEFAULT_METHOD,
+    method: Annotated[str, method_option("animate")] = "animate_anyone",
     checkpoint: Checkpoint = None,
     base: Base = None,
     random_tiny: RandomTiny = False,
@@ -155,32 +153,12 @@ def animate(
 
     Try: `refnet animate -r hero.png -p dance.mp4 --checkpoint pretrained_weights --out film.mp4`
     """
-    pipeline = PIPELINES[method]
-    need_weights(pipeline, checkpoint, base, random_tiny)
-    refuse_others(ctx, method)
-    check_apart(ctx, out)
+    check_system(ctx, method)
     check_every(every, interpolator)
-    check_film(out, resume=resume, overwrite=overwrite)
     check_sources(
         {"--poses": poses, "--keypoints": keypoints, "--landmarks": landmarks, "--video": video, "--driving": driving}
     )
     width, height = parse_size(size, multiple=8) if size else (None, None)
-    settings = FilmSettings(
-        width=width,
-        height=height,
-        num_frames=frames,
-        rate=None if fps is None else frame_rate(fps),
-        num_inference_steps=steps,
-        guidance_scale=guidance,
-        seed=seed,
-        side_by_side=side_by_side,
-        every=every,
-        fit=fit,
-        told=told(method, prompt, negative_prompt, balance, control_scale),
-    )
-    subject = read_reference(reference, own_landmarks)
-    if balance and isinstance(subject, ReferenceBank):
-        raise ValueError("with --balance the reference is written for both prompts: give it as a picture.")
     if video is None and driving is None and (models is not None or (person is not None and keypoints is None)):
         raise ValueError(
             "--models is for --video and --driving, --person for these and --keypoints; none of them was given."
@@ -191,23 +169,46 @@ def animate(
         raise ValueError(
             "animate_anyone.reenact is driven by drawings of head and mouth; --video finds none, give --poses."
         )
+    check_given(ctx)
+    check_film(out, resume=resume, overwrite=overwrite)
+    rate = None if fps is None else frame_rate(fps)
+    words = told(method, prompt, negative_prompt, balance, control_scale)
+    if balance and reference.endswith(".safetensors"):
+        raise ValueError("with --balance the reference is written for both prompts: give it as a picture.")
+    check_person(reference)
+    pipeline = systems.pipelines("animate")[method]
+    run.need_weights(pipeline, checkpoint, base, random_tiny)
+    settings = film_files.FilmSettings(
+        width=width,
+        height=height,
+        num_frames=frames,
+        rate=rate,
+        num_inference_steps=steps,
+        guidance_scale=guidance,
+        seed=seed,
+        side_by_side=side_by_side,
+        every=every,
+        fit=fit,
+        told=words,
+    )
+    subject = film_inputs.read_reference(reference, own_landmarks)
     found = None
     if driving is not None:
-        subject, found = reenactment(driving, face, subject, models, person, settings)
+        subject, found = face_inputs.reenactment(driving, face, subject, models, person, settings)
     elif video is not None:
         condition = "landmarks" if method.startswith("aniportrait") else "openpose"
-        found = estimated(video, condition, models, person, settings)
-    drawn = driving_films(poses or [], keypoints, landmarks, fit_to, subject, settings, found, person)
-    films = open_films(pipeline, drawn, settings)
+        found = film_inputs.estimated(video, condition, models, person, settings)
+    drawn = film_inputs.driving_films(poses or [], keypoints, landmarks, fit_to, subject, settings, found, person)
+    films = film_files.open_films(pipeline, drawn, settings)
     own = {"pose_range": pose_range, "fusion_blocks": fusion_blocks}
-    weights = Weights(
+    weights = film_run.Weights(
         pipeline=pipeline, checkpoint=checkpoint, base=base, device=device, dtype=dtype, offload=offload,
         vae_tiling=vae_tiling, own=own,
     )  # fmt: skip
     for film in films:
         if getattr(film, "has_sound", False):
             note(f"the sound of {getattr(film, 'path', 'the poses')} does not come over: the film is silent.")
-    done = run_film(
+    done = film_run.run_film(
         weights, subject, films, out, settings, resume=resume, interpolator=interpolator, overwrite=overwrite,
         beside=settings_of(ctx, method),
     )  # fmt: skip

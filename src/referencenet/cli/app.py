@@ -15,7 +15,8 @@ import typer
 from rich.console import Console
 from typer.core import TyperGroup
 
-from referencenet.cli.console import notices_told, tell, tell_error, tell_misuse
+from referencenet.cli.console import logged, notices_told, tell, tell_error, tell_misuse
+from referencenet.cli.metavars import show_plainly
 from referencenet.version import __version__
 
 COMMANDS = {
@@ -78,7 +79,10 @@ class Refnet(TyperGroup):
     def resolve_command(self, ctx: Any, args: list[str]) -> Any:
         """Find the command in what was typed, and load it."""
         name, command, rest = super().resolve_command(ctx, args)
-        return name, command_of(name) if name in COMMANDS else command, rest
+        if name in COMMANDS:
+            command = command_of(name)
+            show_plainly(command, ctx)
+        return name, command, rest
 
     def invoke(self, ctx: Any) -> Any:
         """Run the command that was typed."""
@@ -87,13 +91,15 @@ class Refnet(TyperGroup):
             for library in ("DIFFUSERS", "TRANSFORMERS"):
                 os.environ.setdefault(f"{library}_VERBOSITY", "error")
         try:
-            with notices_told():
+            with notices_told(), logged(is_debugging):
                 return super().invoke(ctx)
         except (typer.Exit, typer.Abort):
             raise
         except KeyboardInterrupt as error:
             tell("[bold red]error:[/] interrupted; nothing unfinished stands where a result would.")
             raise typer.Exit(INTERRUPTED) from error
+        except BrokenPipeError:  # whoever reads has enough, as `head` has
+            raise
         except Exception as error:
             if hasattr(error, "format_message") and getattr(error, "message", ""):  # of the command line's parser
                 raise typer.Exit(tell_misuse(error)) from error
@@ -103,6 +109,7 @@ class Refnet(TyperGroup):
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
         """Read what was typed before the command."""
+        show_plainly(self, ctx)
         try:
             return super().parse_args(ctx, args)
         except Exception as error:
@@ -136,7 +143,8 @@ def refnet(
         bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Print the versions and leave.")
     ] = False,
     debug: Annotated[
-        bool, typer.Option("--debug", envvar="REFNET_DEBUG", help="Show tracebacks and the libraries' warnings.")
+        bool,
+        typer.Option("--debug", envvar="REFNET_DEBUG", help="Show tracebacks, the log, and libraries' warnings."),
     ] = False,
 ) -> None:
     """Make pictures that refer to a picture: the same person, somewhere else.

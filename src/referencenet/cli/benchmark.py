@@ -3,24 +3,32 @@
 import json
 import os
 import platform
+from importlib.metadata import version as version_of
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
-import diffusers
-import torch
 import typer
 from rich.console import Console
 from rich.table import Table
 
-from referencenet.builtin.load import WEIGHTS
-from referencenet.builtin.training.benchmark import benchmark_builtin
+from referencenet.cli.checks import check_there
 from referencenet.cli.console import progress_bar
-from referencenet.media.files import written_whole
-from referencenet.methods.reference_only import NAMED_LINKS
+from referencenet.later import later
+from referencenet.media.files import check_place, written_whole
 from referencenet.version import __version__
 
+if TYPE_CHECKING:
+    from referencenet.builtin import load as shipped
+    from referencenet.builtin.training import benchmark as measuring
+    from referencenet.cli import quiet as hushing
+else:
+    shipped, measuring, hushing = later(
+        "referencenet.builtin.load", "referencenet.builtin.training.benchmark", "referencenet.cli.quiet"
+    )
+
 app = typer.Typer(add_completion=False, rich_markup_mode="markdown", no_args_is_help=True)
-NUM_PARTS = len(NAMED_LINKS) + 2
+NUM_PARTS = 5
+"""Of the measurement: without a reference, three links, the ReferenceNet."""
 
 
 @app.callback()
@@ -33,8 +41,9 @@ def builtin(
     characters: Annotated[int, typer.Option("--characters", "-n", min=2, help="Of the test split.")] = 16,
     seed: Annotated[int, typer.Option(min=0, help="Which characters, scenes and noise.")] = 0,
     weights: Annotated[
-        Path, typer.Option(metavar="FOLDER", help="What `refnet train builtin --export` wrote.", show_default="shipped")
-    ] = WEIGHTS,
+        Path | None,
+        typer.Option(metavar="FOLDER", help="What `refnet train builtin --export` wrote.", show_default="shipped"),
+    ] = None,
     json_file: Annotated[
         Path | None, typer.Option("--json", help="Also write the results there.", show_default=False)
     ] = None,
@@ -43,6 +52,11 @@ def builtin(
 
     0 is a picture without reference, 1 the rendered truth as the model's autoencoder shows it.
     """
+    if weights is not None:
+        check_there(weights, "--weights")
+    if json_file is not None:
+        check_place(json_file)
+    hushing.quiet()
     with progress_bar("measuring", NUM_PARTS) as (bar, task):
         begun: list[str] = []
 
@@ -50,7 +64,7 @@ def builtin(
             bar.update(task, completed=len(begun), description=f"measuring: {part}")
             begun.append(part)
 
-        results = benchmark_builtin(characters, seed, folder=weights, progress=begin)
+        results = measuring.benchmark_builtin(characters, seed, folder=weights or shipped.WEIGHTS, progress=begin)
         bar.update(task, completed=NUM_PARTS, description="measuring")
     if json_file is not None:
         with written_whole(json_file) as file:
@@ -83,8 +97,8 @@ def _show(results: dict[str, Any]) -> None:
 def _made_with() -> dict[str, str | int]:
     return {
         "referencenet": __version__,
-        "torch": torch.__version__,
-        "diffusers": diffusers.__version__,
+        "torch": version_of("torch"),
+        "diffusers": version_of("diffusers"),
         "python": platform.python_version(),
         "machine": platform.machine(),
         "cores": os.cpu_count() or 0,

@@ -3,13 +3,13 @@
 import re
 from collections.abc import Sequence
 from dataclasses import replace
-from enum import StrEnum
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 from PIL import Image
 
+from referencenet.cli.checks import check_given, check_pictures, check_system
 from referencenet.cli.console import note
 from referencenet.cli.options import (
     Base,
@@ -27,24 +27,27 @@ from referencenet.cli.options import (
     Size,
     Steps,
     VaeTiling,
-    check_apart,
+    method_option,
     only,
-    refuse_others,
     settings_of,
 )
-from referencenet.cli.run import check_pictures, draw_pictures, drawing_options, fitted_pictures, load, need_weights
 from referencenet.cli.settings import pairs
+from referencenet.later import later
 from referencenet.media.fitting import Fit, fitted
 from referencenet.media.images import read_image, read_layers, read_mask
 from referencenet.media.sheets import beside
-from referencenet.methods.systems import pipelines
-from referencenet.preprocess.clothes import ClothesSegmenter
-from referencenet.preprocess.parts import LABELS, PLACES, PersonPart, check_parts, mask_of, segmented
+from referencenet.preprocess.parts import LABELS, PLACES, PersonPart, check_parts, mask_of, own_mask, segmented
 from referencenet.telling import did_you_mean
 
-PIPELINES = pipelines("compose")
-MethodChoice = StrEnum("MethodChoice", {name: name for name in PIPELINES})
-DEFAULT_METHOD = MethodChoice("parts2whole")
+if TYPE_CHECKING:
+    from referencenet.cli import run
+    from referencenet.methods import systems
+    from referencenet.preprocess import clothes
+else:
+    run, systems, clothes = later(
+        "referencenet.cli.run", "referencenet.methods.systems", "referencenet.preprocess.clothes"
+    )
+
 PARTS, GARMENT = only("parts2whole"), only("stable_garment")
 TYPED = ", ".join(label.replace(" ", "-") for label in LABELS)
 
@@ -94,10 +97,7 @@ def compose(
         FusionChoice | None, typer.Option(rich_help_panel=GARMENT, show_default="midup", help="Where it is read.")
     ] = None,
     fit: FitTo = None,
-    method: Annotated[
-        MethodChoice,  # pyright: ignore[reportInvalidTypeForm] - the choices come from the registry
-        typer.Option(help="Which released model."),
-    ] = DEFAULT_METHOD,
+    method: Annotated[str, method_option("compose")] = "parts2whole",
     checkpoint: Checkpoint = None,
     base: Base = None,
     random_tiny: RandomTiny = False,
@@ -118,31 +118,35 @@ def compose(
     Try: `refnet compose --part face=face.png --part upper=shirt.png --pose densepose.png -p "a person in a park"
     --checkpoint parts2whole -o person.png`
     """
-    pipeline = PIPELINES[method]
-    need_weights(pipeline, checkpoint, base, random_tiny)
-    refuse_others(ctx, method)
-    check_apart(ctx, out)
+    check_system(ctx, method)
+    check_given(ctx)
     check_pictures(out, count=count, overwrite=overwrite)
-    options = drawing_options(pipeline.spec, size, steps, guidance)
-    shown: list[Image.Image]
-    sides = options["width"], options["height"]
-    if method.startswith("parts2whole"):
-        parts = [fitted_part(each, sides, fit) for each in read_parts(part or [], mask or [], segmenter, sides)]
+    makes_parts = method.startswith("parts2whole")
+    parts = read_parts(part or [], mask or [], segmenter) if makes_parts else []
+    if makes_parts:
         drawn = {"the pose": needed(pose, method, "--pose", "a DensePose rendering")}
+    else:
+        drawn = {"the garment": needed(garment, method, "--garment", "what is worn")}
+    pipeline = systems.pipelines("compose")[method]
+    run.need_weights(pipeline, checkpoint, base, random_tiny)
+    options = run.drawing_options(pipeline.spec, size, steps, guidance)
+    sides = options["width"], options["height"]
+    shown: list[Image.Image]
+    if makes_parts:
+        parts = [fitted_part(each, sides, fit) for each in with_masks(parts, segmenter, sides)]
         shown = [
             *(read_image(each.picture) for each in parts),
-            *fitted_pictures(drawn, sides, fit, ground="black").values(),
+            *run.fitted_pictures(drawn, sides, fit, ground="black").values(),
         ]
         given = {"parts": parts, "pose": shown[-1], "first_label_everywhere": first_label_everywhere}
     else:
-        worn = {"the garment": needed(garment, method, "--garment", "what is worn")}
-        shown = list(fitted_pictures(worn, sides, fit).values())
+        shown = list(run.fitted_pictures(drawn, sides, fit).values())
         given = {"garment": shown[0], "garment_prompt": garment_prompt}
         given |= {"style_fidelity": style_fidelity, "magnify": magnify}
-    pipe = load(
+    pipe = run.load(
         pipeline, checkpoint, base, device, dtype, offload=offload, vae_tiling=vae_tiling, fusion_blocks=fusion_blocks
     )
-    draw_pictures(
+    run.draw_pictures(
         pipe, out=out, count=count, seed=seed, what="drawing", settings=settings_of(ctx, method) | options,
         shown=lambda picture: beside([*shown, picture]) if side_by_side else picture,
         **given, prompt=prompt, negative_prompt=negative_prompt, **options,
@@ -152,7 +156,7 @@ def compose(
 def fitted_part(part: PersonPart, size: tuple[int, int], fit: Fit | None) -> PersonPart:
     """A part whose picture and mask have the result's proportions, with a word on what was done."""
     colours, opacity = read_layers(part.picture)
-    found = fitted_pictures({f"the picture of {part.label}": colours}, size, fit)
+    found = run.fitted_pictures({f"the picture of {part.label}": colours}, size, fit)
     picture = next(iter(found.values()))
     if picture is colours or fit is None:
         return part
@@ -171,18 +175,16 @@ def needed(path: Path | None, method: str, option: str, what: str) -> Image.Imag
     return read_image(path)
 
 
-def read_parts(
-    typed: Sequence[str], masks: Sequence[str], segmenter: Path | None, size: tuple[int, int]
-) -> list[PersonPart]:
-    """The parts of a person, each with its mask or with transparency.
+def read_parts(typed: Sequence[str], masks: Sequence[str], segmenter: Path | None) -> list[PersonPart]:
+    """The parts of a person, each with its mask or with transparency, unless a segmenter makes those that are missing.
 
     Args:
         typed: LABEL=PICTURE each.
         masks: LABEL=PICTURE each.
         segmenter: Folder of what makes masks that are missing.
-        size: Of the result in pixels.
 
     Raises:
+        FileNotFoundError: If a picture is missing.
         ValueError: If parts or masks cannot be read so, or a mask is missing.
     """
     if not 1 <= len(typed) <= PLACES:
@@ -194,14 +196,36 @@ def read_parts(
     for label in own.keys() - {label for label, _ in given}:
         raise ValueError(f"--mask {label}: there is no --part of this label.")
     parts = check_parts([PersonPart(picture=path, label=label, mask=own.get(label)) for label, path in given])
-    opaque = [part for part in parts if part.mask is None and read_layers(part.picture)[1] is None]
-    if segmenter is not None and not opaque:
+    for part in parts:
+        if segmenter is None or not is_opaque(part):
+            own_mask(part)
+    return parts
+
+
+def is_opaque(part: PersonPart) -> bool:
+    """Whether a part has neither a mask nor transparency."""
+    return part.mask is None and read_layers(part.picture)[1] is None
+
+
+def with_masks(parts: list[PersonPart], segmenter: Path | None, size: tuple[int, int]) -> list[PersonPart]:
+    """The parts, all with masks.
+
+    Args:
+        parts: As `read_parts` gives them.
+        segmenter: Folder of what makes masks that are missing.
+        size: Of the result in pixels.
+
+    Raises:
+        ValueError: If nothing is left of a mask at that size.
+    """
+    are_missing = any(is_opaque(part) for part in parts)
+    if segmenter is not None and not are_missing:
         note("every part has a mask; --segmenter is not used.")
-    if segmenter is not None and opaque:
-        find = ClothesSegmenter.load(segmenter)
+    if segmenter is not None and are_missing:
+        find = clothes.ClothesSegmenter.load(segmenter)
         parts = [segmented(part, find) for part in parts]
     for part in parts:
-        mask_of(part, size)  # a missing or wrong one is told before a model is loaded
+        mask_of(part, size)  # a wrong one is told before a model is loaded
     return parts
 
 

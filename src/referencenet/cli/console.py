@@ -4,6 +4,7 @@ An error is one line, whatever raised it. What was asked for wrongly ends with s
 `refnet --debug` (or REFNET_DEBUG=1) shows the traceback as well.
 """
 
+import logging
 import re
 import warnings
 from collections.abc import Generator
@@ -50,6 +51,30 @@ def notices_told() -> Generator[None]:
         usual, warnings.showwarning = warnings.showwarning, show
         warnings.simplefilter("always", Notice)
         yield
+
+
+@contextmanager
+def logged(is_debugging: bool) -> Generator[None]:
+    """While the block runs, print what the library logs below warnings, which are told as notices; or nothing.
+
+    Args:
+        is_debugging: Whether it is printed.
+    """
+    if not is_debugging:
+        yield
+        return
+    handler = logging.StreamHandler()
+    handler.setFormatter(logging.Formatter("%(name)s: %(message)s"))
+    handler.addFilter(lambda record: record.levelno < logging.WARNING)
+    logger = logging.getLogger("referencenet")
+    before = logger.level
+    logger.addHandler(handler)
+    logger.setLevel(logging.DEBUG)
+    try:
+        yield
+    finally:
+        logger.removeHandler(handler)
+        logger.setLevel(before)
 
 
 def misuse_line(error: Any) -> str:

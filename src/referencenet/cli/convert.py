@@ -4,18 +4,31 @@ import shutil
 from collections.abc import Sequence
 from inspect import signature
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
+from referencenet.cli.checks import check_given
 from referencenet.cli.console import say
 from referencenet.cli.options import only, refuse_others
+from referencenet.later import later
 from referencenet.media.files import check_place, locked
-from referencenet.methods.systems import pipelines
-from referencenet.networks.neighbourhood import EDGES, buckets
+from referencenet.methods.registry import named, names_of
 from referencenet.telling import did_you_mean
 
+if TYPE_CHECKING:
+    from referencenet.cli import quiet as hushing
+    from referencenet.methods import systems
+    from referencenet.networks import neighbourhood
+else:
+    hushing, systems, neighbourhood = later(
+        "referencenet.cli.quiet", "referencenet.methods.systems", "referencenet.networks.neighbourhood"
+    )
+
 EMO = only("emo")
+EDGES = "0,0.25,0.5,1,1.5,2,3,4.5,6,9"
+"""Of the paper's buckets of head speed, which a test compares."""
+
 SHARD = "2GB"  # written at once, so that memory stays below that of the largest file
 
 app = typer.Typer(add_completion=False)
@@ -24,7 +37,7 @@ app = typer.Typer(add_completion=False)
 @app.command()
 def convert(
     ctx: typer.Context,
-    system: Annotated[str, typer.Argument(help=f"One of {', '.join(pipelines())}.")],
+    system: Annotated[str, typer.Argument(help=f"One of {', '.join(names_of())}.")],
     files: Annotated[list[Path], typer.Argument(help="The folder with the released files, or the files one by one.")],
     out: Annotated[Path, typer.Option("--out", "-o", help="Folder to write, which from_pretrained reads.")],
     base: Annotated[
@@ -43,7 +56,7 @@ def convert(
     ] = None,
     speed_edges: Annotated[
         str | None,
-        typer.Option(metavar="NUMBERS", rich_help_panel=EMO, show_default=",".join(f"{edge:g}" for edge in EDGES),
+        typer.Option(metavar="NUMBERS", rich_help_panel=EMO, show_default=EDGES,
                      help="Of the buckets of head speed, in degrees a frame."),
     ] = None,
     zero_snr: Annotated[
@@ -55,8 +68,11 @@ def convert(
 
     Try: `refnet convert animate_anyone pretrained_weights/ --out animate-anyone`
     """
+    system = check_convert(system, out)
     refuse_others(ctx, system)
-    centres, radii = (None, None) if speed_edges is None else buckets(read_numbers(speed_edges))
+    check_given(ctx)
+    edges = None if speed_edges is None else read_numbers(speed_edges)
+    centres, radii = (None, None) if edges is None else neighbourhood.buckets(edges)
     further = {
         "vae": vae, "image_encoder": image_encoder, "reference_feature": reference_feature,
         "face_locator_target": face_locator_target, "centres": centres, "radii": radii, "zero_snr": zero_snr or None,
@@ -81,6 +97,27 @@ def read_numbers(typed: str) -> list[float]:
         )
 
 
+def check_convert(system: str, out: Path) -> str:
+    """Make sure that the system is one, and that the folder can be written.
+
+    Returns:
+        The system's name as the registry has it.
+
+    Raises:
+        ValueError: If the system is unknown, or `out` is taken.
+    """
+    known = names_of()
+    found = named(system, known)
+    if found is None:
+        raise ValueError(
+            f"there is no published system {system!r}; there are {', '.join(known)}.{did_you_mean(system, known)}"
+        )
+    if out.exists() and (not out.is_dir() or any(out.iterdir())):
+        raise ValueError(f"{out} is there already and not empty; give another --out.")
+    check_place(out, folder=True)
+    return found
+
+
 def run_convert(system: str, files: Sequence[Path], out: Path, **options: Any) -> Path:
     """Convert; the folder appears whole or not at all.
 
@@ -96,14 +133,9 @@ def run_convert(system: str, files: Sequence[Path], out: Path, **options: Any) -
     Raises:
         ValueError: If the system is unknown, takes no such option, or `out` is taken.
     """
-    known = pipelines()
-    if system not in known:
-        raise ValueError(
-            f"there is no published system {system!r}; there are {', '.join(known)}.{did_you_mean(system, known)}"
-        )
-    if out.exists() and (not out.is_dir() or any(out.iterdir())):
-        raise ValueError(f"{out} is there already and not empty; give another --out.")
-    check_place(out, folder=True)
+    system = check_convert(system, out)
+    hushing.quiet()
+    known = systems.pipelines()
     for name in set(options) - set(_options(known[system])):
         raise ValueError(
             f"{system} takes no --{name.replace('_', '-')}: its release or its --base brings it; leave the option away."

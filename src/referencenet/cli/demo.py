@@ -1,54 +1,70 @@
-"""`refnet demo`: one picture sheet that shows what a reference does, with scores."""
+"""`refnet demo`: one sheet that shows what a reference does, with scores, and files to try the commands on."""
 
-import inspect
 import json
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.console import Console
 from rich.table import Table
 
-import referencenet.methods.reference_only as next_to_read
-from referencenet.builtin.demo import HEADINGS, demo
 from referencenet.cli.console import progress_bar
-from referencenet.media.files import written_whole
+from referencenet.later import later
+from referencenet.media.files import check_place, written_whole
 from referencenet.media.sheets import write_image
 from referencenet.version import __version__
 
-NUM_DRAWN = len(HEADINGS) - 2  # all columns but the reference and the truth
+if TYPE_CHECKING:
+    from referencenet.builtin import demo as drawing
+    from referencenet.cli import quiet as hushing
+    from referencenet.paperdoll import examples
+else:
+    drawing, hushing, examples = later(
+        "referencenet.builtin.demo", "referencenet.cli.quiet", "referencenet.paperdoll.examples"
+    )
+
+NEXT_TO_READ = Path(__file__).parents[1] / "methods" / "reference_only.py"
 
 app = typer.Typer(add_completion=False)
 
 
 @app.command("demo")
 def demo_command(
-    out: Annotated[Path, typer.Option("--out", "-o", help="Folder for demo.png and demo.json.")] = Path("demo"),
+    out: Annotated[
+        Path, typer.Option("--out", "-o", help="Folder for demo.png, demo.json, and the files to try.")
+    ] = Path("demo"),
     characters: Annotated[int, typer.Option(min=1, help="Rows of the sheet.")] = 4,
     seed: Annotated[int, typer.Option(min=0, help="Which characters, poses and noise.")] = 0,
 ) -> None:
     """Draw four characters, each with and without reference, and say how well they were recognised.
 
+    Beside the sheet lie hero.png, skeleton.png, a garment, a voice and more: what the other commands are tried on.
+
     Uses the built-in model; nothing is downloaded. The score is the similarity of a drawn person to the reference, as a
     small network sees it that was trained to tell people apart: 1 is the same person. No character was trained on.
     """
-    with progress_bar("drawing", NUM_DRAWN) as (bar, task):
+    check_place(out, folder=True)
+    files = examples.write_examples(out, seed)
+    hushing.quiet()
+    num_drawn = len(drawing.HEADINGS) - 2  # all columns but the reference and the truth
+    with progress_bar("drawing", num_drawn) as (bar, task):
         columns: list[str] = []
 
         def begin(column: str) -> None:
             bar.update(task, completed=len(columns), description=f"drawing: {column}")
             columns.append(column)
 
-        shown = demo(characters, seed, progress=begin)
-        bar.update(task, completed=NUM_DRAWN, description="drawing")
+        shown = drawing.demo(characters, seed, progress=begin)
+        bar.update(task, completed=num_drawn, description="drawing")
     sheet = write_image(shown.sheet, out / "demo.png")
     document = {"scores": shown.scores, "characters": characters, "seed": seed, "referencenet": __version__}
     with written_whole(out / "demo.json") as file:
         file.write_text(json.dumps(document, indent=2) + "\n", encoding="utf-8")
     table = Table("drawn with", "same person? (1 = yes)", pad_edge=False)
-    for name in HEADINGS[1:]:
+    for name in drawing.HEADINGS[1:]:
         table.add_row(name, f"{shown.scores[name]:.2f}")
     console = Console()
     console.print(table)
     console.print(f"The sheet is {sheet}", soft_wrap=True, highlight=False)
-    console.print(f"How it works, in one file: {inspect.getsourcefile(next_to_read)}", soft_wrap=True, highlight=False)
+    console.print(f"To try the commands on: {', '.join(file.name for file in files)}", soft_wrap=True, highlight=False)
+    console.print(f"How it works, in one file: {NEXT_TO_READ}", soft_wrap=True, highlight=False)

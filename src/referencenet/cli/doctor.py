@@ -10,22 +10,33 @@ from importlib.metadata import PackageNotFoundError, metadata, requires
 from importlib.metadata import version as version_of
 from pathlib import Path
 from time import perf_counter
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
-import numpy as np
 import psutil
-import torch
 import typer
-from huggingface_hub import constants
 from rich.console import Console
 
-from referencenet.builtin.load import GUIDANCE, WEIGHTS, load
 from referencenet.cli.console import tell
-from referencenet.methods.reference_only import Reference, reference
-from referencenet.paperdoll.render import render
-from referencenet.paperdoll.scene import Scene
+from referencenet.later import later
+from referencenet.media.files import check_place
 from referencenet.preprocess.model_files import SUMS, are_fetched, default_folder
 from referencenet.version import __version__
+
+if TYPE_CHECKING:
+    import numpy as np
+    import torch
+    from huggingface_hub import constants
+
+    from referencenet.builtin import load as builtin
+    from referencenet.cli import quiet as hushing
+    from referencenet.methods import reference_only
+    from referencenet.paperdoll import render, scene
+else:
+    np, torch, constants = later("numpy", "torch", "huggingface_hub.constants")
+    builtin, hushing, reference_only, render, scene = later(
+        "referencenet.builtin.load", "referencenet.cli.quiet", "referencenet.methods.reference_only",
+        "referencenet.paperdoll.render", "referencenet.paperdoll.scene",
+    )  # fmt: skip
 
 app = typer.Typer(add_completion=False)
 
@@ -50,6 +61,8 @@ def doctor(
 
     Exits with 1 if the self-test fails. Try: `refnet doctor`
     """
+    if json_file is not None:
+        check_place(json_file)
     sections: dict[str, Callable[[], dict[str, str]]] = {
         "versions": versions, "extras": extras, "devices": devices, "memory": memory, "models": lambda: found(models),
     }  # fmt: skip
@@ -116,7 +129,7 @@ def memory() -> dict[str, str]:
 def found(folder: Path | None) -> dict[str, str]:
     """Models that lie here: the built-in one, the fetched networks, the hub's cache."""
     folder = folder or default_folder()
-    size = sum(file.stat().st_size for file in WEIGHTS.rglob("*.safetensors")) / 1e6
+    size = sum(file.stat().st_size for file in builtin.WEIGHTS.rglob("*.safetensors")) / 1e6
     here = [name for name in SUMS if (folder / name).is_file()]
     fetched = f"{folder}: all {len(SUMS)}"
     if not are_fetched(folder):
@@ -124,7 +137,9 @@ def found(folder: Path | None) -> dict[str, str]:
     cache = Path(constants.HF_HUB_CACHE)
     repositories = sorted(path.name.removeprefix("models--").replace("--", "/") for path in cache.glob("models--*"))
     return {
-        "built-in": f"{size:.1f} MB in {WEIGHTS}" if size else f"missing in {WEIGHTS}; install the package again",
+        "built-in": f"{size:.1f} MB in {builtin.WEIGHTS}"
+        if size
+        else f"missing in {builtin.WEIGHTS}; install the package again",
         "MediaPipe": fetched,
         "hub cache": f"{cache}: {', '.join(repositories) or 'empty'}",
     }
@@ -141,19 +156,20 @@ def self_test() -> dict[str, str]:
 
 
 def _drawn() -> str:
-    pipe: Any = load("base")
+    hushing.quiet()
+    pipe: Any = builtin.load("base")
     pipe.set_progress_bar_config(disable=True)
-    hero = render(Scene.from_seeds(0, 0))
+    hero = render.render(scene.Scene.from_seeds(0, 0))
 
-    def draw() -> np.ndarray:
+    def draw() -> "np.ndarray":
         generator = torch.Generator().manual_seed(0)
-        settings = {"num_inference_steps": STEPS, "guidance_scale": GUIDANCE, "generator": generator}
+        settings = {"num_inference_steps": STEPS, "guidance_scale": builtin.GUIDANCE, "generator": generator}
         return pipe("full body", output_type="np", **settings).images[0]
 
     plain = draw()
-    with reference(pipe, Reference(hero, strength=0.0)):
+    with reference_only.reference(pipe, reference_only.Reference(hero, strength=0.0)):
         off = draw()
-    with reference(pipe, hero):
+    with reference_only.reference(pipe, hero):
         linked = draw()
     if not np.isfinite(linked).all():
         return "failed: the picture with a reference holds NaN"

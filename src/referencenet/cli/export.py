@@ -1,19 +1,27 @@
 """`refnet export`: what a run has trained, as an ordinary pipeline folder."""
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from referencenet.cli.checks import check_given
 from referencenet.cli.console import say
-from referencenet.training.run import export as export_run
+from referencenet.later import later
+from referencenet.media.files import check_place
+
+if TYPE_CHECKING:
+    from referencenet.training import run as training
+else:
+    (training,) = later("referencenet.training.run")
 
 app = typer.Typer(add_completion=False)
 
 
 @app.command()
 def export(
-    run: Annotated[Path, typer.Argument(help="Folder of a run of `refnet train`.")],
+    ctx: typer.Context,
+    run: Annotated[Path, typer.Argument(metavar="RUN", help="Folder of a run of `refnet train`.")],
     out: Annotated[Path, typer.Option("--out", "-o", help="Folder to write; new or empty.")],
     raw: Annotated[bool, typer.Option("--raw", help="The weights themselves, not their moving average.")] = False,
 ) -> None:
@@ -21,6 +29,8 @@ def export(
 
     Low-rank weights are merged into those beside which they were trained.
     """
-    folder = export_run(run, out, raw=raw)
+    check_given(ctx)
+    check_place(out, folder=True)
+    folder = training.export(run, out, raw=raw)
     size = sum(path.stat().st_size for path in folder.rglob("*") if path.is_file()) / 1e6
     say(f"{size:.1f} MB in {folder}")

@@ -2,11 +2,12 @@
 
 import math
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from PIL import Image
 
+from referencenet.cli.checks import check_given, check_pictures, check_system
 from referencenet.cli.options import (
     MOST_SCALE,
     MOST_STEPS,
@@ -21,22 +22,29 @@ from referencenet.cli.options import (
     RandomTiny,
     Seed,
     VaeTiling,
-    check_apart,
     settings_of,
 )
-from referencenet.cli.run import check_pictures, draw_pictures, fitted_pictures, load, need_weights
 from referencenet.cli.settings import parse_size
+from referencenet.later import later
 from referencenet.media.files import refuse_taken
 from referencenet.media.images import read_image
 from referencenet.media.sheets import contact_sheet, write_image
-from referencenet.methods.flashface import SPEC, FaceGuidance, FlashFacePipeline
 from referencenet.preprocess.estimators import YuNet
 from referencenet.preprocess.faces import FACE_SIZE, Face, crop_face, find_face, square_face
+
+if TYPE_CHECKING:
+    from referencenet.cli import run
+    from referencenet.methods import flashface
+else:
+    run, flashface = later("referencenet.cli.run", "referencenet.methods.flashface")
+
+STRENGTH, FACE_GUIDANCE, GUIDANCE, STEPS = 1.2, 3.2, 7.5, 35
+"""The system's own, which a test compares."""
 
 TILE = 160
 """Pixels that a picture has at least on the preview."""
 
-app = typer.Typer()
+app = typer.Typer(add_completion=False)
 
 
 @app.command()
@@ -44,8 +52,11 @@ def face(
     ctx: typer.Context,
     prompt: Annotated[str, typer.Argument(help="What the picture shows. Name an age: it helps.")],
     faces: Annotated[list[Path], typer.Option("--face", "-f", help="A photograph of the face; repeat for more.")],
-    out: Annotated[Path, typer.Option("--out", "-o", help="picture.png; several become picture-1.png and so on; "
-                                         "picture-preview.png shows them beside the faces.")],
+    out: Annotated[
+        Path,
+        typer.Option("--out", "-o", help="picture.png; several become picture-1.png and so on; picture-preview.png "
+                     "shows them beside the faces."),
+    ],
     box: Annotated[
         list[str] | None,
         typer.Option("--box", metavar="L,T,R,B", help="The face in each photograph, in pixels; default: all."),
@@ -71,12 +82,12 @@ def face(
     ] = None,
     strength: Annotated[
         float, typer.Option(min=0, max=MOST_SCALE, help="lambda_feat; usual: 0.7 to 1.4.")
-    ] = FaceGuidance.lambda_feat,
+    ] = STRENGTH,
     face_guidance: Annotated[
         float, typer.Option(min=0, max=MOST_SCALE, help="Scale; 1.8 to 4.")
-    ] = FaceGuidance.face_guidance,
-    guidance: Annotated[float, typer.Option(min=0, max=MOST_SCALE, help="Scale of the prompt.")] = SPEC.scale,
-    steps: Annotated[int, typer.Option(min=1, max=MOST_STEPS, help="Denoising steps.")] = SPEC.steps,
+    ] = FACE_GUIDANCE,
+    guidance: Annotated[float, typer.Option(min=0, max=MOST_SCALE, help="Scale of the prompt.")] = GUIDANCE,
+    steps: Annotated[int, typer.Option(min=1, max=MOST_STEPS, help="Denoising steps.")] = STEPS,
     count: Count = 1,
     seed: Seed = 0,
     overwrite: Overwrite = False,
@@ -89,18 +100,20 @@ def face(
 
     Try: `refnet face "a young woman in space" -f a.jpg -f b.jpg --checkpoint flashface/ --base sd15/ --out her.png`
     """
-    need_weights(FlashFacePipeline, checkpoint, base, random_tiny)
-    check_pictures(out, count=count, overwrite=overwrite)
+    check_system(ctx, "flashface")
     preview = out.with_stem(f"{out.stem}-preview")
     refuse_taken([preview], overwrite)
-    check_apart(ctx, out)
     width, height = parse_size(size, multiple=8) if size is not None else (None, None)
     target = None if place is None else numbers("--place", place)
     if target is not None and not (0 <= target[0] < target[2] <= 1 and 0 <= target[1] < target[3] <= 1):  # nor NaN
         raise ValueError(f"--place was {place!r}; expected fractions of the picture, 0 to 1, left before right.")
+    check_given(ctx)
+    check_pictures(out, count=count, overwrite=overwrite)
     crops = cut_out(faces, box or [], detector, person)
+    pipeline = flashface.FlashFacePipeline
+    run.need_weights(pipeline, checkpoint, base, random_tiny)
     named = {f"face {i + 1}": crop for i, crop in enumerate(crops)}
-    crops = list(fitted_pictures(named, (FACE_SIZE, FACE_SIZE), fit, "it gets a black border", "black").values())
+    crops = list(run.fitted_pictures(named, (FACE_SIZE, FACE_SIZE), fit, "it gets a black border", "black").values())
     settings: dict[str, Any] = {
         "prompt": prompt,
         "negative_prompt": negative_prompt,
@@ -112,10 +125,10 @@ def face(
         "width": width,
         "height": height,
     }
-    pipe = load(FlashFacePipeline, checkpoint, base, device, dtype, offload=offload, vae_tiling=vae_tiling)
+    pipe = run.load(pipeline, checkpoint, base, device, dtype, offload=offload, vae_tiling=vae_tiling)
     call = {name: value for name, value in settings.items() if name not in ("width", "height") or value is not None}
     said = settings_of(ctx, "flashface") | settings
-    images = draw_pictures(pipe, crops, out=out, count=count, seed=seed, what="drawing", settings=said, **call)
+    images = run.draw_pictures(pipe, crops, out=out, count=count, seed=seed, what="drawing", settings=said, **call)
     sheet = contact_sheet([*map(square_face, crops), *images], title=prompt, least=TILE)
     write_image(sheet, preview, said)
 

@@ -1,6 +1,6 @@
 """What `refnet animate` reads: the person, and drawings, as they are or made of key points or landmarks."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -72,24 +72,6 @@ def driving_films(
     if landmarks is not None:
         return [read_landmarks(landmarks, width=settings.width or CANVAS, height=settings.height or CANVAS)]
     return [found] if found is not None else list(poses)
-
-
-def check_sources(given: Mapping[str, Any]) -> None:
-    """Make sure that there is one source of drawings.
-
-    Args:
-        given: Option to what was typed.
-
-    Raises:
-        ValueError: If there is none, or several.
-    """
-    names = [name for name, it in given.items() if it]
-    if len(names) != 1:
-        raise ValueError(
-            f"{' and '.join(names) + ' were' if names else 'no film was'} given; give one of --poses, drawings, "
-            "--keypoints and --landmarks, from which they are drawn, --video, an ordinary film in which they are found "
-            "and --driving, one whose face moves the portrait's."
-        )
 
 
 def estimated(

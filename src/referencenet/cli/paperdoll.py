@@ -1,12 +1,18 @@
 """`refnet paperdoll`: data-set folders of drawn characters, with exact annotations."""
 
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
 from referencenet.cli.console import progress_bar, say
-from referencenet.paperdoll.layouts import write_dataset
+from referencenet.later import later
+from referencenet.media.files import check_place
+
+if TYPE_CHECKING:
+    from referencenet.paperdoll import layouts
+else:
+    (layouts,) = later("referencenet.paperdoll.layouts")
 
 Layout = Literal["viton-hd", "ubc", "tiktok", "hdtf", "flat"]
 
@@ -26,8 +32,9 @@ def paperdoll(
     flat: single pictures with all annotations. viton-hd: people and garments to try on. ubc, tiktok: films of dancing
     people. hdtf: talking heads with sound.
     """
+    check_place(out, folder=True)
     with progress_bar(layout, count) as (bar, task):
-        folder = write_dataset(
+        folder = layouts.write_dataset(
             out, count, layout, size=size, seed=seed, progress=lambda done, _: bar.update(task, completed=done)
         )
     say(f"{count} of {layout} in {folder}")

@@ -12,8 +12,8 @@ from typing import Annotated, Any
 import typer
 from PIL import Image
 
+from referencenet.cli.checks import check_film, check_given
 from referencenet.cli.console import note, progress_bar, say
-from referencenet.cli.film_run import check_film
 from referencenet.cli.model_files import MODELS_HELP
 from referencenet.cli.options import Overwrite
 from referencenet.media.encoding import CODECS
@@ -32,6 +32,7 @@ app = typer.Typer(add_completion=False)
 
 @app.command()
 def preprocess(
+    ctx: typer.Context,
     source: Annotated[Path, typer.Argument(metavar="FILM|PICTURE|FOLDER", help="Who moves; a folder holds frames.")],
     to: Annotated[
         ConditionChoice,  # pyright: ignore[reportInvalidTypeForm] - the choices come from the table of conditions
@@ -60,6 +61,7 @@ def preprocess(
 
     Needs networks that `refnet models fetch` gets. Try: `refnet preprocess dance.mp4 --to openpose -o poses.mp4`
     """
+    check_given(ctx)
     kind = CONDITIONS[to]
     film = Frames(source, frames)
     check_outputs(kind, to, film.is_picture, out, preview, overwrite)

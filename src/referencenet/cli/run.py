@@ -15,11 +15,12 @@ from referencenet.checkpoints.keymap import CheckpointError
 from referencenet.checkpoints.published import Part, PublishedSet, snapshot_of
 from referencenet.cli.console import note, progress_bar, say, tell
 from referencenet.cli.loaded import loaded
+from referencenet.cli.quiet import quiet
 from referencenet.cli.settings import parse_size
 from referencenet.inputs import read_json
-from referencenet.media.files import check_settings_place, forget_settings, locked, refuse_taken, write_settings
+from referencenet.media.files import forget_settings, locked, paths_of, write_settings
 from referencenet.media.fitting import Fit, fitted, fitting_told
-from referencenet.media.sheets import check_picture_path, write_image
+from referencenet.media.sheets import write_image
 from referencenet.methods.systems import pipelines, published_sets
 from referencenet.methods.tiny import tiny_pipeline
 
@@ -43,14 +44,10 @@ def need_weights(
 
     Raises:
         typer.Exit: If there are none.
-        FileNotFoundError: If the checkpoint or the base is not there.
-        ValueError: If options for weights exclude each other, or the folder is another system's.
+        FileNotFoundError: If the base is not there.
+        ValueError: If the folder is another system's.
     """
     published: PublishedSet = pipeline.published
-    if random_tiny and (checkpoint is not None or base is not None):
-        raise ValueError("--random-tiny makes its own weights; leave away either it, or --checkpoint and --base.")
-    if checkpoint is not None and not checkpoint.exists():
-        raise FileNotFoundError(f"there is no --checkpoint {checkpoint}; give the folder of {published.name}'s files.")
     has_all = checkpoint is not None and is_converted(checkpoint, pipeline)  # and is told to need no base
     if checkpoint is not None:
         refuse_others_files(published, checkpoint)
@@ -131,6 +128,7 @@ def load(
         ValueError: If the folder holds another system's pipeline, a base is given for a converted one, or weights
             cannot be offloaded.
     """
+    quiet()
     target = choose_device(device) if isinstance(device, str) else device
     check_offload(offload, target)
 
@@ -256,28 +254,6 @@ def _of_one(settings: Mapping[str, Any], seed: int) -> dict[str, Any]:
     said = settings.get("again", {})
     alone = {name: value for name, value in said.get("options", {}).items() if name != "count"} | {"seed": seed}
     return {**settings, "seed": seed, "count": 1, "again": {**said, "options": alone}}
-
-
-def paths_of(out: Path, count: int) -> list[Path]:
-    """Where pictures go: `out`, or of several out-1, out-2 and so on."""
-    return [out.with_stem(f"{out.stem}-{i + 1}") for i in range(count)] if count > 1 else [out]
-
-
-def check_pictures(out: Path, *, count: int = 1, overwrite: bool = False) -> None:
-    """Make sure that pictures and their settings can be written, before anything is read.
-
-    Args:
-        out: As typed.
-        count: Pictures.
-        overwrite: Whether older ones may be replaced.
-
-    Raises:
-        ValueError: If the ending names no picture, or the place is taken.
-        OSError: If the place may not be written to, or pictures are there.
-    """
-    check_picture_path(out)
-    check_settings_place(out)
-    refuse_taken(paths_of(out, count), overwrite)
 
 
 def fitted_pictures(

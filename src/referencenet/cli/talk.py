@@ -1,17 +1,13 @@
 """`refnet talk`: the person of a portrait says what is in a sound."""
 
-from enum import StrEnum
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import numpy as np
 import typer
 
-from referencenet.bases.devices import choose_device
+from referencenet.cli.checks import check_every, check_film, check_given, check_person, check_system
 from referencenet.cli.console import note, say
-from referencenet.cli.face_inputs import film_head_poses
-from referencenet.cli.film_inputs import read_reference
-from referencenet.cli.film_run import Weights, check_every, check_film, run_film
 from referencenet.cli.options import (
     LARGEST_SEED,
     Base,
@@ -26,28 +22,35 @@ from referencenet.cli.options import (
     Size,
     Steps,
     VaeTiling,
-    check_apart,
+    method_option,
     only,
-    refuse_others,
     settings_of,
+    takes,
 )
-from referencenet.cli.run import need_weights
 from referencenet.cli.settings import parse_size
-from referencenet.cli.talk_clips import clip_settings, run_clips, speaker, speech_model
+from referencenet.later import later
 from referencenet.media.films import frame_rate
 from referencenet.media.sound import SAMPLE_RATE, TRACK_CODECS, read_sound
-from referencenet.methods.systems import pipelines
-from referencenet.methods.tiny import tiny_talking_face
-from referencenet.pipelines.clips import ClipPipeline
-from referencenet.pipelines.film_files import FilmSettings, open_films
 from referencenet.preprocess.face_mesh import CANVAS, only_face
 from referencenet.preprocess.face_track import FaceTrack, read_track
-from referencenet.preprocess.speech import RATE, WHOLE
-from referencenet.preprocess.talking_face import TRAINED_RATE, TalkingFace
 
-PIPELINES = pipelines("talk")
-MethodChoice = StrEnum("MethodChoice", {name: name for name in PIPELINES})
-DEFAULT_METHOD = MethodChoice("aniportrait")
+if TYPE_CHECKING:
+    from referencenet.bases import devices as places
+    from referencenet.cli import face_inputs, film_inputs, film_run, run, talk_clips
+    from referencenet.methods import systems, tiny
+    from referencenet.pipelines import film_files
+    from referencenet.preprocess import speech as hearing
+    from referencenet.preprocess import talking_face
+else:
+    face_inputs, film_inputs, film_run, run, talk_clips, places = later(
+        "referencenet.cli.face_inputs", "referencenet.cli.film_inputs", "referencenet.cli.film_run",
+        "referencenet.cli.run", "referencenet.cli.talk_clips", "referencenet.bases.devices",
+    )  # fmt: skip
+    systems, tiny, film_files, hearing, talking_face = later(
+        "referencenet.methods.systems", "referencenet.methods.tiny", "referencenet.pipelines.film_files",
+        "referencenet.preprocess.speech", "referencenet.preprocess.talking_face",
+    )  # fmt: skip
+
 DRAWN, HALLO, EMO, CLIPS = only("aniportrait"), only("hallo"), only("emo"), only("hallo", "emo")
 SAME_LENGTH = 0.1  # seconds by which a voice may be longer or shorter than the sound that it was separated from
 
@@ -129,10 +132,7 @@ def talk(
         typer.Option(rich_help_panel=DRAWN, show_default="training",
                      help="Of the drawings' values; official is that of the published scripts."),
     ] = None,
-    method: Annotated[
-        MethodChoice,  # pyright: ignore[reportInvalidTypeForm] - the choices come from the registry
-        typer.Option(help="Which released model."),
-    ] = DEFAULT_METHOD,
+    method: Annotated[str, method_option("talk")] = "aniportrait",
     checkpoint: Checkpoint = None,
     base: Base = None,
     random_tiny: RandomTiny = False,
@@ -160,55 +160,64 @@ def talk(
 
     Try: `refnet talk --method hallo -r portrait.png -a speech.wav --checkpoint pretrained_models -o film.mp4`
     """
-    pipeline = PIPELINES[method]
-    need_weights(pipeline, checkpoint, base, random_tiny, pipeline.speech)
-    refuse_others(ctx, method)
-    check_apart(ctx, out)
+    check_system(ctx, method)
+    if random_tiny and speech is not None:
+        raise ValueError("--random-tiny makes its own weights; leave away either it or --speech.")
     check_every(every, interpolator)
+    check_moving(head_poses, identity)
+    check_given(ctx)
     sound = audio if out.suffix.lower() in TRACK_CODECS else None
     check_film(out, sound, resume=resume, overwrite=overwrite)
-    samples = read_spoken(audio, vocals)
-    clipwise = issubclass(pipeline, ClipPipeline)
-    rate = frame_rate(fps) if fps is not None else RATE if clipwise else TRAINED_RATE
+    check_person(reference)
+    clipwise = takes(CLIPS, method)
     dimensions = parse_size(size, multiple=8) if size else None
+    if clipwise and dimensions is not None and dimensions[0] != dimensions[1]:
+        raise ValueError(f"--size is {size}; {method} draws squares, such as --size 512x512.")
+    typed_rate = None if fps is None else frame_rate(fps)
+    samples = read_spoken(audio, vocals)
+    if not clipwise:
+        own_face(face, method)
+    pipeline = systems.pipelines("talk")[method]
+    run.need_weights(pipeline, checkpoint, base, random_tiny, pipeline.speech)
+    rate = typed_rate or (hearing.RATE if clipwise else talking_face.TRAINED_RATE)
     own = {"pose_range": pose_range}
-    weights = Weights(
+    weights = film_run.Weights(
         pipeline=pipeline, checkpoint=checkpoint, base=base, device=device, dtype=dtype, offload=offload,
         vae_tiling=vae_tiling, own=own,
     )  # fmt: skip
     common = {"num_frames": frames, "num_inference_steps": steps, "guidance_scale": guidance, "seed": seed,
               "side_by_side": side_by_side}  # fmt: skip
-    if random_tiny and speech is not None:
-        raise ValueError("--random-tiny makes its own weights; leave away either it or --speech.")
     typed = settings_of(ctx, method)
     if clipwise:
         panels = {
             HALLO: {"pose_weight": pose_weight, "face_weight": face_weight, "lip_weight": lip_weight},
             EMO: {"head_speed": head_speed},
         }
-        plan = clip_settings(panels, method, dimensions, samples, rate, **common)
-        subject = speaker(reference, face=face, embedding=face_embedding, models=models, person=person, fit=fit)
-        model = None if random_tiny else speech_model(speech, checkpoint, method, samples)
+        plan = talk_clips.clip_settings(panels, method, dimensions, samples, rate, **common)
+        subject = talk_clips.speaker(
+            reference, face=face, embedding=face_embedding, models=models, person=person, fit=fit
+        )
+        model = None if random_tiny else talk_clips.speech_model(speech, checkpoint, method, samples)
         tell_of_sound(samples, out, sound)
-        done: Any = run_clips(
+        done: Any = talk_clips.run_clips(
             weights, subject, samples, model, out, plan, rate, resume=resume, sound=sound, overwrite=overwrite,
             beside=typed,
         )  # fmt: skip
         written = done.num_frames
     else:
         width, height = dimensions or (CANVAS, CANVAS)
-        settings = FilmSettings(width=width, height=height, rate=rate, every=every, fit=fit, **common)
-        subject = read_reference(reference)
+        settings = film_files.FilmSettings(width=width, height=height, rate=rate, every=every, fit=fit, **common)
+        subject = film_inputs.read_reference(reference)
         portrait = own_face(face, method)
         chosen = moving(head_poses, identity)
         face_that_speaks = load_speech(speech or checkpoint, random_tiny, device)
         if chosen == {"identity": None}:
             chosen["identity"] = face_that_speaks.identity_of(seed)
         drawings = face_that_speaks(samples, portrait, rate=rate, width=width, height=height, **chosen)
-        films = open_films(pipeline, [drawings], settings)
+        films = film_files.open_films(pipeline, [drawings], settings)
         tell_of_sound(samples, out, sound)
         del face_that_speaks, samples
-        done = run_film(
+        done = film_run.run_film(
             weights, subject, films, out, settings, resume=resume, interpolator=interpolator, sound=sound,
             overwrite=overwrite, beside=typed | {"identity": chosen.get("identity")},
         )  # fmt: skip
@@ -239,8 +248,8 @@ def read_spoken(audio: Path, vocals: Path | None) -> np.ndarray:
 
 def tell_of_sound(samples: np.ndarray, out: Path, sound: Path | None) -> None:
     """Say what is approximate of a long sound, and that a film has none."""
-    if len(samples) > WHOLE * SAMPLE_RATE:
-        note(f"beyond {WHOLE} s features of sound are an approximation: it is heard in pieces.")
+    if len(samples) > hearing.WHOLE * SAMPLE_RATE:
+        note(f"beyond {hearing.WHOLE} s features of sound are an approximation: it is heard in pieces.")
     if sound is None:
         note(f"{out.name} cannot hold sound; .mp4 and .webm can.")
 
@@ -264,14 +273,23 @@ def moving(head_poses: Path | None, identity: int | None) -> dict[str, Any]:
     Raises:
         ValueError: If it is both, or the file holds no poses.
     """
+    check_moving(head_poses, identity)
     if head_poses is None:
         return {"identity": identity}
-    if identity is not None:
+    return {"head_poses": face_inputs.film_head_poses(head_poses)}
+
+
+def check_moving(head_poses: Path | None, identity: int | None) -> None:
+    """Make sure that the head moves by one thing.
+
+    Raises:
+        ValueError: If it is both a film and a way of the sound.
+    """
+    if head_poses is not None and identity is not None:
         raise ValueError("--head-poses and --identity were given; the head moves as in a film, or by the sound.")
-    return {"head_poses": film_head_poses(head_poses)}
 
 
-def load_speech(folder: Path | None, random_tiny: bool, device: str) -> TalkingFace:
+def load_speech(folder: Path | None, random_tiny: bool, device: str) -> "talking_face.TalkingFace":
     """The networks from sound to drawings.
 
     Args:
@@ -279,5 +297,7 @@ def load_speech(folder: Path | None, random_tiny: bool, device: str) -> TalkingF
         random_tiny: Random weights instead.
         device: As the option says it.
     """
-    face = tiny_talking_face() if random_tiny or folder is None else TalkingFace.from_published(folder)
-    return face.to(choose_device(device))
+    face = (
+        tiny.tiny_talking_face() if random_tiny or folder is None else talking_face.TalkingFace.from_published(folder)
+    )
+    return face.to(places.choose_device(device))

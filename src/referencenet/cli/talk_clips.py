@@ -57,11 +57,9 @@ def clip_settings(
         further: Fields of `TalkSettings`.
 
     Raises:
-        ValueError: If the size is not square, there are fewer frames than are asked for, or an option is no number.
+        ValueError: If there are fewer frames than are asked for, or an option is no number.
     """
     width, height = size or (None, None)
-    if width != height:
-        raise ValueError(f"--size is {width}x{height}; {method} draws squares, such as --size 512x512.")
     found, wanted = num_frames_of(len(samples), rate), further["num_frames"]
     if wanted is not None and wanted > found:
         raise ValueError(f"--frames is {wanted}, but the sound has {found} frames; ask for fewer.")

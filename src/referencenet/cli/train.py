@@ -3,19 +3,31 @@
 Under `accelerate launch -m referencenet train ...` several processes train together.
 """
 
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
-import torch
 import typer
 from typer.core import TyperGroup
 
-from referencenet.builtin.training.stages import STAGES, Settings, export, train
+from referencenet.cli.checks import check_given
 from referencenet.cli.console import say, tell
-from referencenet.training.config import Precision
+from referencenet.later import later
+from referencenet.media.files import check_place
+from referencenet.methods.registry import named
+from referencenet.training.config import Precision, meant, read_config, read_tables
 from referencenet.training.recipes.index import CONFIGURATIONS, recipes
-from referencenet.training.run import Order, plan
-from referencenet.training.run import train as train_system
+
+if TYPE_CHECKING:
+    import torch
+
+    from referencenet.builtin.training import stages
+    from referencenet.training import run
+else:
+    torch, stages, run = later("torch", "referencenet.builtin.training.stages", "referencenet.training.run")
+
+STAGES = ("vae", "base", "guider", "referencenet", "observer")
+"""Of the built-in model, which a test compares."""
 
 
 class Systems(TyperGroup):
@@ -38,6 +50,7 @@ def train_command() -> None:
 
 @app.command(hidden=True)
 def system(
+    ctx: typer.Context,
     name: Annotated[str, typer.Argument(metavar="SYSTEM", help=f"{', '.join(recipes())}.")],
     config: Annotated[
         str, typer.Argument(metavar="CONFIG", help=f"A TOML file, or {', '.join(CONFIGURATIONS)}, which are shipped.")
@@ -66,19 +79,43 @@ def system(
     """
     if out is None and not dry_run:
         raise ValueError("no folder for the run was given; give --out.")
+    name = check_order(name, config, stage, changes or ())
+    check_given(ctx)
+    if out is not None:
+        check_place(out, folder=True)
     where = device if device != "auto" else "cuda" if torch.cuda.is_available() else "cpu"
-    order = Order(
+    order = run.Order(
         system=name, config=config, out=out or Path(), data=data, start=start, base=base, stage=stage,
         changes=tuple(changes or ()), resume=resume, device=where,
     )  # fmt: skip
     if dry_run:
-        say(plan(order))
+        say(run.plan(order))
     else:
-        train_system(order, tell=tell)
+        run.train(order, tell=tell)
+
+
+def check_order(name: str, config: str, stage: str | None, changes: Sequence[str]) -> str:
+    """See that a system can be trained, and that its configuration can be read.
+
+    Returns:
+        The system's name as the recipes have it.
+
+    Raises:
+        FileNotFoundError: If there is no such file.
+        ValueError: If there is no such system, or the file or a change of it is wrong.
+    """
+    found = named(name, recipes())
+    if found is None:
+        raise ValueError(f"there is no recipe for {name!r}{meant(name, recipes())}")
+    if config not in CONFIGURATIONS:
+        for each in [stage] if stage else list(read_tables(config)):
+            read_config(config, each, changes)
+    return found
 
 
 @app.command()
 def builtin(
+    ctx: typer.Context,
     out: Annotated[Path, typer.Option("--out", "-o", help="Folder of the run; an unfinished one is continued.")],
     stage: Annotated[
         list[str] | None, typer.Option(metavar="|".join(STAGES), help="Only this. May be given again.")
@@ -105,7 +142,12 @@ def builtin(
     The same command goes on where it was stopped, and computes what an unbroken run computes. Sample sheets lie in the
     run's folder. Two CPU cores need some hours; `--device cuda --stretch 10` is better and shorter.
     """
-    settings = Settings(
+    unknown = [each for each in stage or () if each not in STAGES]
+    if unknown:
+        raise ValueError(f"--stage is {unknown[0]!r}{meant(unknown[0], STAGES)}")
+    check_given(ctx)
+    check_place(out, folder=True)
+    settings = stages.Settings(
         folder=out,
         characters=characters,
         batch=batch,
@@ -116,7 +158,7 @@ def builtin(
         workers=workers,
         start=start,
     )
-    train(settings, stage or STAGES, tell=lambda begun: tell(f"[bold]{begun}[/]"))
+    stages.train(settings, stage or STAGES, tell=lambda begun: tell(f"[bold]{begun}[/]"))
     if export_to is not None:
-        size = export(settings, export_to)
+        size = stages.export(settings, export_to)
         say(f"{size:.1f} MB in {export_to}")

@@ -1,12 +1,12 @@
 """`refnet tryon`: the person of a picture in the garment of another."""
 
-from enum import StrEnum
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 from PIL import Image
 
+from referencenet.cli.checks import check_given, check_pictures, check_system
 from referencenet.cli.options import (
     Base,
     Checkpoint,
@@ -23,38 +23,33 @@ from referencenet.cli.options import (
     Size,
     Steps,
     VaeTiling,
-    check_apart,
     is_typed,
+    method_option,
     only,
     own_options,
-    refuse_others,
     settings_of,
     takes,
 )
-from referencenet.cli.run import (
-    STRETCHED,
-    check_pictures,
-    draw_pictures,
-    drawing_options,
-    fitted_pictures,
-    load,
-    need_weights,
-)
+from referencenet.later import later
 from referencenet.media.images import read_image, read_labels, read_mask
 from referencenet.media.sheets import beside
-from referencenet.methods.systems import pipelines
-from referencenet.pipelines.composite import composited
-from referencenet.pipelines.dressing import mask_to_latent_size
-from referencenet.pipelines.encoders import mask_pixels
-from referencenet.pipelines.garments import check_masks
 from referencenet.preprocess.agnostic import ARM_WIDTHS, agnostic_mask
 from referencenet.preprocess.body import read_key_points
 
-PIPELINES = pipelines("tryon")
-MethodChoice = StrEnum("MethodChoice", {name: name for name in PIPELINES})
-DEFAULT_METHOD = MethodChoice("idm_vton")
+if TYPE_CHECKING:
+    from referencenet.cli import run
+    from referencenet.methods import systems
+    from referencenet.pipelines import composite as compositing
+    from referencenet.pipelines import dressing, encoders, garments
+else:
+    run, systems, compositing, dressing, encoders, garments = later(
+        "referencenet.cli.run", "referencenet.methods.systems", "referencenet.pipelines.composite",
+        "referencenet.pipelines.dressing", "referencenet.pipelines.encoders", "referencenet.pipelines.garments",
+    )  # fmt: skip
+
 CategoryChoice = Literal["upper_body", "lower_body", "dresses"]
 BOTH, IDM, STABLE = only("idm_vton", "stable_garment"), only("idm_vton"), only("stable_garment")
+HALF_A_MASK = "a mask is made from --parsing and --keypoints together; give both."
 
 app = typer.Typer(add_completion=False)
 
@@ -121,10 +116,7 @@ def tryon(
     guess_mode: Annotated[
         bool, typer.Option("--guess-mode", rich_help_panel=STABLE, help="Only the guided half sees the person.")
     ] = False,
-    method: Annotated[
-        MethodChoice,  # pyright: ignore[reportInvalidTypeForm] - the choices come from the registry
-        typer.Option(help="Which released model."),
-    ] = DEFAULT_METHOD,
+    method: Annotated[str, method_option("tryon")] = "idm_vton",
     checkpoint: Checkpoint = None,
     base: Base = None,
     random_tiny: RandomTiny = False,
@@ -147,30 +139,33 @@ def tryon(
 
     Try: `refnet tryon -p person.jpg -g shirt.jpg --densepose pose.png --mask mask.png --checkpoint IDM-VTON -o out.png`
     """
-    pipeline = PIPELINES[method]
-    need_weights(pipeline, checkpoint, base, random_tiny)
-    refuse_others(ctx, method)
-    check_apart(ctx, out)
+    check_system(ctx, method)
     check_pictures(out, count=count, overwrite=overwrite)
-    options = drawing_options(pipeline.spec, size, steps, guidance)
     if mask is not None and (is_typed(ctx, "category") or is_typed(ctx, "arm_width")):
         raise ValueError("--category and --arm-width are for masks that are made; --mask is one already.")
-    white = read_or_make_mask(mask, parsing, keypoints, category, arm_width, person_number)
-    pictures = {"person": read_image(person), "garment": read_image(garment)}
-    check_masks(pictures["person"], white)
     if densepose is None and takes(BOTH, method):
         raise ValueError(f"{method} needs --densepose, the person's DensePose rendering on black.")
+    check_mask_options(mask, parsing, keypoints)
+    check_given(ctx)
+    white = read_or_make_mask(mask, parsing, keypoints, category, arm_width, person_number)
+    pictures = {"person": read_image(person), "garment": read_image(garment)}
     drawn = None if densepose is None else read_image(densepose)
+    pipeline = systems.pipelines("tryon")[method]
+    run.need_weights(pipeline, checkpoint, base, random_tiny)
+    options = run.drawing_options(pipeline.spec, size, steps, guidance)
+    garments.check_masks(pictures["person"], white)
     size_of = (options["width"], options["height"])
     cuts = method.startswith("catvton")
-    usual = "its middle is cut out" if cuts else STRETCHED
-    persons = fitted_pictures({"person": pictures["person"], "mask": white}, size_of, fit, usual)
-    worn = fitted_pictures({"garment": pictures["garment"]}, size_of, fit, "it gets a border" if cuts else usual)
+    usual = "its middle is cut out" if cuts else run.STRETCHED
+    persons = run.fitted_pictures({"person": pictures["person"], "mask": white}, size_of, fit, usual)
+    worn = run.fitted_pictures({"garment": pictures["garment"]}, size_of, fit, "it gets a border" if cuts else usual)
     pictures = persons | worn
     if not cuts or fit is not None:  # what is left of the mask is told before a model is loaded
-        mask_to_latent_size(mask_pixels([pictures["mask"]], size_of), (size_of[1] // 8, size_of[0] // 8))
+        dressing.mask_to_latent_size(
+            encoders.mask_pixels([pictures["mask"]], size_of), (size_of[1] // 8, size_of[0] // 8)
+        )
     if drawn is not None:
-        drawn = fitted_pictures({"densepose": drawn}, size_of, fit, ground="black")["densepose"]
+        drawn = run.fitted_pictures({"densepose": drawn}, size_of, fit, ground="black")["densepose"]
     panels: dict[str, dict[str, Any]] = {
         BOTH: {"densepose": drawn, "negative_prompt": negative_prompt},
         IDM: {"garment_description": description},
@@ -185,19 +180,31 @@ def tryon(
             "control_guidance_end": control_end,
         },
     }
-    pipe = load(
+    pipe = run.load(
         pipeline, checkpoint, base, device, dtype, offload=offload, vae_tiling=vae_tiling, fusion_blocks=fusion_blocks
     )
 
     def shown(result: Image.Image) -> Image.Image:
         if composite:
-            (result,) = composited(pipe, pictures["person"], pictures["mask"], [result])
+            (result,) = compositing.composited(pipe, pictures["person"], pictures["mask"], [result])
         return beside([pictures["person"], pictures["garment"], result]) if side_by_side else result
 
-    draw_pictures(
+    run.draw_pictures(
         pipe, out=out, count=count, seed=seed, what="dressing", settings=settings_of(ctx, method) | options,
         shown=shown, **pictures, **own_options(panels, method), **options,
     )  # fmt: skip
+
+
+def check_mask_options(mask: Path | None, parsing: Path | None, keypoints: Path | None) -> None:
+    """Make sure that a mask is given, or all that it is made from.
+
+    Raises:
+        ValueError: If neither or both were given.
+    """
+    if (mask is None) == (parsing is None and keypoints is None):
+        raise ValueError("give either --mask, or --parsing and --keypoints from which it is made.")
+    if mask is None and (parsing is None or keypoints is None):
+        raise ValueError(HALF_A_MASK)
 
 
 def read_or_make_mask(
@@ -215,14 +222,12 @@ def read_or_make_mask(
         person: Who of several has the key points, from the left; None: there is only one.
 
     Raises:
-        ValueError: If neither or both were given, or the files hold something else.
+        ValueError: If the files hold something else, or one of the two is missing.
     """
-    if (mask is None) == (parsing is None and keypoints is None):
-        raise ValueError("give either --mask, or --parsing and --keypoints from which it is made.")
     if mask is not None:
         return read_mask(mask)
     if parsing is None or keypoints is None:
-        raise ValueError("a mask is made from --parsing and --keypoints together; give both.")
+        raise ValueError(HALF_A_MASK)
     frames, canvas = read_key_points(keypoints, person)
     if len(frames) != 1 or (person is not None and not frames[0].is_seen):
         who = "" if person is None else f", and no person {person} from the left"

@@ -1,17 +1,15 @@
 """`refnet turn`: the person of a portrait from other cameras."""
 
 from collections.abc import Sequence
-from enum import StrEnum
 from itertools import islice
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
-import torch
 import typer
 from PIL import Image
 
+from referencenet.cli.checks import check_film, check_given, check_system
 from referencenet.cli.console import say
-from referencenet.cli.film_run import check_film
 from referencenet.cli.options import (
     LARGEST_SEED,
     Base,
@@ -26,21 +24,25 @@ from referencenet.cli.options import (
     Size,
     Steps,
     VaeTiling,
-    check_apart,
     is_typed,
+    method_option,
     settings_of,
 )
-from referencenet.cli.run import drawing_options, fitted_pictures, load, need_weights, steps_shown
+from referencenet.later import later
 from referencenet.media.films import Film, frame_rate, write_film
 from referencenet.media.fitting import Fit, fitted
 from referencenet.media.images import read_image, resize
 from referencenet.media.sheets import beside
-from referencenet.methods.systems import pipelines
 from referencenet.preprocess.head_proxy import FIELD_OF_VIEW, HeadCamera, HeadColours, HeadFilm, swing
 
-PIPELINES = pipelines("turn")
-MethodChoice = StrEnum("MethodChoice", {name: name for name in PIPELINES})
-DEFAULT_METHOD = MethodChoice("diffportrait3d")
+if TYPE_CHECKING:
+    import torch
+
+    from referencenet.cli import run
+    from referencenet.methods import systems
+else:
+    torch, run, systems = later("torch", "referencenet.cli.run", "referencenet.methods.systems")
+
 VIEWS, RATE = 16, 10  # of the published demonstration
 HEAD = "Cameras of a drawn head, instead of --cameras"
 ANGLES = ("yaw", "pitch", "roll", "field_of_view")
@@ -87,10 +89,7 @@ def turn(
     middle_everywhere: Annotated[
         bool, typer.Option("--middle-everywhere", help="Run the middle view module in both passes.")
     ] = False,
-    method: Annotated[
-        MethodChoice,  # pyright: ignore[reportInvalidTypeForm] - the choices come from the registry
-        typer.Option(help="Which released model."),
-    ] = DEFAULT_METHOD,
+    method: Annotated[str, method_option("turn")] = "diffportrait3d",
     checkpoint: Checkpoint = None,
     base: Base = None,
     random_tiny: RandomTiny = False,
@@ -111,36 +110,33 @@ def turn(
 
     Try: `refnet turn -r portrait.png --yaw -40:40 --views 16 --checkpoint DiffPortrait3D -o turned.mp4`
     """
-    pipeline = PIPELINES[method]
-    need_weights(pipeline, checkpoint, base, random_tiny)
-    check_film(out, overwrite=overwrite)
-    check_apart(ctx, out)
-    options = drawing_options(pipeline.spec, size, steps, guidance)
+    check_system(ctx, method)
     given = {"prompt": prompt, "negative_prompt": negative_prompt, "balance": balance}
     check_words(prompt, negative_prompt, balance)
     if proxies is not None and is_typed(ctx, "start"):
         raise ValueError("--start is for views without --proxies; give one of the two.")
+    typed = [f"--{'fov' if name == 'field_of_view' else name}" for name in ANGLES if is_typed(ctx, name)]
+    if cameras is not None and (typed or start == "head"):
+        raise ValueError(
+            f"for drawn cameras only: {', '.join(typed) or '--start head'}; with --cameras the pictures say where "
+            "they are."
+        )
+    swung = {"yaw": read_range(yaw, "--yaw"), "pitch": read_range(pitch, "--pitch")}
+    angles = [] if cameras else swing(views or VIEWS, roll=roll, field_of_view=field_of_view, **swung)
+    check_given(ctx)
+    check_film(out, overwrite=overwrite)
+    shown = read_image(portrait)
+    pipeline = systems.pipelines("turn")[method]
+    run.need_weights(pipeline, checkpoint, base, random_tiny)
+    options = run.drawing_options(pipeline.spec, size, steps, guidance)
     sides = (options["width"], options["height"])
-    person = fitted_pictures({"the portrait": read_image(portrait)}, sides, fit)["the portrait"]
-    if cameras is None:
-        angles = swing(
-            views or VIEWS, yaw=read_range(yaw, "--yaw"), pitch=read_range(pitch, "--pitch"), roll=roll,
-            field_of_view=field_of_view,
-        )  # fmt: skip
-        seen = HeadFilm(angles, sides).pictures
-    else:
-        typed = [f"--{'fov' if name == 'field_of_view' else name}" for name in ANGLES if is_typed(ctx, name)]
-        if typed or start == "head":
-            raise ValueError(
-                f"for drawn cameras only: {', '.join(typed) or '--start head'}; with --cameras the pictures say where "
-                "they are."
-            )
-        angles, seen = [], read_views(cameras, "--cameras", sides, views, fit)
+    person = run.fitted_pictures({"the portrait": shown}, sides, fit)["the portrait"]
+    seen = read_views(cameras, "--cameras", sides, views, fit) if cameras else HeadFilm(angles, sides).pictures
     rough = (
         read_views(proxies, "--proxies", sides, len(seen), fit) if proxies else proxies_of(person, angles, sides, start)
     )
-    pipe = load(pipeline, checkpoint, base, device, dtype, offload=offload, vae_tiling=vae_tiling)
-    with steps_shown("turning", options["num_inference_steps"]) as done:
+    pipe = run.load(pipeline, checkpoint, base, device, dtype, offload=offload, vae_tiling=vae_tiling)
+    with run.steps_shown("turning", options["num_inference_steps"]) as done:
         pictures = pipe(
             person,
             seen,

@@ -2,21 +2,30 @@
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.console import Console
 
-from referencenet.cli.manifests import run_manifests
+from referencenet.cli.checks import check_given
+from referencenet.later import later
 from referencenet.media.files import written_whole
-from referencenet.parity.report import as_json, exit_status, render
-from referencenet.parity.verify import verify
+
+if TYPE_CHECKING:
+    from referencenet.cli import manifests
+    from referencenet.parity import report
+    from referencenet.parity import verify as checking
+else:
+    manifests, report, checking = later(
+        "referencenet.cli.manifests", "referencenet.parity.report", "referencenet.parity.verify"
+    )
 
 app = typer.Typer(add_completion=False)
 
 
 @app.command("verify")
 def verify_command(
+    ctx: typer.Context,
     cases: Annotated[
         list[Path],
         typer.Argument(metavar="CASES...", help="Golden case folders, each with case.json and outputs.safetensors."),
@@ -32,7 +41,8 @@ def verify_command(
 
     Prints each output's relative error. Exit status 1 if a case fails, 2 if none fails but one cannot be read.
     """
-    raise typer.Exit(run_manifests(cases, json_file) if manifest else run_verify(cases, json_file))
+    check_given(ctx)
+    raise typer.Exit(manifests.run_manifests(cases, json_file) if manifest else run_verify(cases, json_file))
 
 
 def run_verify(paths: Sequence[Path], json_file: Path | None = None, console: Console | None = None) -> int:
@@ -46,9 +56,9 @@ def run_verify(paths: Sequence[Path], json_file: Path | None = None, console: Co
     Returns:
         Exit status: 0 all passed, 1 a case failed, 2 none failed but a case could not be read.
     """
-    results = verify(paths)
-    (console or Console()).print(render(results))
+    results = checking.verify(paths)
+    (console or Console()).print(report.render(results))
     if json_file is not None:
         with written_whole(json_file) as file:
-            file.write_text(as_json(results), encoding="utf-8")
-    return exit_status(results)
+            file.write_text(report.as_json(results), encoding="utf-8")
+    return report.exit_status(results)

@@ -11,17 +11,20 @@ from typing import Any
 import folder_paths
 import torch
 from comfy_api.latest import io
-from diffusers import DiffusionPipeline
 
+from referencenet.bases.devices import DTYPES, check_offload, choose_device, choose_dtype, place
+from referencenet.bases.load import load_base
+from referencenet.bases.names import is_hub_name, is_single_file
 from referencenet.builtin.load import load as load_builtin
-from referencenet.cli.models import DTYPES, choose_device, choose_dtype
 from referencenet.comfyui.values import CATEGORY, Bank, Model, References, draw, mask, picture, pictures, sampling
 from referencenet.links.bank import ReferenceBank
 from referencenet.links.series import BankSeries
 from referencenet.methods.reference_only import NAMED_LINKS, Reference, reference
+from referencenet.methods.systems import UnknownSystem
 from referencenet.methods.systems import load as load_system
 
-BUILTIN = {"builtin": "base", "builtin pose": "referencenet"}
+BASE = "builtin"
+BUILTIN = {BASE: "base", "builtin pose": "referencenet"}
 FOLDER = "referencenet"
 """Of banks, in ComfyUI's output folder."""
 
@@ -39,7 +42,7 @@ def sampling_inputs(steps: int = 0, guidance: float = -1.0) -> list[io.Input]:
 
 
 class LoadModel(io.ComfyNode):
-    """A pipeline from a folder."""
+    """A pipeline from whatever a model lies in."""
 
     @classmethod
     def define_schema(cls) -> io.Schema:
@@ -48,26 +51,61 @@ class LoadModel(io.ComfyNode):
             node_id="RefnetLoadModel",
             display_name="Load model (referencenet)",
             category=CATEGORY,
-            description="The small built-in model, a diffusers folder for Refer, or a system's folder that "
-            "`refnet convert` wrote.",
+            description="The built-in model; a checkpoint of Stable Diffusion 1, 2 or XL from models/checkpoints, or a "
+            "diffusers folder, for Refer; or a system's folder that `refnet convert` wrote.",
             inputs=[
                 io.String.Input("folder", default="builtin",
-                                tooltip="builtin, builtin pose, a folder, or a name on the hub."),
+                                tooltip="builtin, builtin pose, a file of models/checkpoints, a path, or a hub name."),
                 io.Combo.Input("device", options=["auto", "cpu", "cuda"], default="auto"),
                 io.Combo.Input("dtype", options=["auto", *DTYPES], default="auto",
                                tooltip="auto: half precision on CUDA."),
+                io.String.Input("config", default="", optional=True,
+                                tooltip="For a file: a diffusers folder or hub name of its family, for the "
+                                "configuration. Empty: the family's own on the hub."),
+                io.String.Input("loras", default="", multiline=True, optional=True,
+                                tooltip="A file of models/loras, or a path, a line; :0.8 behind it is its scale."),
+                io.String.Input("scheduler", default="", optional=True,
+                                tooltip="euler a, dpm++ 2m karras, ... Empty: the model's own."),
+                io.Combo.Input("offload", options=["none", "model", "group", "sequential"], default="none",
+                               optional=True, tooltip="Whose weights wait in the CPU's memory."),
+                io.Boolean.Input("vae_tiling", default=False, optional=True, tooltip="Less memory, other pixels."),
             ],
             outputs=[Model.Output("model")],
         )  # fmt: skip
 
     @classmethod
-    def execute(cls, folder: str, device: str, dtype: str) -> io.NodeOutput:
+    def execute(
+        cls,
+        folder: str,
+        device: str,
+        dtype: str,
+        config: str = "",
+        loras: str = "",
+        scheduler: str = "",
+        offload: str = "none",
+        vae_tiling: bool = False,
+    ) -> io.NodeOutput:
         """Load it."""
-        place = choose_device(device)
-        kind = choose_dtype(dtype, place)
-        if folder in BUILTIN:
-            return io.NodeOutput(load_builtin(BUILTIN[folder], dtype=kind).to(place))  # pyright: ignore
-        return io.NodeOutput(_load(folder, kind).to(place))
+        target = choose_device(device)
+        kind = choose_dtype(dtype, target)
+        waits: Any = None if offload == "none" else offload
+        own = None if folder == BASE else _own(folder, kind)
+        if own is None:
+            pipe = load_base(
+                _in("checkpoints", folder),
+                config=config.strip() or None,
+                loras=[_in("loras", line.strip()) for line in loras.splitlines() if line.strip()],
+                scheduler=scheduler.strip() or None,
+                device=target,
+                dtype=kind,
+                offload=waits,
+                vae_tiling=vae_tiling,
+            )
+            return io.NodeOutput(pipe)
+        if config.strip() or loras.strip() or scheduler.strip():
+            raise ValueError(f"{folder} is a system; config, loras and scheduler are for models of Refer.")
+        check_offload(waits, target)
+        return io.NodeOutput(place(own, target, offload=waits, vae_tiling=vae_tiling))
 
 
 class MakeReference(io.ComfyNode):
@@ -314,15 +352,27 @@ def bank_path(name: str) -> Path:
     return path
 
 
-def _load(folder: str, dtype: torch.dtype) -> Any:
+def _own(folder: str, dtype: torch.dtype) -> Any:
+    """A pipeline of this library, on the CPU; None if the folder holds another."""
+    if folder in BUILTIN:
+        return load_builtin(BUILTIN[folder], dtype=dtype)  # pyright: ignore
     path = Path(folder).expanduser()
-    if not path.is_dir() and (folder.startswith((".", "/", "~")) or folder.count("/") != 1):
-        raise ValueError(f"there is no folder {folder}; give builtin, a diffusers folder, or a hub name owner/name.")
-    name = str(path) if path.is_dir() else folder
+    if is_single_file(folder) or not (is_hub_name(folder) or (path / "model_index.json").is_file()):
+        return None
     try:
-        return load_system(name, dtype=dtype)
-    except ValueError:  # no system of ours
-        return DiffusionPipeline.from_pretrained(name, dtype=dtype)
+        return load_system(str(path) if path.is_dir() else folder, dtype=dtype)
+    except (UnknownSystem, OSError):  # what else it is, or that it is not there, is said by who reads it next
+        return None
+
+
+def _in(kind: str, name: str) -> str:
+    """Where a file lies: in ComfyUI's own folder of a kind, or where its path says; :SCALE behind it stays."""
+    head, colon, tail = name.rpartition(":")
+    for file, scale in ((name, ""), (head, f"{colon}{tail}")):
+        found = folder_paths.get_full_path(kind, file) if file and not Path(file).expanduser().exists() else None
+        if found is not None:
+            return f"{found}{scale}"
+    return name
 
 
 NODES = [LoadModel, MakeReference, WriteBank, SaveBank, LoadBank, Refer]

@@ -7,6 +7,7 @@ link it has: a kind says what it needs (`kind.py`). Letter: b bank rows.
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Generator, Sequence
 from contextlib import ExitStack, contextmanager
 from typing import Any
@@ -21,6 +22,8 @@ from referencenet.links.reading import ReadBank
 from referencenet.links.seats import forget_saved, is_linked
 from referencenet.links.sites import Site
 from referencenet.links.writing import Writing
+
+logger = logging.getLogger(__name__)
 
 AnyLink = Kind
 
@@ -48,9 +51,11 @@ def attach(unet: nn.Module, links: Sequence[AnyLink] = (Concat(),)) -> Generator
     seats = [(kind, kind.seat(unet, site)) for kind, site in chosen]
     link = Link(unet, seats)
     with ExitStack() as undo:
+        undo.callback(logger.debug, "%s unlinked", type(unet).__name__)
         undo.callback(forget_saved, unet)
         for _, seat in seats:
             seat.take(undo)
+        logger.debug("%s linked at %d sites by %s", type(unet).__name__, len(seats), list(links))
         yield link
 
 

@@ -13,15 +13,20 @@ from contextlib import closing
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import av
 import numpy as np
-from av.sidedata.sidedata import Type as SideData
 from PIL import Image
 
 from referencenet.inputs import regular_file
+from referencenet.later import later
 from referencenet.media.images import MAX_PIXELS, flattened
+
+if TYPE_CHECKING:
+    import av
+    from av.sidedata import sidedata
+else:
+    av, sidedata = later("av", "av.sidedata.sidedata")
 
 CONTAINERS = (
     "mov,mp4,m4a,3gp,3g2,mj2,matroska,webm,avi,gif,apng,mpegts,mpeg,mpegvideo,flv,ogg,asf,wav,w64,mp3,flac,aac,ac3,"
@@ -171,7 +176,7 @@ def upright(frame: Any, shape: Fraction = Fraction(1)) -> Image.Image:
         picture = frame.to_image()
     if shape != 1:
         picture = picture.resize((max(1, round(picture.width * shape)), picture.height), Image.Resampling.BICUBIC)
-    matrix = frame.side_data.get(SideData.DISPLAYMATRIX)
+    matrix = frame.side_data.get(sidedata.Type.DISPLAYMATRIX)
     turn = None if matrix is None else TURNS.get(_signs(bytes(matrix)))
     return picture if turn is None else picture.transpose(turn)
 

@@ -10,16 +10,21 @@ import shutil
 from collections.abc import Iterator, Sequence
 from fractions import Fraction
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import av
-from av.video.reformatter import ColorRange, Colorspace
 from PIL import Image
 
+from referencenet.later import later
 from referencenet.media.decoding import address
 from referencenet.media.files import written_whole
 from referencenet.media.sound import Track
 from referencenet.telling import note
+
+if TYPE_CHECKING:
+    import av
+    from av.video import reformatter
+else:
+    av, reformatter = later("av", "av.video.reformatter")
 
 CODECS: dict[str, tuple[str, str, dict[str, str]]] = {
     ".mp4": ("libx264", "yuv420p", {"crf": "17", "bf": "0", "preset": "medium"}),
@@ -63,7 +68,7 @@ def write_piece(frames: Sequence[Image.Image], path: Path, rate: Fraction) -> No
         context = stream.codec_context
         context.thread_count = 1  # the same bytes on every machine
         context.color_primaries = context.color_trc = context.colorspace = BT709
-        context.color_range = ColorRange.MPEG
+        context.color_range = reformatter.ColorRange.MPEG
         for picture in frames:
             container.mux(stream.encode(_in_bt709(picture, pixel_format)))
         container.mux(stream.encode(None))
@@ -72,7 +77,9 @@ def write_piece(frames: Sequence[Image.Image], path: Path, rate: Fraction) -> No
 def _in_bt709(picture: Image.Image, pixel_format: str) -> Any:
     """A picture as the encoder takes it, colours by BT.709's matrix."""
     frame: Any = av.VideoFrame.from_image(picture)
-    return frame.reformat(format=pixel_format, dst_colorspace=Colorspace.ITU709, dst_color_range=ColorRange.MPEG)
+    return frame.reformat(
+        format=pixel_format, dst_colorspace=reformatter.Colorspace.ITU709, dst_color_range=reformatter.ColorRange.MPEG
+    )
 
 
 def write_pictures(frames: Sequence[Image.Image], folder: Path, first: int) -> None:

@@ -112,6 +112,11 @@ def new_run(folder: Path) -> Path:
         return run
 
 
+def paths_of(out: Path, count: int) -> list[Path]:
+    """Where pictures go: `out`, or of several out-1, out-2 and so on."""
+    return [out.with_stem(f"{out.stem}-{i + 1}") for i in range(count)] if count > 1 else [out]
+
+
 def refuse_taken(paths: Iterable[Path], overwrite: bool) -> None:
     """Make sure that no earlier result is replaced unless that is wanted.
 

@@ -7,6 +7,7 @@ joined. What is lost on the way in or out is said by a `Notice`.
 
 from __future__ import annotations
 
+import logging
 import re
 import shutil
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -14,11 +15,11 @@ from contextlib import ExitStack
 from fractions import Fraction
 from functools import cached_property
 from pathlib import Path
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
-import av
 from PIL import Image
 
+from referencenet.later import later
 from referencenet.media.decoding import HIGH_RANGE, MAX_RATE, opened_film, picture_stream, pictures, rate_of, surveyed
 from referencenet.media.encoding import CODECS, check_frames, join_pieces, write_gif, write_pictures, write_piece
 from referencenet.media.files import check_place, forget_settings, locked, write_settings
@@ -26,6 +27,13 @@ from referencenet.media.images import Picture, moving, opened, read_frame
 from referencenet.media.records import as_text
 from referencenet.media.sound import TRACK_CODECS, check_sound
 from referencenet.telling import note
+
+if TYPE_CHECKING:
+    import av
+else:
+    (av,) = later("av")
+
+logger = logging.getLogger(__name__)
 
 PICTURES = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff", ".avif")
 DEFAULT_RATE = Fraction(25)
@@ -334,6 +342,7 @@ class FilmWriter:
                 f"written ({error}). "
                 f"What is finished stays in {self.parts}; mend the cause and resume."
             ) from error
+        logger.info("%s: frames %d to %d written", self.path, self.num_frames, self.num_frames + len(frames) - 1)
         self.num_frames += len(frames)
 
     def write(self, frame: Image.Image) -> None:

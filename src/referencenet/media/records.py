@@ -11,14 +11,19 @@ import hashlib
 import json
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import av
 from PIL import Image, PngImagePlugin, UnidentifiedImageError
 
 from referencenet.inputs import read_json, regular_file
+from referencenet.later import later
 from referencenet.media.files import MAX_SETTINGS, settings_path
 from referencenet.version import __version__
+
+if TYPE_CHECKING:
+    import av
+else:
+    (av,) = later("av")  # only films need it
 
 KEY = "referencenet"
 """Of the text in a PNG file; also what every record holds, with the version."""

@@ -12,16 +12,16 @@ from fractions import Fraction
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Union
 
-import av
 import numpy as np
 
 from referencenet.later import later
 from referencenet.media.decoding import opened, reason
 
 if TYPE_CHECKING:
+    import av
     import torch
 else:
-    (torch,) = later("torch")  # a sound's file is read without it
+    av, torch = later("av", "torch")  # a sound's file is read without torch
 
 SAMPLE_RATE = 16000  # hertz
 TRACK_RATE = 48000  # hertz, of tracks that are written: both codecs take it

@@ -16,7 +16,6 @@ that fails, weights of the masks that depend on the training mode, a bank rounde
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Callable, Iterator, Mapping
 from functools import partial
 from typing import Any, Unpack
@@ -61,6 +60,7 @@ from referencenet.pipelines.talking import (
     of_portrait,
 )
 from referencenet.preprocess.portrait import Portrait
+from referencenet.telling import note
 
 SPEC = Spec(
     write=Once(timestep=0),
@@ -120,10 +120,7 @@ class HalloPipeline(ClipPipeline, UNetAdapters):
         if motion_frames < 1 or clip_frames < 1:
             raise ValueError(f"motion_frames={motion_frames}, clip_frames={clip_frames}; expected both at least 1.")
         if motion_frames != MOTION_FRAMES:
-            warnings.warn(
-                f"motion_frames is {motion_frames}; the released weights were trained with {MOTION_FRAMES}.",
-                stacklevel=2,
-            )
+            note(f"motion_frames is {motion_frames}; the released weights were trained with {MOTION_FRAMES}.")
         self.register(locals(), "motion_frames", "clip_frames", "tiled")
 
     @property

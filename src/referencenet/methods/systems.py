@@ -16,6 +16,10 @@ from referencenet.methods.registry import METHODS, Method, Task
 from referencenet.pipelines.folders import FolderPipeline
 
 
+class UnknownSystem(ValueError):
+    """A folder holds a pipeline of another library."""
+
+
 def entry_of(row: Method) -> Any:
     """What a working system's row names.
 
@@ -54,13 +58,13 @@ def load(pretrained_model_name_or_path: Any, **options: Any) -> Any:
 
     Raises:
         OSError: If there is no such folder.
-        ValueError: If its pipeline is none of ours.
+        UnknownSystem: If its pipeline is none of ours.
     """
     config = FolderPipeline.load_config(pretrained_model_name_or_path)
     known = {pipeline.__name__: pipeline for pipeline in pipelines().values()}
     name = config.get("_class_name")
     if name not in known:
-        raise ValueError(
+        raise UnknownSystem(
             f"{pretrained_model_name_or_path} holds a {name}; referencenet reads {', '.join(sorted(known))}. Read "
             "others by diffusers' DiffusionPipeline.from_pretrained."
         )

@@ -7,9 +7,16 @@ import wave
 from collections.abc import Iterable
 from fractions import Fraction
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-import av
 import numpy as np
+
+from referencenet.later import later
+
+if TYPE_CHECKING:
+    import av
+else:
+    (av,) = later("av")  # scenes are drawn without it
 
 
 def write_video(

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import copy
 import inspect
+import logging
 from collections.abc import Callable, Generator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import replace
@@ -27,6 +28,8 @@ from referencenet.pipelines.in_turn import changed_parts, in_turn
 from referencenet.pipelines.options import Options, Settings, settle
 from referencenet.pipelines.prediction import rounded
 from referencenet.pipelines.spec import Canvas, EachStep, Shown, UNetCall
+
+logger = logging.getLogger(__name__)
 
 
 class ReferencePipeline(FolderPipeline):
@@ -187,6 +190,7 @@ class ReferencePipeline(FolderPipeline):
             bank = bank.masked(shown.masks.to(place[0]))
         bank = bank.joined() if spec.joins else bank
         bank.context.update(shown.kept)
+        logger.debug("%s: reference written at timestep %s, %d sites", type(self).__name__, timestep, len(bank.sites()))
         return bank
 
     def denoise(self, run: UNetCall, timestep: Any) -> Tensor:
@@ -298,6 +302,8 @@ class ReferencePipeline(FolderPipeline):
         check_generators(settings.generator, shape[0])
         self.scheduler.set_timesteps(settings.num_inference_steps, device=self._execution_device)
         self._num_timesteps = len(self.scheduler.timesteps)
+        name, scheduler = type(self).__name__, type(self.scheduler).__name__
+        logger.info("%s: %d steps of %s on latents %s", name, self._num_timesteps, scheduler, tuple(shape))
         return start_noise(self, shape, settings.generator, settings.latents) * self.scheduler.init_noise_sigma
 
     def step_options(self, settings: Settings, generator: Generators = None) -> dict[str, Any]:

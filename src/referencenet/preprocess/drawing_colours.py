@@ -7,11 +7,12 @@ than viridis' own purple (black, mostly) is warned of. What is neither passes: a
 
 from __future__ import annotations
 
-import warnings
 from typing import Literal
 
 import torch
 from torch import Tensor
+
+from referencenet.telling import note
 
 VIRIDIS = torch.tensor(
     [(68, 1, 84), (72, 40, 120), (62, 74, 137), (49, 104, 142), (38, 130, 142), (31, 158, 137), (53, 183, 121),
@@ -72,11 +73,9 @@ def check_densepose(drawing: Tensor) -> None:
     if kind == "densepose on another ground" or (ground is not None and kind is None):
         assert ground is not None  # both kinds have one
         red, green, blue = (round(float(channel)) for channel in ground)
-        warnings.warn(
+        note(
             f"the ground of these DensePose drawings is ({red}, {green}, {blue}); the weights were trained on "
-            "viridis' purple (68, 1, 84), and films on another ground come out worse. Draw part 0 in the map's colour.",
-            UserWarning,
-            stacklevel=2,
+            "viridis' purple (68, 1, 84), and films on another ground come out worse. Draw part 0 in the map's colour."
         )
 
 

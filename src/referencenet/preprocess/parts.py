@@ -70,11 +70,11 @@ def segmented(part: PersonPart, segmenter: Segment | None) -> PersonPart:
     return part if opacity is not None else replace(part, mask=segmenter(colours, part.label))
 
 
-def mask_of(part: PersonPart, size: tuple[int, int]) -> Tensor:
-    """The part's mask at (width, height), grey values kept: (1, H, W) in [0, 1].
+def own_mask(part: PersonPart) -> Image.Image:
+    """The part's mask, mode L, of its picture's size.
 
     Raises:
-        ValueError: If there is none, it is of another size than the picture, or black.
+        ValueError: If there is none, or it is of another size than the picture.
     """
     colours, opacity = read_layers(part.picture)
     mask = opacity if part.mask is None else read_mask(part.mask)
@@ -87,7 +87,16 @@ def mask_of(part: PersonPart, size: tuple[int, int]) -> Tensor:
         raise ValueError(
             f"the mask of {part.label!r} is {mask.size}, its picture {colours.size}; give one of its size."
         )
-    pixels = to_tensor(mask.resize(size, Image.Resampling.BICUBIC))
+    return mask
+
+
+def mask_of(part: PersonPart, size: tuple[int, int]) -> Tensor:
+    """The part's mask at (width, height), grey values kept: (1, H, W) in [0, 1].
+
+    Raises:
+        ValueError: If there is none, it is of another size than the picture, or black.
+    """
+    pixels = to_tensor(own_mask(part).resize(size, Image.Resampling.BICUBIC))
     if not bool(pixels.any()):
         raise ValueError(f"the mask of {part.label!r} is black everywhere, so nothing of it would be read.")
     return pixels

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,6 +17,7 @@ from referencenet.preprocess.face_mesh import checked_landmarks, only_face, read
 from referencenet.preprocess.face_regions import FaceRegions
 from referencenet.preprocess.following import chosen
 from referencenet.preprocess.regions import Region
+from referencenet.telling import note
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -73,9 +73,7 @@ def find_face(
         raise ValueError(f"what was found in {size} is no face that can be read; give a clearer or larger one.")
     if person is None and len(regions) > 1:
         place = 1 + sum(other.x < region.x for other in regions)
-        (told or warnings.warn)(
-            f"the picture shows {len(regions)} faces; the largest is taken, person {place} from the left."
-        )
+        (told or note)(f"the picture shows {len(regions)} faces; the largest is taken, person {place} from the left.")
     return found
 
 
@@ -119,7 +117,7 @@ class Portrait:
         points = find_face(image, reader, person=person, told=told)
         doubt = check_face(points, image.size)
         if doubt is not None:
-            (told or warnings.warn)(doubt)
+            (told or note)(doubt)
         left, top, side = square_around(points, image.size)
         cut = image.crop((left, top, left + side, top + side))
         return cls(picture=cut, landmarks=points[:, :2] - (left, top), face=face)
