@@ -141,14 +141,17 @@ def with_text(path: Path, text: str) -> None:
         ("[1]", "bad.png was not drawn by refnet"),
         ('{"referencenet": "1"}', "does not say by which command"),
         ('{"referencenet": "1", "again": {"command": "train", "options": {}}}', "does not say by which command"),
-        ('{"referencenet": "1", "again": {"command": "tryon", "options": {"magic": 1}}}', "no option 'magic'"),
+        (
+            '{"referencenet": "1", "again": {"command": "tryon", "options": {"magic": 1}}}',
+            "tryon has no setting 'magic'",
+        ),
         (
             '{"referencenet": "1", "again": {"command": "tryon", "options": {"person": ["a", "b"]}}}',
-            "tryon never had",
+            "expected one value, not a list",
         ),
         (
             '{"referencenet": "1", "again": {"command": "tryon", "options": {"size": {"a": 1}}}}',
-            "tryon never had",
+            "expected a number or words",
         ),
         ('{"referencenet": "1", "again": {"command": "tryon", "options": {}}}', "Missing option"),
     ],

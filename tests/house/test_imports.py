@@ -17,7 +17,7 @@ LAYERS = [  # a folder imports only from those before it, and from those beside 
     ("bases",),
     ("evaluation",),
     ("parity",),
-    ("cli", "comfyui"),
+    ("cli", "comfyui", "batch"),
 ]
 BESIDE_METHODS = {"registry", "systems", "tiny"}  # files of methods/ that speak of all systems
 RANK = {folder: rank for rank, folders in enumerate(LAYERS) for folder in folders}

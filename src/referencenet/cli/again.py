@@ -8,6 +8,7 @@ from typing import Annotated, Any
 import typer
 from rich.markup import escape
 
+from referencenet.cli.arguments import arguments_of
 from referencenet.cli.console import note, tell
 from referencenet.media.records import KEY, file_print, read_record
 from referencenet.version import __version__
@@ -41,49 +42,11 @@ def again(
     group = ctx.find_root().command
     _, command, _ = group.resolve_command(ctx.find_root(), [name])  # pyright: ignore[reportAttributeAccessIssue]
     changed = _typed(command, name, ctx)
-    arguments = arguments_of(command, {key: value for key, value in options.items() if key not in changed})
+    arguments = arguments_of(command, name, {key: value for key, value in options.items() if key not in changed})
     arguments = [f"--out={target}", *ctx.args, *arguments]
     tell(f"[dim]refnet {name} {escape(shlex.join(arguments))}[/]")
     with command.make_context(name, arguments, parent=ctx.find_root()) as inner:
         command.invoke(inner)
-
-
-def arguments_of(command: Any, options: Mapping[str, Any]) -> list[str]:
-    """Options as they would be typed.
-
-    Args:
-        command: That takes them.
-        options: By the names of its parameters.
-
-    Raises:
-        ValueError: If it does not take one, or not of this kind.
-    """
-    parameters = {parameter.name: parameter for parameter in command.params}
-    typed: list[str] = []
-    last: list[str] = []
-    for name, value in options.items():
-        parameter = parameters.get(name)
-        if parameter is None:
-            raise ValueError(f"there is no option {name[:40]!r} any more; the result is of another version.")
-        several = value if isinstance(value, list) else [value]
-        is_plain = all(isinstance(one, str | int | float) for one in several)
-        if not is_plain or (len(several) > 1 and not parameter.multiple):
-            raise ValueError(f"the settings have {name[:40]} = {str(value)[:40]!r}, which {command.name} never had.")
-        option = max(parameter.opts, key=len)
-        if not option.startswith("-"):
-            last += map(_whole, several)
-        elif isinstance(value, bool):
-            typed += [option] if value else parameter.secondary_opts[:1]
-        else:
-            typed += [f"{option}={_whole(one)}" for one in several]
-    return [*typed, *(["--", *last] if last else [])]
-
-
-def _whole(value: Any) -> str:
-    """A value as text, the home folder in the place of its sign."""
-    text = str(value)
-    kind, sign, rest = text.rpartition("=")
-    return f"{kind}{sign}{Path(rest).expanduser()}" if rest.startswith("~/") else text
 
 
 def _said(record: Mapping[str, Any], name: str) -> tuple[str, dict[str, Any]]:

@@ -29,6 +29,7 @@ COMMANDS = {
     "compose": "Draw a person from pictures of parts, or in a garment.",
     "turn": "Show the person of a portrait from other cameras.",
     "again": "Draw a picture or film again from the settings in it.",
+    "batch": "Draw many jobs, by several processes or machines.",
     "preprocess": "Make poses, landmarks and masks of ordinary films and pictures.",
     "models": "Fetch the small networks that make them.",
     "convert": "Turn released weight files into a pipeline folder.",
@@ -63,6 +64,16 @@ def finite(command: Any) -> Any:
     return checked
 
 
+@functools.cache
+def command_of(name: str) -> Any:
+    """Load a command of `COMMANDS`."""
+    module = importlib.import_module(f"referencenet.cli.{MODULES.get(name, name)}")
+    command = typer.main.get_command(module.app)
+    if command.callback is not None:
+        command.callback = finite(command.callback)
+    return command
+
+
 class Refnet(TyperGroup):
     """Loads a command when it is called, and turns every exception into one line and an exit status."""
 
@@ -70,11 +81,8 @@ class Refnet(TyperGroup):
         """Find the command in what was typed, and load it."""
         name, command, rest = super().resolve_command(ctx, args)
         if name in COMMANDS:
-            module = importlib.import_module(f"referencenet.cli.{MODULES.get(name, name)}")
-            command = typer.main.get_command(module.app)
+            command = command_of(name)
             show_plainly(command, ctx)
-            if command.callback is not None:
-                command.callback = finite(command.callback)
         return name, command, rest
 
     def invoke(self, ctx: Any) -> Any:

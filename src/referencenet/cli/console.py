@@ -77,14 +77,11 @@ def logged(is_debugging: bool) -> Generator[None]:
         logger.setLevel(before)
 
 
-def tell_misuse(error: Any) -> int:
-    """Say in one line what was typed wrongly, and what may have been meant.
+def misuse_line(error: Any) -> str:
+    """What was typed wrongly, and what may have been meant, in one line.
 
     Args:
         error: Of the parser of the command line.
-
-    Returns:
-        The exit status that goes with it.
     """
     text = " ".join(str(error.format_message()).replace("Value error, ", "").split())
     wrong = error.__cause__ or error.__context__
@@ -92,7 +89,12 @@ def tell_misuse(error: Any) -> int:
     text += f", but was {given[0]}." if given and given[0] not in text else ""
     words = re.findall(r"'([^']*)'", text.partition("': ")[2])
     meant = did_you_mean(words[0], words[1:]) if "not one of" in text and len(words) > 1 else ""
-    tell(f"[bold red]error:[/] {escape(text + meant)}")
+    return text + meant
+
+
+def tell_misuse(error: Any) -> int:
+    """Say in one line what was typed wrongly; the exit status that goes with it."""
+    tell(f"[bold red]error:[/] {escape(misuse_line(error))}")
     return int(error.exit_code)
 
 

@@ -10,6 +10,7 @@ import re
 from collections.abc import Callable, Generator, Iterable
 from contextlib import ExitStack, contextmanager
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -19,12 +20,13 @@ from diffusers.utils import numpy_to_pil
 from PIL import Image
 
 from referencenet.bases.devices import check_offload, choose_device, choose_dtype, place
-from referencenet.bases.load import load_base, load_referencenet
+from referencenet.bases.load import Task, load_base, load_referencenet
 from referencenet.bases.loras import add_loras
 from referencenet.bases.names import BUILTIN
 from referencenet.bases.schedulers import with_scheduler
 from referencenet.builtin.load import GUIDANCE, STEPS
 from referencenet.cli.console import note, progress_bar
+from referencenet.cli.loaded import loaded
 from referencenet.cli.quiet import quiet
 from referencenet.cli.run import fitted_pictures
 from referencenet.cli.settings import Settings, is_named_pose, pairs, parse_size, to_document, to_record
@@ -44,6 +46,9 @@ from referencenet.version import __version__
 BUILTIN_DEFAULTS = {"num_inference_steps": STEPS, "guidance_scale": GUIDANCE}
 Draw = Callable[[int, Callable[[], None]], Image.Image]  # from a seed, calling back at every step
 
+
+OF_THE_MODEL = ("model", "config", "controlnet", "lora", "scheduler", "offload", "vae_tiling", "compile")
+"""Settings that decide what is loaded."""
 
 TILE = 160
 """Pixels that a picture has at least on the sheet."""
@@ -131,7 +136,9 @@ def _artist(settings: Settings, references: list[Reference]) -> Generator[tuple[
     quiet()
     device = choose_device(settings.device)
     dtype = choose_dtype(settings.dtype, device)
-    pipe = _load(settings, device, dtype)
+    source = [getattr(settings, name) for name in OF_THE_MODEL]
+    pipe = loaded((*source, settings.link == "referencenet", _task(settings), str(device), str(dtype)),
+                  partial(_load, settings, device, dtype))  # fmt: skip
     settings = _settled(settings, pipe, device, dtype)
     size = parse_size(settings.size or "")
     references = _fitted(references, settings.fit, size)
@@ -148,6 +155,11 @@ def _artist(settings: Settings, references: list[Reference]) -> Generator[tuple[
         yield _drawer(pipe, settings, size, **extra), settings, _made_with(pipe)
 
 
+def _task(settings: Settings) -> Task:
+    """What kind of pipeline the settings need."""
+    return "text" if settings.image is None else "image" if settings.inpaint_mask is None else "inpaint"
+
+
 def _load(settings: Settings, device: torch.device, dtype: torch.dtype) -> Any:
     """The pipeline of the settings, where it computes."""
     if settings.link == "referencenet":
@@ -159,7 +171,7 @@ def _load(settings: Settings, device: torch.device, dtype: torch.dtype) -> Any:
     else:
         pipe = load_base(
             settings.model,
-            task="text" if settings.image is None else "image" if settings.inpaint_mask is None else "inpaint",
+            task=_task(settings),
             config=settings.config,
             controlnets=pairs(settings.controlnet, "--controlnet"),
             loras=settings.lora,

@@ -120,7 +120,7 @@ def refuse_others(ctx: typer.Context, method: str) -> None:
 def settings_of(ctx: typer.Context, method: str) -> dict[str, Any]:
     """All options as typed or by default, by name, but those of other systems; and what `refnet again` types."""
     own = {name: ctx.params[name] for parameter in ctx.command.params if (name := parameter.name) in ctx.params
-           and _is_for(parameter, method)}  # fmt: skip
+           and name not in OF_THE_PLACE and _is_for(parameter, method)}  # fmt: skip
     return own | {"again": _typed_again(ctx)}
 
 

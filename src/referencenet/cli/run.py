@@ -15,6 +15,7 @@ from referencenet.builtin.shipped import ShippedSystem, drawn_heads, shipped_sys
 from referencenet.checkpoints.keymap import CheckpointError
 from referencenet.checkpoints.published import Part, PublishedSet, snapshot_of
 from referencenet.cli.console import note, progress_bar, say, tell
+from referencenet.cli.loaded import loaded
 from referencenet.cli.quiet import quiet
 from referencenet.cli.settings import parse_size
 from referencenet.inputs import read_json
@@ -145,22 +146,32 @@ def load(
     quiet()
     target = choose_device(device) if isinstance(device, str) else device
     check_offload(offload, target)
+
+    def fresh() -> Any:
+        pipe = _read(pipeline, checkpoint, base)
+        pipe.register_to_config(**{name: value for name, value in own.items() if value is not None})
+        pipe.set_progress_bar_config(disable=True)
+        wanted = choose_dtype(dtype, target)
+        return place(pipe if pipe.dtype == wanted else pipe.to(wanted), target, offload=offload, vae_tiling=vae_tiling)
+
+    kind = (pipeline.__name__, isinstance(pipeline, ShippedSystem), str(checkpoint), base)
+    source = (*kind, str(target), dtype, offload, vae_tiling, sorted(own.items()))
+    return loaded(source, fresh)
+
+
+def _read(pipeline: Any, checkpoint: Path | None, base: str | None) -> Any:
+    """The pipeline of a folder, on the CPU, as it lies there; without a folder built in, or tiny and random."""
     if isinstance(pipeline, ShippedSystem):
-        pipe = pipeline.load()
-    elif checkpoint is None:
+        return pipeline.load()
+    if checkpoint is None:
         if os.environ.get("RANK", "0") == "0":  # one of several processes speaks
             note("tiny random weights; the result will show nothing.")
-        pipe = tiny_pipeline(pipeline)
-    elif is_converted(checkpoint := snapshot_of(checkpoint), pipeline):
+        return tiny_pipeline(pipeline)
+    if is_converted(checkpoint := snapshot_of(checkpoint), pipeline):
         if base is not None:
             raise ValueError(f"{checkpoint} is a converted folder, which has all it needs; leave --base away.")
-        pipe = pipeline.from_pretrained(checkpoint)
-    else:
-        pipe = pipeline.from_published(checkpoint, **({} if base is None else {"base": base}))
-    pipe.register_to_config(**{name: value for name, value in own.items() if value is not None})
-    pipe.set_progress_bar_config(disable=True)
-    wanted = choose_dtype(dtype, target)
-    return place(pipe if pipe.dtype == wanted else pipe.to(wanted), target, offload=offload, vae_tiling=vae_tiling)
+        return pipeline.from_pretrained(checkpoint)
+    return pipeline.from_published(checkpoint, **({} if base is None else {"base": base}))
 
 
 def pixels_per_latent(pipeline: Any) -> int:
