@@ -17,7 +17,7 @@ LAYERS = [  # a folder imports only from those before it, and from those beside 
     ("bases",),
     ("evaluation",),
     ("parity",),
-    ("cli", "comfyui", "batch"),
+    ("cli", "comfyui", "batch", "ui"),
 ]
 BESIDE_METHODS = {"registry", "systems", "tiny"}  # files of methods/ that speak of all systems
 RANK = {folder: rank for rank, folders in enumerate(LAYERS) for folder in folders}
