@@ -11,7 +11,6 @@ import re
 import zlib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
@@ -27,8 +26,6 @@ from referencenet.checkpoints.files import read_state
 from referencenet.methods.tiny import components_of
 from referencenet.networks.pose_guider import PoseGuider
 from referencenet.training.recipes.index import recipe_of
-from referencenet.training.run import STARTS as NAMED
-from referencenet.training.run import Starts
 
 MOTION = r".*motion_modules\..*"
 IMAGE_PROMPT = r".*\.attn2\.processor\.to_[kv]_ip\.0\.weight"
@@ -222,11 +219,3 @@ def _take(network: nn.Module, weights: Mapping[str, Tensor], path: Path) -> None
     missing = network.load_state_dict(dict(weights), strict=False)
     if missing.unexpected_keys:
         raise RuntimeError(f"{path} has {missing.unexpected_keys[0]}, which {type(network).__name__} has not.")
-
-
-STARTS: Starts = MappingProxyType({
-    **NAMED,
-    "builtin": start_pipeline,
-    "portrait": partial(start_pipeline, upon=("portrait",)),
-})  # fmt: skip
-"""What a training may begin with beside folders; `portrait`: the built-in weights, of which heads were learned."""

@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from referencenet.builtin.start import STARTS
+from referencenet.builtin.starts import STARTS
 from referencenet.cli.console import say
 from referencenet.training.run import export as export_run
 

@@ -10,7 +10,7 @@ import torch
 import typer
 from typer.core import TyperGroup
 
-from referencenet.builtin.start import STARTS
+from referencenet.builtin.starts import STARTS
 from referencenet.builtin.training.stages import STAGES, Settings, export, train
 from referencenet.cli.console import say, tell
 from referencenet.training.config import Precision
