@@ -61,13 +61,13 @@ def start(system: str) -> Any:
     return start_pipeline(system)
 
 
-SLOW = {"animate_anyone", "aniportrait", "diffportrait3d", "magic_animate"}
-"""Whose motion modules take seconds to build, and of which others are proof enough."""
+QUICK = {"flashface", "hallo", "idm_vton", "magicpose", "parts2whole"}
+"""One of each kind; the others are checked with the slow tests."""
 
 
 def systems(*without: str) -> list[Any]:
     names = [name for name in recipes() if name not in without]
-    return [pytest.param(name, marks=[pytest.mark.slow] if name in SLOW - {"animate_anyone"} else []) for name in names]
+    return [pytest.param(name, marks=[] if name in QUICK else [pytest.mark.slow]) for name in names]
 
 
 @pytest.mark.parametrize("system", systems("emo"))  # EMO reads no words
@@ -82,9 +82,8 @@ def test_a_system_that_reads_nothing_draws_what_the_base_draws(system: str) -> N
 @pytest.mark.parametrize("system", systems())
 def test_the_writer_is_the_shipped_reference_unet(system: str) -> None:
     writer, context = start(system).reference_unet, words()
-    source = load("base").unet if system == "flashface" else shipped().reference_unet
     with torch.no_grad():
-        expected = write(source, noise(2), encoder_hidden_states=context).hidden
+        expected = write(shipped().reference_unet, noise(2), encoder_hidden_states=context).hidden
         if system == "idm_vton":
             context = torch.cat([context, noise(4, *context.shape)], dim=2)
         found = write(writer, noise(2), encoder_hidden_states=None if system == "emo" else context).hidden
@@ -107,11 +106,11 @@ def test_a_first_convolution_and_a_context_may_be_wider_and_nothing_else() -> No
 def test_a_second_attention_begins_as_the_first_in_the_middle_and_above() -> None:
     given = {
         f"{place}.attn1.to_q.weight": torch.full((1,), float(i))
-        for i, place in enumerate(["down_blocks.0", "mid_block"])
+        for i, place in enumerate(["down_blocks.0", "mid_block.attentions.0"])
     }
     found = with_second_attention(given)
-    assert found.keys() - given.keys() == {"mid_block.attn1.reference.to_q.weight"}
-    assert float(found["mid_block.attn1.reference.to_q.weight"]) == 1
+    assert found.keys() - given.keys() == {"mid_block.attentions.0.attn1.reference.to_q.weight"}
+    assert float(found["mid_block.attentions.0.attn1.reference.to_q.weight"]) == 1
 
 
 def test_what_is_new_is_drawn_from_a_seed() -> None:
@@ -123,14 +122,12 @@ def test_what_is_new_is_drawn_from_a_seed() -> None:
     assert not any(parameter.requires_grad for parameter in one.unet.parameters())
 
 
-def test_both_text_models_of_sdxl_say_what_the_shipped_one_says() -> None:
+def test_the_second_text_model_of_sdxl_says_what_the_shipped_one_says() -> None:
     pipe = start("idm_vton")
     ids = pipe.tokenizer(WORDS, padding="max_length", truncation=True, return_tensors="pt").input_ids
     with torch.no_grad():
-        expected = pipe.text_encoder(ids)
         shipped_says = shipped().text_encoder(ids, output_hidden_states=True)
         second = pipe.text_encoder_2(ids, output_hidden_states=True)
-    torch.testing.assert_close(expected.last_hidden_state, shipped_says.last_hidden_state)
     torch.testing.assert_close(second.text_embeds, shipped_says.pooler_output)
     norm = shipped().text_encoder.final_layer_norm
     torch.testing.assert_close(norm(second.hidden_states[-2]), shipped_says.last_hidden_state)
@@ -139,7 +136,7 @@ def test_both_text_models_of_sdxl_say_what_the_shipped_one_says() -> None:
 def test_weights_that_are_not_shipped_are_named(tmp_path: Path) -> None:
     for system in recipes():
         assert is_shipped(system) == all((WEIGHTS / task).is_dir() for task in TASKS.get(system, ("none",)))
-    with pytest.raises(FileNotFoundError, match="no built-in weights of magicpose are shipped"):
+    with pytest.raises(FileNotFoundError, match="no built-in weights 'magicpose' are shipped"):
         load_system("magicpose")
     with pytest.raises(ValueError, match="no recipe for 'nothing'"):
         load_system("nothing")

@@ -13,8 +13,12 @@ from typing import Any
 
 import pytest
 import torch
+from PIL import Image
 from typer.testing import CliRunner
 
+from referencenet.builtin.load import WEIGHTS
+from referencenet.builtin.start import load_system
+from referencenet.builtin.starts import STARTS
 from referencenet.cli.app import app
 from referencenet.methods.animate_anyone import AnimateAnyonePipeline
 from referencenet.methods.idm_vton import IDMVTONPipeline
@@ -23,7 +27,10 @@ from referencenet.training.checkpoint import RunFolder, State
 from referencenet.training.run import Order, export, plan, start_pipeline, train
 from tiny import tiny_pipeline
 
-QUICK = ("steps=4", "batch=2", "validate_every=0", "log_every=1", "optimizer.muon=[]", "optimizer.warmup=1")
+QUICK = (
+    "steps=4", "batch=2", "precision=fp32", "validate_every=0", "log_every=1", "optimizer.muon=[]",
+    "optimizer.warmup=1",
+)  # fmt: skip
 
 
 @pytest.fixture(scope="module")
@@ -67,6 +74,33 @@ def test_a_run_is_trained_resumed_with_workers_in_the_same_bits_and_exported(vit
         export(tmp_path / "whole", tmp_path / "pipe")
     with pytest.raises(FileExistsError, match="holds a run already; give --resume"):
         train(order(viton, tmp_path / "whole"))
+
+
+def test_a_run_from_the_built_in_weights_learns_their_velocity_and_is_exported_with_their_scheduler(
+    viton: Path, tmp_path: Path
+) -> None:
+    begun = order(viton, tmp_path / "run", "steps=1", "data.workers=0", start="builtin", starts=STARTS)
+    train(begun)
+    pipe = IDMVTONPipeline.from_pretrained(export(tmp_path / "run", tmp_path / "pipe", starts=STARTS))
+    shipped = start_pipeline("idm_vton", "builtin", starts=STARTS)
+    assert pipe.scheduler.config.prediction_type == shipped.scheduler.config.prediction_type == "v_prediction"
+    assert torch.equal(pipe.reference_unet.conv_in.weight, shipped.reference_unet.conv_in.weight)
+    assert not torch.equal(pipe.unet.conv_in.weight, shipped.unet.conv_in.weight)
+    drawn = pipe(*[Image.new("RGB", (48, 64), "white")] * 4, width=48, height=64, num_inference_steps=1).images
+    assert drawn[0].size == (48, 64)
+    kept = export(tmp_path / "run", tmp_path / "weights" / "tryon", trained=["tryon"], starts=STARTS)
+    assert sorted(path.parent.name for path in kept.glob("*/model.safetensors")) == ["image_projection", "unet"]
+    for name in ("base", "referencenet", "image_encoder"):
+        (tmp_path / "weights" / name).symlink_to(WEIGHTS / name)
+    again = load_system("idm_vton", folder=tmp_path / "weights")
+    for name, value in pipe.unet.state_dict().items():
+        torch.testing.assert_close(again.unet.state_dict()[name], value, rtol=1e-3, atol=1e-4)
+    with pytest.raises(ValueError, match="has no stage 'tryom'; did you mean 'tryon'"):
+        export(tmp_path / "run", tmp_path / "other", trained=["tryom"], starts=STARTS)
+    with pytest.raises(
+        FileNotFoundError, match="no folder builtin to begin with; give one that holds weights, or tiny"
+    ):
+        start_pipeline("idm_vton", "builtin")
 
 
 def replace_steps(given: Order, steps: int) -> Order:

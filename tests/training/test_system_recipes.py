@@ -121,6 +121,7 @@ def test_shipped_configurations_name_the_stages_and_their_drops(system: str) -> 
             assert set(config.drops) <= set(recipe_of(system).stages[stage].drops)
             if name == "paperdoll":
                 assert config.average
+                assert (config.predicts, config.cache) == ("v_prediction", "memory")  # as the built-in weights do
 
 
 @pytest.mark.slow

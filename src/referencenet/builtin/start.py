@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import re
 import zlib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import MappingProxyType
@@ -26,8 +26,6 @@ from referencenet.checkpoints.files import read_state
 from referencenet.methods.tiny import components_of
 from referencenet.networks.pose_guider import PoseGuider
 from referencenet.training.recipes.index import recipe_of
-from referencenet.training.run import STARTS as NAMED
-from referencenet.training.run import Starts
 
 MOTION = r".*motion_modules\..*"
 IMAGE_PROMPT = r".*\.attn2\.processor\.to_[kv]_ip\.0\.weight"
@@ -69,7 +67,7 @@ TASKS: Mapping[str, tuple[str, ...]] = MappingProxyType({
     "animate_anyone": ("animate",),
     "hallo": ("portrait", "talk"),
     "flashface": ("face",),
-    "diffportrait3d": ("turn",),
+    "diffportrait3d": ("portrait", "turn"),
     "parts2whole": ("compose",),
 })  # fmt: skip
 """System to the folders of its shipped weights, each upon the one before."""
@@ -89,19 +87,26 @@ class Shipped:
     image_encoder: CLIPVisionModelWithProjection
 
 
-def start_pipeline(system: str, *, folder: Path = WEIGHTS, seed: int = 0) -> Any:
+def start_pipeline(system: str, *, folder: Path = WEIGHTS, seed: int = 0, upon: Sequence[str] = ()) -> Any:
     """A system's pipeline before any training of its own.
 
     Args:
         system: Registry name of a trainable system.
         folder: Of the shipped weights.
         seed: Of what is new.
+        upon: Names of trained weights in the folder, such as `portrait`; each replaces what is of the same name.
 
     Raises:
-        FileNotFoundError: If the folder has no weights.
+        FileNotFoundError: If the folder has no weights, or none of a name.
         ValueError: If there is no such system.
     """
     pipeline = recipe_of(system).pipeline
+    missing = [task for task in upon if not (folder / task).is_dir()]
+    if missing:
+        raise FileNotFoundError(
+            f"no built-in weights {missing[0]!r} are shipped ({folder / missing[0]} is not there); train "
+            f"{system} with --from builtin, or give released files."
+        )
     net = load("referencenet", folder=folder)
     shipped = Shipped(
         vae=net.vae, text_encoder=net.text_encoder, tokenizer=net.tokenizer, scheduler=net.scheduler,
@@ -114,7 +119,11 @@ def start_pipeline(system: str, *, folder: Path = WEIGHTS, seed: int = 0) -> Any
         parts[name] = _part(pipeline, system, name, shipped, config, zlib.crc32(f"{seed}/{name}".encode()))
     for module in (part for part in parts.values() if isinstance(part, nn.Module)):
         module.eval().requires_grad_(False)
-    return pipeline(**parts)
+    pipe = pipeline(**parts)
+    for path in (path for task in upon for path in sorted((folder / task).glob("*/model.safetensors"))):
+        if hasattr(pipe, path.parent.name):  # another system of the same weights may have more parts
+            _take(getattr(pipe, path.parent.name), read_state(path), path)
+    return pipe
 
 
 def load_system(system: str, *, folder: Path = WEIGHTS) -> Any:
@@ -128,19 +137,7 @@ def load_system(system: str, *, folder: Path = WEIGHTS) -> Any:
         FileNotFoundError: If the system's weights are not shipped.
         ValueError: If there is no such system.
     """
-    recipe_of(system)
-    tasks = TASKS.get(system, ())
-    missing = [task for task in tasks or (system,) if not (folder / task).is_dir()]
-    if missing:
-        raise FileNotFoundError(
-            f"no built-in weights of {system} are shipped ({folder / missing[0]} is not there); begin with "
-            "start_pipeline and train it, or give released files."
-        )
-    pipe = start_pipeline(system, folder=folder)
-    for task in tasks:
-        for path in sorted((folder / task).glob("*/model.safetensors")):
-            _take(getattr(pipe, path.parent.name), read_state(path), path)
-    return pipe
+    return start_pipeline(system, folder=folder, upon=TASKS.get(system, (system,)))
 
 
 def is_shipped(system: str, *, folder: Path = WEIGHTS) -> bool:
@@ -222,7 +219,3 @@ def _take(network: nn.Module, weights: Mapping[str, Tensor], path: Path) -> None
     missing = network.load_state_dict(dict(weights), strict=False)
     if missing.unexpected_keys:
         raise RuntimeError(f"{path} has {missing.unexpected_keys[0]}, which {type(network).__name__} has not.")
-
-
-STARTS: Starts = MappingProxyType({**NAMED, "builtin": start_pipeline})
-"""What a training may begin with beside folders."""

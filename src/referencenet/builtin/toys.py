@@ -86,19 +86,20 @@ def seeded(make: Callable[[], Any], seed: int) -> Any:
         return make().eval().requires_grad_(False)
 
 
-def first_text_encoder(shipped: CLIPTextModel, make: Any = CLIPTextModel) -> Any:
-    """The shipped text model with one layer more, which adds nothing: SDXL reads what goes into the last layer.
+def second_text_encoder(shipped: CLIPTextModel) -> CLIPTextModelWithProjection:
+    """The shipped text model in the place of SDXL's second, whose pooled state is projected by the identity.
+
+    It has one layer more, which adds nothing: SDXL reads what goes into the last layer.
 
     Args:
         shipped: As the base has it.
-        make: The class; with a projection it is the identity.
     """
-    config = {**shipped.config.to_dict(), "num_hidden_layers": shipped.config.num_hidden_layers + 1}
-    longer = make(CLIPTextConfig(**config)).eval().requires_grad_(False)
-    state = {name.removeprefix("text_model."): x for name, x in shipped.state_dict().items()}
-    last = f"encoder.layers.{shipped.config.num_hidden_layers}."
-    for name, parameter in longer.named_parameters():
-        name = name.removeprefix("text_model.")
+    count = shipped.config.num_hidden_layers
+    config = CLIPTextConfig(**{**shipped.config.to_dict(), "num_hidden_layers": count + 1})
+    longer = CLIPTextModelWithProjection(config).eval().requires_grad_(False)
+    state, last = shipped.state_dict(), f"encoder.layers.{count}."
+    for full, parameter in longer.named_parameters():
+        name = full.removeprefix("text_model.")
         if name in state:
             parameter.data.copy_(state[name])
         elif name.startswith((f"{last}self_attn.out_proj", f"{last}mlp.fc2")):
@@ -106,11 +107,6 @@ def first_text_encoder(shipped: CLIPTextModel, make: Any = CLIPTextModel) -> Any
         elif name == "text_projection.weight":
             parameter.data.copy_(torch.eye(len(parameter)))
     return longer
-
-
-def second_text_encoder(shipped: CLIPTextModel) -> CLIPTextModelWithProjection:
-    """The same as SDXL's second text model, whose projection gives its pooled state as it is."""
-    return first_text_encoder(shipped, CLIPTextModelWithProjection)
 
 
 def idm_vton_config(unet: Mapping[str, Any]) -> dict[str, dict[str, Any]]:

@@ -11,10 +11,10 @@ from referencenet.later import later
 from referencenet.media.files import check_place
 
 if TYPE_CHECKING:
-    from referencenet.builtin import start
+    from referencenet.builtin import starts
     from referencenet.training import run as training
 else:
-    start, training = later("referencenet.builtin.start", "referencenet.training.run")
+    starts, training = later("referencenet.builtin.starts", "referencenet.training.run")
 
 app = typer.Typer(add_completion=False)
 
@@ -25,6 +25,12 @@ def export(
     run: Annotated[Path, typer.Argument(metavar="RUN", help="Folder of a run of `refnet train`.")],
     out: Annotated[Path, typer.Option("--out", "-o", help="Folder to write; new or empty.")],
     raw: Annotated[bool, typer.Option("--raw", help="The weights themselves, not their moving average.")] = False,
+    trained: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="STAGE", help="Only what this stage has trained, as the package ships it. May be given again."
+        ),
+    ] = None,
 ) -> None:
     """Write what a run has trained so that `from_pretrained` and the commands' --checkpoint read it.
 
@@ -32,6 +38,6 @@ def export(
     """
     check_given(ctx)
     check_place(out, folder=True)
-    folder = training.export(run, out, raw=raw, starts=start.STARTS)
+    folder = training.export(run, out, raw=raw, trained=trained or (), starts=starts.STARTS)
     size = sum(path.stat().st_size for path in folder.rglob("*") if path.is_file()) / 1e6
     say(f"{size:.1f} MB in {folder}")

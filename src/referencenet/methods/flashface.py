@@ -45,7 +45,7 @@ from referencenet.pipelines.passes import Guidance as AnyGuidance
 from referencenet.pipelines.passes import Pass
 from referencenet.pipelines.pictures import PicturePipeline
 from referencenet.pipelines.spec import Canvas, EachStep, Shown, Spec
-from referencenet.preprocess.faces import face_mask, square_face
+from referencenet.preprocess.faces import FACE_LATENTS, face_mask, square_face
 from referencenet.sampling.trailing_ddim import TrailingDDIMScheduler
 
 TRAINED_FACES = 4  # photographs per sample in training; fewer or more share their weight
@@ -189,7 +189,8 @@ class FlashFacePipeline(FormerFaces, PicturePipeline, TextAdapters):
         def shown(_canvas: Canvas) -> Shown:
             latents = face_latents
             if latents is None:
-                latents = encode_pixels(self, pixels_of([square_face(face) for face in listed(faces)]))
+                size = FACE_LATENTS * self.vae_scale_factor
+                latents = encode_pixels(self, pixels_of([square_face(face, size) for face in listed(faces)]))
             count = len(latents)
             weights = [TRAINED_FACES / count] * count if face_weights is None else list(face_weights)
             if len(weights) != count or not all(0 < weight < inf for weight in weights):

@@ -23,7 +23,8 @@ if TYPE_CHECKING:
 else:
     (torch,) = later("torch")
 
-FACE_SIZE = 224  # pixels, as FlashFace was trained
+FACE_LATENTS = 28
+FACE_SIZE = 8 * FACE_LATENTS  # pixels, as FlashFace was trained
 
 Point = tuple[float, float]
 Box = tuple[float, float, float, float]

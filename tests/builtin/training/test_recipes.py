@@ -10,11 +10,13 @@ import pytest
 import torch
 from transformers import CLIPTextModel
 
-from referencenet.builtin.load import load, load_observer
+from referencenet.builtin.load import load, load_image_encoder, load_observer
+from referencenet.builtin.toys import make_image_encoder, make_image_processor, seeded
 from referencenet.builtin.training.base import BaseRecipe, make_unet
 from referencenet.builtin.training.correspondence import TOPICS
 from referencenet.builtin.training.data import PictureSet, draw_set
 from referencenet.builtin.training.encoded import EVERYTHING, LOOSE, EncodedSet, draw_told
+from referencenet.builtin.training.image_encoder import ImageEncoderRecipe
 from referencenet.builtin.training.observer import ObserverRecipe, aspects_of, make_observer
 from referencenet.builtin.training.pose_referencenet import ReferenceNetRecipe, make_referencenet
 from referencenet.builtin.training.stages import SCHEDULES, Settings, export, train
@@ -176,6 +178,25 @@ def test_observer_learns_all_its_heads(pictures: PictureSet) -> None:
     assert all(parameter.grad is not None for parameter in observer.parameters())
 
 
+def test_the_picture_encoder_learns_from_captions_and_aspects_and_the_words_stay(pictures: PictureSet) -> None:
+    seen = [aspects_of(Scene.from_seeds(record["character"], record["scene"])) for record in pictures.records]
+    tokenizer = make_tokenizer(record["caption"] for record in pictures.records)
+    text_encoder = seeded(lambda: make_text_encoder(tokenizer), 0)
+    processor, encoder = make_image_processor(), make_image_encoder()
+    garments = pictures.pictures[::SCENES]
+    recipe = ImageEncoderRecipe(encoder, processor, pictures, garments, seen, text_encoder, tokenizer, batch=6)
+    expected = processor(pictures.pictures[0], return_tensors="pt").pixel_values
+    torch.testing.assert_close(recipe._ready(pictures.pictures[:1]), expected, atol=1e-5, rtol=0.0)
+    losses = recipe.loss(0)
+    losses["loss"].backward()
+    assert all(losses[name] > 0 for name in ("contrast", "aspects", "garments"))
+    assert encoder.visual_projection.weight.grad.any()
+    assert all(head.weight.grad is not None for head in recipe.heads.values())  # pyright: ignore
+    assert all(parameter.grad is None for parameter in text_encoder.parameters())
+    assert torch.equal(recipe.loss(0)["loss"], losses["loss"])
+    assert not torch.equal(recipe.loss(1)["loss"], losses["loss"])
+
+
 def test_scale_makes_latents_of_unit_variance(pictures: PictureSet) -> None:
     vae = make_vae().eval()
     vae.register_to_config(scaling_factor=measure_scale(vae, pictures.pictures))
@@ -190,13 +211,14 @@ def test_everything_is_trained_resumed_and_exported(tmp_path: Path) -> None:
         train(settings, ["base"])
     told: list[str] = []
     train(settings, tell=told.append)
-    assert told == ["pictures", "vae", "base", "guider", "referencenet", "observer"]
+    assert told == ["pictures", "vae", "base", "guider", "referencenet", "observer", "image_encoder"]
     train(settings)
     assert export(settings, tmp_path / "weights") < 25
     assert not [path for path in (tmp_path / "weights").rglob("*.json") if str(tmp_path) in path.read_text()]
     load("base", folder=tmp_path / "weights")
     load("referencenet", folder=tmp_path / "weights")
     load_observer(folder=tmp_path / "weights")
+    assert load_image_encoder(folder=tmp_path / "weights").config.projection_dim == 96
     taught = PoseContext.from_pretrained(settings.result("guider")).state_dict()
     trained = PoseGuider.from_pretrained(settings.result("referencenet") / "pose_guider").context.state_dict()
     for name, value in taught.items():
@@ -207,7 +229,7 @@ def test_everything_is_trained_resumed_and_exported(tmp_path: Path) -> None:
     strangers = replace(further, folder=tmp_path / "strangers", characters=3)
     with pytest.raises(ValueError, match="knows other words than these pictures show"):
         train(strangers, ["observer"])
-    assert told == ["pictures", "referencenet", "observer"]
+    assert told == ["pictures", "referencenet", "observer", "image_encoder"]
     export(further, tmp_path / "further" / "weights")
 
 

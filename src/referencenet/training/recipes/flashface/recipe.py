@@ -18,7 +18,7 @@ from referencenet.media.images import read_image
 from referencenet.methods.flashface import TRAINED_FACES, FlashFacePipeline
 from referencenet.pipelines.encoders import pixels_of
 from referencenet.pipelines.spec import Shown
-from referencenet.preprocess.faces import FACE_SIZE, face_mask, square_face
+from referencenet.preprocess.faces import FACE_LATENTS, face_mask, square_face
 from referencenet.sampling.trailing_ddim import TrailingDDIMScheduler
 from referencenet.training.data.augment import signed
 from referencenet.training.data.sample import Sample
@@ -66,7 +66,8 @@ class FlashFaceRecipe(SystemRecipe):
         picture = read_image(sample.references[number])
         sides = picture.width, picture.height
         box = [round(share * side) for share, side in zip(sample.reference_boxes[number], sides * 2, strict=True)]
-        return square_face(picture.crop((box[0], box[1], max(box[2], box[0] + 1), max(box[3], box[1] + 1))))
+        face = picture.crop((box[0], box[1], max(box[2], box[0] + 1), max(box[3], box[1] + 1)))
+        return square_face(face, FACE_LATENTS * self.factor)
 
     def dropped(self, batch: Batch) -> dict[str, Tensor]:
         """Nothing more where everything is kept, nothing at all where all is dropped."""
@@ -95,7 +96,7 @@ class FlashFaceRecipe(SystemRecipe):
 
     def example(self, make: Callable[..., Tensor], samples: int, size: tuple[int, int], frames: int) -> dict[str, Any]:  # noqa: ARG002
         """Of the shapes that the networks' configurations say."""
-        width, side = self.pipe.unet.config.cross_attention_dim, min(FACE_SIZE // self.factor, size[0])
+        width, side = self.pipe.unet.config.cross_attention_dim, min(FACE_LATENTS, size[0])
         words, shown = make(samples, 77, width), make(TRAINED_FACES * samples, 77, width)
         faces = make(TRAINED_FACES * samples, 4, side, side)
         return {
