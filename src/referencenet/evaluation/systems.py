@@ -10,7 +10,8 @@ from typing import Any
 
 from referencenet.builtin.load import STEPS, load_observer
 from referencenet.builtin.shipped import CALLS, drawn_spec, size_of, speech_model
-from referencenet.builtin.start import STARTS, load_system
+from referencenet.builtin.start import load_system
+from referencenet.builtin.starts import STARTS
 from referencenet.evaluation.animate import Animation, DenseAnimation, FaceAnimation, PlacedAnimation
 from referencenet.evaluation.compose import Composed
 from referencenet.evaluation.face import FacePictures
