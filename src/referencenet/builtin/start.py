@@ -20,6 +20,7 @@ from torch import Tensor, nn
 from transformers import CLIPTextModel, CLIPTokenizer, CLIPVisionModelWithProjection
 
 from referencenet.builtin import toys
+from referencenet.builtin.drawn import drawn_spec
 from referencenet.builtin.graft import Graft, graft, with_second_attention
 from referencenet.builtin.load import WEIGHTS, load, load_image_encoder
 from referencenet.checkpoints.files import read_state
@@ -123,11 +124,12 @@ def start_pipeline(system: str, *, folder: Path = WEIGHTS, seed: int = 0, upon: 
     for path in (path for task in upon for path in sorted((folder / task).glob("*/model.safetensors"))):
         if hasattr(pipe, path.parent.name):  # another system of the same weights may have more parts
             _take(getattr(pipe, path.parent.name), read_state(path), path)
+    pipe.spec = drawn_spec(system)
     return pipe
 
 
 def load_system(system: str, *, folder: Path = WEIGHTS) -> Any:
-    """A system's pipeline with the shipped weights of its own, for drawn figures of 64 pixels.
+    """A system's pipeline with the shipped weights of its own and their defaults, for drawn figures of 64 pixels.
 
     Args:
         system: Registry name.
