@@ -34,6 +34,7 @@ def test_random_tiny_runs_the_whole_path(tmp_path: Path) -> None:
     assert (settings["num_inference_steps"], settings["width"], settings["rate"]) == (1, 32, "12")
 
 
+@pytest.mark.usefixtures("nothing_shipped")
 def test_without_checkpoint_it_says_which_files_to_get(tmp_path: Path) -> None:
     Image.new("RGB", (8, 8)).save(tmp_path / "a.png")
     given = ["-r", str(tmp_path / "a.png"), "-p", str(tmp_path), "-o", str(tmp_path / "c.mp4")]
@@ -257,6 +258,7 @@ def test_what_cannot_be_is_told_before_a_model_is_loaded(
     assert sorted(folder.iterdir()) == before
 
 
+@pytest.mark.usefixtures("nothing_shipped")
 def test_each_system_says_which_files_to_get(folder: Path) -> None:
     for method, words in (
         ("aniportrait", ("ZJYang/AniPortrait", "pose_guider.pth")),

@@ -13,8 +13,9 @@ from PIL import Image
 from typer.testing import CliRunner
 
 from referencenet.builtin import shipped, start
+from referencenet.builtin.drawn import size_of
 from referencenet.builtin.load import WEIGHTS
-from referencenet.builtin.shipped import ShippedSystem, drawn_portrait, shipped_system, size_of
+from referencenet.builtin.shipped import ShippedSystem, drawn_portrait, shipped_system
 from referencenet.cli import checks
 from referencenet.cli.app import app
 from referencenet.cli.run import drawing_options

@@ -119,6 +119,7 @@ def test_a_converted_folder_is_read_and_another_systems_refused(folder: Path) ->
         ("stable_garment", ("garment_encoder", "loooooong/StableGarment_text2img", "CC BY-NC-SA 4.0", "--base")),
     ],
 )
+@pytest.mark.usefixtures("nothing_shipped")
 def test_without_weights_one_screen_says_which_files_to_get(folder: Path, method: str, words: tuple[str, ...]) -> None:
     given = (*CUT, *POSE) if method == "parts2whole" else ("-g", "{0}/shirt.png")
     result = run(folder, *given, "--method", method)

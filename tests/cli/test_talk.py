@@ -117,6 +117,7 @@ def test_released_files_speak(given: list[str], tmp_path: Path, monkeypatch: pyt
     )
 
 
+@pytest.mark.usefixtures("nothing_shipped")
 def test_without_checkpoint_it_says_which_files_to_get(given: list[str], tmp_path: Path) -> None:
     result = RUNNER.invoke(app, [*given, "-o", str(tmp_path / "film.mp4")])
     assert result.exit_code == 2

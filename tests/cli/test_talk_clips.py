@@ -205,6 +205,7 @@ def test_released_and_saved_files_speak(is_converted: bool, given: list[str], tm
 # --- what is told -----------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.usefixtures("nothing_shipped")
 def test_without_a_checkpoint_it_says_which_files_to_get(given: list[str]) -> None:
     screen = said(*given, "--method", "hallo", status=2)
     for part in ("hallo/net.pth", "wav2vec2-base-960h", "sd-vae-ft-mse", "fudan-generative-ai/hallo", "licence"):

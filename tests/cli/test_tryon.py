@@ -49,6 +49,7 @@ def test_a_mask_is_made_from_parsing_and_points(files: dict[str, str]) -> None:
     assert status == 0, output
 
 
+@pytest.mark.usefixtures("nothing_shipped")
 def test_without_a_checkpoint_it_says_which_files_to_get(files: dict[str, str]) -> None:
     status, output = typed(files, f"--mask={files['mask']}")
     assert status == 2
@@ -80,6 +81,7 @@ def test_several_pictures_are_numbered(files: dict[str, str], method: str) -> No
     assert all(Path(files["person"]).with_name(f"out-{i}.png").is_file() for i in (1, 2))
 
 
+@pytest.mark.usefixtures("nothing_shipped")
 def test_stable_garment_says_which_files_to_get(files: dict[str, str]) -> None:
     status, output = typed(files, f"--mask={files['mask']}", "--method=stable_garment")
     assert status == 2
@@ -119,6 +121,7 @@ def test_a_missing_densepose_is_told_before_loading(files: dict[str, str], metho
     assert "random weights" not in output
 
 
+@pytest.mark.usefixtures("nothing_shipped")
 def test_catvton_says_which_files_to_get(files: dict[str, str]) -> None:
     status, output = typed(files, f"--mask={files['mask']}", "--method=catvton", without=("densepose",))
     assert status == 2

@@ -82,6 +82,7 @@ def test_a_converted_folder_is_read(folder: Path) -> None:
     assert "leave --base away" in told(run(folder, *typed, "--base", "sd15"))
 
 
+@pytest.mark.usefixtures("nothing_shipped")
 def test_without_weights_one_screen_says_which_files_to_get(folder: Path) -> None:
     result = run(folder, "--views", "4")
     assert result.exit_code == 2

@@ -7,10 +7,11 @@ import pytest
 import torch
 from PIL import Image
 
+from referencenet.builtin.drawn import size_of
 from referencenet.builtin.load import load, load_observer
 from referencenet.builtin.training.vae import reconstruct
 from referencenet.evaluation.looking import look, squared_up
-from referencenet.evaluation.systems import TASKS, size_of, task_of
+from referencenet.evaluation.systems import TASKS, task_of
 from referencenet.evaluation.task import Task, link_cut, unseen
 from referencenet.methods.tiny import tiny_pipeline
 from referencenet.paperdoll.character import split

@@ -17,7 +17,8 @@ from PIL import Image
 from typer.testing import CliRunner
 
 from referencenet.builtin.load import WEIGHTS
-from referencenet.builtin.start import STARTS, load_system
+from referencenet.builtin.start import load_system
+from referencenet.builtin.starts import STARTS
 from referencenet.cli.app import app
 from referencenet.methods.animate_anyone import AnimateAnyonePipeline
 from referencenet.methods.idm_vton import IDMVTONPipeline

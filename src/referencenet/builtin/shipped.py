@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
@@ -13,7 +12,8 @@ import torch
 from PIL import Image
 from transformers import Wav2Vec2Model
 
-from referencenet.builtin.load import STEPS, WEIGHTS, load_observer
+from referencenet.builtin.drawn import drawn_spec, size_of
+from referencenet.builtin.load import WEIGHTS, load_observer
 from referencenet.builtin.start import TASKS, is_shipped, load_system
 from referencenet.builtin.toys import make_speech_model
 from referencenet.builtin.training.data import to_tensors
@@ -22,15 +22,10 @@ from referencenet.paperdoll.cameras import HeadCamera, seen_from
 from referencenet.paperdoll.pose import Pose
 from referencenet.paperdoll.render import render
 from referencenet.paperdoll.scene import Background, Camera, Scene
-from referencenet.pipelines.spec import Spec
 from referencenet.preprocess.face_regions import SIDE, Box, FaceRegions, filled
 from referencenet.preprocess.portrait import Portrait
-from referencenet.sampling.windows import Windows
-from referencenet.training.config import read_config
-from referencenet.training.recipes.index import configuration, recipe_of
+from referencenet.training.recipes.index import recipe_of
 
-SCALES: Mapping[str, float] = MappingProxyType({})
-"""Guidance of the small networks, which need less than the published ones; others have none."""
 CALLS: Mapping[str, Mapping[str, Any]] = MappingProxyType({
     "flashface": {"published_suffixes": False},  # words that nobody learned in the drawn world
 })  # fmt: skip
@@ -69,9 +64,7 @@ class ShippedSystem:
 
     def load(self) -> Any:
         """The pipeline with its weights; its calls have these defaults."""
-        pipe = load_system(self.system, folder=self.folder)
-        pipe.spec = self.spec
-        return pipe
+        return load_system(self.system, folder=self.folder)
 
     @property
     def told(self) -> str:
@@ -95,28 +88,6 @@ def shipped_system(pipeline: Any, folder: Path = WEIGHTS) -> ShippedSystem | Non
         if is_shipped(system, folder=folder) and recipe_of(system).pipeline is pipeline:
             return ShippedSystem(system, folder)
     return None
-
-
-def drawn_spec(system: str) -> Spec:
-    """A system's declaration with the size, steps, guidance and windows of its small networks."""
-    spec: Spec = recipe_of(system).pipeline.spec
-    data = _data_of(system)
-    changed: dict[str, Any] = {"size": data.size, "steps": STEPS, "scale": SCALES.get(system, 1.0)}
-    if spec.windows is not None and data.frames:
-        changed["windows"] = Windows(size=data.frames, overlap=0 if spec.windows.filled else data.frames // 4,
-                                     filled=spec.windows.filled)  # fmt: skip
-    return replace(spec, **changed, defaults="the small trainings in the drawn world")
-
-
-def size_of(system: str) -> tuple[int, int]:
-    """(width, height) in pixels of a system's pictures in the drawn world: those of its small training."""
-    return _data_of(system).size
-
-
-def _data_of(system: str) -> Any:
-    """What the last stage of a system's small training reads."""
-    *_, stage = recipe_of(system).stages
-    return read_config(configuration(system, "paperdoll"), stage, ()).data
 
 
 def speech_model() -> Wav2Vec2Model:

@@ -11,7 +11,6 @@ import re
 import zlib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
@@ -21,14 +20,13 @@ from torch import Tensor, nn
 from transformers import CLIPTextModel, CLIPTokenizer, CLIPVisionModelWithProjection
 
 from referencenet.builtin import toys
+from referencenet.builtin.drawn import drawn_spec
 from referencenet.builtin.graft import Graft, graft, with_second_attention
 from referencenet.builtin.load import WEIGHTS, load, load_image_encoder
 from referencenet.checkpoints.files import read_state
 from referencenet.methods.tiny import components_of
 from referencenet.networks.pose_guider import PoseGuider
 from referencenet.training.recipes.index import recipe_of
-from referencenet.training.run import STARTS as NAMED
-from referencenet.training.run import Starts
 
 MOTION = r".*motion_modules\..*"
 IMAGE_PROMPT = r".*\.attn2\.processor\.to_[kv]_ip\.0\.weight"
@@ -126,11 +124,12 @@ def start_pipeline(system: str, *, folder: Path = WEIGHTS, seed: int = 0, upon: 
     for path in (path for task in upon for path in sorted((folder / task).glob("*/model.safetensors"))):
         if hasattr(pipe, path.parent.name):  # another system of the same weights may have more parts
             _take(getattr(pipe, path.parent.name), read_state(path), path)
+    pipe.spec = drawn_spec(system)
     return pipe
 
 
 def load_system(system: str, *, folder: Path = WEIGHTS) -> Any:
-    """A system's pipeline with the shipped weights of its own, for drawn figures of 64 pixels.
+    """A system's pipeline with the shipped weights of its own and their defaults, for drawn figures of 64 pixels.
 
     Args:
         system: Registry name.
@@ -222,11 +221,3 @@ def _take(network: nn.Module, weights: Mapping[str, Tensor], path: Path) -> None
     missing = network.load_state_dict(dict(weights), strict=False)
     if missing.unexpected_keys:
         raise RuntimeError(f"{path} has {missing.unexpected_keys[0]}, which {type(network).__name__} has not.")
-
-
-STARTS: Starts = MappingProxyType({
-    **NAMED,
-    "builtin": start_pipeline,
-    "portrait": partial(start_pipeline, upon=("portrait",)),
-})  # fmt: skip
-"""What a training may begin with beside folders; `portrait`: the built-in weights, of which heads were learned."""

@@ -11,10 +11,10 @@ from referencenet.later import later
 from referencenet.media.files import check_place
 
 if TYPE_CHECKING:
-    from referencenet.builtin import start
+    from referencenet.builtin import starts
     from referencenet.training import run as training
 else:
-    start, training = later("referencenet.builtin.start", "referencenet.training.run")
+    starts, training = later("referencenet.builtin.starts", "referencenet.training.run")
 
 app = typer.Typer(add_completion=False)
 
@@ -38,6 +38,6 @@ def export(
     """
     check_given(ctx)
     check_place(out, folder=True)
-    folder = training.export(run, out, raw=raw, trained=trained or (), starts=start.STARTS)
+    folder = training.export(run, out, raw=raw, trained=trained or (), starts=starts.STARTS)
     size = sum(path.stat().st_size for path in folder.rglob("*") if path.is_file()) / 1e6
     say(f"{size:.1f} MB in {folder}")

@@ -21,12 +21,12 @@ from referencenet.training.recipes.index import CONFIGURATIONS, recipes
 if TYPE_CHECKING:
     import torch
 
-    from referencenet.builtin import start as beginnings
+    from referencenet.builtin import starts as beginnings
     from referencenet.builtin.training import stages
     from referencenet.training import run
 else:
     torch, beginnings, stages, run = later(
-        "torch", "referencenet.builtin.start", "referencenet.builtin.training.stages", "referencenet.training.run"
+        "torch", "referencenet.builtin.starts", "referencenet.builtin.training.stages", "referencenet.training.run"
     )
 
 STAGES = ("vae", "base", "guider", "referencenet", "observer", "image_encoder")

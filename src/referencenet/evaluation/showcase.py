@@ -11,8 +11,9 @@ from types import MappingProxyType
 import numpy as np
 from PIL import Image
 
+from referencenet.builtin.drawn import size_of
 from referencenet.builtin.load import STEPS, WEIGHTS, load_observer
-from referencenet.builtin.shipped import ShippedSystem, size_of, speech_model
+from referencenet.builtin.shipped import ShippedSystem, speech_model
 from referencenet.builtin.start import is_shipped
 from referencenet.evaluation.systems import task_of
 from referencenet.evaluation.talk import Talking

@@ -8,9 +8,11 @@ from tempfile import TemporaryDirectory
 from types import MappingProxyType
 from typing import Any
 
+from referencenet.builtin.drawn import drawn_spec, size_of
 from referencenet.builtin.load import STEPS, load_observer
-from referencenet.builtin.shipped import CALLS, drawn_spec, size_of, speech_model
-from referencenet.builtin.start import STARTS, load_system
+from referencenet.builtin.shipped import CALLS, speech_model
+from referencenet.builtin.start import load_system
+from referencenet.builtin.starts import STARTS
 from referencenet.evaluation.animate import Animation, DenseAnimation, FaceAnimation, PlacedAnimation
 from referencenet.evaluation.compose import Composed
 from referencenet.evaluation.face import FacePictures

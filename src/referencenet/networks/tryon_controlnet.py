@@ -76,7 +76,7 @@ class FeatureControlNet(LevelControlNet, ModelMixin):  # diffusers loads a compo
     """ControlNetModel whose `controlnet_cond` are features (b, width, h, w), ready to be added to its first ones."""
 
     @wraps(ControlNetModel.__init__)  # the configuration's names are read from the signature
-    def __init__(self, *args: Any, **kwargs: Any) -> None:
+    def __init__(self, *args: Any, **kwargs: Any) -> None:  # pyright: ignore[reportIncompatibleVariableOverride]
         super().__init__(*args, **kwargs)
         self.controlnet_cond_embedding = nn.Identity()
 

@@ -93,7 +93,7 @@ class ImageEncoderRecipe(Stepwise):
 
     def _ready(self, pictures: np.ndarray) -> Tensor:
         """Pictures (b, 64, 64, 3) uint8 as the processor makes them, (b, 3, 64, 64)."""
-        pixels = torch.from_numpy(pictures).permute(0, 3, 1, 2).float().div(255)
+        pixels = torch.from_numpy(np.array(pictures)).permute(0, 3, 1, 2).float().div(255)
         return ((pixels - self.mean) / self.deviation).to(self.device)
 
     def _told(self, embeddings: Tensor, aspect: str, index: Tensor) -> Tensor:
