@@ -8,6 +8,8 @@ which a batch's captions seldom differ in. Of a garment only the aspects are lea
 from __future__ import annotations
 
 from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -15,10 +17,14 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from transformers import CLIPImageProcessor, CLIPTextModel, CLIPTokenizer, CLIPVisionModelWithProjection
 
+from referencenet.builtin.toys import make_image_encoder, make_image_processor
 from referencenet.builtin.training.data import PictureSet
-from referencenet.builtin.training.observer import ASPECTS
+from referencenet.builtin.training.observer import ASPECTS, aspects_of
 from referencenet.builtin.training.stepwise import Stepwise
 from referencenet.builtin.training.text import tokenize
+from referencenet.paperdoll.character import Character
+from referencenet.paperdoll.scene import Scene
+from referencenet.paperdoll.tryon import flat_lay
 from referencenet.training.draws import step_generator
 
 TEMPERATURE = 0.07
@@ -74,6 +80,24 @@ class ImageEncoderRecipe(Stepwise):
         self.encoder, self.heads = encoder.to(self.device), heads.to(self.device)
         self.modules = {"image_encoder": encoder, "heads": heads}
         self.words = _states(text_encoder, tokenizer, [record["caption"] for record in data.records])
+
+    @classmethod
+    def on(cls, data: PictureSet, base: Path, **given: Any) -> ImageEncoderRecipe:
+        """A new encoder on a set's pictures and the garments that its characters wear.
+
+        Args:
+            data: Training pictures.
+            base: Folder of the text encoder and its tokenizer.
+            given: Batch, seed and device.
+        """
+        characters = [record["character"] for record in data.records[:: data.scenes]]
+        garments = np.stack([flat_lay(Character.from_seed(character), 64) for character in characters])
+        seen = [aspects_of(Scene.from_seeds(record["character"], record["scene"])) for record in data.records]
+        text_encoder = CLIPTextModel.from_pretrained(base / "text_encoder", dtype=torch.float32).eval()
+        tokenizer = CLIPTokenizer.from_pretrained(base / "tokenizer")
+        return cls(
+            make_image_encoder(), make_image_processor(), data, garments, seen, text_encoder, tokenizer, **given
+        )  # fmt: skip
 
     def loss(self, step: int) -> dict[str, Tensor]:
         """Contrast between captions, and one cross entropy per aspect."""

@@ -19,7 +19,6 @@ from diffusers import AutoencoderKL, UNet2DConditionModel
 from transformers import CLIPTextModel, CLIPTokenizer, CLIPVisionModelWithProjection
 
 from referencenet.builtin.load import load
-from referencenet.builtin.toys import make_image_encoder, make_image_processor
 from referencenet.builtin.training.base import BaseRecipe, make_pipeline, make_unet
 from referencenet.builtin.training.data import PictureSet, draw_set
 from referencenet.builtin.training.encoded import EncodedSet
@@ -33,9 +32,7 @@ from referencenet.media.files import written_whole
 from referencenet.methods.referencenet import ReferenceNetPipeline
 from referencenet.networks.observer import Observer
 from referencenet.networks.pose_guider import PoseContext
-from referencenet.paperdoll.character import Character
 from referencenet.paperdoll.scene import Scene
-from referencenet.paperdoll.tryon import flat_lay
 from referencenet.training.config import OptimizerConfig, Precision, RunConfig
 from referencenet.training.loop import fit
 from referencenet.training.parallel import join, rank, wait, world_size
@@ -372,23 +369,10 @@ def _first_observer(settings: Settings, seen: list[dict[str, str]]) -> Observer:
 def _train_image_encoder(settings: Settings) -> None:
     start = settings.start
     base = start / "base" if start is not None else _finished(settings, "referencenet", "image_encoder")
-    pictures = _draw(settings)
-    characters = [record["character"] for record in pictures.records[:: pictures.scenes]]
-    recipe = ImageEncoderRecipe(
-        encoder := make_image_encoder(),
-        make_image_processor(),
-        pictures,
-        np.stack([flat_lay(Character.from_seed(character), 64) for character in characters]),
-        [aspects_of(Scene.from_seeds(record["character"], record["scene"])) for record in pictures.records],
-        CLIPTextModel.from_pretrained(base / "text_encoder", dtype=torch.float32).to(settings.device),
-        CLIPTokenizer.from_pretrained(base / "tokenizer"),
-        batch=_share(4 * settings.batch),
-        seed=settings.seed,
-        device=settings.device,
-    )
-    _fit(settings, "image_encoder", recipe)
+    given = {"batch": _share(4 * settings.batch), "seed": settings.seed, "device": settings.device}
+    _fit(settings, "image_encoder", recipe := ImageEncoderRecipe.on(_draw(settings), base, **given))
     if rank() == 0:
-        encoder.eval().save_pretrained(settings.result("image_encoder"))
+        recipe.encoder.eval().save_pretrained(settings.result("image_encoder"))
 
 
 _RUN = {
