@@ -9,7 +9,7 @@ import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from torch import nn
@@ -17,6 +17,7 @@ from torch import nn
 from referencenet.checkpoints.keymap import CheckpointError
 from referencenet.checkpoints.published import PublishedSet
 from referencenet.checkpoints.start import Start, read_start
+from referencenet.checkpoints.written import write_published
 from referencenet.inputs import read_json
 from referencenet.media.files import written_whole
 from referencenet.methods.tiny import tiny_pipeline
@@ -27,7 +28,7 @@ from referencenet.training.data.sampler import batches_of
 from referencenet.training.estimate import estimate
 from referencenet.training.full_size import full_pipeline
 from referencenet.training.loop import fit, load_weights
-from referencenet.training.lora import NAME
+from referencenet.training.lora import NAME, save_lora
 from referencenet.training.memory import in_single
 from referencenet.training.parallel import join, rank, world_size
 from referencenet.training.recipe import running_statistics
@@ -40,6 +41,9 @@ HELD_OUT = 4
 """Samples of a validation, at least."""
 
 Tell = Callable[[str], None]
+
+Form = Literal["pipeline", "published", "lora"]
+"""In which what was trained is written."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -148,13 +152,16 @@ def plan(order: Order) -> str:
     return "\n".join(told).rstrip()
 
 
-def export(run: str | Path, out: str | Path, *, raw: bool = False) -> Path:
-    """Write what a run has trained as an ordinary pipeline folder.
+def export(run: str | Path, out: str | Path, *, raw: bool = False, form: Form = "pipeline") -> Path:
+    """Write what a run has trained.
 
     Args:
         run: Its folder.
         out: The folder to make; it must not exist, or be empty.
         raw: The weights themselves instead of their moving average.
+        form: `pipeline`: an ordinary folder, which `from_pretrained` reads, low-rank weights merged; `published`: files
+            with the published names, and the parts beside them, which `from_published` reads; `lora`: low-rank weights
+            by themselves, which `load_lora_weights` reads.
 
     Returns:
         The folder.
@@ -162,33 +169,46 @@ def export(run: str | Path, out: str | Path, *, raw: bool = False) -> Path:
     Raises:
         FileExistsError: If there is something in `out`.
         FileNotFoundError: If `run` is no run, or has no checkpoint.
+        ValueError: If low-rank weights are asked for of a run that has not trained them alone, or weights have no
+            published names.
     """
     run, out = Path(run), Path(out)
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise FileExistsError(f"{out} is there already; name a new folder.")
     told = read_order(run)
+    trained = [name for name in told["stages"] if RunFolder(run / name).checkpoints()]
+    if not trained:
+        raise FileNotFoundError(f"{run} has no checkpoint yet; train further, or name another run.")
+    if form == "lora" and not (len(trained) == 1 and told["stages"][trained[0]]["lora"]["rank"]):
+        raise ValueError(f"{run} has not trained low-rank weights alone; export it without --lora.")
     pipe = start_pipeline(told["system"], told["start"], told["base"])
-    recipe_class, num_taken = recipe_of(told["system"]), 0
-    for name, table in told["stages"].items():
-        folder = RunFolder(run / name)
-        state = folder.load(weights_only=True)
-        if state is None:
-            continue
-        num_taken += 1
-        recipe = recipe_class(pipe, name, made(RunConfig, table, str(run / "run.json"), name))
-        weights = state.weights if raw or state.average is None else {**state.weights, **state.average}
-        saved = {**recipe.parameters, **running_statistics(recipe.modules)}
-        load_weights(saved, weights, folder.checkpoints()[-1])
-        for module in recipe.modules.values():
+    for name in trained:
+        config = made(RunConfig, told["stages"][name], str(run / "run.json"), name)
+        modules = _restored(recipe_of(told["system"])(pipe, name, config), run / name, raw)
+        if form == "lora":
+            save_lora(pipe, modules, out)
+            return out
+        for module in modules.values():
             if getattr(module, "peft_config", None):
                 merge_lora(module)
         in_single(pipe)
-    if not num_taken:
-        raise FileNotFoundError(f"{run} has no checkpoint yet; train further, or name another run.")
     for module in (m for m in pipe.components.values() if isinstance(m, nn.Module)):
         module.eval().requires_grad_(False)
-    pipe.save_pretrained(out)
+    if form == "published":
+        write_published(pipe.components, pipe.published, out)
+    else:
+        pipe.save_pretrained(out)
     return out
+
+
+def _restored(recipe: Any, run: Path, raw: bool) -> Mapping[str, nn.Module]:
+    """Load a stage's newest weights; the components of which something learned."""
+    folder = RunFolder(run)
+    state = folder.load(weights_only=True)
+    assert state is not None
+    weights = state.weights if raw or state.average is None else {**state.weights, **state.average}
+    load_weights({**recipe.parameters, **running_statistics(recipe.modules)}, weights, folder.checkpoints()[-1])
+    return recipe.modules
 
 
 def merge_lora(module: Any) -> None:
