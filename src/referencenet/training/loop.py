@@ -277,9 +277,9 @@ def make_accelerator(config: RunConfig, device: torch.device, folder: str | Path
 def _refuse_spreading(kind: str) -> NoReturn:
     """Say why weights are not spread over processes."""
     raise ValueError(
-        f"accelerate was launched with {kind}, which spreads weights over processes, but links call layers of blocks by "
-        "themselves, where spread weights are not together, and checkpoints hold whole tensors. Launch processes that "
-        "each hold all weights (accelerate launch --multi_gpu)."
+        f"accelerate was launched with {kind}, which spreads weights over processes, but links call layers of blocks "
+        "by themselves, where spread weights are not together, and checkpoints hold whole tensors. Launch processes "
+        "that each hold all weights (accelerate launch --multi_gpu)."
     )
 
 
