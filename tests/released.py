@@ -1,14 +1,12 @@
 """A tiny pipeline's weights as their publisher would release them: file names, key names and shapes of tables.
 
-The published names come from the key lists at full size, read backwards through the system's own key maps; so what is
+The published names come from the key lists at full size, along which `checkpoints/written.py` goes back; so what is
 written here and read back has gone through every rename, cut and squeeze twice.
 """
 
 from __future__ import annotations
 
-import gzip
 import json
-import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -18,9 +16,8 @@ from diffusers import UNet2DConditionModel
 from safetensors.torch import save_file
 from torch import Tensor
 
-from referencenet.checkpoints.published import PublishedFile, PublishedSet
-
-MANIFESTS = Path(__file__).parent / "manifests"
+from referencenet.checkpoints.published import PublishedSet
+from referencenet.checkpoints.written import published_states
 
 
 def write_released(pipe: Any, published: PublishedSet, folder: Path) -> Path:
@@ -59,15 +56,8 @@ def write_released(pipe: Any, published: PublishedSet, folder: Path) -> Path:
 
 def released_states(pipe: Any, published: PublishedSet) -> dict[str, dict[str, Tensor]]:
     """Path of a file to its state dict under published names."""
-    states: dict[str, dict[str, Tensor]] = {}
-    for file in published.files:
-        own = {
-            key: tensor.clone()
-            for key, tensor in getattr(pipe, file.component).state_dict().items()
-            if re.fullmatch(file.share, key)
-        }
-        states.setdefault(file.path, {}).update(_under_published_names(file, own))
-    return states
+    states = published_states(pipe.components, published)
+    return {path: {key: tensor.clone() for key, tensor in state.items()} for path, state in states.items()}
 
 
 def write(state: Mapping[str, Tensor], path: Path) -> None:
@@ -77,29 +67,3 @@ def write(state: Mapping[str, Tensor], path: Path) -> None:
         save_file({key: tensor.contiguous() for key, tensor in state.items()}, path)
     else:
         torch.save(dict(state), path)
-
-
-def _under_published_names(file: PublishedFile, own: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """A component's part of a file, all of whose keys get a published name."""
-    if file.manifest is None:
-        return dict(own)
-    with gzip.open(MANIFESTS / f"{file.manifest}.json.gz", "rt", encoding="utf-8") as listed:
-        shapes: dict[str, list[int]] = json.load(listed)["keys"]
-    found: dict[str, Tensor] = {}
-    written: set[str] = set()
-    for key, shape in shapes.items():
-        if file.keymap.reason_ignored(key) is not None:
-            continue
-        names = list(file.keymap.convert({key: torch.empty(shape, device="meta")}))
-        if not all(name in own for name in names):
-            continue
-        written |= set(names)
-        axis = next((s.dim for s in file.keymap.splits if re.fullmatch(s.pattern, file.keymap.name(key))), 0)
-        tensor = torch.cat([own[name] for name in names], dim=axis) if len(names) > 1 else own[names[0]]
-        if len(shape) == tensor.ndim + 1 and shape[0] == 1:
-            tensor = tensor[None]
-        found[key] = tensor.reshape((*tensor.shape, *[1] * (len(shape) - tensor.ndim))).clone()
-    missing = set(own) - written
-    if missing:
-        raise AssertionError(f"{file.path}: no published name for {sorted(missing)[:5]} and {len(missing)} in all")
-    return found

@@ -10,6 +10,7 @@ from safetensors.torch import save_file
 
 from films import generator, picture, poses, write_released
 from referencenet.checkpoints.keymap import CheckpointError
+from referencenet.checkpoints.manifest import KEY_LISTS
 from referencenet.checkpoints.published import PublishedSet, share_of
 from referencenet.cli.convert import run_convert
 from referencenet.cli.manifests import run_manifests
@@ -22,7 +23,7 @@ from referencenet.methods.animate_anyone import (
 from referencenet.networks.layout import TINY_SD15 as TINY_UNET
 from tiny import tiny_pipeline
 
-MANIFESTS = sorted((Path(__file__).parents[1] / "manifests").glob("animate_anyone-*.json.gz"))
+MANIFESTS = sorted(KEY_LISTS.glob("animate_anyone-*.json.gz"))
 
 
 def film(pipe: Any, films: Any) -> torch.Tensor:

@@ -9,6 +9,7 @@ import torch
 
 from films import generator, picture, write_released
 from referencenet.checkpoints.keymap import CheckpointError
+from referencenet.checkpoints.manifest import KEY_LISTS
 from referencenet.checkpoints.published import share_of
 from referencenet.cli.manifests import run_manifests
 from referencenet.methods.aniportrait import PUBLISHED, AniPortraitPipeline
@@ -16,7 +17,7 @@ from referencenet.preprocess.face_mesh import FaceMeshFilm
 from tiny import tiny_pipeline
 from tolerances import relative_error
 
-MANIFESTS = sorted((Path(__file__).parents[1] / "manifests").glob("aniportrait-*.json.gz"))
+MANIFESTS = sorted(KEY_LISTS.glob("aniportrait-*.json.gz"))
 DRAWINGS = FaceMeshFilm(np.random.default_rng(0).random((2, 468, 2)), width=64, height=64)
 
 

@@ -10,6 +10,7 @@ from diffusers import UNet2DConditionModel
 
 from films import generator, picture, poses, write_released
 from referencenet.checkpoints.keymap import CheckpointError
+from referencenet.checkpoints.manifest import KEY_LISTS
 from referencenet.checkpoints.published import find_files, read_component
 from referencenet.cli.manifests import run_manifests
 from referencenet.methods.magic_animate import PUBLISHED, MagicAnimatePipeline
@@ -17,7 +18,7 @@ from referencenet.methods.tiny import tiny_pipeline
 from referencenet.networks.layout import picture_config
 from tolerances import relative_error
 
-MANIFESTS = sorted((Path(__file__).parents[1] / "manifests").glob("magic_animate-*.json.gz"))
+MANIFESTS = sorted(KEY_LISTS.glob("magic_animate-*.json.gz"))
 TEMPORAL = PUBLISHED.files[0].path
 
 

@@ -9,12 +9,13 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from referencenet.checkpoints.keymap import CheckpointError
+from referencenet.checkpoints.manifest import KEY_LISTS
 from referencenet.checkpoints.published import share_of
 from referencenet.cli.manifests import run_manifests
 from referencenet.methods.parts2whole import PUBLISHED, Parts2WholePipeline
 from referencenet.methods.tiny import tiny_pipeline
 
-MANIFESTS = sorted((Path(__file__).parents[1] / "manifests").glob("parts2whole-*.json.gz"))
+MANIFESTS = sorted(KEY_LISTS.glob("parts2whole-*.json.gz"))
 KEY = "mid_block.attentions.0.transformer_blocks.0.attn2.processor.to_k_dc.weight"
 
 

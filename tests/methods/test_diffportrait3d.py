@@ -10,6 +10,7 @@ import pytest
 import torch
 
 from films import generator, picture, poses
+from referencenet.checkpoints.manifest import KEY_LISTS
 from referencenet.cli.manifests import run_manifests
 from referencenet.links.bank import ReferenceBank
 from referencenet.methods.diffportrait3d import DiffPortrait3DPipeline
@@ -23,7 +24,7 @@ from tiny import tiny_pipeline
 from tolerances import ROUNDING, relative_error
 
 GOLDENS = sorted((Path(__file__).parents[1] / "goldens").glob("diffportrait3d-*"))
-MANIFESTS = sorted((Path(__file__).parents[1] / "manifests").glob("diffportrait3d-*.json.gz"))
+MANIFESTS = sorted(KEY_LISTS.glob("diffportrait3d-*.json.gz"))
 
 
 @pytest.fixture

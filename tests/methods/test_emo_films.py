@@ -15,7 +15,6 @@ from torch import Tensor
 from typer.testing import CliRunner
 
 import referencenet
-from golden import GOLDENS
 from referencenet import EMOPipeline
 from referencenet.checkpoints.emo import (
     NEW,
@@ -28,6 +27,7 @@ from referencenet.checkpoints.emo import (
     start_reference,
 )
 from referencenet.checkpoints.keymap import CheckpointError
+from referencenet.checkpoints.manifest import KEY_LISTS
 from referencenet.checkpoints.motion_keys import MOTION_KEYS
 from referencenet.cli.app import app
 from referencenet.cli.convert import run_convert
@@ -243,7 +243,7 @@ def test_29_what_is_new_is_named_at_full_size() -> None:
     with torch.device("meta"):
         unet, reference = build_denoiser(SD15_UNET), build_reference(SD15_UNET)
         spatial = UNet2DConditionModel(**picture_config(SD15_UNET)).state_dict()
-    listed = Path(GOLDENS).parent / "manifests" / "animate_anyone-motion_module.json.gz"
+    listed = KEY_LISTS / "animate_anyone-motion_module.json.gz"
     with gzip.open(listed, "rt", encoding="utf-8") as file:  # AnimateDiff's layout: 21 modules, 32 positions
         shapes = json.load(file)["keys"]
     motion = MOTION_KEYS.convert({key: torch.empty(shape, device="meta") for key, shape in shapes.items()})

@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 import torch
 
+from referencenet.checkpoints.manifest import KEY_LISTS
 from referencenet.cli.manifests import run_manifests
 from referencenet.methods.hallo import HalloPipeline
 from referencenet.networks.audio_attention import AudioTransformer, Heard, Held
@@ -24,7 +25,7 @@ from tiny import fill, picture, tiny_pipeline
 from tolerances import ROUNDING, relative_error
 
 GOLDENS = sorted((Path(__file__).parents[1] / "goldens").glob("hallo-*"))
-MANIFESTS = sorted((Path(__file__).parents[1] / "manifests").glob("hallo-*.json.gz"))
+MANIFESTS = sorted(KEY_LISTS.glob("hallo-*.json.gz"))
 
 PORTRAIT = Portrait(picture=picture(1, SQUARE), landmarks=landmarks(SQUARE), face=embedding())
 SITE = "up_blocks.3.attentions.0.transformer_blocks.0"

@@ -8,6 +8,7 @@ import torch
 from PIL import Image
 
 from films import generator, picture, poses
+from referencenet.checkpoints.manifest import KEY_LISTS
 from referencenet.cli.manifests import run_manifests
 from referencenet.methods.magicpose import MagicPoseAppearancePipeline, MagicPosePipeline, squared
 from referencenet.parity.verify import verify
@@ -15,7 +16,7 @@ from referencenet.sampling.windows import Windows
 from tiny import tiny_pipeline
 
 GOLDENS = sorted((Path(__file__).parents[1] / "goldens").glob("magicpose-*"))
-MANIFESTS = sorted((Path(__file__).parents[1] / "manifests").glob("magicpose-*.json.gz"))
+MANIFESTS = sorted(KEY_LISTS.glob("magicpose-*.json.gz"))
 
 
 @pytest.fixture

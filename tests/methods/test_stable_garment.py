@@ -10,6 +10,7 @@ import torch
 from PIL import Image
 
 from films import generator
+from referencenet.checkpoints.manifest import KEY_LISTS
 from referencenet.cli.manifests import run_manifests
 from referencenet.links.attach import attach, write
 from referencenet.methods.stable_garment import LINKS, StableGarmentPipeline, StableGarmentTryOnPipeline
@@ -22,7 +23,7 @@ from tolerances import ROUNDING, relative_error
 
 TESTS = Path(__file__).parents[1]
 GOLDENS = sorted((TESTS / "goldens").glob("stable_garment-*"))
-MANIFESTS = sorted((TESTS / "manifests").glob("stable_garment-*.json.gz"))
+MANIFESTS = sorted(KEY_LISTS.glob("stable_garment-*.json.gz"))
 SIZE = (32, 24)
 COMMON = {"width": 32, "height": 24, "num_inference_steps": 2, "output_type": "latent"}
 MASK = half_mask("top", SIZE)

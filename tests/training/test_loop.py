@@ -253,6 +253,12 @@ def test_trackers_that_are_not_there_are_refused_before_anything_runs(name: str,
         fit(Line(), tmp_path, run_of(trackers=(name,)), quiet=True)
 
 
+def test_weights_are_not_spread_over_processes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("ACCELERATE_USE_FSDP", "true")
+    with pytest.raises(ValueError, match="launched with FSDP, which spreads weights over processes, but links call"):
+        fit(Line(), tmp_path, run_of(), quiet=True)
+
+
 def test_half_precision_on_a_cpu_is_refused(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="fp16, which CPUs do not train in"):
         fit(Line(), tmp_path, run_of(precision="fp16"), quiet=True)

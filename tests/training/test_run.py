@@ -24,7 +24,8 @@ from referencenet.methods.animate_anyone import AnimateAnyonePipeline
 from referencenet.methods.idm_vton import IDMVTONPipeline
 from referencenet.paperdoll.layouts import write_dataset
 from referencenet.training.checkpoint import RunFolder, State
-from referencenet.training.run import Order, export, plan, start_pipeline, train
+from referencenet.training.export import export
+from referencenet.training.run import Order, plan, start_pipeline, train
 from tiny import tiny_pipeline
 
 QUICK = (
@@ -70,6 +71,14 @@ def test_a_run_is_trained_resumed_with_workers_in_the_same_bits_and_exported(vit
     assert torch.equal(pipe.unet.conv_in.weight, one.average["unet.conv_in.weight"])
     raw = export(tmp_path / "whole", tmp_path / "raw", raw=True)
     assert torch.equal(IDMVTONPipeline.from_pretrained(raw).unet.conv_in.weight, one.weights["unet.conv_in.weight"])
+    released = export(tmp_path / "whole", tmp_path / "released", form="published")
+    again = IDMVTONPipeline.from_published(released)
+    for name, part in pipe.components.items():
+        if isinstance(part, torch.nn.Module):
+            state = getattr(again, name).state_dict()
+            assert all(torch.equal(tensor, state[key]) for key, tensor in part.state_dict().items())
+    with pytest.raises(ValueError, match="has not trained low-rank weights alone"):
+        export(tmp_path / "whole", tmp_path / "lora", form="lora")
     with pytest.raises(FileExistsError, match="is there already"):
         export(tmp_path / "whole", tmp_path / "pipe")
     with pytest.raises(FileExistsError, match="holds a run already; give --resume"):
@@ -110,7 +119,17 @@ def replace_steps(given: Order, steps: int) -> Order:
 
 def test_low_rank_weights_learn_alone_and_are_merged(viton: Path, tmp_path: Path) -> None:
     targets = r"lora.targets=['unet\.up_blocks\..*attn1\.to_[qkv]']"
-    train(order(viton, tmp_path / "run", "lora.rank=2", targets, "data.workers=0", "optimizer.learning_rate=0.1"))
+    train(
+        order(
+            viton,
+            tmp_path / "run",
+            "lora.rank=2",
+            "lora.alpha=3",
+            targets,
+            "data.workers=0",
+            "optimizer.learning_rate=0.1",
+        )
+    )
     weights = newest(tmp_path / "run").weights
     assert weights
     assert all("lora_" in name and ".up_blocks." in name for name in weights)
@@ -121,6 +140,15 @@ def test_low_rank_weights_learn_alone_and_are_merged(viton: Path, tmp_path: Path
     changed = {name for name, value in before.items() if not torch.equal(value, after[name])}
     assert changed
     assert all(".attn1.to_" in name and name.startswith("up_blocks") for name in changed)
+    alone = export(tmp_path / "run", tmp_path / "lora", form="lora")
+    (file,) = alone.rglob("*.safetensors")
+    assert file.stat().st_size < 200_000
+    loaded = tiny_pipeline("idm_vton")
+    loaded.load_lora_weights(alone)
+    loaded.fuse_lora()
+    for name in changed:
+        layer = loaded.unet.get_submodule(name.removesuffix(".weight"))
+        torch.testing.assert_close(layer.base_layer.weight, after[name])
 
 
 @pytest.mark.slow

@@ -14,14 +14,15 @@ from torch import Tensor, nn
 
 from referencenet.checkpoints.idm_vton_start import ADAPTER, cross_attentions
 from referencenet.checkpoints.keymap import CheckpointError
-from referencenet.checkpoints.manifest import read_manifest
+from referencenet.checkpoints.manifest import KEY_LISTS, read_manifest
 from referencenet.checkpoints.start import Graft, graft_onto, read_start
 from referencenet.methods.tiny import filled
 from referencenet.networks.layout import picture_config
 from referencenet.paperdoll.layouts import write_dataset
+from referencenet.training.export import export
 from referencenet.training.recipes.index import recipe_of, recipes
-from referencenet.training.run import Order, export, start_pipeline, train
-from released import MANIFESTS, released_states, write
+from referencenet.training.run import Order, start_pipeline, train
+from released import released_states, write
 from tiny import tiny_pipeline
 
 STARTS = {system: recipe_of(system).start for system in recipes() if recipe_of(system).start is not None}
@@ -198,7 +199,7 @@ def test_added_layers_change_nothing_at_first(started: Any) -> None:
 
 def test_cross_attentions_are_counted_as_the_published_table_counts_them() -> None:
     start = STARTS["idm_vton"].published
-    names = read_manifest(MANIFESTS / "idm_vton-init-ip-adapter.json.gz").keys
+    names = read_manifest(KEY_LISTS / "idm_vton-init-ip-adapter.json.gz").keys
     counted = cross_attentions(start.base_config["unet"])
     assert len(counted) == 70
     assert {int(name.split(".")[1]) for name in names if name.startswith("ip_adapter.")} == set(range(1, 140, 2))

@@ -20,6 +20,8 @@ from referencenet.checkpoints.published import PublishedFile, PublishedSet, shar
 from referencenet.inputs import regular_file
 
 ENDING = ".json.gz"
+KEY_LISTS = Path(__file__).parent / "key_lists"
+"""Those of the released files that have a row here."""
 MAX_LIST = 2**24  # bytes: those of the largest releases are below a million
 
 

@@ -12,9 +12,9 @@ from referencenet.media.files import check_place
 
 if TYPE_CHECKING:
     from referencenet.builtin import starts
-    from referencenet.training import run as training
+    from referencenet.training import export as training
 else:
-    starts, training = later("referencenet.builtin.starts", "referencenet.training.run")
+    starts, training = later("referencenet.builtin.starts", "referencenet.training.export")
 
 app = typer.Typer(add_completion=False)
 
@@ -31,13 +31,22 @@ def export(
             metavar="STAGE", help="Only what this stage has trained, as the package ships it. May be given again."
         ),
     ] = None,
+    published: Annotated[
+        bool, typer.Option("--published", help="Files with the published names, which `refnet convert` reads.")
+    ] = False,
+    lora: Annotated[
+        bool, typer.Option("--lora", help="Low-rank weights by themselves, which `load_lora_weights` reads.")
+    ] = False,
 ) -> None:
     """Write what a run has trained so that `from_pretrained` and the commands' --checkpoint read it.
 
-    Low-rank weights are merged into those beside which they were trained.
+    Low-rank weights are merged into those beside which they were trained, unless --lora is given.
     """
+    if published + lora + bool(trained) > 1:
+        raise ValueError("--trained, --published and --lora exclude each other; give one of them.")
     check_given(ctx)
     check_place(out, folder=True)
-    folder = training.export(run, out, raw=raw, trained=trained or (), starts=starts.STARTS)
+    form = "published" if published else "lora" if lora else "pipeline"
+    folder = training.export(run, out, raw=raw, form=form, trained=trained or (), starts=starts.STARTS)
     size = sum(path.stat().st_size for path in folder.rglob("*") if path.is_file()) / 1e6
     say(f"{size:.1f} MB in {folder}")

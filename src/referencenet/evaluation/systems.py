@@ -22,8 +22,8 @@ from referencenet.evaluation.task import Drawing, Task
 from referencenet.evaluation.tryon import TryOn
 from referencenet.evaluation.turn import Turned
 from referencenet.telling import did_you_mean
+from referencenet.training.export import export
 from referencenet.training.recipes.index import recipe_of
-from referencenet.training.run import export
 
 TASKS: Mapping[str, type[Task]] = MappingProxyType({
     "animate_anyone": Animation,

@@ -13,12 +13,13 @@ from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager, nullcontext
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import torch
 from accelerate import Accelerator, DistributedDataParallelKwargs, DistributedType
 from accelerate.state import AcceleratorState
 from accelerate.tracking import LOGGER_TYPE_TO_CLASS
+from accelerate.utils import parse_flag_from_env
 from PIL import Image
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from torch import Tensor, nn
@@ -255,6 +256,8 @@ def make_accelerator(config: RunConfig, device: torch.device, folder: str | Path
     if config.precision == "fp16" and device.type == "cpu":
         raise ValueError("precision is fp16, which CPUs do not train in; use bf16 or fp32.")
     check_trackers(config.trackers)
+    if parse_flag_from_env("ACCELERATE_USE_FSDP"):  # on CPUs accelerate would forget that it was asked for
+        _refuse_spreading("FSDP")
     AcceleratorState._reset_state()  # pyright: ignore[reportPrivateUsage] - there is no other way to begin anew
     accelerator = Accelerator(
         mixed_precision="no" if config.precision == "fp32" else config.precision,
@@ -265,13 +268,19 @@ def make_accelerator(config: RunConfig, device: torch.device, folder: str | Path
         kwargs_handlers=[DistributedDataParallelKwargs(find_unused_parameters=True)],  # what is dropped learns nothing
     )
     if accelerator.distributed_type not in WHOLE:
-        raise ValueError(
-            f"accelerate was launched with {accelerator.distributed_type.value}, which spreads weights over processes; "
-            "launch processes that each hold all of them (accelerate launch --multi_gpu)."
-        )
+        _refuse_spreading(accelerator.distributed_type.value)
     if config.trackers:
         accelerator.init_trackers("tracked")
     return accelerator
+
+
+def _refuse_spreading(kind: str) -> NoReturn:
+    """Say why weights are not spread over processes."""
+    raise ValueError(
+        f"accelerate was launched with {kind}, which spreads weights over processes, but links call layers of blocks "
+        "by themselves, where spread weights are not together, and checkpoints hold whole tensors. Launch processes "
+        "that each hold all weights (accelerate launch --multi_gpu)."
+    )
 
 
 def check_trackers(names: Iterable[str]) -> None:

@@ -6,6 +6,7 @@ import re
 from collections.abc import Mapping
 from importlib import import_module
 from importlib.util import find_spec
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -56,3 +57,28 @@ def add_lora(components: Mapping[str, Any], settings: LoraSettings) -> dict[str,
             r"unet\.up_blocks\..*attn1\.to_[qkv]."
         )
     return chosen
+
+
+LOADED = "unet", "text_encoder", "text_encoder_2"
+"""Components whose low-rank weights `load_lora_weights` reads from one file."""
+
+
+def save_lora(pipe: Any, modules: Mapping[str, Any], folder: Path) -> None:
+    """Write low-rank weights by themselves, as diffusers reads them, with rank and alpha.
+
+    Args:
+        pipe: Whose components these are.
+        modules: Components with low-rank weights. Those of `LOADED` lie in one file, which `pipe.load_lora_weights`
+            reads; each other one in a folder of its own, which `pipe.COMPONENT.load_lora_adapter(..., prefix=None)`
+            reads.
+        folder: Where to.
+    """
+    peft, told = import_module("peft"), dict[str, Any]()
+    for name, module in modules.items():
+        if name in LOADED and hasattr(pipe, "save_lora_weights"):
+            told[f"{name}_lora_layers"] = peft.get_peft_model_state_dict(module, adapter_name=NAME)
+            told[f"{name}_lora_adapter_metadata"] = module.peft_config[NAME].to_dict()
+        else:
+            module.save_lora_adapter(folder / name, adapter_name=NAME)
+    if told:
+        pipe.save_lora_weights(folder, **told)

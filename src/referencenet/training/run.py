@@ -1,4 +1,4 @@
-"""A training from its order to its end: the pipeline that it begins with, its data, its stages, and the export.
+"""A training from its order to its end: the pipeline that it begins with, its data and its stages.
 
 A run's folder has one folder per stage, and `run.json`, which says of what system it is and what it began with.
 """
@@ -6,15 +6,13 @@ A run's folder has one folder per stage, and `run.json`, which says of what syst
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
 import torch
-from safetensors.torch import save_file
-from torch import Tensor, nn
 
 from referencenet.checkpoints.keymap import CheckpointError
 from referencenet.checkpoints.published import PublishedSet
@@ -23,16 +21,14 @@ from referencenet.inputs import read_json
 from referencenet.media.files import written_whole
 from referencenet.methods.tiny import tiny_pipeline
 from referencenet.training.checkpoint import RunFolder
-from referencenet.training.config import RunConfig, made, meant, read_config, read_tables
+from referencenet.training.config import RunConfig, meant, read_config, read_tables
 from referencenet.training.data.layouts.index import open_dataset
 from referencenet.training.data.sampler import batches_of
 from referencenet.training.estimate import estimate
 from referencenet.training.full_size import full_pipeline
-from referencenet.training.loop import fit, load_weights
-from referencenet.training.lora import NAME
+from referencenet.training.loop import fit
 from referencenet.training.memory import in_single
 from referencenet.training.parallel import join, rank, world_size
-from referencenet.training.recipe import running_statistics
 from referencenet.training.recipes.index import CONFIGURATIONS, configuration, recipe_of
 
 Starts = Mapping[str, Callable[[str], Any]]
@@ -153,92 +149,6 @@ def plan(order: Order) -> str:
             "",
         ]
     return "\n".join(told).rstrip()
-
-
-def export(
-    run: str | Path,
-    out: str | Path,
-    *,
-    raw: bool = False,
-    trained: Sequence[str] = (),
-    starts: Starts = STARTS,
-) -> Path:
-    """Write what a run has trained as an ordinary pipeline folder.
-
-    Args:
-        run: Its folder.
-        out: The folder to make; it must not exist, or be empty.
-        raw: The weights themselves instead of their moving average.
-        trained: Of these stages only what learned, in half precision, as COMPONENT/model.safetensors: as the package
-            ships it; empty: the whole pipeline, of all stages.
-        starts: What else than a folder the run may have begun with.
-
-    Returns:
-        The folder.
-
-    Raises:
-        FileExistsError: If there is something in `out`.
-        FileNotFoundError: If `run` is no run, or has no checkpoint.
-        ValueError: If it has no such stage.
-    """
-    run, out = Path(run), Path(out)
-    if out.exists() and (not out.is_dir() or any(out.iterdir())):
-        raise FileExistsError(f"{out} is there already; name a new folder.")
-    told = read_order(run)
-    for name in trained:
-        if name not in told["stages"]:
-            raise ValueError(f"{run} has no stage {name!r}{meant(name, told['stages'])}")
-    pipe = start_pipeline(told["system"], told["start"], told["base"], starts)
-    learned = _restore(pipe, run, told, raw=raw)
-    for module in (m for m in pipe.components.values() if isinstance(m, nn.Module)):
-        module.eval().requires_grad_(False)
-    if trained:
-        _save_learned(pipe, {name for stage in trained for name in learned.get(stage, ())}, out)
-    else:
-        pipe.save_pretrained(out)
-    return out
-
-
-def _restore(pipe: Any, run: Path, told: Mapping[str, Any], *, raw: bool) -> dict[str, set[str]]:
-    """Load the newest weights of a run's stages; by stage the names of what learned, as `component.name`."""
-    recipe_class, learned = recipe_of(told["system"]), dict[str, set[str]]()
-    for name, table in told["stages"].items():
-        folder = RunFolder(run / name)
-        state = folder.load(weights_only=True)
-        if state is None:
-            continue
-        recipe = recipe_class(pipe, name, made(RunConfig, table, str(run / "run.json"), name))
-        weights = state.weights if raw or state.average is None else {**state.weights, **state.average}
-        saved = {**recipe.parameters, **running_statistics(recipe.modules)}
-        learned[name] = set(saved)
-        load_weights(saved, weights, folder.checkpoints()[-1])
-        for module in recipe.modules.values():
-            if getattr(module, "peft_config", None):
-                merge_lora(module)
-        in_single(pipe)
-    if not learned:
-        raise FileNotFoundError(f"{run} has no checkpoint yet; train further, or name another run.")
-    return learned
-
-
-def _save_learned(pipe: Any, names: Iterable[str], out: Path) -> None:
-    """Write some of a pipeline's tensors, named `component.name`, one file for each component."""
-    by_component: dict[str, dict[str, Tensor]] = {}
-    for full in sorted(names):
-        component, _, name = full.partition(".")
-        value = pipe.components[component].state_dict().get(name)
-        if value is None:
-            raise ValueError(f"{full} is merged into other weights, as low-rank ones are; export the whole pipeline.")
-        by_component.setdefault(component, {})[name] = value.half() if value.is_floating_point() else value
-    for component, tensors in by_component.items():
-        (out / component).mkdir(parents=True, exist_ok=True)
-        save_file(tensors, out / component / "model.safetensors")
-
-
-def merge_lora(module: Any) -> None:
-    """Add an adapter's weights to those beside which they were trained, and take it away."""
-    module.fuse_lora(adapter_names=[NAME])
-    module.unload_lora()
 
 
 def start_pipeline(
