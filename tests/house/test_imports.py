@@ -15,7 +15,7 @@ LAYERS = [  # a folder imports only from those before it, and from those beside 
     ("training",),
     ("builtin",),
     ("parity",),
-    ("cli", "comfyui"),
+    ("cli", "comfyui", "ui"),
 ]
 BESIDE_METHODS = {"registry", "systems", "tiny"}  # files of methods/ that speak of all systems
 RANK = {folder: rank for rank, folders in enumerate(LAYERS) for folder in folders}
