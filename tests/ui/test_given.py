@@ -68,12 +68,20 @@ def test_the_rest_is_refused_in_one_sentence(files: dict[str, str], how: str, na
 
 def test_paint_is_a_mask_and_no_paint_is_none(files: dict[str, str]) -> None:
     value = {"background": files["small.png"], "layers": [files["ink.png"], files["no-ink.png"]]}
-    shown, mask = given(it=value).painted("it", "a picture")
+    found = given(it=value)
+    shown, mask = found.painted("it", "a picture")
     assert mask is not None
     assert mask.size == shown.size
     assert mask.getbbox() == (0, 0, 32, 48)
     assert set(np.unique(np.asarray(mask))) == {0, 255}
+    assert found.files["it_mask"].is_file()
     assert given(it=value | {"layers": [files["no-ink.png"]]}).painted("it", "a picture")[1] is None
+
+
+def test_an_empty_canvas_is_no_picture(tmp_path: Path) -> None:
+    Image.new("RGBA", (64, 48), "white").save(tmp_path / "white.png")
+    with pytest.raises(ValueError, match="give a picture to refer to"):
+        given(it={"background": str(tmp_path / "white.png")}).painted("it", "a picture to refer to")
 
 
 @pytest.mark.parametrize(

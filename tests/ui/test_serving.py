@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import io
 import json
+import secrets
 import signal
 import time
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -50,24 +51,29 @@ class Client:
         return {"path": answer.json()[0], "orig_name": name, "meta": {"_type": "gradio.FileData"}}
 
     def ask(self, tab: str, **values: Any) -> str:
-        """Begin a job, and give its number."""
+        """Begin a job as a browser does, and give the name under which it is heard of."""
         known = self.http.get("/gradio_api/info").json()["named_endpoints"][f"/{tab}"]["parameters"]
         given = [values.get(each["parameter_name"], each.get("parameter_default")) for each in known]
         assert values.keys() <= {each["parameter_name"] for each in known}
-        return self.http.post(f"/gradio_api/call/{tab}", json={"data": given}).raise_for_status().json()["event_id"]
+        functions = self.http.get("/config").json()["dependencies"]
+        number = next(each["id"] for each in functions if each["api_name"] == tab)
+        asked = {"data": given, "fn_index": number, "session_hash": secrets.token_hex(6)}
+        self.http.post("/gradio_api/queue/join", json=asked).raise_for_status()
+        return asked["session_hash"]
 
-    def answer(self, tab: str, number: str) -> Any:
-        """What became of a job: what was said last, its files and settings; or the error."""
-        kind = said = None
-        with self.http.stream("GET", f"/gradio_api/call/{tab}/{number}") as lines:
+    def hear(self, session: str) -> Generator[dict[str, Any]]:
+        """What is said of a job; who stops listening has left."""
+        with self.http.stream("GET", "/gradio_api/queue/data", params={"session_hash": session}) as lines:
             for line in lines.iter_lines():
-                if line.startswith("event: "):
-                    kind = line.removeprefix("event: ")
-                elif line.startswith("data: "):
-                    said = json.loads(line.removeprefix("data: "))
-                    if kind in ("error", "complete"):
-                        return said
-        raise AssertionError(f"the answer ended with {kind}: {said}")
+                if line.startswith("data: "):
+                    yield json.loads(line.removeprefix("data: "))
+
+    def answer(self, session: str) -> Any:
+        """What became of a job: what was said last, its files and settings; or the error."""
+        for said in self.hear(session):
+            if said["msg"] == "process_completed":
+                return said["output"]["data"] if said["success"] else said["output"]
+        raise AssertionError("the answer broke off")
 
     def picture(self, file: dict[str, Any]) -> Image.Image:
         return read_image(Image.open(io.BytesIO(self.http.get(file["url"]).raise_for_status().content)))
@@ -106,7 +112,7 @@ def test_a_file_outside_is_not_read_as_an_upload(page: Page, client: Client, pat
     file = {"path": path, "meta": {"_type": "gradio.FileData"}}
     before = page.results
     number = client.ask("refer", reference=painted(file), prompt="x", steps=1)
-    assert "error" in client.answer("refer", number)
+    assert "error" in client.answer(number)
     assert page.results == before
 
 
@@ -127,7 +133,7 @@ def test_a_wrong_file_is_answered_by_one_sentence_without_the_servers_paths(
     client: Client, content: bytes, says: str
 ) -> None:
     number = client.ask("refer", reference=painted(client.upload(content)), prompt="x")
-    assert client.answer("refer", number)["error"].startswith(says)
+    assert client.answer(number)["error"].startswith(says)
 
 
 def test_twenty_clients_at_once_each_get_their_own_picture(page: Page) -> None:
@@ -138,7 +144,7 @@ def test_twenty_clients_at_once_each_get_their_own_picture(page: Page) -> None:
         content, prompt = wish(number)
         with Client(page) as client:
             job = client.ask("refer", reference=painted(client.upload(content)), prompt=prompt, seed=number, steps=2)
-            status, files, settings, *_ = client.answer("refer", job)
+            status, files, settings, *_ = client.answer(job)
             assert "done" in status
             assert settings["prompt"] == prompt
             return client.picture(files[0]["image"])
@@ -161,16 +167,19 @@ def test_twenty_clients_at_once_each_get_their_own_picture(page: Page) -> None:
 def test_the_place_in_line_is_told_and_a_client_who_leaves_ends_its_job(page: Page, client: Client) -> None:
     before = page.results
     with Client(page) as first, Client(page) as second:
-        first.ask("refer", reference=painted(first.upload(png())), prompt="x", steps=900)
-        number = second.ask("refer", reference=painted(second.upload(png())), prompt="x", steps=900)
-        with second.http.stream("GET", f"/gradio_api/call/refer/{number}") as lines:
-            assert any("in line: 1 before you" in line for line in lines.iter_lines())
+        wish = {"reference": painted(client.upload(png())), "prompt": "x", "steps": 900}
+        drawing = first.hear(first.ask("refer", **wish))
+        assert any("of 900" in json.dumps(said) for said in drawing)
+        waiting = second.hear(second.ask("refer", **wish))
+        assert any("in line: 1 before you" in json.dumps(said) for said in waiting)
+        drawing.close()
+        waiting.close()
     deadline = time.monotonic() + 60
     while page.results != before and time.monotonic() < deadline:
         time.sleep(0.1)
     assert page.results == before
     quick = client.ask("refer", reference=painted(client.upload(png())), prompt="x", steps=1)
-    assert "done" in client.answer("refer", quick)[0]
+    assert "done" in client.answer(quick)[0]
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
@@ -186,7 +195,7 @@ def test_a_signal_ends_what_is_drawn_and_leaves_nothing_half_written(tmp_path: P
     assert status == 0, said
     assert "Traceback" not in said
     assert list(page.out.iterdir()) == []
-    assert list(page.private.iterdir()) == []
+    assert not list(page.private.glob("refnet-ui-*"))
 
 
 def test_without_gradio_the_command_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -80,10 +80,10 @@ def _tab(office: Office, name: TabName, examples: Mapping[str, dict[str, Any]], 
 
     def example(value: str) -> list[Any]:
         values = examples[name] | examples.get(str(office.models.find(name, value).system), {})
-        return [values.get(key) for key in filled]
+        return [said("the example is filled in.", "note"), *(values.get(key) for key in filled)]
 
     fill.click(
-        example, model, [inputs[key] for key in filled], api_visibility="private", show_progress="hidden"
+        example, model, [status, *(inputs[key] for key in filled)], api_visibility="private", show_progress="hidden"
     )  # fmt: skip
     running = draw.click(
         runner(office, name, ["model", *inputs]), [model, *inputs.values()], [status, result, settings, done],

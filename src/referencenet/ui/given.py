@@ -159,8 +159,10 @@ class Given:
 
     def painted(self, name: str, what: str) -> tuple[Image.Image, Image.Image | None]:
         """A picture that must be there, RGB, and where it is painted on, L; None: nowhere."""
-        path = self.file(name, what)
-        return self._read(path), self.paint(name)
+        found = self._read(self.file(name, what))
+        if found.getextrema() == ((255, 255),) * 3:  # an empty canvas
+            raise ValueError(f"give {what}.")
+        return found, self.paint(name)
 
     def paint(self, name: str) -> Image.Image | None:
         """Where a picture is painted on, mode L of its size: white is painted; None: nowhere."""

@@ -234,4 +234,4 @@ def _rows(tab: TabName, found: Sequence[Found]) -> list[Model]:
                 rows.append(
                     Model(title=f"{Path(each.path).name} ({system})", kind=kind, system=system, place=each.path)
                 )
-    return [*rows, *(Model(title=f"{name}, tiny random weights", kind="tiny", system=name) for name in offered(tab))]
+    return [*rows, *(Model(title=f"{name} (tiny, random)", kind="tiny", system=name) for name in offered(tab))]

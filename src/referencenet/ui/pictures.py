@@ -158,8 +158,8 @@ def _parts(given: Given, size: tuple[int, int]) -> list[PersonPart]:
         path = given.maybe_file(f"part_{number}")
         if path is None:
             continue
-        given.picture(f"part_{number}", "a part")
-        parts.append(PersonPart(picture=path, label=given.text(f"label_{number}"), mask=given.paint(f"part_{number}")))
+        _, mask = given.painted(f"part_{number}", f"a picture as part {number}, or none")
+        parts.append(PersonPart(picture=path, label=given.text(f"label_{number}"), mask=mask))
     for part in check_parts(parts):
         mask_of(part, size)
     return parts

@@ -155,8 +155,8 @@ def turn() -> Inputs:
     """Other cameras."""
     found: Inputs = {"reference": picture("Portrait")}
     with gr.Row():
-        found["yaw_from"] = gr.Slider(-90, 90, -40, step=1, label="From, degrees")
-        found["yaw_to"] = gr.Slider(-90, 90, 40, step=1, label="To, degrees")
+        found["yaw_from"] = gr.Slider(-90, 90, -40, step=1, label="From °")
+        found["yaw_to"] = gr.Slider(-90, 90, 40, step=1, label="To °")
     found["views"] = gr.Slider(1, 32, 16, step=1, label="Views")
     with gr.Accordion("More", open=False):
         found["pitch"] = gr.Slider(-45, 45, 0, step=1, label="Pitch, degrees; above 0 the face looks up")
