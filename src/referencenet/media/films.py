@@ -24,7 +24,6 @@ from referencenet.media.decoding import HIGH_RANGE, MAX_RATE, opened_film, pictu
 from referencenet.media.encoding import CODECS, check_frames, join_pieces, write_gif, write_pictures, write_piece
 from referencenet.media.files import check_place, forget_settings, locked, write_settings
 from referencenet.media.images import Picture, moving, opened, read_frame
-from referencenet.media.records import as_text
 from referencenet.media.sound import TRACK_CODECS, check_sound
 from referencenet.telling import note
 
@@ -355,15 +354,13 @@ class FilmWriter:
         """Write what waits, make the film of the pieces and take their folder away.
 
         Args:
-            settings: What decides the film, to stand beside it as JSON, and in .mp4 and .webm as their comment; none
-                of another film stand there meanwhile.
+            settings: What decides the film, to stand beside it as JSON, and in .mp4 and .webm as their comment.
         """
         self._flush()
         forget_settings(self.path)
         if self.path.suffix.lower() in CODECS:
-            comment = None if settings is None else as_text(settings)
             join_pieces(
-                self.pieces, self.path, self.rate, sound=self.sound, num_frames=self.num_frames, comment=comment
+                self.pieces, self.path, self.rate, sound=self.sound, num_frames=self.num_frames, record=settings
             )
         elif self.path.suffix:
             write_gif(self._files, self.path, self.rate)
