@@ -171,8 +171,7 @@ def frames_of(source: Any, limit: int | None = None) -> Iterator[Image.Image]:
     if getattr(source, "ndim", 4) != 4:
         raise ValueError(
             f"a film of shape {tuple(source.shape)} was given; expected four axes: (frames, height, width, 3) for "
-            f"arrays, "
-            "(frames, 3, height, width) for tensors."
+            "arrays, (frames, 3, height, width) for tensors."
         )
     frames: Iterable[Picture] = Film(source) if isinstance(source, str | Path) else source
     count = 0
@@ -254,7 +253,6 @@ def write_film(
 
 PIECE = 100
 """Frames in a piece where nothing else says how many."""
-
 FRAME = re.compile(r"\d{6,}\.png")
 """Names of the frames that are written to a folder."""
 
