@@ -133,7 +133,7 @@ def weights(artist: Artist) -> Image.Image:
     second = Image.fromarray(render(other))
     shown: Labelled = [("first", artist.picture), ("second", second)]
     for first, last in ((1.0, 0.0), (1.0, 0.25), (1.0, 1.0), (0.25, 1.0)):
-        given = [Reference(artist.picture, weight=first)] + [Reference(second, weight=last)] * (last > 0)
+        given = [Reference(artist.picture, weight=first), *([Reference(second, weight=last)] if last else [])]
         shown.append((f"weights {first:g}, {last:g}", artist.refer(*given, style_fidelity=0.5)))
     return sheet(shown, columns=6)
 
