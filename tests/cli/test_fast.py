@@ -63,7 +63,10 @@ ERRORS = {
         "--guess-mode is for stable_garment",
     ),
     "a picture's ending": ("tryon -p hero.png -g hero.png -o o.mov", "names no picture format"),
-    "a missing garment": ("tryon -p hero.png -g no.png -o o.png", "there is no --garment no.png"),
+    "a missing garment": (
+        "tryon -p hero.png -g no.png --mask hero.png --method catvton -o o.png",
+        "there is no --garment no.png",
+    ),
     "a film's ending": ("animate -r hero.png -p hero.png -o film.mov", "use .mp4, .webm, .gif"),
     "a film's size": ("animate -r hero.png -p hero.png -o a.mp4 --size 64,64", "--size was '64,64'"),
     "two sources of poses": ("animate -r hero.png -p hero.png -k hero.png -o a.mp4", "give one"),

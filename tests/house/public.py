@@ -5,6 +5,7 @@ import inspect
 import pkgutil
 import re
 from collections.abc import Iterator
+from typing import get_origin
 
 import referencenet
 
@@ -45,6 +46,8 @@ def describe(value: object) -> Iterator[str]:
                 yield f"    .{name}"
             elif inspect.isroutine(member) or isinstance(member, classmethod | staticmethod):
                 yield f"    .{name}{signature(getattr(value, name))}"
+    elif get_origin(value) is not None:
+        yield ": a union of types"
     elif callable(value):
         yield signature(value)
     else:

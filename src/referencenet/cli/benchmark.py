@@ -18,7 +18,7 @@ from referencenet.media.files import check_place, written_whole
 from referencenet.version import __version__
 
 if TYPE_CHECKING:
-    from referencenet.builtin import load as shipped
+    import referencenet.builtin.load as shipped
     from referencenet.builtin.training import benchmark as measuring
     from referencenet.cli import quiet as hushing
 else:

@@ -27,10 +27,11 @@ if TYPE_CHECKING:
     import torch
     from huggingface_hub import constants
 
-    from referencenet.builtin import load as builtin
+    import referencenet.builtin.load as builtin
+    import referencenet.paperdoll.render as render
     from referencenet.cli import quiet as hushing
     from referencenet.methods import reference_only
-    from referencenet.paperdoll import render, scene
+    from referencenet.paperdoll import scene
 else:
     np, torch, constants = later("numpy", "torch", "huggingface_hub.constants")
     builtin, hushing, reference_only, render, scene = later(

@@ -158,7 +158,7 @@ def talk(
 ) -> None:  # fmt: skip
     """Let the person of a portrait speak.
 
-    Try: `refnet talk --method hallo -r portrait.png -a speech.wav --checkpoint pretrained_models -o film.mp4`
+    Try: `refnet talk --method hallo -r portrait.png -a voice.wav --checkpoint pretrained_models -o film.mp4`
     """
     check_system(ctx, method)
     if random_tiny and speech is not None:

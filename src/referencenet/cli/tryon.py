@@ -137,7 +137,8 @@ def tryon(
 ) -> None:  # fmt: skip
     """Dress the person of a picture in a garment.
 
-    Try: `refnet tryon -p person.jpg -g shirt.jpg --densepose pose.png --mask mask.png --checkpoint IDM-VTON -o out.png`
+    Try: `refnet tryon -p person.png -g garment.png --densepose densepose.png --mask person_mask.png
+    --checkpoint IDM-VTON -o out.png`
     """
     check_system(ctx, method)
     check_pictures(out, count=count, overwrite=overwrite)

@@ -12,9 +12,9 @@ from referencenet.later import later
 from referencenet.media.files import written_whole
 
 if TYPE_CHECKING:
+    import referencenet.parity.verify as checking
     from referencenet.cli import manifests
     from referencenet.parity import report
-    from referencenet.parity import verify as checking
 else:
     manifests, report, checking = later(
         "referencenet.cli.manifests", "referencenet.parity.report", "referencenet.parity.verify"

@@ -3,6 +3,7 @@
 from referencenet.paperdoll.captions import attributes, caption
 from referencenet.paperdoll.character import Character, split
 from referencenet.paperdoll.cloth_maps import CLOTHS, cloth_maps
+from referencenet.paperdoll.examples import write_examples
 from referencenet.paperdoll.film import Film, between, dance, talk
 from referencenet.paperdoll.landmarks import expression_mask, face_box, landmarks
 from referencenet.paperdoll.layouts import write_dataset
@@ -67,4 +68,5 @@ __all__ = [
     "talk",
     "turnaround",
     "write_dataset",
+    "write_examples",
 ]

@@ -1,0 +1,94 @@
+"""Every `refnet` command of README and the pages runs as it is typed, with few steps and small pictures appended.
+
+Where a page speaks of published files, tiny ones of the same layout lie in their place; see `desk.py`.
+"""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner
+
+from docs.desk import bring, commands_of, lay_out
+from house.source import ROOT
+from referencenet.cli.app import app
+from referencenet.paperdoll.examples import write_examples
+from tiny import tiny
+
+PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
+
+QUICKLY = {
+    "demo": "--characters 1",
+    "generate": "--steps 1 --count 1",
+    "animate": "--steps 1 --frames 4 --size 64x64",
+    "talk": "--steps 1 --frames 4 --size 64x64",
+    "tryon": "--steps 1 --size 96x128",
+    "face": "--steps 1 --size 64x64 --count 1",
+    "compose": "--steps 1 --size 48x64 --count 1",
+    "turn": "--steps 1 --size 64x64 --views 2",
+    "paperdoll": "--count 1 --size 64",
+    "doctor": "--no-test",
+    "train": "--dry-run",
+    "train idm_vton paperdoll": "--set steps=1 --set data.workers=0",
+    "turn --cameras": "--steps 1 --size 64x64",
+}
+"""What is appended to a command; the longest beginning counts."""
+
+ELSEWHERE = {
+    "preprocess": "reads people in photographs by fetched networks: tests/cli/test_preprocess.py",
+    "models fetch": "downloads: tests/preprocess/test_model_files.py",
+    "convert emo": "reads AnimateDiff's file: tests/methods/test_emo_films.py",
+    "train builtin": "takes hours: tests/builtin/training",
+    "benchmark builtin": "takes minutes: tests/builtin/training",
+}
+"""Commands that are tried elsewhere, and where."""
+
+
+def blocks_of(page: Path) -> list[str]:
+    fenced = re.findall(r"^```(console|bash|text|)\n(.*?)^```$", page.read_text(encoding="utf-8"), re.M | re.S)
+    return [block for _, block in fenced]
+
+
+def typed_on(page: Path) -> list[list[str]]:
+    """The commands of a page, without those that are tried elsewhere."""
+    found = [command for block in blocks_of(page) for command in commands_of(block)]
+    return [words for words in found if not any(" ".join(words).startswith(each) for each in ELSEWHERE)]
+
+
+def quick(words: list[str]) -> list[str]:
+    """What is appended to a command."""
+    line = " ".join([words[0], "--cameras"] if "--cameras" in words else words)
+    beginnings = [begin for begin in QUICKLY if line.startswith(begin)]
+    return QUICKLY[max(beginnings, key=len)].split() if beginnings else []
+
+
+@pytest.mark.parametrize(
+    "page",
+    [
+        pytest.param(page, id=page.name, marks=[] if page.name == "README.md" else [pytest.mark.slow])
+        for page in PAGES
+        if typed_on(page)
+    ],
+)
+def test_commands_run_as_they_are_typed(page: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder = tmp_path
+    if page.name == "README.md":  # what `make demo` leaves, and a Stable Diffusion model
+        write_examples(folder)
+        tiny("sd").pipe.save_pretrained(folder / "stable-diffusion-v1-5" / "stable-diffusion-v1-5")
+    else:
+        lay_out(folder)
+    monkeypatch.chdir(folder)
+    for words in typed_on(page):
+        result = CliRunner().invoke(app, [*bring(folder, words), *quick(words)])
+        line = f"refnet {' '.join(words)}"
+        assert result.exit_code == 0, f"{line}\n{result.output}\n{result.exception!r}"
+        if "--out" in words or "-o" in words:
+            out = words[words.index("--out" if "--out" in words else "-o") + 1]
+            assert "--dry-run" in (*words, *quick(words)) or Path(out).exists() or list(Path().glob(f"{out}*")), line
+
+
+def test_what_is_tried_elsewhere_is_tried_there() -> None:
+    for where in ELSEWHERE.values():
+        assert (ROOT / where.rpartition(": ")[2]).exists(), where
