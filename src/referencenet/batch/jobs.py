@@ -125,7 +125,7 @@ def read_job(line: str, number: int, contents: Contents, *, elsewhere: bool = Fa
     try:
         document = json.loads(line)
     except (ValueError, RecursionError) as error:
-        raise JobError(f"this is no JSON ({error}); expected an object on one line, as in {EXAMPLE}.") from error
+        raise JobError(f"this is not JSON ({error}); expected an object on one line, as in {EXAMPLE}.") from error
     if not isinstance(document, dict):
         raise JobError(f"this is {str(document)[:60]!r}; expected an object, as in {EXAMPLE}.")
     name, settings = _parted(document)
