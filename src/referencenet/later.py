@@ -35,15 +35,12 @@ class _Later(ModuleType):
         return getattr(import_module(self.__name__), name)
 
 
-def front_door(package: str, homes: Mapping[str, Iterable[str]]) -> tuple[Callable[[str], Any], list[str]]:
-    """What a package's `__init__` has for its public names, so that a file of the package is imported alone.
+def front_door(package: str, homes: Mapping[str, Iterable[str]]) -> Callable[[str], Any]:
+    """The `__getattr__` of a package whose files are imported alone: a name is imported when it is first used.
 
     Args:
         package: Its name.
         homes: File of it to the public names that it defines.
-
-    Returns:
-        The package's `__getattr__`, which imports a name when it is first used, and its `__all__`.
     """
     home = {name: file for file, names in homes.items() for name in names}
 
@@ -52,4 +49,4 @@ def front_door(package: str, homes: Mapping[str, Iterable[str]]) -> tuple[Callab
             raise AttributeError(f"module {package!r} has no attribute {name!r}; it has {', '.join(sorted(home))}")
         return getattr(import_module(f"{package}.{home[name]}"), name)
 
-    return get, sorted(home)
+    return get

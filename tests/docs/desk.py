@@ -22,6 +22,7 @@ from referencenet.methods.tiny import tiny_speech_model, tiny_talking_face
 from referencenet.paperdoll.examples import SQUARE, write_examples
 from referencenet.paperdoll.layouts import write_dataset
 from referencenet.preprocess.face_geometry import pose_matrices
+from referencenet.training.recipes.index import configuration, recipe_of
 from referencenet.training.run import Order, train
 from released import write_released
 from talking import face_points
@@ -68,7 +69,7 @@ def write_track(path: Path, frames: int) -> None:
 
 
 def write_segmenter(folder: Path) -> None:
-    """A tiny SegFormer that takes everything for a shoe and a face."""
+    """A tiny SegFormer that takes everything for a shoe."""
     names = ["Background", "Hat", "Hair", "Sunglasses", "Upper-clothes", "Skirt", "Pants", "Dress", "Left-shoe",
              "Right-shoe", "Face"]  # fmt: skip
     config = SegformerConfig(
@@ -77,6 +78,9 @@ def write_segmenter(folder: Path) -> None:
         label2id={name: i for i, name in enumerate(names)},
     )  # fmt: skip
     model = SegformerForSemanticSegmentation(config)
+    with torch.no_grad():
+        model.decode_head.classifier.weight.zero_()
+        model.decode_head.classifier.bias.copy_(torch.tensor([float(name == "Left-shoe") for name in names]))
     model.save_pretrained(folder)
     SegformerImageProcessor(size={"height": 32, "width": 32}).save_pretrained(folder)
 
@@ -91,6 +95,8 @@ def bring(folder: Path, words: list[str]) -> list[str]:
     task = words[0]
     if task == "export":
         make_run(folder / words[1])
+    if task == "train":
+        return make_start(folder, words, given)
     if "--checkpoint" not in given or task not in DEFAULTS:
         return words
     method = named(given.get("--method", DEFAULTS[task]), names_of(task)) or ""
@@ -121,6 +127,17 @@ def write_hearing(folder: Path, checkpoint: Path, pipe: Any) -> None:
     face = tiny_talking_face()
     for name in AUDIO2LMK.components:
         torch.save(getattr(face, name).state_dict(), checkpoint / f"{name}.pt")
+
+
+def make_start(folder: Path, words: list[str], given: dict[str, str]) -> list[str]:
+    """What a training begins with: a pipeline of tiny networks for released files, a folder for the data, a file."""
+    start, data = given.get("--from", "tiny"), folder / given.get("--data", "data")
+    if start != "tiny" and not (folder / start).exists():
+        tiny_pipeline(recipe_of(words[1]).pipeline).save_pretrained(folder / start)
+    data.mkdir(parents=True, exist_ok=True)
+    if words[2].endswith(".toml"):
+        shutil.copy(configuration(words[1], "paperdoll"), folder / words[2])
+    return without(words, "--base")
 
 
 def make_run(folder: Path) -> None:

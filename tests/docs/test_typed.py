@@ -13,6 +13,7 @@ from typer.testing import CliRunner
 
 from docs.desk import bring, commands_of, lay_out
 from house.source import ROOT
+from referencenet.checkpoints.audio2lmk import AUDIO2LMK
 from referencenet.cli.app import app
 from referencenet.paperdoll.examples import write_examples
 from tiny import tiny
@@ -28,7 +29,7 @@ QUICKLY = {
     "face": "--steps 1 --size 64x64 --count 1",
     "compose": "--steps 1 --size 48x64 --count 1",
     "turn": "--steps 1 --size 64x64 --views 2",
-    "paperdoll": "--count 1 --size 64",
+    "paperdoll": "--count 20 --size 64",
     "doctor": "--no-test",
     "train": "--dry-run",
     "train idm_vton paperdoll": "--set steps=1 --set data.workers=0",
@@ -81,6 +82,7 @@ def test_commands_run_as_they_are_typed(page: Path, tmp_path: Path, monkeypatch:
     else:
         lay_out(folder)
     monkeypatch.chdir(folder)
+    monkeypatch.setitem(AUDIO2LMK.__dict__, "base_config", AUDIO2LMK.tiny_config)  # has one size, and reads another
     for words in typed_on(page):
         result = CliRunner().invoke(app, [*bring(folder, words), *quick(words)])
         line = f"refnet {' '.join(words)}"

@@ -38,7 +38,10 @@ app = typer.Typer(add_completion=False)
 def convert(
     ctx: typer.Context,
     system: Annotated[str, typer.Argument(help=f"One of {', '.join(names_of())}.")],
-    files: Annotated[list[Path], typer.Argument(help="The folder with the released files, or the files one by one.")],
+    files: Annotated[
+        list[Path],
+        typer.Argument(metavar="FOLDER|FILE...", help="The folder with the released files, or the files one by one."),
+    ],
     out: Annotated[Path, typer.Option("--out", "-o", help="Folder to write, which from_pretrained reads.")],
     base: Annotated[
         str | None,

@@ -28,7 +28,7 @@ def verify_command(
     ctx: typer.Context,
     cases: Annotated[
         list[Path],
-        typer.Argument(metavar="CASES...", help="Golden case folders, each with case.json and outputs.safetensors."),
+        typer.Argument(metavar="CASE...", help="Golden case folders, each with case.json and outputs.safetensors."),
     ],
     manifest: Annotated[
         bool, typer.Option("--manifest", help="The paths are full-size key lists, SYSTEM-FILE.json.gz: check key maps.")

@@ -20,7 +20,7 @@ if TYPE_CHECKING:  # a line for each public name; everybody else goes by `front_
     from referencenet.media.sound import Sound as Sound
     from referencenet.media.sound import read_sound as read_sound
 
-__getattr__, __all__ = front_door(
+__getattr__ = front_door(
     __name__,
     {
         "files": ["written_whole"],
@@ -30,3 +30,20 @@ __getattr__, __all__ = front_door(
         "sound": ["Sound", "read_sound"],
     },
 )
+
+__all__ = [
+    "Film",
+    "Picture",
+    "Sound",
+    "contact_sheet",
+    "fit_size",
+    "frame_rate",
+    "read_image",
+    "read_mask",
+    "read_sound",
+    "resize",
+    "to_tensor",
+    "write_film",
+    "write_image",
+    "written_whole",
+]

@@ -41,7 +41,7 @@ if TYPE_CHECKING:  # a line for each public name; everybody else goes by `front_
     from referencenet.preprocess.talking_face import TalkingFace as TalkingFace
     from referencenet.preprocess.talking_face import read_head_poses as read_head_poses
 
-__getattr__, __all__ = front_door(
+__getattr__ = front_door(
     __name__,
     {
         "agnostic": ("agnostic_mask",),
@@ -99,3 +99,41 @@ __getattr__, __all__ = front_door(
         ),
     },
 )
+
+__all__ = [
+    "BlazePose",
+    "BodyPoints",
+    "DWPose",
+    "Face",
+    "HeadCamera",
+    "HeadColours",
+    "HeadFilm",
+    "FaceLandmarker",
+    "FaceReading",
+    "FaceRegions",
+    "FaceTrack",
+    "Portrait",
+    "FaceMesh",
+    "Followed",
+    "SkeletonFilm",
+    "SpeechFeatures",
+    "TalkingFace",
+    "YuNet",
+    "agnostic_mask",
+    "crop_face",
+    "draw_body",
+    "draw_head",
+    "face_mask",
+    "film_points",
+    "find_face",
+    "fit_bodies",
+    "only_person",
+    "read_face_embedding",
+    "read_head_poses",
+    "read_key_points",
+    "read_speech_model",
+    "read_track",
+    "reenacted",
+    "square_face",
+    "swing",
+]

@@ -13,9 +13,11 @@ if TYPE_CHECKING:  # a line for each public name; everybody else goes by `__geta
     from referencenet.training.loop import fit as fit
     from referencenet.training.recipe import Recipe as Recipe
 
-_public, __all__ = front_door(
+_public = front_door(
     __name__, {"config": ("OptimizerConfig", "RunConfig", "read_config"), "loop": ("fit",), "recipe": ("Recipe",)}
 )
+
+__all__ = ["OptimizerConfig", "Recipe", "RunConfig", "fit", "read_config"]
 
 _MOVED = {"SCHEDULES", "STAGES", "Settings", "benchmark_builtin", "export", "train"}
 
