@@ -138,7 +138,7 @@ def weights(artist: Artist) -> Image.Image:
     return sheet(shown, columns=6)
 
 
-def annotations(_: Artist) -> Image.Image:
+def annotated(_: Artist) -> Image.Image:
     """What paperdoll knows of a picture."""
     scene = Scene.from_seeds(CHARACTER, 4, view="front", shot="full body", pose="waving")
     parts = segmentation(scene, 192).astype(int)
@@ -183,7 +183,7 @@ PICTURES: dict[str, Callable[[Artist], Image.Image]] = {
     "poses": poses,
     "ranges": ranges,
     "weights": weights,
-    "annotations": annotations,
+    "annotations": annotated,
     "people": people,
     **{f"grid_{name}": lambda artist, given=given: grid(artist, given) for name, given in NAMED_LINKS.items()},
 }

@@ -21,7 +21,7 @@ from referencenet.version import __version__
 if TYPE_CHECKING:
     import huggingface_hub as hub
 
-    from referencenet.builtin import load as builtin
+    import referencenet.builtin.load as builtin
     from referencenet.checkpoints import published
 else:
     hub, builtin, published = later(
