@@ -133,12 +133,12 @@ def weights(artist: Artist) -> Image.Image:
     second = Image.fromarray(render(other))
     shown: Labelled = [("first", artist.picture), ("second", second)]
     for first, last in ((1.0, 0.0), (1.0, 0.25), (1.0, 1.0), (0.25, 1.0)):
-        given = [Reference(artist.picture, weight=first)] + [Reference(second, weight=last)] * (last > 0)
+        given = [Reference(artist.picture, weight=first), *([Reference(second, weight=last)] if last else [])]
         shown.append((f"weights {first:g}, {last:g}", artist.refer(*given, style_fidelity=0.5)))
     return sheet(shown, columns=6)
 
 
-def annotations(_: Artist) -> Image.Image:
+def annotated(_: Artist) -> Image.Image:
     """What paperdoll knows of a picture."""
     scene = Scene.from_seeds(CHARACTER, 4, view="front", shot="full body", pose="waving")
     parts = segmentation(scene, 192).astype(int)
@@ -183,7 +183,7 @@ PICTURES: dict[str, Callable[[Artist], Image.Image]] = {
     "poses": poses,
     "ranges": ranges,
     "weights": weights,
-    "annotations": annotations,
+    "annotations": annotated,
     "people": people,
     **{f"grid_{name}": lambda artist, given=given: grid(artist, given) for name, given in NAMED_LINKS.items()},
 }

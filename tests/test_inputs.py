@@ -119,8 +119,8 @@ def test_what_is_no_file_is_told(tmp_path: Path) -> None:
         ("pipe", ValueError, "is a pipe or a device"),
         (".", ValueError, "is a folder"),
         ("none", FileNotFoundError, "there is no mask"),
-        ("x" * 300, FileNotFoundError, "is no name of a file|there is no mask"),
-        ("a\0b", FileNotFoundError, "is no name of a file|there is no mask"),
+        ("x" * 300, FileNotFoundError, "is not a name of a file|there is no mask"),
+        ("a\0b", FileNotFoundError, "is not a name of a file|there is no mask"),
     ):
         with pytest.raises(error, match=message):
             regular_file(tmp_path / name, "mask")

@@ -82,7 +82,7 @@ def is_there(path: Path) -> bool:
         return path.exists()
     except (OSError, ValueError) as error:
         name = str(path)[:200]
-        raise FileNotFoundError(f"{name!r} is no name of a file ({_reason(error)}); check the path.") from error
+        raise FileNotFoundError(f"{name!r} is not a name of a file ({_reason(error)}); check the path.") from error
 
 
 def is_address(text: str) -> bool:
@@ -99,7 +99,7 @@ def read_json(path: str | os.PathLike[str], what: str) -> Any:
 
     Raises:
         FileNotFoundError: If there is nothing.
-        ValueError: If it is no JSON, or too large.
+        ValueError: If it is not JSON, or too large.
     """
     file = regular_file(path, "file")
     if (size := file.stat().st_size) > MAX_JSON:
@@ -107,7 +107,7 @@ def read_json(path: str | os.PathLike[str], what: str) -> Any:
     try:
         return json.loads(file.read_text(encoding="utf-8-sig"))
     except (ValueError, RecursionError) as error:
-        raise ValueError(f"{file} is no JSON ({_reason(error)}); expected {what}.") from error
+        raise ValueError(f"{file} is not JSON ({_reason(error)}); expected {what}.") from error
 
 
 def read_arrays(path: str | os.PathLike[str], what: str, names: Collection[str] | None = None) -> dict[str, np.ndarray]:

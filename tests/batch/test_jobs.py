@@ -53,6 +53,21 @@ def test_every_wrong_line_is_told_with_its_number_and_before_anything_is_drawn(j
         assert re.search(sentence, line), line
 
 
+@pytest.mark.parametrize(
+    ("content", "message"), [(b"\n\n", "has no jobs"), (b"\xff\xfe{", "not text in UTF-8"), (b"", "is empty")]
+)
+def test_a_file_without_jobs_is_refused(content, message, tmp_path):
+    (tmp_path / "jobs.jsonl").write_bytes(content)
+    with pytest.raises(ValueError, match=message):
+        read_jobs(tmp_path / "jobs.jsonl")
+
+
+def test_words_that_are_no_names_of_files_are_taken_as_they_are():
+    contents = Contents()
+    texts = ["~nobody/x", "a\0b", "x" * 5000, "", ":", "a:1"]
+    assert len({contents.address("tryon", "p.png", {"description": text}) for text in texts}) == len(texts)
+
+
 def test_an_address_depends_on_settings_and_contents(job, materials, tmp_path):
     first = address(job())
     assert address(job()) == first

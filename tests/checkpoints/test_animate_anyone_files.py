@@ -145,5 +145,5 @@ def test_other_key_lists_are_unreadable(tmp_path: Path, capsys: pytest.CaptureFi
     (tmp_path / "unknown.json.gz").write_bytes(MANIFESTS[0].read_bytes())
     assert run_manifests([tmp_path / "broken.json.gz", tmp_path / "unknown.json.gz"]) == 2
     out = " ".join(capsys.readouterr().out.split())
-    assert "is no key list" in out
+    assert "is not a key list" in out
     assert "no published file is known by this name; there are" in out

@@ -108,9 +108,9 @@ FACE_FAULTS: dict[str, Fault] = {
     "NaN": (changed(CKPT, lambda s: s["head.2.bias"].fill_(torch.nan)), "holds NaN or infinite weights in head.2.bias"),
     "cut short": (cut(CKPT), "may be cut short: download it again"),
     "code": (lambda folder: torch.save({"a": Code()}, folder / CKPT), "holds more than tensors (code could run"),
-    "no tensors": (lambda folder: torch.save({"epoch": 3}, folder / CKPT), "holds values that are no tensors (epoch)"),
+    "no tensors": (lambda folder: torch.save({"epoch": 3}, folder / CKPT), "holds values that are not tensors (epoch)"),
     "wrong system": (lambda folder: torch.save({"conv_in.weight": torch.zeros(1)}, folder / CKPT),
-                     "this is no FlashFace checkpoint: it has no 'ori_encoder.1.0.layer1.2.weight'"),
+                     "this is not a FlashFace checkpoint: it has no 'ori_encoder.1.0.layer1.2.weight'"),
     "missing file": (lambda folder: (folder / CKPT).unlink(), "Get the files from huggingface.co/shilongz"),
 }  # fmt: skip
 
@@ -217,21 +217,21 @@ def test_idm_vton_is_converted_to_what_dresses_the_same(tryon_files: Path, tmp_p
 TRYON_FAULTS: dict[str, Fault] = {
     "missing key": (changed(UNET, lambda s: s.pop("conv_in.bias")), "lacks 1 of its keys: conv_in.bias"),
     "missing resampler": (changed(UNET, lambda s: s.pop("encoder_hid_proj.latents")),
-                          "this is no UNet of IDM-VTON: it has no 'encoder_hid_proj.latents'"),
+                          "this is not a UNet of IDM-VTON: it has no 'encoder_hid_proj.latents'"),
     "extra key": (changed(UNET, lambda s: s.update(more=torch.zeros(1))), "ImagePromptUNet does not have: more"),
     "misshapen key": (changed(UNET, lambda s: s.update({"conv_in.bias": torch.zeros(3)})),
                       "conv_in.bias is (3,), expected (8,)"),
     "NaN": (changed(UNET, lambda s: s["conv_in.bias"].fill_(torch.nan)), "NaN or infinite weights in conv_in.bias"),
-    "cut short": (cut(GARMENT_NET), "is no whole safetensors file"),
+    "cut short": (cut(GARMENT_NET), "is not a complete safetensors file"),
     "code": (lambda folder: torch.save({"a": Code()}, folder / UNET), "holds more than tensors (code could run"),
     "wrong system": (lambda folder: torch.save({"ori_encoder.0.0.bias": torch.zeros(1)}, folder / UNET),
-                     "this is no UNet of IDM-VTON"),
+                     "this is not a UNet of IDM-VTON"),
     "files of two models": (lambda folder: shutil.copy(folder / "vae/diffusion_pytorch_model.safetensors",
                             folder / GARMENT_NET), "keys that UNet2DConditionModel does not have: decoder."),
     "missing file": (lambda folder: (folder / GARMENT_NET).unlink(), f"needs {GARMENT_NET}, not found in"),
     "no tokenizer": (lambda folder: shutil.rmtree(folder / "tokenizer_2"), "idm_vton.viton_hd also needs tokenizer_2"),
     "damaged configuration": (lambda folder: (folder / "unet/config.json").write_text("{"),
-                              "unet/config.json is no configuration"),
+                              "unet/config.json is not a configuration"),
 }  # fmt: skip
 
 

@@ -104,14 +104,14 @@ FILES: dict[str, tuple[Callable[[Path], Any], str]] = {
     "packed": (packed, "is packed .*could unpack to any size"),
     "looped": (looped, "nests dictionaries deeper"),
     "cut short": (cut, "cut short: download it again"),
-    "text": (lambda path: path.write_text("weights are elsewhere"), "is no weight file: it begins with b'weights"),
+    "text": (lambda path: path.write_text("weights are elsewhere"), "is not a weight file: it begins with b'weights"),
     "eight bits": (
         lambda path: torch.save({"a": torch.zeros(4).to(torch.float8_e4m3fn)}, path),
         "float8_e4m3fn numbers",
     ),
     "sparse": (lambda path: torch.save({"a": torch.eye(3).to_sparse()}, path), "sparse"),
     "code": (lambda path: path.write_bytes(b"\x80\x02cos\nsystem\nX\x02\0\0\0ls\x85R."), "code could run.*os.system"),
-    "strings": (lambda path: torch.save({"a": "b"}, path), "values that are no tensors"),
+    "strings": (lambda path: torch.save({"a": "b"}, path), "values that are not tensors"),
     "a number": (lambda path: torch.save(101, path), "expected a dictionary of tensors"),
 }
 

@@ -106,7 +106,7 @@ def test_a_converted_folder_is_read_and_another_systems_refused(folder: Path) ->
     given = (*CUT, *POSE, "--checkpoint", "{0}/converted", "--size", "32x48", "--steps", "1", "--device", "cpu")
     assert run(folder, *given).exit_code == 0
     result = run(folder, *given, "--base", "sd15")
-    assert (result.exit_code, "leave --base away" in told(result)) == (2, True)
+    assert (result.exit_code, "leave --base out" in told(result)) == (2, True)
     result = run(folder, "--method", "stable_garment", "-g", "{0}/shirt.png", "--checkpoint", "{0}/converted")
     assert result.exit_code == 2
     assert "holds a Parts2WholePipeline, not a StableGarmentPipeline" in told(result)
@@ -138,7 +138,7 @@ def test_without_weights_one_screen_says_which_files_to_get(folder: Path, method
         ((*CUT, *CUT, *POSE), "names the kind 'face' twice"),
         (POSE, "0 parts were given; parts2whole needs --part LABEL=PICTURE, 1 to 6 times"),
         ((*[word for i in range(7) for word in ("--part", f"{i}=x.png")], *POSE), "7 parts were given"),
-        (("--part", "hat={0}/face.png", *POSE), "'hat' is no part of a person; expected one of upper-body-clothes"),
+        (("--part", "hat={0}/face.png", *POSE), "'hat' is not a part of a person; expected one of upper-body-clothes"),
         (("--part", "body={0}/face.png", *POSE), "'body' could be upper body clothes or lower body clothes"),
         (("--part", "face.png", *POSE), "--part was 'face.png'"),
         (("--part", "face={0}/none.png", *POSE), "there is no picture"),

@@ -74,7 +74,7 @@ ERRORS = {
     "a size that is not square": ("talk -r hero.png -a hero.png -o a.gif --method hallo --size 64x128", "squares"),
     "weights of two kinds": ("face a -f hero.png -o a.png --random-tiny --base a/b", "--random-tiny makes its own"),
     "a box": ("face a -f hero.png -o a.png --box 1,2,3", "--box was '1,2,3'"),
-    "a part that is none": ("compose --part nose=hero.png -o a.png", "is no part of a person"),
+    "a part that is none": ("compose --part nose=hero.png -o a.png", "is not a part of a person"),
     "a part without a mask": ("compose --part face=hero.png -o a.png", "is opaque and has no mask"),
     "angles": ("turn -r hero.png -o a.gif --yaw 40:-40", "from the larger angle to the smaller"),
     "a picture that says nothing": ("again hero.png", "does not say how it was drawn"),

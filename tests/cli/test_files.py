@@ -97,8 +97,8 @@ def test_a_failed_run_leaves_the_settings_of_the_film_there(folder: Path, monkey
     [
         ("animate", "film.avi", "ends with '.avi'; use .mp4"),
         ("animate", "hero.png/film.mp4", "hero.png is a file, not a folder"),
-        ("animate", "mine.mp4", "mine.mp4.json is no settings of ours"),
-        ("animate", "folder", "folder holds 1 pictures already, such as a.png, .* take them away with --overwrite"),
+        ("animate", "mine.mp4", "mine.mp4.json was not written by refnet"),
+        ("animate", "folder", "folder holds 1 pictures already, such as a.png, .* remove them with --overwrite"),
         ("face", "out.psd", "ends with '.psd', which names no picture format"),
         ("face", "mine.mp4", "ends with '.mp4', which names no picture format"),
         ("tryon", "folder", "is a folder; give the name of a picture in it"),
@@ -224,7 +224,7 @@ def test_a_photograph_for_a_mask_is_told(dressing: list[str], folder: Path) -> N
         ),
         (("--size", "33x32"), "must be multiples of 8"),
         (("--frames", "4"), "4 frames were asked for, but the pose film has 3"),
-        (("--checkpoint", "none"), "leave away either it, or --checkpoint"),
+        (("--checkpoint", "none"), "leave out either it, or --checkpoint"),
         (("-r", "none.png"), "there is no picture none.png"),
     ],
 )

@@ -147,7 +147,7 @@ def test_controlnet_follows_its_picture(generate):
         (["--link", "referencenet", "--control", "pose=pose.png", "-r", "b.png"], "more than one --reference"),
         (["--link", "magic"], "magic"),
         (["--device", "toaster"], "--device toaster cannot be used"),
-        (["--settings", "model/model_index.json"], "is no settings.json of refnet generate"),
+        (["--settings", "model/model_index.json"], "is not a settings.json of refnet generate"),
     ],
 )
 def test_what_cannot_be_done_is_told_in_one_line(generate, arguments, message):
@@ -163,7 +163,7 @@ def test_what_cannot_be_done_is_told_in_one_line(generate, arguments, message):
     [
         ("./nothing", "there is no such folder, and names on the hub have the form owner/name"),
         ("net", "is a folder without model_index.json"),
-        ("a.png", "is no weight file; give a folder of a diffusers model"),
+        ("a.png", "is not a weight file; give a folder of a diffusers model"),
         ("nothing.safetensors", "there is no file nothing.safetensors"),
         ("nobody/nothing", "is not in the local cache, and the hub gave no answer"),
     ],

@@ -140,6 +140,6 @@ def test_what_does_not_fit_is_told_before_anything_is_drawn(given: list[str], tm
     assert "expected at least 400" in told(
         *tiny, "-a", str(write_sound(tmp_path / "s.wav", np.zeros(99, dtype=np.float32), 16000))
     )
-    assert "leave away either it or --speech" in told(*tiny, "--speech", str(tmp_path))
+    assert "leave out either it or --speech" in told(*tiny, "--speech", str(tmp_path))
     assert "10 frames were asked for, but the pose film has 9" in told(*tiny, "--frames", "10")
     assert not (tmp_path / "film.mp4").exists()

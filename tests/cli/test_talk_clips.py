@@ -156,7 +156,7 @@ def test_a_bank_speaks_as_its_portrait(given: list[str], tmp_path: Path) -> None
     bank = [word for word in typed if word not in ("--face", str(tmp_path / "face.npz"))]
     said(*bank, "-r", tmp_path / "bank.safetensors", "-o", tmp_path / "bank")
     assert np.array_equal(pixels(tmp_path / "portrait"), pixels(tmp_path / "bank"))
-    assert "knows its face; leave --face away" in one_line(*typed, "-r", tmp_path / "bank.safetensors")
+    assert "knows its face; leave --face out" in one_line(*typed, "-r", tmp_path / "bank.safetensors")
 
 
 def test_an_interrupted_command_goes_on_and_only_as_it_was_begun(
@@ -226,7 +226,7 @@ REFUSED: dict[str, tuple[list[str], str]] = {
     "no embedding": (["--method", "hallo", "--face-embedding", "x.npy"], "there is no --face-embedding x.npy"),
     "both ways to a face": (["--method", "emo", "--person", "1"], "give one of them"),
     "no sound": (["--method", "hallo", "--audio", "none.wav"], "there is no --audio none.wav"),
-    "two speech models": (["--method", "hallo", "--speech", "."], "leave away either it or --speech"),
+    "two speech models": (["--method", "hallo", "--speech", "."], "leave out either it or --speech"),
 }
 
 

@@ -79,7 +79,7 @@ def test_a_converted_folder_is_read(folder: Path) -> None:
     tiny_pipeline("diffportrait3d").save_pretrained(folder / "converted")
     typed = ("--checkpoint", "{0}/converted", "--views", "1", *TINY[1:])
     assert run(folder, *typed).exit_code == 0
-    assert "leave --base away" in told(run(folder, *typed, "--base", "sd15"))
+    assert "leave --base out" in told(run(folder, *typed, "--base", "sd15"))
 
 
 @pytest.mark.usefixtures("nothing_shipped")

@@ -39,6 +39,7 @@ QUICKLY = {
 
 ELSEWHERE = {
     "preprocess": "reads people in photographs by fetched networks: tests/cli/test_preprocess.py",
+    "batch": "draws in processes of its own: tests/batch/test_run.py",
     "models fetch": "downloads: tests/preprocess/test_model_files.py",
     "convert emo": "reads AnimateDiff's file: tests/methods/test_emo_films.py",
     "train builtin": "takes hours: tests/builtin/training",

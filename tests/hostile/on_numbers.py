@@ -59,12 +59,12 @@ def points(name: str, says: str, document: Any) -> None:
 
 
 points("nothing in the file", "is empty", b"")
-points("no JSON", r"is no JSON .*expected key points", "{")
-points("no UTF-8", r"is no JSON .*expected key points", b"\xff\xfe\x00{")
+points("no JSON", r"is not JSON .*expected key points", "{")
+points("no UTF-8", r"is not JSON .*expected key points", b"\xff\xfe\x00{")
 points("a Git LFS pointer", "is a Git LFS pointer", LFS)
 points("a web page", "is a web page", PAGE)
-points("nested without end", r"is no JSON .*expected key points", "[" * 200_000)
-points("a number of five thousand digits", r"is no JSON .*expected key points", "[" + "9" * 5000 + "]")
+points("nested without end", r"is not JSON .*expected key points", "[" * 200_000)
+points("a number of five thousand digits", r"is not JSON .*expected key points", "[" + "9" * 5000 + "]")
 points("null", "has no list of people", "null")
 points("a word", "has no list of people", '"people"')
 points("an empty list", r"\(0,\)", [])
@@ -214,7 +214,9 @@ BROKEN = r"a\.npz holds no arrays that can be read .*expected a face track"
 archive("prose", BROKEN, bytes_at("a.npz", "PK, but no archive follows these words"))
 archive("half a file", BROKEN, arrays_at("a.npz", **track(2)), cut("a.npz"))
 archive(
-    "another archive", r"a\.npz is no face track: it lacks vertices, matrices", zipped("a.npz", {"letter.txt": b"Dear"})
+    "another archive",
+    r"a\.npz is not a face track: it lacks vertices, matrices",
+    zipped("a.npz", {"letter.txt": b"Dear"}),
 )
 archive(
     "a packed array of gigabytes",
@@ -255,33 +257,35 @@ archive(
 )
 archive(
     "a field too few",
-    r"a\.npz is no face track .*it has height alone of width and height",
+    r"a\.npz is not a face track .*it has height alone of width and height",
     arrays_at("a.npz", **{name: value for name, value in track(1).items() if name != "width"}),
 )
 archive(
     "faces of another mesh",
-    r"a\.npz is no face track .*expected \(frames, 468, 3\)",
+    r"a\.npz is not a face track .*expected \(frames, 468, 3\)",
     arrays_at("a.npz", **track(1, vertices=np.zeros((1, 400, 3)))),
 )
 archive(
     "no frame",
-    r"a\.npz is no face track .*one frame at least",
+    r"a\.npz is not a face track .*one frame at least",
     arrays_at("a.npz", **track(1, vertices=np.zeros((0, 468, 3)), matrices=np.zeros((0, 4, 4)))),
 )
 archive(
     "NaN",
-    r"a\.npz is no face track .*NaN or infinite",
+    r"a\.npz is not a face track .*NaN or infinite",
     arrays_at("a.npz", **track(1, matrices=np.full((1, 4, 4), np.nan))),
 )
-archive("a film without size", r"a\.npz is no face track .*0 x 512 pixels", arrays_at("a.npz", **track(1, width=0)))
+archive("a film without size", r"a\.npz is not a face track .*0 x 512 pixels", arrays_at("a.npz", **track(1, width=0)))
 archive(
     "a film as wide as a street",
-    r"a\.npz is no face track .*1e\+09 x 512 pixels",
+    r"a\.npz is not a face track .*1e\+09 x 512 pixels",
     arrays_at("a.npz", **track(1, width=10**9)),
 )
-archive("a rate of none", r"a\.npz is no face track .*a rate of 0 frames", arrays_at("a.npz", **track(1, rate=0)))
-archive("a rate of NaN", r"a\.npz is no face track .*a rate of nan frames", arrays_at("a.npz", **track(1, rate=np.nan)))
-archive("a rate for each frame", r"a\.npz is no face track", arrays_at("a.npz", **track(2, rate=np.array([30, 30]))))
+archive("a rate of none", r"a\.npz is not a face track .*a rate of 0 frames", arrays_at("a.npz", **track(1, rate=0)))
+archive(
+    "a rate of NaN", r"a\.npz is not a face track .*a rate of nan frames", arrays_at("a.npz", **track(1, rate=np.nan))
+)
+archive("a rate for each frame", r"a\.npz is not a face track", arrays_at("a.npz", **track(2, rate=np.array([30, 30]))))
 archive(
     "a film where one face is wanted",
     r"a\.npz has the faces of 2 frames",
@@ -290,7 +294,7 @@ archive(
 )
 archive(
     "matrices that is singular",
-    r"a\.npz is no face track .*is singular",
+    r"a\.npz is not a face track .*is singular",
     arrays_at("a.npz", **track(2, matrices=np.zeros((2, 4, 4)))),
     call=lambda: read_head_poses("a.npz"),
 )
@@ -304,7 +308,7 @@ TABLE.add(
     "tracks, a list for an object",
     json_at("a.json", [1, 2]),
     call=lambda: read_track("a.json"),
-    says=r"a\.json is no face track: it lacks vertices",
+    says=r"a\.json is not a face track: it lacks vertices",
 )
 TABLE.add(
     "tracks, words for numbers",
@@ -316,19 +320,19 @@ TABLE.add(
     "tracks, null for a field",
     json_at("a.json", dict.fromkeys(("vertices", "matrices", "width", "height"))),
     call=lambda: read_track("a.json"),
-    says=r"a\.json is no face track",
+    says=r"a\.json is not a face track",
 )
 TABLE.add(
     "landmarks, JSON without them",
     json_at("a.json", {"rate": 30}),
     call=lambda: read_landmarks("a.json"),
-    says=r"a\.json is no film of landmarks: it has no `landmarks`",
+    says=r"a\.json is not a film of landmarks: it has no `landmarks`",
 )
 TABLE.add(
     "landmarks, a rate of a word",
     json_at("a.json", {"landmarks": [[[0.1, 0.1]] * 468], "rate": "fast"}),
     call=lambda: read_landmarks("a.json"),
-    says=r"a\.json is no film of landmarks .*'fast'; expected numbers",
+    says=r"a\.json is not a film of landmarks .*'fast'; expected numbers",
 )
 TABLE.add(
     "landmarks, of a face as wide as ten pictures",

@@ -335,7 +335,7 @@ told(
 told("a model folder of nothing", r"--model w is a folder without model_index\.json", *GENERATE, "-o", "o")
 told("an option of another system", r"--prompt is for", *ANIMATE, "-o", "o.mp4", "--prompt", "a dancer")
 told("weights that are not there", r"there is no --checkpoint gone", *ANIMATE[:-1], "gone", "-o", "o.mp4")
-told("weights twice", r"leave away either it", *ANIMATE, "--random-tiny", "-o", "o.mp4")
+told("weights twice", r"leave out either it", *ANIMATE, "--random-tiny", "-o", "o.mp4")
 told(
     "no film of poses",
     r"no film was given|give one of --poses",

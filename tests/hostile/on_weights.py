@@ -167,14 +167,14 @@ refused(
 )
 refused(
     "prose",
-    r"pose_guider\.pth is no weight file: it begins with b'Dear cus'",
+    r"pose_guider\.pth is not a weight file: it begins with b'Dear cus'",
     bytes_at(GUIDER, "Dear customer,\nyour files are gone.\n"),
 )
 refused("nothing in the file", r"pose_guider\.pth is empty", bytes_at(GUIDER, b""))
 refused("one byte", r"pose_guider\.pth cannot be read as weights", bytes_at(GUIDER, b"\x80"))
-refused("zeros", r"pose_guider\.pth is no weight file", bytes_at(GUIDER, bytes(4096)))
-refused("zeros of a terabyte", r"pose_guider\.pth is no weight file", with_holes(GUIDER, b"", 2**40))
-refused("a picture", r"pose_guider\.pth is no weight file", bytes_at(GUIDER, b"\x89PNG\r\n\x1a\n" + bytes(64)))
+refused("zeros", r"pose_guider\.pth is not a weight file", bytes_at(GUIDER, bytes(4096)))
+refused("zeros of a terabyte", r"pose_guider\.pth is not a weight file", with_holes(GUIDER, b"", 2**40))
+refused("a picture", r"pose_guider\.pth is not a weight file", bytes_at(GUIDER, b"\x89PNG\r\n\x1a\n" + bytes(64)))
 refused("GGUF", r"pose_guider\.pth is a GGUF file", bytes_at(GUIDER, b"GGUF\x03\0\0\0" + bytes(64)))
 refused("a folder in its place", r"pose_guider\.pth", removed(GUIDER), lambda f: (f / GUIDER).mkdir())
 refused("a named pipe", r"needs pose_guider\.pth, not found", removed(GUIDER), pipe_at(GUIDER))
@@ -193,7 +193,7 @@ refused(
 refused("an archive of links", r"pose_guider\.pth.*(tar|archive)", link_in_tar(GUIDER, "/etc/passwd"))
 refused(
     "a zip of something else",
-    r"pose_guider\.pth is no weight file",
+    r"pose_guider\.pth is not a weight file",
     lambda f: zipfile.ZipFile(f / GUIDER, "w").writestr("letter.txt", "Dear customer"),
 )
 
@@ -203,28 +203,28 @@ refused("half a file", r"pose_guider\.pth.*cut short.*download it again", cut(GU
 refused("all but the last bytes", r"pose_guider\.pth.*cut short", cut(GUIDER, 0.999))
 refused(
     "half a safetensors file",
-    r"pose_guider\.pth is no whole safetensors file",
+    r"pose_guider\.pth is not a complete safetensors file",
     lambda f: save_file(torch.load(f / GUIDER), f / GUIDER),
     cut(GUIDER),
 )
 refused(
     "a header longer than the file",
-    r"pose_guider\.pth is no whole safetensors file",
+    r"pose_guider\.pth is not a complete safetensors file",
     bytes_at(GUIDER, struct.pack("<Q", 2**40) + b"{}"),
 )
 refused(
     "a tensor beyond the file",
-    r"pose_guider\.pth is no whole safetensors file",
+    r"pose_guider\.pth is not a complete safetensors file",
     bytes_at(GUIDER, safetensors(entry("F32", [2**20, 2**20], 2**42))),
 )
 refused(
     "a header of another kind",
-    r"pose_guider\.pth is no whole safetensors file",
+    r"pose_guider\.pth is not a complete safetensors file",
     bytes_at(GUIDER, safetensors(b'{"w": [1, 2, 3]}')),
 )
 refused(
     "a header nested without end",
-    r"pose_guider\.pth is no whole safetensors file",
+    r"pose_guider\.pth is not a complete safetensors file",
     bytes_at(GUIDER, safetensors(b'{"a":' * 50_000)),
 )
 refused("no tensor in safetensors", r"pose_guider\.pth.*(no tensor|empty)", bytes_at(GUIDER, safetensors(b"{}")))
@@ -258,7 +258,7 @@ refused("code", r"pose_guider\.pth holds more than tensors", state(GUIDER, lambd
 refused("a bare pickle of code", r"pose_guider\.pth", lambda f: (f / GUIDER).write_bytes(pickle.dumps(Code())))
 refused("a list", r"pose_guider\.pth holds a list, expected a dictionary of tensors", saved_at(GUIDER, [1]))
 refused("no key", r"pose_guider\.pth.*expected a dictionary of tensors", saved_at(GUIDER, {}))
-refused("words among the tensors", r"values that are no tensors \(note\)", state(GUIDER, lambda s: s | {"note": "hi"}))
+refused("words among the tensors", r"values that are not tensors \(note\)", state(GUIDER, lambda s: s | {"note": "hi"}))
 refused("keys that are no words", r"pose_guider\.pth.*key", state(GUIDER, lambda s: s | {7: torch.zeros(1)}))
 refused("dictionaries by the billion", r"pose_guider\.pth nests dictionaries deeper", state(GUIDER, knotted))
 refused("a dictionary in itself", r"pose_guider\.pth nests dictionaries deeper", state(GUIDER, circle))
@@ -333,7 +333,7 @@ refused(
     r"image_encoder.*LFS pointer",
     lambda f: next((f / CLIP).glob("*.safetensors")).write_bytes(LFS),
 )
-refused("a configuration that is no JSON", r"image_encoder", bytes_at(f"{CLIP}/config.json", "{"))
+refused("a configuration that is not JSON", r"image_encoder", bytes_at(f"{CLIP}/config.json", "{"))
 refused("a configuration that is a list", r"sd-vae-ft-mse", json_at(f"{VAE}/config.json", [1, 2]))
 refused("an empty configuration", r"sd-vae-ft-mse", bytes_at(f"{VAE}/config.json", b""))
 refused("a layer as wide as memory", r"sd-vae-ft-mse", config(VAE, block_out_channels=[2**30, 8, 8, 8]))

@@ -33,8 +33,8 @@ class SpecialProcessor(AttnProcessor2_0):
         ([Concat(weight=float("nan"))], ValueError, "weight"),
         ([Concat(weight=0.0)], ValueError, "no layer"),
         ([AdaIN(weight=0.0)], ValueError, "no layer"),
-        (["attention"], TypeError, "'attention' is no link"),
-        ([Concat], TypeError, "is no link"),
+        (["attention"], TypeError, "'attention' is not a link"),
+        ([Concat], TypeError, "is not a link"),
     ],
 )
 def test_wrong_links_teach_before_anything_is_touched(given: Any, error: type[Exception], message: str):

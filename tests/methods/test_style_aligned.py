@@ -335,7 +335,7 @@ def test_a_style_without_a_place_teaches():
         pipeline()
     for kind in ("animatediff", "inpaint9"):
         other = tiny(kind)
-        with share(other.pipe, picture(1)), pytest.raises(TypeError, match="Leave the style away"):
+        with share(other.pipe, picture(1)), pytest.raises(TypeError, match="Leave the style out"):
             other()
     pipeline.pipe.scheduler = KDPM2DiscreteScheduler.from_config(scheduler().config)
     with share(pipeline.pipe, picture(1)), pytest.raises(ValueError, match="KDPM2DiscreteScheduler cannot be run back"):
@@ -361,8 +361,8 @@ def test_wrong_styles_teach(make: Callable[[], Any], message: str):
     [
         ({"attention": False, "adain_queries": False, "adain_keys": False}, "are all off"),
         ({"key_scale": 0.0}, "key_scale is 0.0"),
-        ({"group_norm": True, "strength": 0.5}, "leave group_norm away"),
-        ({"group_norm": True, "style_fidelity": 0.5}, "leave group_norm away"),
+        ({"group_norm": True, "strength": 0.5}, "leave group_norm out"),
+        ({"group_norm": True, "style_fidelity": 0.5}, "leave group_norm out"),
     ],
 )
 def test_wrong_switches_teach(switches: dict[str, Any], message: str):

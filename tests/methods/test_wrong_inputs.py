@@ -192,7 +192,7 @@ OPTIONS: dict[str, tuple[dict[str, Any], type[Exception] | tuple[type[Exception]
     "no_links": ({"links": []}, ValueError, "no link"),
     "a_link_twice": ({"links": ["adain", AdaIN(weight=0.5)]}, ValueError, "two links of one kind"),
     "link_weight": ({"links": Concat(weight=3)}, ValueError, "weight"),
-    "link_of_a_number": ({"links": [1]}, TypeError, "1 is no link"),
+    "link_of_a_number": ({"links": [1]}, TypeError, "1 is not a link"),
     "noise_name": ({"noise": "none"}, ValueError, "'none'"),
     "resize_name": ({"resize": "crop"}, ValueError, "'crop'"),
 }

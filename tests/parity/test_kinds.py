@@ -81,7 +81,7 @@ def test_each_scalar_of_the_case_is_read(name: str, change: dict[str, Any], tmp_
         (
             "animate_anyone-train",
             lambda c: c["scalars"]["scheduler"].update({"class": "Clock"}),
-            r"'Clock' is no sched",
+            r"'Clock' is not a sched",
         ),
         (
             "idm_vton-sample",

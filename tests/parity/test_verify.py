@@ -125,8 +125,11 @@ def test_one_changed_number_among_the_weights_fails(monkeypatch: pytest.MonkeyPa
         (lambda c: c["components"]["unet"]["config"].update(depth=3), r"UNet2DConditionModel refuses the config"),
         (lambda c: c["components"]["unet"]["state_dict"].pop(), r"1 missing in the manifest: conv_out.bias"),
         (lambda c: c.pop("scheduler"), r"scheduler is None; the kind 'reference' needs one"),
-        (lambda c: c["scheduler"].update({"class": "Clock"}), r"'Clock' is no scheduler of diffusers"),
-        (lambda c: c["scheduler"].update({"class": "AutoencoderKL"}), r"'AutoencoderKL' is no scheduler of diffusers"),
+        (lambda c: c["scheduler"].update({"class": "Clock"}), r"'Clock' is not a scheduler of diffusers"),
+        (
+            lambda c: c["scheduler"].update({"class": "AutoencoderKL"}),
+            r"'AutoencoderKL' is not a scheduler of diffusers",
+        ),
         (lambda c: c["scheduler"]["config"].update(beta=3), r"DDIMScheduler refuses the configuration"),
         (lambda c: c.update(kind="pose"), r"no runner for reference_only/pose; this version knows .*/reference"),
         (lambda c: c.update(method=3), r"method is 3; expected a name"),

@@ -133,7 +133,7 @@ def test_missing_and_broken_files_are_told(tmp_path: Path) -> None:
         with pytest.raises(FileNotFoundError, match="there are no key points at"):
             read_key_points(path)
     (tmp_path / "b.json").write_text("{")
-    with pytest.raises(ValueError, match=r"b.json is no JSON"):
+    with pytest.raises(ValueError, match=r"b.json is not JSON"):
         read_key_points(tmp_path / "b.json")
 
 

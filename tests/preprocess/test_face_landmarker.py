@@ -63,7 +63,7 @@ def test_other_bundles_are_told(bundle: Path, tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError, match=r"there is no .*none.task; get face_landmarker_v2"):
         FaceLandmarker(tmp_path / "none.task")
     (tmp_path / "a.task").write_text("no archive")
-    with pytest.raises(ValueError, match="is no bundle of the face landmarker"):
+    with pytest.raises(ValueError, match="is not a bundle of the face landmarker"):
         FaceLandmarker(tmp_path / "a.task")
     for changes, words in (
         ({BLENDSHAPES: b""}, "no bundle of the face landmarker with blendshapes"),

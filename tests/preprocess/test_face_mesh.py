@@ -64,9 +64,9 @@ def test_other_landmarks_are_refused(faces: np.ndarray, message: str) -> None:
 
 def test_other_files_are_refused(tmp_path: Path) -> None:
     (tmp_path / "a.json").write_text("{}")
-    with pytest.raises(ValueError, match="is no film of landmarks"):
+    with pytest.raises(ValueError, match="is not a film of landmarks"):
         read_landmarks(tmp_path / "a.json")
-    with pytest.raises(ValueError, match="is no face track"):
+    with pytest.raises(ValueError, match="is not a face track"):
         read_track(tmp_path / "a.json")
 
 

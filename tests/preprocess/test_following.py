@@ -66,9 +66,9 @@ def test_films_that_never_show_the_person_are_told() -> None:
         list(Followed([frame(), frame()], regions, read))
     with pytest.raises(ValueError, match=r"a person 2 from the left \(at most 1"):
         list(Followed([frame((10, 20))] * 2, regions, read, person=2))
-    with pytest.raises(ValueError, match=r"the picture does not show anybody \(nobody was found\)"):
+    with pytest.raises(ValueError, match=r"the picture does not show anybody \(no person was found\)"):
         list(Followed([frame()], regions, read))
-    with pytest.raises(ValueError, match="somebody was found, but cannot be read, as in profile"):
+    with pytest.raises(ValueError, match="a person was found, but cannot be read, as in profile"):
         list(Followed([frame((10, 20))], regions, lambda *_: None))
     with pytest.raises(ValueError, match="frame 1 is 60 x 40 pixels, the first 200 x 40"):
         list(Followed([frame((10, 20)), frame((10, 20), size=(60, 40))], regions, read))

@@ -41,7 +41,7 @@ def test_other_files_are_told(tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError, match="there is no wheel"):
         unpack(tmp_path / "none.whl", tmp_path)
     (tmp_path / "text.whl").write_text("text")
-    with pytest.raises(ValueError, match="is no wheel"):
+    with pytest.raises(ValueError, match="is not a wheel"):
         unpack(tmp_path / "text.whl", tmp_path)
     with zipfile.ZipFile(tmp_path / "newer.whl", "w") as archive:
         archive.writestr("mediapipe/code.py", "")

@@ -80,7 +80,7 @@ def test_who_is_meant_and_what_is_doubtful_is_told() -> None:
             Portrait.found(image, refused[0], person=refused[1])
     with pytest.raises(ValueError, match=r"no face was found in the picture of 320 x 240"):
         Portrait.found(image, Reader())
-    with pytest.raises(ValueError, match="is no face that can be read"):
+    with pytest.raises(ValueError, match="is not a face that can be read"):
         Portrait.found(image, Reader(None, places=1))
 
 

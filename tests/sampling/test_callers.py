@@ -352,7 +352,7 @@ def test_channels_in_an_order_of_their_own_are_refused():
     )
     pipe.set_progress_bar_config(disable=True)
     pictures = {"example_image": picture(2), "image": picture(3), "mask_image": half_mask()}
-    with reference(pipe, HERO), pytest.raises(ValueError, match="channel 4 is no mask"):
+    with reference(pipe, HERO), pytest.raises(ValueError, match="channel 4 is not a mask"):
         pipe(**pictures, height=64, width=64, num_inference_steps=1)
 
 

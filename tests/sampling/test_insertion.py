@@ -30,7 +30,7 @@ def test_an_archive_is_read_and_others_are_refused(tmp_path: Path) -> None:
     between = insert_frames(frames, 1, read_interpolator(tmp_path / "film.pt"))[1]
     assert torch.allclose(between, frames.mean(0), atol=1e-6)
     (tmp_path / "no.pt").write_bytes(b"nothing")
-    with pytest.raises(ValueError, match="is no TorchScript archive"):
+    with pytest.raises(ValueError, match="is not a TorchScript archive"):
         read_interpolator(tmp_path / "no.pt")
     with pytest.raises(FileNotFoundError, match="there is no interpolation network"):
         read_interpolator(tmp_path / "none.pt")

@@ -59,7 +59,7 @@ def test_changes_are_toml_values_and_bare_words(path: Path) -> None:
         ("optimizer.learning_rate=0", "learning_rate is 0.0; expected a number above 0"),
         ("optimizer.cooldown=2", "cooldown is 2.0; expected a share"),
         ("steps", "it has the form KEY=VALUE"),
-        ("steps.a=1", "steps is no table"),
+        ("steps.a=1", "steps is not a table"),
     ],
 )
 def test_what_is_not_known_is_refused_with_advice(change: str, message: str, path: Path) -> None:
@@ -73,7 +73,7 @@ def test_what_is_not_known_is_refused_with_advice(change: str, message: str, pat
         ("[image]\nsteps = 1\n", "has no stage 'video'; it has image"),
         ("steps = 1\n", "'steps' outside of a stage"),
         ("[video]\nbatch = 1\n", "lacks 'video.steps'"),
-        ("[video\n", "is no TOML"),
+        ("[video\n", "is not TOML"),
     ],
 )
 def test_files_that_are_wrong_say_how(text: str, message: str, tmp_path: Path) -> None:

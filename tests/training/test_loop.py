@@ -212,7 +212,7 @@ def test_damaged_state_says_what_to_do(tmp_path: Path) -> None:
     run = RunFolder(tmp_path)
     folder = run.save(State(step=1, weights={"layer.weight": torch.ones(2)}))
     (folder / "weights.safetensors").write_bytes(b"no weights at all")
-    with pytest.raises(ValueError, match="no whole checkpoint.*remove it to go on from an older one"):
+    with pytest.raises(ValueError, match="not a complete checkpoint.*remove it to go on from an older one"):
         run.load()
 
 

@@ -233,7 +233,7 @@ def test_runs_need_data_weights_and_a_folder_of_their_own(viton: Path, tmp_path:
         start_pipeline("idm_vton", "")
     with pytest.raises(FileNotFoundError, match="no folder .*none to begin with"):
         start_pipeline("idm_vton", str(tmp_path / "none"))
-    with pytest.raises(FileNotFoundError, match="is no run of `refnet train`"):
+    with pytest.raises(FileNotFoundError, match="is not a run of `refnet train`"):
         export(tmp_path, tmp_path / "pipe")
     with pytest.raises(ValueError, match="frozen is bf16 and precision fp32"):
         train(order(viton, tmp_path / "run", "frozen=bf16"))
@@ -251,7 +251,7 @@ def test_runs_need_data_weights_and_a_folder_of_their_own(viton: Path, tmp_path:
         (["train", "idm_vton", "paperdoll", "--data", "."], "no folder for the run was given"),
         (["train", "idm_vton", "paperdol", "--out", "run"], "there is no configuration paperdol"),
         (["train", "idm_vton", "paperdoll", "--out", "run", "--set", "stepz=3"], "did you mean 'steps'"),
-        (["export", "none", "--out", "pipe"], "none is no run"),
+        (["export", "none", "--out", "pipe"], "none is not a run"),
     ],
 )
 def test_commands_say_what_is_wrong_in_one_line(

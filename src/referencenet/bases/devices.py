@@ -51,7 +51,7 @@ def check_offload(offload: str | None, device: torch.device, *, compiled: bool =
     if offload is not None and device.type == "cpu":
         raise ValueError(
             f"--offload {offload} keeps weights in the CPU's memory until an accelerator needs them, but the device is "
-            "the CPU; leave it away, or give --device."
+            "the CPU; leave it out, or give --device."
         )
 
 
@@ -89,6 +89,6 @@ def place(
         raise ValueError(f"offload is {offload!r}; expected model, group or sequential.")
     if compiled:
         if not getattr(pipe.unet, "_repeated_blocks", None):
-            raise ValueError(f"{type(pipe.unet).__name__} names no blocks to compile; leave compilation away.")
+            raise ValueError(f"{type(pipe.unet).__name__} names no blocks to compile; leave compilation out.")
         pipe.unet.compile_repeated_blocks()
     return pipe

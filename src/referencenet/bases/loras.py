@@ -31,7 +31,7 @@ def add_loras(pipe: Any, loras: Sequence[str]) -> Any:
     if not loras:
         return pipe
     if not hasattr(pipe, "load_lora_weights"):
-        raise ValueError(f"{type(pipe).__name__} takes no LoRA; leave it away.")
+        raise ValueError(f"{type(pipe).__name__} takes no LoRA; leave it out.")
     scales: dict[str, float] = {}
     for i, (place, scale) in enumerate(map(parse_lora, loras)):
         name = f"lora-{i + 1}"

@@ -59,7 +59,7 @@ def check_base(model: str, config: str | None = None) -> None:
     """
     if not is_single_file(model):
         if config is not None:
-            raise ValueError(f"--config is for a model in a single file, but {model} has its own; leave it away.")
+            raise ValueError(f"--config is for a model in a single file, but {model} has its own; leave it out.")
         if model != BUILTIN:
             check_model("--model", model, "model_index.json")
         return
@@ -68,8 +68,8 @@ def check_base(model: str, config: str | None = None) -> None:
         raise FileNotFoundError(f"there is no file {path}; give a single-file checkpoint, such as model.safetensors.")
     if path.suffix.lower() not in WEIGHT_FILES:
         raise ValueError(
-            f"--model {model} is no weight file; give a folder of a diffusers model, which holds model_index.json, or "
-            "a single-file checkpoint, such as model.safetensors."
+            f"--model {model} is not a weight file; give a folder of a diffusers model, which holds model_index.json, "
+            "or a single-file checkpoint, such as model.safetensors."
         )
     if config is not None:
         check_config(config)

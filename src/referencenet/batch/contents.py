@@ -21,7 +21,7 @@ from referencenet.version import __version__
 if TYPE_CHECKING:
     import huggingface_hub as hub
 
-    from referencenet.builtin import load as builtin
+    import referencenet.builtin.load as builtin
     from referencenet.checkpoints import published
 else:
     hub, builtin, published = later(
@@ -81,18 +81,20 @@ class Contents:
         """The contents of what a text names, or the text."""
         if text == BUILTIN:
             return self.of(builtin.WEIGHTS)
-        for path, scale in ((text, ""), text.rpartition(":")[::2]):  # style.safetensors:0.8
-            if path and _is_there(Path(path).expanduser()):
-                return f"{self.of(published.snapshot_of(Path(path).expanduser()))}:{scale}"
+        for name, scale in ((text, ""), text.rpartition(":")[::2]):  # style.safetensors:0.8
+            path = _there(name)
+            if path is not None:
+                return f"{self.of(published.snapshot_of(path))}:{scale}"
         return f"{text}@{_commit(text)}" if re.fullmatch(r"[\w.-]+/[\w.-]+", text) else text
 
 
-def _is_there(path: Path) -> bool:
-    """Whether a path is a file or a folder that holds something."""
+def _there(name: str) -> Path | None:
+    """The file or folder of a name; None if there is none."""
     try:
-        return path.is_file() or path.is_dir()
-    except (OSError, ValueError):  # no name that a system takes
-        return False
+        path = Path(name).expanduser()
+        return path if name and (path.is_file() or path.is_dir()) else None
+    except (OSError, ValueError, RuntimeError):  # no name that a system takes, or no such user
+        return None
 
 
 def _commit(name: str) -> str:

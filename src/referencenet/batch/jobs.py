@@ -21,6 +21,7 @@ from referencenet.batch.commands import JobError, checked
 from referencenet.batch.contents import Contents
 from referencenet.cli.app import command_of
 from referencenet.cli.arguments import arguments_of
+from referencenet.cli.console import error_line
 from referencenet.cli.options import OF_THE_PLACE
 from referencenet.inputs import MAX_JSON, regular_file
 from referencenet.telling import did_you_mean
@@ -93,7 +94,11 @@ def read_jobs(path: str | Path, *, elsewhere: bool = False) -> list[Job]:
     jobs: list[Job] = []
     wrong: list[str] = []
     contents = Contents()
-    for number, line in enumerate(file.read_text(encoding="utf-8-sig").splitlines(), 1):
+    try:
+        lines = file.read_text(encoding="utf-8-sig").splitlines()
+    except UnicodeDecodeError as error:
+        raise ValueError(f"{file} is not text in UTF-8 (byte {error.start}); expected a job on each line.") from error
+    for number, line in enumerate(lines, 1):
         if not line.strip():
             continue
         try:
@@ -125,7 +130,7 @@ def read_job(line: str, number: int, contents: Contents, *, elsewhere: bool = Fa
     try:
         document = json.loads(line)
     except (ValueError, RecursionError) as error:
-        raise JobError(f"this is no JSON ({error}); expected an object on one line, as in {EXAMPLE}.") from error
+        raise JobError(f"this is not JSON ({error}); expected an object on one line, as in {EXAMPLE}.") from error
     if not isinstance(document, dict):
         raise JobError(f"this is {str(document)[:60]!r}; expected an object, as in {EXAMPLE}.")
     name, settings = _parted(document)
@@ -143,9 +148,13 @@ def read_job(line: str, number: int, contents: Contents, *, elsewhere: bool = Fa
     nowhere = Path(tempfile.gettempdir()) / uuid.uuid4().hex
     values, model = checked(name, arguments_of(command, name, here), nowhere / result)
     decides = {key: value for key, value in values.items() if key not in (*OF_THE_MACHINE, *OF_THE_PLACE)}
+    try:
+        address = contents.address(name, result, decides)
+    except (OSError, ValueError) as error:  # a file of a folder that may not be read
+        raise JobError(error_line(error)) from error
     return Job(
         line=number, command=name, settings=settings, arguments=tuple(arguments), result=result, model=model,
-        address=contents.address(name, result, decides),
+        address=address,
     )  # fmt: skip
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import tempfile
 from collections.abc import Iterator
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -46,14 +47,12 @@ class RayActors:
 
     def __init__(self, size: int | None, *, most: int, address: str) -> None:
         check_ray()
-        import ray  # an extra
-
-        self._ray: Any = ray
-        ray.init(address=address, log_to_driver=False, logging_level="error", include_dashboard=False)
-        gpus = int(ray.cluster_resources().get("GPU", 0))
-        machines = sum(bool(node["Alive"]) for node in ray.nodes())
+        self._ray: Any = import_module("ray")  # an extra
+        self._ray.init(address=address, log_to_driver=False, logging_level="error", include_dashboard=False)
+        gpus = int(self._ray.cluster_resources().get("GPU", 0))
+        machines = sum(bool(node["Alive"]) for node in self._ray.nodes())
         self.size = min(size or gpus or machines, most)
-        self._kind: Any = ray.remote(num_cpus=1, num_gpus=min(1.0, gpus / self.size))(Drawer)
+        self._kind: Any = self._ray.remote(num_cpus=1, num_gpus=min(1.0, gpus / self.size))(Drawer)
         self._actors = [self._kind.remote() for _ in range(self.size)]
         self._drawing: dict[Any, tuple[int, Path]] = {}
 

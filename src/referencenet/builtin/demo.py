@@ -1,4 +1,4 @@
-"""The demonstration: the same wish drawn without a reference, with each link, and by the trained ReferenceNet.
+"""The demonstration: the same prompt drawn without a reference, with each link, and by the trained ReferenceNet.
 
 One sheet, a row for each character: reference | without | attention | AdaIN | both | ReferenceNet in a given pose |
 truth, with the identity score (cosine similarity of the observer's embedding to the reference's) under each picture.

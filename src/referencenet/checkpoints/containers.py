@@ -84,7 +84,7 @@ def container_of(path: Path) -> Container:
 
     Raises:
         FileNotFoundError: If there is nothing.
-        CheckpointError: If it is no weight file, or not a whole one.
+        CheckpointError: If it is not a weight file, or not a whole one.
     """
     try:
         regular_file(path, "weight file")
@@ -104,9 +104,9 @@ def container_of(path: Path) -> Container:
         if re.match(beginning, start.lower(), re.DOTALL):
             raise CheckpointError(f"{path} {what}.")
     if path.suffix == ".safetensors":
-        raise CheckpointError(f"{path} is no whole safetensors file: it has no header; download it again.")
+        raise CheckpointError(f"{path} is not a complete safetensors file: it has no header; download it again.")
     raise CheckpointError(
-        f"{path} is no weight file: it begins with {start[:8]!r}; expected safetensors or what torch.save writes."
+        f"{path} is not a weight file: it begins with {start[:8]!r}; expected safetensors or what torch.save writes."
     )
 
 
@@ -121,8 +121,8 @@ def _read_header(path: Path) -> dict[str, Any]:
         length = int.from_bytes(file.read(8), "little")
         if length > min(size - 8, MAX_HEADER):
             raise CheckpointError(
-                f"{path} is no whole safetensors file: it claims a header of {length} bytes and has {size - 8} behind "
-                "the claim; download it again."
+                f"{path} is not a complete safetensors file: it claims a header of {length} bytes and has {size - 8} "
+                "after the claim; download it again."
             )
         text = file.read(length)
     try:
@@ -131,12 +131,13 @@ def _read_header(path: Path) -> dict[str, Any]:
         ends = [int(entry["data_offsets"][1]) for entry in entries.values()]
     except (ValueError, KeyError, TypeError, IndexError, AttributeError, RecursionError, OverflowError) as error:
         raise CheckpointError(
-            f"{path} is no whole safetensors file: its header is damaged ({type(error).__name__}); download it again."
+            f"{path} is not a complete safetensors file: its header is damaged ({type(error).__name__}); download "
+            "it again."
         ) from error
     if max(ends, default=0) > size - 8 - length:
         raise CheckpointError(
-            f"{path} is no whole safetensors file: its tensors need {max(ends)} bytes and it has {size - 8 - length}; "
-            "it is cut short: download it again."
+            f"{path} is not a complete safetensors file: its tensors need {max(ends)} bytes and it has "
+            f"{size - 8 - length}; it is cut short: download it again."
         )
     return entries
 
@@ -155,7 +156,7 @@ def _check_zip(path: Path) -> None:
         raise CheckpointError(f"{path} is a TorchScript archive, a program; get the weights alone, a state dict.")
     if not any(name.endswith("/data.pkl") for name in names):
         raise CheckpointError(
-            f"{path} is no weight file: it is an archive of {some(names, 3) or 'nothing'}; expected what torch.save "
+            f"{path} is not a weight file: it is an archive of {some(names, 3) or 'nothing'}; expected what torch.save "
             "writes, or unpack it."
         )
     packed = [member.filename for member in members if member.compress_type != zipfile.ZIP_STORED]
@@ -168,7 +169,7 @@ def _check_zip(path: Path) -> None:
     if len(members) > MAX_KEYS or described > MAX_HEADER:
         raise CheckpointError(
             f"{path} describes its tensors in {described} bytes and {len(members)} parts; expected at most "
-            f"{MAX_HEADER} and {MAX_KEYS}. It is no weight file."
+            f"{MAX_HEADER} and {MAX_KEYS}. It is not a weight file."
         )
 
 
@@ -228,7 +229,7 @@ def check_tensors(tensors: Mapping[str, Any], source: Path) -> None:
     """
     others = [key for key, value in tensors.items() if not isinstance(value, Tensor)]
     if others:
-        raise CheckpointError(f"{source} holds values that are no tensors ({some(others)}); expected a state dict.")
+        raise CheckpointError(f"{source} holds values that are not tensors ({some(others)}); expected a state dict.")
     claimed = 0
     for key, tensor in tensors.items():
         if kind := _foreign(tensor):

@@ -76,7 +76,7 @@ PUBLISHED = PublishedSet(
     licence="that of AnimateDiff's motion modules, Apache-2.0 (unverified), and of the base, CreativeML OpenRAIL-M",
     paper="2402.17485",
     notice="has no weights: its authors published neither code nor weights. Train it and give the folder with "
-    "--checkpoint; it draws nobody before. A starting point is made of:",
+    "--checkpoint; before that it draws no one. A starting point is made of:",
     files=(
         PublishedFile(
             path="mm_sd_v15_v2.ckpt",

@@ -48,7 +48,7 @@ def read_state(path: str | Path) -> dict[str, Tensor]:
 
     Raises:
         FileNotFoundError: If there is no such file, or a shard is missing.
-        CheckpointError: If the file is cut short, holds code, holds no tensors, or is no weight file at all.
+        CheckpointError: If the file is cut short, holds code, holds no tensors, or is not a weight file at all.
     """
     found: dict[str, Tensor] = {}
     for shard in _shards(Path(path)):
@@ -100,7 +100,7 @@ def _read(path: Path) -> Any:
         with BoundedFile(path) as file:
             return torch.load(file, map_location="cpu", weights_only=True)
     except SafetensorError as error:
-        raise CheckpointError(f"{path} is no whole safetensors file ({error}); download it again.") from error
+        raise CheckpointError(f"{path} is not a complete safetensors file ({error}); download it again.") from error
     except pickle.UnpicklingError as error:
         code = re.search(r"(?:GLOBAL|class|function)\s+(\S*\w)", str(error))
         if code is None:

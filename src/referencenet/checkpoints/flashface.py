@@ -62,7 +62,7 @@ def released_config(state: Mapping[str, Tensor]) -> dict[str, Any]:
         widths = [state[f"ori_encoder.{1 + 3 * level}.0.layer1.2.weight"].shape[0] for level in range(4)]
         context_dim = state["ori_encoder.1.1.blocks.0.cross_attn.k.weight"].shape[1]
     except KeyError as error:
-        raise CheckpointError(f"this is no FlashFace checkpoint: it has no {error}. Give {CKPT}.") from error
+        raise CheckpointError(f"this is not a FlashFace checkpoint: it has no {error}. Give {CKPT}.") from error
     return unet_config(dim=widths[0], dim_mult=[w // widths[0] for w in widths], context_dim=context_dim)
 
 

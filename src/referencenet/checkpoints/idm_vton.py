@@ -273,7 +273,7 @@ def resampler_config(state: Mapping[str, Tensor]) -> dict[str, Any]:
         }
     except KeyError as error:
         raise CheckpointError(
-            f"this is no UNet of IDM-VTON: it has no {error}, of the image prompt's resampler. Give the file "
+            f"this is not a UNet of IDM-VTON: it has no {error}, of the image prompt's resampler. Give the file "
             f"{FILES['unet']} of {SOURCE}."
         ) from error
     width = shapes["latents"][2]

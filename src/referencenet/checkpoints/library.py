@@ -127,14 +127,14 @@ def read_index(folder: Path) -> dict[str, Any]:
     except ValueError as error:
         raise CheckpointError(f"{error} Get the whole folder again.") from error
     if not isinstance(index, dict):
-        raise CheckpointError(f"{path} is no index but a {type(index).__name__}: get the whole folder again.")
+        raise CheckpointError(f"{path} is not an index but a {type(index).__name__}: get the whole folder again.")
     for name, entry in index.items():
         if name.startswith("_") or not isinstance(entry, list):
             continue
         if not all(isinstance(word, str | None) for word in entry) or (_is_named(entry) and _kind(entry) is None):
             raise CheckpointError(
-                f"{path} names {str(entry)[:100]} for {name[:100]!r}, which is no part of diffusers, transformers or "
-                "this package; get the folder from its publisher, or update the libraries."
+                f"{path} names {str(entry)[:100]} for {name[:100]!r}, which is not a part of diffusers, transformers "
+                "or this package; get the folder from its publisher, or update the libraries."
             )
     return index
 
@@ -193,9 +193,9 @@ def read_configuration(path: Path) -> dict[str, Any]:
     try:
         found = read_json(path, "a configuration")
     except ValueError as error:
-        raise CheckpointError(f"{path} is no configuration ({error}): download it again.") from error
+        raise CheckpointError(f"{path} is not a configuration ({error}): download it again.") from error
     if not isinstance(found, dict):
-        raise CheckpointError(f"{path} is no configuration but a {type(found).__name__}: download it again.")
+        raise CheckpointError(f"{path} is not a configuration but a {type(found).__name__}: download it again.")
     for name, number in _values(found):
         most = next((most for word, most in MOST.items() if word in name), MAX_NUMBER)
         if isinstance(number, str):
@@ -237,7 +237,7 @@ def _check_index(index: Path) -> None:
     found = read_json(index, "the index of a file in shards")
     named = found.get("weight_map") if isinstance(found, dict) else None
     if not isinstance(named, dict) or not all(isinstance(name, str) for name in named.values()):
-        raise CheckpointError(f"{index} is no index of a file in shards: it has no weight_map; download it again.")
+        raise CheckpointError(f"{index} is not an index of a file in shards: it has no weight_map; download it again.")
     for name in sorted(set(named.values())):
         if Path(name).name != name:
             raise CheckpointError(f"{index} names {name[:200]!r}, outside of its folder; get the folder again.")

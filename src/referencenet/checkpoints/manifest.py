@@ -92,7 +92,7 @@ def read_manifest(path: str | Path) -> Manifest:
         return Manifest(path=path, file=str(content["file"]), keys=keys)
     except Exception as error:  # a damaged file fails in every way there is
         raise CheckpointError(
-            f"{path} is no key list ({type(error).__name__}: {error}); expected NAME{ENDING} with `file` and `keys`."
+            f"{path} is not a key list ({type(error).__name__}: {error}); expected NAME{ENDING} with `file` and `keys`."
         ) from error
 
 

@@ -232,7 +232,7 @@ def find_files(published: PublishedSet, where: str | Path | Iterable[str | Path]
 
     Raises:
         FileNotFoundError: If files are missing; says which, and where to get them.
-        CheckpointError: If a file is given that belongs to no row, or is no weight file.
+        CheckpointError: If a file is given that belongs to no row, or is not a weight file.
     """
     given = [where] if isinstance(where, str | Path) else list(where)
     folders = [snapshot_of(Path(path)) for path in given if Path(path).is_dir()]
@@ -247,7 +247,7 @@ def find_files(published: PublishedSet, where: str | Path | Iterable[str | Path]
             raise CheckpointError(f"{path} could be {' or '.join(sorted(set(rows)))}; give the folder that holds them.")
         if not rows:
             raise CheckpointError(
-                f"{path} is no file of {published.name}; its files are "
+                f"{path} is not a file of {published.name}; its files are "
                 f"{', '.join(dict.fromkeys(file.path for file in published.files))}."
             )
         found[rows[0]] = path

@@ -207,7 +207,7 @@ def animate(
     )  # fmt: skip
     for film in films:
         if getattr(film, "has_sound", False):
-            note(f"the sound of {getattr(film, 'path', 'the poses')} does not come over: the film is silent.")
+            note(f"the sound of {getattr(film, 'path', 'the poses')} is not copied: the film is silent.")
     done = film_run.run_film(
         weights, subject, films, out, settings, resume=resume, interpolator=interpolator, overwrite=overwrite,
         beside=settings_of(ctx, method),

@@ -20,7 +20,7 @@ from referencenet.cli.metavars import show_plainly
 from referencenet.version import __version__
 
 COMMANDS = {
-    "demo": "See it work: four characters, with and without reference, with scores.",
+    "demo": "See how it works: four characters, with and without reference, with scores.",
     "generate": "Draw pictures that refer to pictures.",
     "animate": "Animate the person of a picture after a film of poses.",
     "talk": "Let the person of a portrait say what is in a sound.",
@@ -97,7 +97,7 @@ class Refnet(TyperGroup):
         except (typer.Exit, typer.Abort):
             raise
         except KeyboardInterrupt as error:
-            tell("[bold red]error:[/] interrupted; nothing unfinished stands where a result would.")
+            tell("[bold red]error:[/] interrupted; no unfinished result was left behind.")
             raise typer.Exit(INTERRUPTED) from error
         except BrokenPipeError:  # whoever reads has enough, as `head` has
             raise

@@ -74,4 +74,4 @@ def _summary(results: "list[run.Result]", out: Path) -> str:
     """How many jobs came to which end, and where everything is."""
     states = [result.state for result in results]
     counts = [f"{states.count(state)} {state}" for state in ("drawn", "kept", "failed", "not drawn") if state in states]
-    return f"{len(results)} jobs: {', '.join(counts)}; which is where stands in {out / 'batch.jsonl'}"
+    return f"{len(results)} jobs: {', '.join(counts)}. {out / 'batch.jsonl'} lists them."

@@ -113,7 +113,7 @@ def check_system(ctx: typer.Context, method: str) -> None:
     refuse_others(ctx, method)
     given = ctx.params
     if given["random_tiny"] and (given["checkpoint"] is not None or given["base"] is not None):
-        raise ValueError("--random-tiny makes its own weights; leave away either it, or --checkpoint and --base.")
+        raise ValueError("--random-tiny makes its own weights; leave out either it, or --checkpoint and --base.")
     if given["size"] is not None:
         parse_size(given["size"], multiple=8)
 
@@ -166,7 +166,7 @@ def check_film(
     Args:
         out: Of the film.
         sound: Whose track it is to get.
-        resume: Whether it is gone on with.
+        resume: Whether it is resumed.
         overwrite: Whether an older film may be replaced.
         settings: Whether its settings are to stand beside it.
 

@@ -24,7 +24,7 @@ def comfyui() -> None:
 @app.command()
 def install(
     to: Annotated[Path, typer.Option("--to", metavar="FOLDER", help="ComfyUI's custom_nodes.")],
-    overwrite: Annotated[bool, typer.Option("--overwrite", help="Put it in the place of an older one.")] = False,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace an older one.")] = False,
 ) -> None:
     """Copy the nodes' folder, with three example workflows, into ComfyUI's `custom_nodes`.
 

@@ -59,7 +59,7 @@ def compose(
     ctx: typer.Context,
     out: Annotated[Path, typer.Option("--out", "-o", help="picture.png; several become picture-1.png and so on.")],
     prompt: Annotated[str, typer.Option("--prompt", "-p", help="What the picture shows.")] = "",
-    negative_prompt: Annotated[str, typer.Option(help="What the picture shall not show.")] = "",
+    negative_prompt: Annotated[str, typer.Option(help="What the picture should not show.")] = "",
     part: Annotated[
         list[str] | None,
         typer.Option(metavar="LABEL=PICTURE", rich_help_panel=PARTS, help="A part of the person, one to six times: "
@@ -230,7 +230,7 @@ def with_masks(parts: list[PersonPart], segmenter: Path | None, size: tuple[int,
 
 
 def label_of(text: str) -> str:
-    """A part's label from what was typed: parted by spaces, - or _, or some of its words.
+    """A part's label from what was typed: separated by spaces, - or _, or some of its words.
 
     Raises:
         ValueError: If it is none, or could be several.
@@ -239,7 +239,7 @@ def label_of(text: str) -> str:
     found = [label for label in LABELS if " ".join(words) == label]
     found = found or [label for label in LABELS if set(words) <= set(label.split())]
     if len(found) != 1:
-        several = f"could be {' or '.join(found)}" if found else "is no part of a person"
+        several = f"could be {' or '.join(found)}" if found else "is not a part of a person"
         raise ValueError(f"{text!r} {several}; expected one of {TYPED}."
                          f"{did_you_mean(' '.join(words), LABELS)}")  # fmt: skip
     return found[0]

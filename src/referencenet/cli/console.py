@@ -1,6 +1,6 @@
 """How the commands talk: progress and errors on the error output, results on the standard output.
 
-An error is one line, whatever raised it. What was asked for wrongly ends with status 2, what went wrong with status 1;
+An error is one line, whatever raised it. Wrong usage ends with status 2, a failure with status 1;
 `refnet --debug` (or REFNET_DEBUG=1) shows the traceback as well.
 """
 

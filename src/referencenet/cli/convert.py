@@ -141,7 +141,7 @@ def run_convert(system: str, files: Sequence[Path], out: Path, **options: Any) -
     known = systems.pipelines()
     for name in set(options) - set(_options(known[system])):
         raise ValueError(
-            f"{system} takes no --{name.replace('_', '-')}: its release or its --base brings it; leave the option away."
+            f"{system} takes no --{name.replace('_', '-')}: its release or its --base brings it; leave the option out."
         )
     given = files[0] if len(files) == 1 and files[0].is_dir() else list(files)
     pipe = known[system].from_published(given, **options)

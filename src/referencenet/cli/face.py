@@ -63,7 +63,7 @@ def face(
     ] = None,
     detector: Annotated[
         Path | None,
-        typer.Option("--detector", metavar="FOLDER", help="Finds the one face of each: the folder of YuNet's .onnx."),
+        typer.Option("--detector", metavar="FOLDER", help="Finds the only face in each: the folder of YuNet's .onnx."),
     ] = None,
     person: Annotated[
         int | None,
@@ -71,9 +71,9 @@ def face(
     ] = None,
     fit: FitTo = None,
     place: Annotated[
-        str | None, typer.Option(metavar="L,T,R,B", help="Where the face shall be in the picture, as fractions of it.")
+        str | None, typer.Option(metavar="L,T,R,B", help="Where the face should be in the picture, as fractions of it.")
     ] = None,
-    negative_prompt: Annotated[str, typer.Option(help="What the picture shall not show.")] = "",
+    negative_prompt: Annotated[str, typer.Option(help="What the picture should not show.")] = "",
     checkpoint: Checkpoint = None,
     base: Base = None,
     random_tiny: RandomTiny = False,

@@ -92,7 +92,7 @@ def estimated(
     """
     film = Frames(video, settings.num_frames)
     if film.has_sound:
-        note(f"the sound of {video} does not come over: the film is silent.")
+        note(f"the sound of {video} is not copied: the film is silent.")
     finder = CONDITIONS[condition](models or default_folder())
     with followed_through(film, finder, person) as read:
         values = list(read)

@@ -59,7 +59,7 @@ def generate(
     prompt: Annotated[str, typer.Option("--prompt", "-p", help="What the pictures show.")],
     reference: Annotated[
         list[str] | None,
-        typer.Option("--reference", "-r", metavar="PICTURE", help="Refer to this. May be given again."),
+        typer.Option("--reference", "-r", metavar="PICTURE", help="Refer to this. May be repeated."),
     ] = None,
     style: styles.StylePicture = None,
     model: Annotated[
@@ -74,7 +74,7 @@ def generate(
     ] = None,
     lora: Annotated[
         list[str] | None,
-        typer.Option(metavar="FILE[:SCALE]", rich_help_panel=MODEL, help="A LoRA. May be given again."),
+        typer.Option(metavar="FILE[:SCALE]", rich_help_panel=MODEL, help="A LoRA. May be repeated."),
     ] = None,
     scheduler: Annotated[
         str | None,
@@ -113,7 +113,8 @@ def generate(
     group_norm: styles.GroupNorm = False,
     mask: Annotated[
         list[str] | None,
-        typer.Option(metavar="PICTURE", help="White may be read. The first is the first reference's, and so on."),
+        typer.Option(metavar="PICTURE", help="White: what may be read of the reference. The first mask "
+                     "belongs to the first reference, and so on."),
     ] = None,
     result_mask: Annotated[
         str | None, typer.Option(metavar="PICTURE", help="White: here the result may read references.")
@@ -139,7 +140,7 @@ def generate(
         str | None,
         typer.Option(metavar="PICTURE", rich_help_panel=FROM_PICTURE, help="White is drawn anew, the rest stays."),
     ] = None,
-    negative_prompt: Annotated[str, typer.Option(help="What the pictures shall not show.")] = "",
+    negative_prompt: Annotated[str, typer.Option(help="What the pictures should not show.")] = "",
     steps: Annotated[
         int | None, typer.Option(min=1, max=MOST_STEPS, show_default="the model's", help="Denoising steps.")
     ] = None,

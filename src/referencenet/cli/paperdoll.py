@@ -26,7 +26,7 @@ app = typer.Typer(add_completion=False)
 def paperdoll(
     out: Annotated[Path, typer.Option("--out", "-o", help="Folder to write; new or empty.")],
     count: Annotated[int, typer.Option("--count", "-n", min=1, help="Pictures, pairs, films or people.")] = 100,
-    layout: Annotated[Layout, typer.Option(help="Whose loader shall read it.")] = "flat",
+    layout: Annotated[Layout, typer.Option(help="Which loader the data is for.")] = "flat",
     size: Annotated[int, typer.Option(min=64, max=512, help="Height of a picture in pixels.")] = 256,
     seed: Annotated[int, typer.Option(min=0, help="The same seed writes the same files.")] = 0,
     workers: Annotated[int, typer.Option(min=1, help="Processes that draw.")] = 2,

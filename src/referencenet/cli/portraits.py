@@ -79,7 +79,7 @@ def given_portrait(picture: Image.Image, face: Path, fit: Fit | None) -> Portrai
             )
         raise ValueError(
             f"the portrait is {picture.width} x {picture.height} pixels, and --face is of all of it; crop it to a "
-            "square around the face and find that anew, or leave --face away: a square is cut then."
+            "square around the face and find the face again, or leave --face out: a square is cut then."
         )
     return whole_portrait(picture, *given_face(face, picture.size))
 

@@ -150,7 +150,7 @@ def followed_through(film: "Frames", condition: Condition, person: int | None) -
 
 
 def tell_of(followed: Followed[Any], person: int | None) -> None:
-    """Say in which frames nobody was found, or something doubtful, and whether somebody was chosen of several."""
+    """Say in which frames no person was found, or something doubtful, and whether somebody was chosen of several."""
     if followed.held:
         note(
             f"{len(followed.held)} of {followed.num_frames} frames do not show the person (from 0: "

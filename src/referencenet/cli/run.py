@@ -169,7 +169,7 @@ def _read(pipeline: Any, checkpoint: Path | None, base: str | None) -> Any:
         return tiny_pipeline(pipeline)
     if is_converted(checkpoint := snapshot_of(checkpoint), pipeline):
         if base is not None:
-            raise ValueError(f"{checkpoint} is a converted folder, which has all it needs; leave --base away.")
+            raise ValueError(f"{checkpoint} is a converted folder, which has all it needs; leave --base out.")
         return pipeline.from_pretrained(checkpoint)
     return pipeline.from_published(checkpoint, **({} if base is None else {"base": base}))
 

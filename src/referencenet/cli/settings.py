@@ -20,7 +20,7 @@ DtypeChoice = Literal["auto", "float32", "float16", "bfloat16"]
 
 
 SEVERAL = ("reference", "mask", "control", "controlnet", "lora")
-"""Options that may be given again."""
+"""Options that may be repeated."""
 
 SCALARS = (str, int, float, type(None))
 
@@ -34,7 +34,7 @@ class Settings:
         reference: Paths of the pictures to refer to.
         mask: Paths, one for each of the first references: where it may be read.
         result_mask: Path: where in the result the references may be read.
-        negative_prompt: What the pictures shall not show.
+        negative_prompt: What the pictures should not show.
         model: `builtin`, a folder, a single file, or an identifier on the hub.
         config: For a single file: the folder or identifier of a model with its configuration.
         lora: FILE or FILE:SCALE each.
@@ -230,7 +230,9 @@ def read_document(path: Path) -> tuple[dict[str, Any], list[str]]:
     document = read_json(path, expected)
     sections = [document.get(name) if isinstance(document, dict) else None for name in ("settings", "sha256")]
     if not all(isinstance(section, dict) for section in sections):
-        raise ValueError(f"{path} is no settings.json of refnet generate: it lacks its sections; expected {expected}.")
+        raise ValueError(
+            f"{path} is not a settings.json of refnet generate: it lacks its sections; expected {expected}."
+        )
     settings, prints = sections[0] or {}, sections[1] or {}
     unknown = settings.keys() - Settings.__dataclass_fields__.keys()
     if unknown:

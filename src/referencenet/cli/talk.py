@@ -170,7 +170,7 @@ def talk(
     method = built_in_method(ctx, method, "hallo", "talk")
     check_system(ctx, method)
     if random_tiny and speech is not None:
-        raise ValueError("--random-tiny makes its own weights; leave away either it or --speech.")
+        raise ValueError("--random-tiny makes its own weights; leave out either it or --speech.")
     check_every(every, interpolator)
     check_moving(head_poses, identity)
     check_given(ctx)

@@ -70,7 +70,7 @@ def system(
     stage: Annotated[str | None, typer.Option(help="Only this; by default all of the file's, in order.")] = None,
     changes: Annotated[
         list[str] | None,
-        typer.Option("--set", metavar="KEY=VALUE", help="As `optimizer.learning_rate=2e-5`. May be given again."),
+        typer.Option("--set", metavar="KEY=VALUE", help="As `optimizer.learning_rate=2e-5`. May be repeated."),
     ] = None,
     resume: Annotated[bool, typer.Option("--resume", help="Go on where the run in --out stopped.")] = False,
     dry_run: Annotated[
@@ -124,7 +124,7 @@ def builtin(
     ctx: typer.Context,
     out: Annotated[Path, typer.Option("--out", "-o", help="Folder of the run; an unfinished one is continued.")],
     stage: Annotated[
-        list[str] | None, typer.Option(metavar="|".join(STAGES), help="Only this. May be given again.")
+        list[str] | None, typer.Option(metavar="|".join(STAGES), help="Only this. May be repeated.")
     ] = None,
     export_to: Annotated[
         Path | None, typer.Option("--export", help="Then write the weights there, as the package ships them.")

@@ -87,7 +87,7 @@ def tryon(
     ] = ARM_WIDTHS["hd"],
     negative_prompt: Annotated[
         str | None,
-        typer.Option(rich_help_panel=BOTH, show_default="the system's", help="What the picture shall not show."),
+        typer.Option(rich_help_panel=BOTH, show_default="the system's", help="What the picture should not show."),
     ] = None,
     description: Annotated[
         str, typer.Option("--description", "-d", rich_help_panel=IDM, help="Of the garment.")
@@ -111,7 +111,7 @@ def tryon(
         float, typer.Option(min=0, max=1, rich_help_panel=STABLE, help="Share of the steps before it begins.")
     ] = 0.0,
     control_end: Annotated[
-        float, typer.Option(min=0, max=1, rich_help_panel=STABLE, help="Share of the steps behind which it ends.")
+        float, typer.Option(min=0, max=1, rich_help_panel=STABLE, help="Share of the steps after which it ends.")
     ] = 1.0,
     guess_mode: Annotated[
         bool, typer.Option("--guess-mode", rich_help_panel=STABLE, help="Only the guided half sees the person.")

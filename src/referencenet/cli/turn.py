@@ -57,7 +57,8 @@ def turn(
     out: Annotated[Path, typer.Option("--out", "-o", help="film.mp4, .webm, .gif, or a folder for PNG pictures.")],
     cameras: Annotated[
         Path | None,
-        typer.Option(metavar="FOLDER|FILM", help="Per view a picture of somebody else from there, framed alike."),
+        typer.Option(metavar="FOLDER|FILM", help="For each view a picture of another person from the same "
+                     "camera, framed alike."),
     ] = None,
     yaw: Annotated[
         str, typer.Option(metavar="DEGREES|FROM:TO", rich_help_panel=HEAD, help="Above 0 the face looks to the right "

@@ -273,7 +273,7 @@ class LoadBank(io.ComfyNode):
                 reasons.append(str(error))
             else:
                 return io.NodeOutput([bank] if isinstance(bank, Reference) else bank)
-        raise ValueError(f"{path} is no bank: {reasons[-1]}")
+        raise ValueError(f"{path} is not a bank: {reasons[-1]}")
 
 
 class Refer(io.ComfyNode):
@@ -348,7 +348,7 @@ def bank_path(name: str) -> Path:
     folder = (Path(folder_paths.get_output_directory()) / FOLDER).resolve()
     path = (folder / f"{name.removesuffix('.safetensors')}.safetensors").resolve()
     if not path.is_relative_to(folder) or path.parent != folder or not name.strip():
-        raise ValueError(f"{name!r} is no name of a bank; give a plain name, without folders.")
+        raise ValueError(f"{name!r} is not a name of a bank; give a plain name, without folders.")
     return path
 
 

@@ -99,7 +99,7 @@ def _chosen(unet: nn.Module, links: Sequence[AnyLink]) -> list[tuple[Kind, Site]
         raise ValueError("no link was given; expected at least one of Concat() and AdaIN().")
     for link in links:
         if not isinstance(link, Kind):  # pyright: ignore[reportUnnecessaryIsInstance] - users err here
-            raise TypeError(f"{link!r} is no link; expected Concat(), AdaIN() or another Kind.")
+            raise TypeError(f"{link!r} is not a link; expected Concat(), AdaIN() or another Kind.")
         link.check()
     if len({link.place for link in links}) < len(links):
         raise ValueError(

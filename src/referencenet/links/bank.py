@@ -164,9 +164,11 @@ class ReferenceBank:
             try:
                 bank._place(key, tensor, tensors)
             except KeyError as error:
-                raise ValueError(f"{source} is no whole bank: {error.args[0]}; write it again.") from error
+                raise ValueError(f"{source} is not a complete bank: {error.args[0]}; write it again.") from error
         if len({tensor.shape[0] for tensor in bank._tensors().values()}) != 1:
-            raise ValueError(f"{source} is no whole bank: its sites differ in rows, or there is none; write it again.")
+            raise ValueError(
+                f"{source} is not a complete bank: its sites differ in rows, or there is none; write it again."
+            )
         return bank
 
     def entries(self) -> dict[str, Tensor]:

@@ -50,7 +50,7 @@ def read_entries(path: Path, form: str, device: torch.device | str) -> tuple[dic
 
     Raises:
         FileNotFoundError: If there is no such file.
-        ValueError: If it is no whole file of this form, or holds what a bank cannot hold.
+        ValueError: If it is not a complete file of this form, or holds what a bank cannot hold.
     """
     if not path.exists():
         raise FileNotFoundError(f"there is no bank file at {path}; write one with ReferenceBank.save.")
@@ -65,7 +65,7 @@ def read_entries(path: Path, form: str, device: torch.device | str) -> tuple[dic
             _check_entries(path, {name: file.get_slice(name) for name in names})
             tensors = {name: file.get_tensor(name) for name in names}
     except SafetensorError as error:
-        raise ValueError(f"{path} is no whole safetensors file ({error}); write the bank again.") from error
+        raise ValueError(f"{path} is not a complete safetensors file ({error}); write the bank again.") from error
     for name, tensor in tensors.items():
         if not bool(torch.isfinite(tensor).all()):
             raise ValueError(f"{path} has numbers that are not finite in {name!r}; write the bank again.")
@@ -78,7 +78,7 @@ def _check_header(path: Path) -> None:
         length = int.from_bytes(file.read(8), "little")
     if length > MAX_HEADER:
         raise ValueError(
-            f"{path} is no bank: its first bytes claim a header of {length} bytes (the file has "
+            f"{path} is not a bank: its first bytes claim a header of {length} bytes (the file has "
             f"{path.stat().st_size}, a bank's header at most {MAX_HEADER})."
         )
 
@@ -91,8 +91,8 @@ def _check_entries(path: Path, entries: Mapping[str, object]) -> None:
         shape, dtype = entry.get_shape(), entry.get_dtype()  # pyright: ignore[reportAttributeAccessIssue] - untyped
         if dtype not in DTYPES or not 1 <= len(shape) <= MAX_DIMENSIONS or 0 in shape:
             raise ValueError(
-                f"{path} is no bank: its entry {name[:100]!r} is {dtype} {shape}; expected {sorted(DTYPES)} and 1 to "
-                f"{MAX_DIMENSIONS} dimensions above 0."
+                f"{path} is not a bank: its entry {name[:100]!r} is {dtype} {shape}; expected {sorted(DTYPES)} and 1 "
+                f"to {MAX_DIMENSIONS} dimensions above 0."
             )
 
 

@@ -112,6 +112,6 @@ def cutter_of(seat: Seat, cutters: Sequence[SplitInferenceModule]) -> SplitInfer
     if cutter is not None and perturbed_parts(seat):
         raise TypeError(
             f"{seat.site.name} is cut into chunks (enable_free_noise_split_inference) and perturbed, and whoever "
-            "perturbs takes each chunk for a whole batch; leave one of both away."
+            "perturbs takes each chunk for a whole batch; leave one of both out."
         )
     return cutter

@@ -158,7 +158,9 @@ class BankSeries(Mapping[int, ReferenceBank]):
         for name, tensor in tensors.items():
             timestep, _, rest = name.partition("/")
             if not timestep.isdecimal() or int(timestep) not in schedule.timesteps:
-                raise ValueError(f"{path} is no whole series: its entry {name[:100]!r} is of no step of its schedule.")
+                raise ValueError(
+                    f"{path} is not a complete series: its entry {name[:100]!r} is of no step of its schedule."
+                )
             parts.setdefault(int(timestep), {})[rest] = tensor
         order = dict.fromkeys(t for t in schedule.timesteps if t in parts)
         return cls({t: ReferenceBank.of_entries(parts[t], f"{path}, timestep {t},") for t in order}, schedule)

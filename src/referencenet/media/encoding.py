@@ -125,8 +125,8 @@ def join_pieces(
             written = _joined(pieces, container, path.suffix.lower(), rate, sound, num_frames)
         if written != num_frames:
             raise OSError(
-                f"the pieces of {path} hold {written} frames, not {num_frames}: another program has touched them; "
-                "begin anew."
+                f"the pieces of {path} hold {written} frames, not {num_frames}: another program has changed them; "
+                "start again."
             )
 
 

@@ -18,7 +18,7 @@ from filelock import FileLock, Timeout
 
 from referencenet.version import __version__
 
-MAX_SETTINGS = 2**20  # bytes: what is larger is no file of settings
+MAX_SETTINGS = 2**20  # bytes: what is larger is not a file of settings
 LONGEST_NAME = 255 - len(f".{'0' * 12}-.json")  # bytes: systems take 255, and temporary names are longer
 
 
@@ -144,7 +144,7 @@ def check_settings_place(path: Path) -> None:
     """
     beside = settings_path(path)
     if beside.exists() and not _are_settings(beside):
-        raise FileExistsError(f"{beside} is no settings of ours, and those of {path.name} would replace it; give "
+        raise FileExistsError(f"{beside} was not written by refnet, and those of {path.name} would replace it; give "
                               "another --out.")  # fmt: skip
 
 

@@ -190,7 +190,7 @@ def check_film_path(path: Path, sound: Path | None = None, *, resume: bool = Fal
     Args:
         path: Of the film.
         sound: Whose track it is to get.
-        resume: Whether an unfinished film is gone on with.
+        resume: Whether an unfinished film is resumed.
         overwrite: Whether the frames that a folder holds may be taken away.
 
     Raises:
@@ -208,16 +208,14 @@ def check_film_path(path: Path, sound: Path | None = None, *, resume: bool = Fal
     if sound is not None:
         check_sound(sound)
         if ending not in TRACK_CODECS:
-            raise ValueError(
-                f"{path.name} cannot hold sound; use {' or '.join(TRACK_CODECS)}, or leave the sound away."
-            )
+            raise ValueError(f"{path.name} cannot hold sound; use {' or '.join(TRACK_CODECS)}, or leave the sound out.")
     check_place(path, folder=not ending)
     held = pictures_in(path) if not ending and path.is_dir() else []
     strange = [file for file in held if not FRAME.fullmatch(file.name)] if overwrite else held
     if strange and not (resume and parts_of(path).is_dir()):
         raise FileExistsError(
             f"{path} holds {len(strange)} pictures already, such as {strange[0].name}, which would be taken for frames "
-            f"of the film; give a new or empty folder{'' if overwrite else ', or take them away with overwrite'}."
+            f"of the film; give a new or empty folder{'' if overwrite else ', or remove them with overwrite'}."
         )
 
 
@@ -268,7 +266,7 @@ class FilmWriter:
     Args:
         path: .mp4, .webm, .gif, or a folder for PNGs.
         rate: Frames per second.
-        keep_frames: Go on behind so many frames that an earlier writer has left; 0: begin anew.
+        keep_frames: Go on behind so many frames that an earlier writer has left; 0: start again.
         sound: A file whose sound becomes the track; only for .mp4 and .webm.
         overwrite: Take older frames out of the folder when the film is complete.
     """
@@ -301,7 +299,7 @@ class FilmWriter:
                 self.num_frames = first + frames
         if self.num_frames != count:
             raise ValueError(
-                f"{self.parts} holds {self.num_frames} finished frames, not {count}; begin anew, without resuming."
+                f"{self.parts} holds {self.num_frames} finished frames, not {count}; start again, without resuming."
             )
 
     def __enter__(self) -> FilmWriter:

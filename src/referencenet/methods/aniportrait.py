@@ -4,7 +4,7 @@ What it is:
     writer   a UNet of its own, once, on the clean portrait latent at t = 0; its context is the portrait's CLIP token
     link     keys and values of the denoiser and of the portrait together, in all 16 self-attentions
     guidance the unconditional half reads nothing, its CLIP token is zero; drawings guide both halves
-    drawings five feature maps, added behind the first convolution and each down block, not to the skips
+    drawings five feature maps, added after the first convolution and each down block, not to the skips
     time     AnimateDiff's motion modules at every level and in the middle, GroupNorm per frame, 32 positions
     films    overlapping windows of 16 frames; the drawings' BatchNorm takes each window's own statistics
 Published and not kept: the portrait's own drawing, which no released weight reads; predictions of overlapping windows

@@ -229,7 +229,7 @@ class FlashFacePipeline(FormerFaces, PicturePipeline, TextAdapters):
             faces: Cut-out faces of one person (see `crop_face`), any number from 1, or what `faces` or `write` gave.
             prompt: One text, or one per picture. Name an age: it helps.
             negative_prompt: What shall not be seen; also tells the reference network.
-            face_box: Where the face shall be: left, top, right, bottom as fractions. None: anywhere.
+            face_box: Where the face should be: left, top, right, bottom as fractions. None: anywhere.
             face_weights: How many times each face counts; None: together as much as the four faces of training.
             lambda_feat: Strength of the faces, from the launch on; 0.7 to 1.4 are usual.
             face_guidance: Scale of the difference that the faces make; 1.8 to 4 are usual.

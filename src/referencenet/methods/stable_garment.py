@@ -260,7 +260,7 @@ class StableGarmentTryOnPipeline(StableGarmentPipeline):
             agnostic_latents: Instead of `person`, scaled latents (r, 4, h, w) of the grey picture.
             controlnet_conditioning_scale: Of the person.
             control_guidance_start: Share of the steps that pass before the ControlNet begins.
-            control_guidance_end: Share of the steps behind which it ends.
+            control_guidance_end: Share of the steps after which it ends.
             guess_mode: Let only the conditional pass see the person, through weaker fine residuals.
             prompt_embeds: Instead of `prompt`, (r, tokens, channels).
             negative_prompt_embeds: Instead of `negative_prompt`.

@@ -107,5 +107,5 @@ def _check(strength: float, weight: float, style_fidelity: float, *, group_norm:
     if group_norm and not {strength, style_fidelity} <= {0.0, 1.0}:
         raise ValueError(
             f"norms are shared or not, but strength={strength} and style_fidelity={style_fidelity} ask for a part; "
-            "give 0 or 1 for both, or leave group_norm away."
+            "give 0 or 1 for both, or leave group_norm out."
         )

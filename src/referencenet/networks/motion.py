@@ -3,7 +3,7 @@
 diffusers' UNetMotionModel with what the published systems need beside it: the motion modules' GroupNorm takes its
 statistics from each frame alone (diffusers takes them from the whole clip, an error of 14 % with Animate Anyone's
 weights), that of ResNets may take them from the whole clip (MagicAnimate; frame by frame the error is 22 %), and
-features of a spatial condition may be added behind the first convolution. Weights have the same names and shapes.
+features of a spatial condition may be added after the first convolution. Weights have the same names and shapes.
 Letters: b samples, c channels, f frames, (h, w) latents; inside, frames are folded: row = sample * f + frame.
 """
 

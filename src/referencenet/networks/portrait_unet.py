@@ -148,7 +148,7 @@ class PortraitUNet(SpatioTemporalUNet, ModelMixin):  # diffusers loads a compone
             motion: For each pass features of the motion frames by place; empty: there are none.
             speed: Of the head, with positions, (1 or b, f, c); None: without speed layers.
             temporal: Whether there are temporal layers; False: each frame by itself, as in the first stage of training.
-            condition: Features added behind the first convolution, (p b, first width, f, h, w).
+            condition: Features added after the first convolution, (p b, first width, f, h, w).
             unet_kwargs: Further arguments of UNetMotionModel.
 
         Returns:

@@ -89,7 +89,7 @@ def caption(scene: Scene, *, identity: bool = True) -> str:
         identity: Whether to say who it is (skin, hair, clothes); else only framing, pose, view, expression and place.
 
     Returns:
-        Phrases parted by commas, such as "full body, waving, facing front, smiling, meadow background, fair skin, ...".
+        Phrases separated by commas, such as "full body, waving, facing front, smiling, meadow background, ...".
     """
     said = attributes(scene)
     return ", ".join(said[aspect] for aspect in ORDER if aspect in said and (identity or aspect not in IDENTITY))

@@ -126,7 +126,7 @@ def scheduler_of(case: Case, kind: Any = None) -> Any:
         raise CaseError(f"{case.id}: scheduler is {entry!r}; the kind {case.kind!r} needs one with class and config")
     found = getattr(diffusers, str(entry["class"]), None)
     if not (isinstance(found, type) and issubclass(found, SchedulerMixin)):
-        raise CaseError(f"{case.id}: {entry['class']!r} is no scheduler of diffusers {diffusers.__version__}")
+        raise CaseError(f"{case.id}: {entry['class']!r} is not a scheduler of diffusers {diffusers.__version__}")
     if kind is not None and not issubclass(kind, found):
         known = " or ".join(each.__name__ for each in kind.__mro__ if hasattr(diffusers, each.__name__))
         raise CaseError(f"{case.id}: the scheduler is {entry['class']!r}; the kind {case.kind!r} takes {known}")

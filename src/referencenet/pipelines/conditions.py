@@ -122,7 +122,7 @@ class AfterConvIn(Condition):
         networks: The pipeline's guiders; with several, one picture is given for each and features are added up.
     """
 
-    enters = "features of a guider, added behind the first convolution"
+    enters = "features of a guider, added after the first convolution"
 
     def __init__(self, name: str, *networks: str) -> None:
         super().__init__(name)
@@ -176,12 +176,12 @@ class FilmAfterConvIn(AfterConvIn):
 
 
 class AfterBlocks(Condition):
-    """Feature maps added behind the first convolution and each down block, where skips have been taken already.
+    """Feature maps added after the first convolution and each down block, where skips have been taken already.
 
     Its value is a list of tensors, one per place, each (r, width, h, w) or, in films, (f, width, h, w).
     """
 
-    enters = "feature maps of a guider, added behind the first convolution and every down block"
+    enters = "feature maps of a guider, added after the first convolution and every down block"
 
     def blank(self, value: list[Tensor]) -> list[Tensor]:
         """Zeros."""

@@ -25,7 +25,7 @@ class Control:
         features: Makes the condition's features (r, width, h, w); called once.
         scale: Of the residuals; 0: the ControlNet does not run.
         start: Share of the steps that pass before it begins.
-        end: Share of the steps behind which it ends.
+        end: Share of the steps after which it ends.
         guess_mode: Only the pass with the prompt has residuals, weaker ones at higher resolutions.
     """
 

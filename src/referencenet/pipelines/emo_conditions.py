@@ -19,7 +19,7 @@ from referencenet.pipelines.talking import Located
 class FacePlace(Condition):
     """Features of where the face may move, made once with the portrait's bank; all passes and frames have them."""
 
-    enters = "features of a mask, added to the noisy latents (or behind the first convolution)"
+    enters = "features of a mask, added to the noisy latents (or after the first convolution)"
 
     def encode(self, pipe: Any, call: Any) -> tuple[Tensor, bool]:
         """Features (1, width, h, w), and whether they are for the latents."""
@@ -40,7 +40,7 @@ class FacePlace(Condition):
 class Sound(Condition):
     """A clip's sound (f, t, c), whose keys and values are made once; blind passes hear silence."""
 
-    enters = "tokens of each frame and its neighbours, in an attention of their own behind that to the reference"
+    enters = "tokens of each frame and its neighbours, in an attention of their own after that to the reference"
 
     def encode(self, pipe: Any, call: Any) -> Held:  # noqa: ARG002
         """Tokens (f, t, c)."""

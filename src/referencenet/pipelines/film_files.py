@@ -299,7 +299,7 @@ class ForwardReader:
             if self._prints[here] != self.known[here] and self.known[here]:
                 raise ValueError(
                     f"pose {number} is not the one with which the unfinished film was begun; give the same poses, or "
-                    "begin anew, without resuming."
+                    "start again, without resuming."
                 )
         return frame
 
@@ -382,7 +382,7 @@ def read_state(out: Path, decisive: Mapping[str, str]) -> dict[str, Any] | None:
         if not isinstance(saved, dict) or not all(isinstance(saved.get(name), kind) for name, kind in STATE.items()):
             raise ValueError("it is of another program or version")
     except ValueError as error:
-        raise ValueError(f"{path} cannot be read ({error}); take the folder away and begin anew.") from error
+        raise ValueError(f"{path} cannot be read ({error}); delete the folder and start again.") from error
     begun = saved["settings"]
     differing = [
         f"other {name}" if name in FINGERPRINTS else f"{name} was {begun.get(name)}, now {value}"

@@ -139,7 +139,7 @@ class FilmPipeline(ReferencePipeline):
         if settings.windows is not None and settings.windows.published:
             raise ValueError(
                 "published windows wrap around the film's end, so they need the whole film at once; call the pipeline, "
-                "or leave `windows` away."
+                "or leave `windows` out."
             )
         if settings.windows is None and self.spec.windows is not None and self.spec.windows.published:
             settings = replace(settings, windows=Windows(size=self.spec.windows.size))

@@ -1,4 +1,4 @@
-"""Fingerprints of what decides a film, so that a film that is gone on with is proved to be the one that was begun.
+"""Fingerprints of what decides a film, so that a film that is resumed is proved to be the one that was begun.
 
 Pictures and banks are hashed in full. Of every weight its shape, its type, the sum of all its bits and a sample of its
 numbers go into the hash: gigabytes are looked at where they lie, in a fraction of the time that loading took.

@@ -36,7 +36,7 @@ class Conditions:
         face_weights: How many times each face counts.
         prompt: (b, tokens, channels).
         negative: (1, tokens, channels); also the reference network's context.
-        mask: Where the face shall be, (height, width) of the latents.
+        mask: Where the face should be, (height, width) of the latents.
     """
 
     faces: Tensor

@@ -81,7 +81,7 @@ class Speech:
 class Audio(Condition):
     """A clip's audio, whose keys and values are made once; blind passes hear nothing. Given as (tokens, weights)."""
 
-    enters = "tokens of each frame, in three masked attentions behind each spatial transformer"
+    enters = "tokens of each frame, in three masked attentions after each spatial transformer"
 
     def encode(self, pipe: Any, call: Any) -> Speech:
         """Tokens (f, t, c), and the masks by the size of levels."""

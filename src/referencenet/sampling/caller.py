@@ -105,7 +105,7 @@ def find_caller(unet: nn.Module) -> Caller:
         frame = frame.f_back
     if pipe is None:
         raise RuntimeError(
-            "the linked UNet was called outside of a pipeline's call, so nobody says which rows are guidance's and "
+            "the linked UNet was called outside of a pipeline's call, so nothing says which rows are guidance's and "
             "what the schedule is; call a pipeline, or in a loop of your own use `attach(unet)` with `link.write` and "
             "`link.reading`."
         )

@@ -79,7 +79,7 @@ def shown_beside(kind: Beside, pipe: Any, clean: Tensor, picture: Callable[[], I
         seen = picture()
         if seen is None or getattr(pipe, "depth_estimator", None) is None:
             raise ValueError(
-                f"{type(pipe).__name__} shows its UNet a depth map, and nothing tells the reference's: it needs a "
+                f"{type(pipe).__name__} shows its UNet a depth map, and has none for the reference: it needs a "
                 "reference that is a picture (not latents) and a pipeline with a depth_estimator."
             )
         return pipe.prepare_depth_map([seen], None, 1, False, clean.dtype, clean.device).to(clean)

@@ -73,7 +73,7 @@ def read_interpolator(path: str | Path, device: str | torch.device = "cpu") -> I
 
     Raises:
         FileNotFoundError: If there is no such file.
-        ValueError: If it is no TorchScript archive, or holds numbers that are not finite.
+        ValueError: If it is not a TorchScript archive, or holds numbers that are not finite.
     """
     regular_file(path, "interpolation network")
     try:
@@ -82,7 +82,7 @@ def read_interpolator(path: str | Path, device: str | torch.device = "cpu") -> I
             network = torch.jit.load(str(path), map_location=device).eval()
     except RuntimeError as error:
         raise ValueError(
-            f"{path} is no TorchScript archive ({first_line(error)}); give FILM's film_net_fp16.pt."
+            f"{path} is not a TorchScript archive ({first_line(error)}); give FILM's film_net_fp16.pt."
         ) from error
     check_finite(network.state_dict(), str(path))
     return Network(network, device)

@@ -38,7 +38,7 @@ class Processes:
         if not PartialState().use_distributed:
             raise ValueError(
                 "across_processes=True spreads work over several processes, but this one was started alone; start the "
-                "script with `accelerate launch --num_processes 2 ...` or `torchrun`, or leave the option away."
+                "script with `accelerate launch --num_processes 2 ...` or `torchrun`, or leave the option out."
             )
         state = PartialState()
         return cls(state.process_index, state.num_processes)

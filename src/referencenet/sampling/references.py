@@ -112,7 +112,7 @@ class Reference:
 
         Raises:
             FileNotFoundError: If there is no such file.
-            ValueError: If it is no whole encoded reference.
+            ValueError: If it is not a complete encoded reference.
         """
         tensors, metadata = read_entries(Path(path), FORMAT, device)
         try:
@@ -120,7 +120,7 @@ class Reference:
             masks = {name: tensors[name] for name in MASKS if name in tensors}
             return cls(latents=tensors["latents"], **settings, **masks)
         except (KeyError, TypeError, ValueError, AttributeError, RecursionError) as error:
-            raise ValueError(f"{path} is no encoded reference ({error!r:.100}); save it again.") from error
+            raise ValueError(f"{path} is not an encoded reference ({error!r:.100}); save it again.") from error
 
     @property
     def picture(self) -> Image.Image | None:

@@ -118,12 +118,12 @@ class StyleFollower:
         if sample.ndim != 4 or sample.shape[1] != channels:
             raise TypeError(
                 f"{name} gives its UNet a sample of {tuple(sample.shape)}; a style takes the place of a picture's "
-                f"{channels} latent channels, (rows, {channels}, height, width). Leave the style away."
+                f"{channels} latent channels, (rows, {channels}, height, width). Leave the style out."
             )
         if pictures < 2:
             raise ValueError(
                 f"{name} makes one picture, whose place the style would take; give two prompts, the first one of which "
-                "tells what the style's picture shows, and leave the first result away."
+                "tells what the style's picture shows, and drop the first result."
             )
         factor = caller.pipe.vae_scale_factor
         size = (given.size[1] * factor, given.size[0] * factor)

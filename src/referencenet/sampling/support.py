@@ -22,8 +22,8 @@ REASONS = {
     "StableDiffusionDiffEditPipeline": "has passes over two prompts at once, of which none is the unconditional one",
     "StableDiffusionPix2PixZeroPipeline": "moves its latents by the attention maps of passes of its own",
     "StableDiffusionSAGPipeline": "keeps the attention map of its last pass and has another over blurred latents",
-    "TextToVideoZeroPipeline": "lets its frames attend to each other in the place of self-attention",
-    "TextToVideoZeroSDXLPipeline": "lets its frames attend to each other in the place of self-attention",
+    "TextToVideoZeroPipeline": "lets its frames attend to each other instead of self-attention",
+    "TextToVideoZeroSDXLPipeline": "lets its frames attend to each other instead of self-attention",
 }
 """Pipelines whose passes have a meaning of their own: by the name of their class, and why."""
 

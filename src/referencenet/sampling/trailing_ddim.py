@@ -150,7 +150,7 @@ class TrailingDDIMScheduler(SchedulerMixin, ConfigMixin):
     def _index_of(self, timestep: int) -> int:
         found = (self.timesteps == timestep).nonzero()
         if not len(found):
-            raise ValueError(f"{timestep} is no step of this schedule; it has {self.timesteps.tolist()[:10]} ...")
+            raise ValueError(f"{timestep} is not a step of this schedule; it has {self.timesteps.tolist()[:10]} ...")
         return int(found[0])
 
     def _interpolated(self, times: Tensor) -> Tensor:

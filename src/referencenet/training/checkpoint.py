@@ -123,7 +123,7 @@ class RunFolder:
             )
         except BROKEN as error:
             raise ValueError(
-                f"{folder} is no whole checkpoint ({error}); remove it to go on from an older one."
+                f"{folder} is not a complete checkpoint ({error}); remove it to go on from an older one."
             ) from error
 
     def log(self, record: Mapping[str, float | int | str]) -> None:

@@ -187,7 +187,7 @@ def read_config(path: str | Path, stage: str, changes: Sequence[str] = ()) -> Ru
 
     Raises:
         FileNotFoundError: If there is no such file.
-        ValueError: If it is no TOML, lacks the stage, or a key or a value is not known.
+        ValueError: If it is not TOML, lacks the stage, or a key or a value is not known.
     """
     tables = read_tables(path)
     if stage not in tables:
@@ -203,7 +203,7 @@ def read_tables(path: str | Path) -> dict[str, dict[str, Any]]:
 
     Raises:
         FileNotFoundError: If there is no such file.
-        ValueError: If it is no TOML, or holds something outside of stages.
+        ValueError: If it is not TOML, or holds something outside of stages.
     """
     path = Path(path)
     if not path.is_file():
@@ -211,7 +211,7 @@ def read_tables(path: str | Path) -> dict[str, dict[str, Any]]:
     try:
         tables = tomllib.loads(path.read_text(encoding="utf-8"))
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise ValueError(f"{path} is no TOML: {error}.") from error
+        raise ValueError(f"{path} is not TOML: {error}.") from error
     loose = [key for key, value in tables.items() if not isinstance(value, dict)]
     if loose:
         raise ValueError(f"{path} has {loose[0]!r} outside of a stage; write it below [stage], as in [image].")
@@ -296,7 +296,7 @@ def _change(table: dict[str, Any], change: str) -> None:
     for name in tables:
         table = table.setdefault(name, {})
         if not isinstance(table, dict):
-            raise ValueError(f"--set was {change!r}, but {name} is no table.")
+            raise ValueError(f"--set was {change!r}, but {name} is not a table.")
     table[last] = value
 
 

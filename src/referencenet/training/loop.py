@@ -149,7 +149,7 @@ class Learner:
                 stack.enter_context(safe_kernels(self.recipe.modules.values(), self.recipe.device))
             losses = self.whole(batch, stack)
             if not math.isfinite(float(losses["loss"].detach())):
-                raise ValueError("the loss is no number any more; lower optimizer.learning_rate, or compute in fp32.")
+                raise ValueError("the loss is no longer finite; lower optimizer.learning_rate, or compute in fp32.")
             self.accelerator.backward(losses["loss"])
         return {name: value.detach() for name, value in losses.items()}
 
@@ -158,7 +158,7 @@ class Learner:
         most = self.config.optimizer.clip or math.inf
         norm: Any = self.accelerator.clip_grad_norm_(self.parameters.values(), most)  # pyright: ignore[reportArgumentType]
         if not math.isfinite(float(norm)) and self.accelerator.scaler is None:
-            raise ValueError("gradients are no numbers any more; lower optimizer.learning_rate, or compute in fp32.")
+            raise ValueError("gradients are no longer finite; lower optimizer.learning_rate, or compute in fp32.")
         return norm.detach()
 
     def tell(self, run: RunFolder, step: int, told: list[dict[str, Tensor]], seconds: float) -> float:
@@ -258,7 +258,7 @@ def make_accelerator(config: RunConfig, device: torch.device, folder: str | Path
     check_trackers(config.trackers)
     if parse_flag_from_env("ACCELERATE_USE_FSDP"):  # on CPUs accelerate would forget that it was asked for
         _refuse_spreading("FSDP")
-    AcceleratorState._reset_state()  # pyright: ignore[reportPrivateUsage] - there is no other way to begin anew
+    AcceleratorState._reset_state()  # pyright: ignore[reportPrivateUsage] - there is no other way to start again
     accelerator = Accelerator(
         mixed_precision="no" if config.precision == "fp32" else config.precision,
         gradient_accumulation_steps=config.accumulate,

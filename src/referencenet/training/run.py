@@ -213,7 +213,7 @@ def read_order(run: Path) -> dict[str, Any]:
     """
     path = run / "run.json"
     if not path.is_file():
-        raise FileNotFoundError(f"{run} is no run of `refnet train`: it has no run.json.")
+        raise FileNotFoundError(f"{run} is not a run of `refnet train`: it has no run.json.")
     return read_json(path, "what decides a run")
 
 
