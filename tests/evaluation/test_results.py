@@ -85,10 +85,10 @@ def test_what_cannot_be_measured_is_told(tmp_path: Path) -> None:
     assert "Did you mean 'idm_vton'" in output
     status, output = typed("paperdoll", "emo", "--characters=2")
     assert status == 2
-    assert "no built-in weights of emo are shipped" in output
+    assert "no built-in weights 'emo' are shipped" in output
     status, output = typed("paperdoll", "emo", f"--from={tmp_path / 'nothing'}")
     assert status == 2
-    assert "there is no folder" in output
+    assert "there is no --from" in output
     (tmp_path / "hallo.json").write_text('{"system": "emo"}')
     status, output = typed("page", str(tmp_path))
     assert status == 2

@@ -16,6 +16,7 @@ from referencenet.checkpoints.idm_vton_start import ADAPTER, cross_attentions
 from referencenet.checkpoints.keymap import CheckpointError
 from referencenet.checkpoints.manifest import KEY_LISTS, read_manifest
 from referencenet.checkpoints.start import Graft, graft_onto, read_start
+from referencenet.cli.manifests import run_manifests
 from referencenet.methods.tiny import filled
 from referencenet.networks.layout import picture_config
 from referencenet.paperdoll.layouts import write_dataset
@@ -200,6 +201,7 @@ def test_added_layers_change_nothing_at_first(started: Any) -> None:
 def test_cross_attentions_are_counted_as_the_published_table_counts_them() -> None:
     start = STARTS["idm_vton"].published
     names = read_manifest(KEY_LISTS / "idm_vton-init-ip-adapter.json.gz").keys
+    assert run_manifests([KEY_LISTS / "idm_vton-init-ip-adapter.json.gz"]) == 0
     counted = cross_attentions(start.base_config["unet"])
     assert len(counted) == 70
     assert {int(name.split(".")[1]) for name in names if name.startswith("ip_adapter.")} == set(range(1, 140, 2))
