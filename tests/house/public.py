@@ -8,7 +8,7 @@ from collections.abc import Iterator
 
 import referencenet
 
-PRIVATE = {"cli", "comfyui"}  # faces: their public side is the command line
+PRIVATE = {"cli", "comfyui", "ui"}  # faces: their public side is the command line
 
 
 def packages() -> list[str]:
