@@ -9,7 +9,7 @@ from typing import get_origin
 
 import referencenet
 
-PRIVATE = {"cli", "comfyui"}  # faces: their public side is the command line
+PRIVATE = {"cli", "comfyui", "ui"}  # faces: their public side is the command line
 
 
 def packages() -> list[str]:

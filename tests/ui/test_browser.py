@@ -77,6 +77,11 @@ class Visitor:
         self.hears(tab, "the example is filled in")
         self.window.wait_for_timeout(500)  # pictures are laid on their canvases
 
+    def ask_for_steps(self, number: str) -> None:
+        """In the first tab."""
+        self.window.locator("button", has_text="More").first.click()
+        self.window.get_by_label("Steps").first.fill(number)
+
     def draw(self, tab: str) -> None:
         self.window.locator(f"#{tab}-draw").click()
 
@@ -140,7 +145,7 @@ def test_an_uploaded_picture_that_is_painted_on_gives_a_mask_of_its_size_and_pla
     visitor.window.mouse.move(middle[0] + 30, middle[1], steps=5)
     visitor.window.mouse.up()
     visitor.window.get_by_label("Prompt").first.fill("full body, waving")
-    visitor.window.wait_for_timeout(1000)
+    visitor.ask_for_steps("2")
     visitor.draw("refer")
     visitor.hears("refer", "done")
     folder, settings = newest(visitor.served, "refer")
@@ -156,8 +161,7 @@ def test_an_uploaded_picture_that_is_painted_on_gives_a_mask_of_its_size_and_pla
 def test_cancel_ends_a_job_and_the_next_one_is_drawn(visitor: Visitor) -> None:
     before = visitor.served.results
     visitor.fill_example("refer")
-    visitor.window.locator("button", has_text="More").first.click()
-    visitor.window.get_by_label("Steps").first.fill("900")
+    visitor.ask_for_steps("900")
     visitor.draw("refer")
     visitor.hears("refer", "of 900")
     visitor.window.locator("#refer-cancel").click()
@@ -171,17 +175,16 @@ def test_cancel_ends_a_job_and_the_next_one_is_drawn(visitor: Visitor) -> None:
 @pytest.mark.parametrize(
     ("content", "says"),
     [
-        (b"no picture at all", "garment.png is not a picture that Pillow can read"),
+        (b"no picture at all", "face.png is not a picture that Pillow can read"),
         (png((1100, 1000)), "1100 x 1000 pixels; this page takes up to 1 million"),
     ],
 )
 def test_a_wrong_file_is_told_in_one_sentence(visitor: Visitor, content: bytes, says: str) -> None:
-    visitor.fill_example("dress")
-    visitor.window.get_by_label("Clear").last.click()
-    visitor.drop("Garment, lying flat", "garment.png", content)
+    visitor.go_to("turn")
+    visitor.drop("Portrait", "face.png", content)
     visitor.window.wait_for_timeout(1500)  # it is uploaded
-    visitor.draw("dress")
-    visitor.hears("dress", says)
+    visitor.draw("turn")
+    visitor.hears("turn", says)
 
 
 def test_the_history_outlives_a_reload_and_shows_settings(visitor: Visitor) -> None:
