@@ -84,7 +84,8 @@ def test_every_option_of_the_base_moves_the_picture(generate: Generate) -> None:
     result, out = generate("--config", "sd", name="file", model="sd.safetensors")
     assert result.exit_code == 0, result.output
     assert pixels(out / "seed-1.png").tobytes() == drawn["plain"]
-    assert json.loads((out / "settings.json").read_text())["settings"]["config"] == "sd"
+    settings = json.loads((out / "settings.json").read_text())["settings"]
+    assert (Path(settings["config"]).is_absolute(), Path(settings["model"]).name) == (True, "sd.safetensors")
 
 
 def test_outside_of_the_mask_the_picture_stays_to_the_bit(generate: Generate) -> None:
@@ -130,9 +131,10 @@ def test_numbers_of_runs_go_on_behind_the_last(tmp_path: Path) -> None:
 def test_pictures_say_what_decided_them(generate: Generate) -> None:
     _, out = generate("--count", "2", "--strength", "0.5", "--mask", "mask.png")
     record = read_record(out / "seed-2.png")
-    expected = {"seed": 2, "count": 1, "strength": 0.5, "prompt": "a", "model": "sd", "steps": 2}
+    expected = {"seed": 2, "count": 1, "strength": 0.5, "prompt": "a", "steps": 2}
     said = record["again"]["options"]
     assert {name: said.get(name, 1 if name == "count" else None) for name in expected} == expected
+    assert Path(said["model"]).name == "sd"
     assert {Path(path).name for path in record["again"]["files"]} == {"a.png", "mask.png"}
     assert record["made_with"]["scheduler"] == "DDIMScheduler"
     assert read_record(out / "sheet.png")["again"]["options"]["count"] == 2

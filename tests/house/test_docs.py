@@ -10,6 +10,8 @@ import typer
 
 from house.public import packages, public_names
 from house.source import ROOT
+from owned import write_owned
+from referencenet.cli.again import DRAWING
 from referencenet.cli.app import COMMANDS, MODULES
 from referencenet.methods.registry import METHODS
 from referencenet.methods.systems import entry_of
@@ -39,6 +41,7 @@ def workplace(tmp_path_factory):
     for number, name in enumerate(("hero", "garment")):
         picture(number).save(folder / f"{name}.png")
     half_mask().save(folder / "hero_mask.png")
+    write_owned(folder)
     (folder / "tests").symlink_to(ROOT / "tests")
     return folder
 
@@ -53,6 +56,12 @@ def test_python_blocks_of_a_page_run_in_their_order(page, workplace, monkeypatch
         if language == "needs-weights":
             code = "\n".join(line for line in block.splitlines() if line.startswith(("import ", "from ")))
         exec(code, names)  # the whole point of this test
+
+
+def options_of_drawing_commands():
+    """Which `refnet again` takes as well."""
+    apps = [importlib.import_module(f"referencenet.cli.{name}").app for name in DRAWING]
+    return [parameter for app in apps for parameter in typer.main.get_command(app).params]
 
 
 @pytest.mark.parametrize("page", PAGES, ids=NAMES)
@@ -70,7 +79,8 @@ def test_commands_and_their_options_exist(page):
             )
             inner = getattr(command, "commands", {})
             command = inner.get(words[2], inner.get("system", command)) if len(words) > 2 else command
-            known = {option for parameter in command.params for option in parameter.opts} | {"--help"}
+            params = [*command.params, *(options_of_drawing_commands() if words[1] == "again" else ())]
+            known = {option for parameter in params for option in parameter.opts} | {"--help"}
             unknown = {word.partition("=")[0] for word in words if word.startswith("-")} - known
             assert not unknown, f"{page}: {line!r} has options that {words[1]} does not know: {sorted(unknown)}"
 

@@ -183,9 +183,9 @@ def generate(
         mask=tuple(_absolute(mask or [])),
         result_mask=next(iter(_absolute([result_mask])), None) if result_mask else None,
         negative_prompt=negative_prompt,
-        model=model,
-        config=config,
-        lora=tuple(lora or []),
+        model=_placed(model),
+        config=None if config is None else _placed(config),
+        lora=tuple(map(_placed, lora or [])),
         scheduler=scheduler,
         image=None if image is None else _absolute([image])[0],
         image_strength=image_strength,
@@ -199,7 +199,7 @@ def generate(
             f"{kind}={path if is_named_pose(kind, path) else _absolute([path])[0]}"
             for kind, path in pairs(control or [], "--control").items()
         ),
-        controlnet=tuple(controlnet or []),
+        controlnet=tuple(f"{kind}={_placed(net)}" for kind, net in pairs(controlnet or [], "--controlnet").items()),
         count=count,
         seed=seed,
         steps=steps,
@@ -330,3 +330,12 @@ def _check_referencenet(settings: Settings, pictures: dict[str, str], nets: dict
 def _absolute(paths: list[str]) -> list[str]:
     """Make paths hold wherever the settings are read again; a web address is no path, as who reads it says."""
     return [path if is_address(path) else str(Path(path).expanduser().absolute()) for path in paths]
+
+
+def _placed(name: str) -> str:
+    """A model's name; of a folder or file the whole path, whatever scale stands behind it."""
+    file, colon, scale = name.rpartition(":")
+    for place, rest in ((name, ""), (file, f"{colon}{scale}")):
+        if place and Path(place).expanduser().exists():
+            return f"{Path(place).expanduser().absolute()}{rest}"
+    return name

@@ -192,6 +192,13 @@ def to_record(settings: Settings, made_with: Mapping[str, str], **changes: Any) 
         value = chosen.get(name)
         if value is not None:
             chosen[name] = portable(value) if isinstance(value, str) else [portable(path) for path in value]
+    for name in ("model", "config", "lora"):
+        value = chosen.get(name)
+        if value is not None:
+            chosen[name] = _moved(value) if isinstance(value, str) else [_moved(place) for place in value]
+    if "controlnet" in chosen:
+        nets = pairs(chosen["controlnet"], "--controlnet").items()
+        chosen["controlnet"] = [f"{kind}={_moved(net)}" for kind, net in nets]
     if "control" in chosen:
         drawn = pairs(chosen["control"], "--control").items()
         chosen["control"] = [f"{kind}={path if is_named_pose(kind, path) else portable(path)}" for kind, path in drawn]
@@ -203,6 +210,11 @@ def to_record(settings: Settings, made_with: Mapping[str, str], **changes: Any) 
         },
         "made_with": dict(made_with),
     }
+
+
+def _moved(name: str) -> str:
+    """A model's name as records have it: paths are whole already, and names of the hub are none."""
+    return portable(name) if Path(name).is_absolute() else name
 
 
 def read_document(path: Path) -> tuple[dict[str, Any], list[str]]:

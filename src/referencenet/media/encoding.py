@@ -7,7 +7,7 @@ hundredths of a second: its frames last two or more, right on average, and of fa
 from __future__ import annotations
 
 import shutil
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from fractions import Fraction
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -17,6 +17,7 @@ from PIL import Image
 from referencenet.later import later
 from referencenet.media.decoding import address
 from referencenet.media.files import written_whole
+from referencenet.media.records import as_text
 from referencenet.media.sound import Track
 from referencenet.telling import note
 
@@ -102,7 +103,7 @@ def join_pieces(
     *,
     sound: Path | None = None,
     num_frames: int = 0,
-    comment: str | None = None,
+    record: Mapping[str, Any] | None = None,
 ) -> None:
     """Put pieces behind each other without encoding them again.
 
@@ -112,15 +113,15 @@ def join_pieces(
         rate: Frames per second, of every piece.
         sound: A file whose sound becomes the film's track.
         num_frames: Of all pieces: the sound is cut behind them.
-        comment: What the film says of itself.
+        record: What decided the film, to stand in it as its comment, see `media.records`.
 
     Raises:
         OSError: If the pieces do not hold so many frames.
     """
     with written_whole(path) as temporary:
         with av.open(address(temporary), "w") as container:
-            if comment is not None:
-                container.metadata["comment"] = comment
+            if record is not None:
+                container.metadata["comment"] = as_text(record)
             written = _joined(pieces, container, path.suffix.lower(), rate, sound, num_frames)
         if written != num_frames:
             raise OSError(

@@ -24,7 +24,6 @@ from referencenet.media.decoding import HIGH_RANGE, MAX_RATE, opened_film, pictu
 from referencenet.media.encoding import CODECS, check_frames, join_pieces, write_gif, write_pictures, write_piece
 from referencenet.media.files import check_place, forget_settings, locked, write_settings
 from referencenet.media.images import Picture, moving, opened, read_frame
-from referencenet.media.records import as_text
 from referencenet.media.sound import TRACK_CODECS, check_sound
 from referencenet.telling import note
 
@@ -172,8 +171,7 @@ def frames_of(source: Any, limit: int | None = None) -> Iterator[Image.Image]:
     if getattr(source, "ndim", 4) != 4:
         raise ValueError(
             f"a film of shape {tuple(source.shape)} was given; expected four axes: (frames, height, width, 3) for "
-            f"arrays, "
-            "(frames, 3, height, width) for tensors."
+            "arrays, (frames, 3, height, width) for tensors."
         )
     frames: Iterable[Picture] = Film(source) if isinstance(source, str | Path) else source
     count = 0
@@ -253,7 +251,6 @@ def write_film(
 
 PIECE = 100
 """Frames in a piece where nothing else says how many."""
-
 FRAME = re.compile(r"\d{6,}\.png")
 """Names of the frames that are written to a folder."""
 
@@ -353,15 +350,13 @@ class FilmWriter:
         """Write what waits, make the film of the pieces and take their folder away.
 
         Args:
-            settings: What decides the film, to stand beside it as JSON, and in .mp4 and .webm as their comment; none
-                of another film stand there meanwhile.
+            settings: What decides the film, to stand beside it as JSON, and in .mp4 and .webm as their comment.
         """
         self._flush()
         forget_settings(self.path)
         if self.path.suffix.lower() in CODECS:
-            comment = None if settings is None else as_text(settings)
             join_pieces(
-                self.pieces, self.path, self.rate, sound=self.sound, num_frames=self.num_frames, comment=comment
+                self.pieces, self.path, self.rate, sound=self.sound, num_frames=self.num_frames, record=settings
             )
         elif self.path.suffix:
             write_gif(self._files, self.path, self.rate)
