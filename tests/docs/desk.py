@@ -145,7 +145,7 @@ def make_run(folder: Path) -> None:
     if folder.exists():
         return
     films = folder.name in ("ubc", "dances")
-    data = write_dataset(folder.with_name(f"{folder.name}-data"), 3, "tiktok" if films else "viton-hd", 64, 3)
+    data = write_dataset(folder.with_name(f"{folder.name}-data"), 3, "ubc" if films else "viton-hd", 64, 3)
     system = {"system": "animate_anyone", "stage": "image"} if films else {"system": "idm_vton"}
     changes = ("steps=1", "batch=1", "validate_every=0", "optimizer.muon=[]", "data.workers=0")
     train(Order(config="paperdoll", start="tiny", quiet=True, data=data, out=folder, changes=changes, **system))

@@ -9,7 +9,7 @@ import pytest
 import torch
 from PIL import Image
 
-from referencenet.media import encoding, films
+from referencenet.media import encoding
 from referencenet.media.films import Film, FilmWriter, frames_of, parts_of, write_film
 
 
@@ -69,7 +69,7 @@ def test_failed_piece_leaves_finished_ones_and_says_where(tmp_path: Path, monkey
             raise OSError(28, "No space left on device")
 
         with monkeypatch.context() as patch:
-            patch.setattr(films.av, "open", full)
+            patch.setattr("av.open", full)
             with pytest.raises(OSError, match=r"frames 4 to 5 of .*No space left on device.*mend the cause and resume"):
                 writer.add([frame(9)] * 2)
         assert [piece.name for piece in writer.pieces] == ["00000000-4.mp4"]
