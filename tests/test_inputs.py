@@ -62,7 +62,7 @@ def test_python_objects_are_not_unpickled(tmp_path: Path) -> None:
 @pytest.mark.parametrize("content", ["[" * 100_000, "{", "\xff", "1" * 5000, "<html>"])
 def test_what_is_no_json_is_told_in_a_line(content: str, tmp_path: Path) -> None:
     (tmp_path / "a.json").write_bytes(content.encode("latin-1"))
-    with pytest.raises(ValueError, match=r"a.json is (no JSON|a web page)"):
+    with pytest.raises(ValueError, match=r"a.json is (not JSON|a web page)"):
         read_json(tmp_path / "a.json", "key points")
 
 

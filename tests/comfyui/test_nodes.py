@@ -140,7 +140,7 @@ def test_banks_are_saved_loaded_and_read(builtin: Any, folders: Path) -> None:
 
 @pytest.mark.parametrize("name", ["../out", "/etc/passwd", "a/b", " "])
 def test_banks_lie_in_their_folder_alone(name: str) -> None:
-    with pytest.raises(Exception, match="no name of a bank"):
+    with pytest.raises(Exception, match="not a name of a bank"):
         run("RefnetLoadBank", name=name)
 
 

@@ -454,5 +454,5 @@ def test_what_is_no_encoded_reference_is_refused(tmp_path: Path):
     with pytest.raises(FileNotFoundError, match=r"hero\.safetensors"):
         Reference.load(tmp_path / "hero.safetensors")
     save_file({"latents": torch.zeros(1, 4, 8, 8)}, tmp_path / "other.safetensors")
-    with pytest.raises(ValueError, match="no encoded reference"):
+    with pytest.raises(ValueError, match="not an encoded reference"):
         Reference.load(tmp_path / "other.safetensors")

@@ -66,7 +66,7 @@ def test_other_bundles_are_told(bundle: Path, tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="is not a bundle of the face landmarker"):
         FaceLandmarker(tmp_path / "a.task")
     for changes, words in (
-        ({BLENDSHAPES: b""}, "no bundle of the face landmarker with blendshapes"),
+        ({BLENDSHAPES: b""}, "not a bundle of the face landmarker with blendshapes"),
         ({GEOMETRY: b"\x0a\xff"}, "has no face geometry"),
         ({GEOMETRY: task_files.geometry(MESH[:100])}, "expected 468 vertices of 5"),
         ({DETECTOR: read_task(bundle)[0][BLENDSHAPES]}, "answers with .* it is another network"),

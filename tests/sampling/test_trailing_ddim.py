@@ -50,7 +50,7 @@ def test_wrong_steps_are_refused():
     with pytest.raises(ValueError, match="1 to 1000"):
         scheduler.set_timesteps(1001)
     scheduler.set_timesteps(4)
-    with pytest.raises(ValueError, match="no step of this schedule"):
+    with pytest.raises(ValueError, match="not a step of this schedule"):
         scheduler.step(latents(1), 998, latents(2))
 
 
