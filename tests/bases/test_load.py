@@ -170,7 +170,7 @@ def test_tasks_take_a_picture_and_a_mask(models: Path) -> None:
 )
 def test_options_that_cannot_be_are_refused_before_anything_is_read(options: dict[str, Any], message: str) -> None:
     with pytest.raises(ValueError, match=message):
-        load_base("./nowhere", device="cpu", **options)
+        load_base("builtin", device="cpu", **options)
 
 
 def test_an_inpainting_model_draws_with_a_mask_only(tmp_path: Path) -> None:
