@@ -29,7 +29,7 @@ from referencenet.preprocess.talking_face import TRAINED_RATE, TalkingFace
 from referencenet.ui.drawing import Order, sampling, step_done
 from referencenet.ui.given import Given
 from referencenet.ui.jobs import Job
-from referencenet.ui.models import Model, offered
+from referencenet.ui.models import Model, kind_of
 
 FILM = "film.mp4"
 TURNING = 10  # frames per second, of the published demonstration
@@ -38,7 +38,7 @@ MOST_VIEWS = 64
 
 def animate(given: Given, model: Model) -> Order:
     """The person of a picture in a film of drawings."""
-    kind = offered("animate")[model.system or ""]
+    kind = kind_of("animate", model)
     person = given.picture("reference", "a picture of the person")
     drawings = [given.film("poses", "a film of drawings")]
     if kind.num_driving > 1:
@@ -54,7 +54,7 @@ def animate(given: Given, model: Model) -> Order:
 
 def talk(given: Given, model: Model) -> Order:
     """The person of a portrait says what is in a sound."""
-    kind = offered("talk")[model.system or ""]
+    kind = kind_of("talk", model)
     if issubclass(kind, ClipPipeline):
         return _talk_by_clips(given, model)
     person = given.picture("reference", "a portrait")
@@ -80,7 +80,7 @@ def talk(given: Given, model: Model) -> Order:
 
 def turn(given: Given, model: Model) -> Order:
     """The person of a portrait from other cameras."""
-    kind = offered("turn")[model.system or ""]
+    kind = kind_of("turn", model)
     options = sampling(given, kind.spec)
     size = options["width"], options["height"]
     person = given.picture("reference", "a portrait: head, and neck")

@@ -10,16 +10,11 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any, Literal
 
+from referencenet.bases.devices import check_offload, choose_device, choose_dtype, place
+from referencenet.bases.load import load_base, load_referencenet
+from referencenet.bases.names import BUILTIN
+from referencenet.builtin.shipped import shipped_system
 from referencenet.checkpoints.keymap import CheckpointError
-from referencenet.cli.models import (
-    BUILTIN,
-    check_offload,
-    choose_device,
-    choose_dtype,
-    load_pipeline,
-    load_referencenet,
-    place,
-)
 from referencenet.cli.run import load
 from referencenet.inputs import read_json
 from referencenet.methods.registry import Task
@@ -130,21 +125,19 @@ class Models:
         return pipe
 
     def _load(self, tab: TabName, model: Model, posed: bool) -> Any:
+        options: dict[str, Any] = {"offload": self.offload, "vae_tiling": self.vae_tiling}
         if model.system is not None:
-            kind = offered(tab)[model.system]
             checkpoint = None if model.place is None else Path(model.place)
             base = self.base if model.kind == "released" else None
             dtype = str(self.dtype).removeprefix("torch.")
-            options: dict[str, Any] = {"offload": self.offload, "vae_tiling": self.vae_tiling}
-            return load(kind, checkpoint, base, self.device, dtype, **options)
+            return load(kind_of(tab, model), checkpoint, base, self.device, dtype, **options)
         name = model.place or BUILTIN
-        read: Any = (
-            load_referencenet(name, dtype=self.dtype)
-            if posed
-            else load_pipeline(name, controlnets={}, dtype=self.dtype)
-        )
-        read.set_progress_bar_config(disable=True)
-        return place(read, self.device, offload=self.offload, vae_tiling=self.vae_tiling)
+        if posed:
+            pipe: Any = place(load_referencenet(name, dtype=self.dtype), self.device, **options)
+        else:
+            pipe = load_base(name, device=self.device, dtype=self.dtype, **options)
+        pipe.set_progress_bar_config(disable=True)
+        return pipe
 
 
 def key_of(tab: TabName, model: Model, posed: bool = False) -> tuple[Any, ...]:
@@ -159,6 +152,12 @@ def offered(tab: TabName) -> dict[str, Any]:
         if tab != "animate" or hasattr(pipeline, "stream"):
             found.setdefault(pipeline, name)
     return {name: pipeline for pipeline, name in found.items()}
+
+
+def kind_of(tab: TabName, model: Model) -> Any:
+    """What a system's row draws with: its class, or its built-in weights, which have defaults of their own."""
+    kind = offered(tab)[model.system or ""]
+    return shipped_system(kind) if model.kind == "built in" else kind
 
 
 @dataclass(frozen=True)
@@ -234,4 +233,6 @@ def _rows(tab: TabName, found: Sequence[Found]) -> list[Model]:
                 rows.append(
                     Model(title=f"{Path(each.path).name} ({system})", kind=kind, system=system, place=each.path)
                 )
-    return [*rows, *(Model(title=f"{name} (tiny, random)", kind="tiny", system=name) for name in offered(tab))]
+    shipped = [name for name, pipeline in offered(tab).items() if shipped_system(pipeline) is not None]
+    own = (Model(title=f"{name}, built-in", kind="built in", system=name) for name in shipped)
+    return [*own, *rows, *(Model(title=f"{name} (tiny, random)", kind="tiny", system=name) for name in offered(tab))]

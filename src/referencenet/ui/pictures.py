@@ -21,7 +21,7 @@ from referencenet.preprocess.parts import PLACES, PersonPart, check_parts, mask_
 from referencenet.ui.drawing import Order, draw_pictures, sampling
 from referencenet.ui.given import Given
 from referencenet.ui.jobs import Job
-from referencenet.ui.models import Model, offered
+from referencenet.ui.models import Model, kind_of
 
 POSED = "referencenet"
 """The link of the trained pose ReferenceNet, beside the training-free ones."""
@@ -73,7 +73,7 @@ def refer(given: Given, model: Model) -> Order:
 
 def compose(given: Given, model: Model) -> Order:
     """A person from pictures of parts in a pose, or in a garment."""
-    kind = offered("compose")[model.system or ""]
+    kind = kind_of("compose", model)
     options = sampling(given, kind.spec)
     count, seed = given.count(), given.seed()
     words = {"prompt": given.text("prompt"), "negative_prompt": given.text("negative_prompt")}
@@ -93,7 +93,7 @@ def compose(given: Given, model: Model) -> Order:
 
 def dress(given: Given, model: Model) -> Order:
     """The person of a picture in a garment."""
-    kind = offered("dress")[model.system or ""]
+    kind = kind_of("dress", model)
     takes = inspect.signature(kind.__call__).parameters
     options = sampling(given, kind.spec)
     count, seed = given.count(), given.seed()
@@ -131,7 +131,7 @@ def dress(given: Given, model: Model) -> Order:
 
 def face(given: Given, model: Model) -> Order:
     """The person of some face photographs."""
-    kind = offered("face")[model.system or ""]
+    kind = kind_of("face", model)
     faces = given.pictures("faces")
     if not faces:
         raise ValueError("give photographs of the face, cropped to it.")
