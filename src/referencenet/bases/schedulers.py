@@ -48,7 +48,7 @@ SPACINGS: Mapping[str, Mapping[str, Any]] = {
 }
 """What may stand behind a short name, as in "dpm++ 2m karras"."""
 
-OTHERS = ("DDIMParallelScheduler", "DDPMParallelScheduler")
+OTHERS = ("DDIMParallelScheduler", "DDPMParallelScheduler", "EDMEulerScheduler")
 """Diffusers' schedulers that lead the UNet of a Stable Diffusion model, and have no short name."""
 
 CLASSES = tuple(sorted({kind for kind, _ in KNOWN.values()} | set(OTHERS)))
