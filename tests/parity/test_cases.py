@@ -68,7 +68,7 @@ def test_folder_without_case_json_is_refused(tmp_path: Path) -> None:
         load_case(tmp_path)
 
 
-@pytest.mark.parametrize(("text", "message"), [("{", r"is no JSON"), ("[1]", r"holds a list; expected a JSON")])
+@pytest.mark.parametrize(("text", "message"), [("{", r"is not JSON"), ("[1]", r"holds a list; expected a JSON")])
 def test_broken_json_is_refused(tmp_path: Path, text: str, message: str) -> None:
     (tmp_path / "case.json").write_text(text)
     with pytest.raises(CaseError, match=message):
@@ -77,7 +77,7 @@ def test_broken_json_is_refused(tmp_path: Path, text: str, message: str) -> None
 
 def test_case_json_that_is_no_text_is_refused(tmp_path: Path) -> None:
     (tmp_path / "case.json").write_bytes(b"\xff\xfe\x00")
-    with pytest.raises(CaseError, match=r"is no JSON"):
+    with pytest.raises(CaseError, match=r"is not JSON"):
         load_case(tmp_path)
 
 

@@ -70,6 +70,6 @@ def test_a_second_page_does_not_write_into_the_same_folder(tmp_path: Path) -> No
 def test_a_name_that_leads_elsewhere_is_none(tmp_path: Path, name: str) -> None:
     runs = Runs(tmp_path / "out")
     (tmp_path / "settings.json").write_text(json.dumps({"files": []}))
-    with pytest.raises(ValueError, match="is no name of a result"):
+    with pytest.raises(ValueError, match="is not a name of a result"):
         runs.find(name)
     runs.close()

@@ -28,7 +28,7 @@ def export(
     trained: Annotated[
         list[str] | None,
         typer.Option(
-            metavar="STAGE", help="Only what this stage has trained, as the package ships it. May be given again."
+            metavar="STAGE", help="Only what this stage has trained, as the package ships it. May be repeated."
         ),
     ] = None,
     published: Annotated[

@@ -21,7 +21,7 @@ def ui(
     models: Annotated[
         list[str] | None,
         typer.Option("--models", "-m", metavar="FOLDER|FILE|HUB_ID", help="What the page offers beside the built-in "
-                     "model: a folder of models, a model, a .safetensors file. May be given again."),
+                     "model: a folder of models, a model, a .safetensors file. May be repeated."),
     ] = None,
     base: Annotated[
         str | None, typer.Option(metavar="FOLDER|HUB_ID", help="The base model, for what released files leave out.")

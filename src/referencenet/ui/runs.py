@@ -109,7 +109,7 @@ class Runs:
             FileNotFoundError: If it is not there any more.
         """
         if not NAME.fullmatch(name):
-            raise ValueError(f"{name[:80]!r} is no name of a result.")
+            raise ValueError(f"{name[:80]!r} is not a name of a result.")
         folder = self.folder / name
         settings = read_json(folder / SETTINGS, "the settings of a result")
         files = [folder / file for file in settings["files"]]
