@@ -15,9 +15,10 @@ import torch
 from safetensors.torch import save_file
 from torch import Tensor
 
-from referencenet.checkpoints.keymap import CheckpointError, some
+from referencenet.checkpoints.keymap import CheckpointError
 from referencenet.checkpoints.manifest import ENDING, KEY_LISTS, read_manifest
 from referencenet.checkpoints.published import PublishedFile, PublishedSet
+from referencenet.telling import some
 
 
 def published_states(components: Mapping[str, Any], published: PublishedSet) -> dict[str, dict[str, Tensor]]:
