@@ -128,7 +128,7 @@ def test_faulty_files_of_flashface_are_told_in_one_line(fault: str, face_files: 
     ("options", "message"),
     [
         ((), "flashface.sd15 also needs tokenizer (a folder with configuration and weights)"),
-        (("--image-encoder", "clip"), "flashface takes no --image-encoder: its release or its --base brings it"),
+        (("--image-encoder", "tests"), "flashface takes no --image-encoder: its release or its --base brings it"),
     ],
     ids=["no base", "image encoder"],
 )

@@ -254,7 +254,7 @@ def test_a_broken_bank_file_teaches(row: Row, tmp_path: Path):
     path.write_bytes(whole)
     tensors = load_file(path)
     save_file(tensors, path)
-    with pytest.raises(ValueError, match="no reference bank"):
+    with pytest.raises(ValueError, match="not a reference bank"):
         ReferenceBank.load(path)
 
 

@@ -93,9 +93,9 @@ refused(
     with_holes("b.safetensors", header({SITE: entry([1, 2, 2], 0, 16)}, bytes(16)), 2**40),
 )
 of("its format is None", "weights of a network", {"conv_in.weight": rows(4, 4, 3, 3)}, {})
-of("is no reference bank: its format is 'pt'", "weights with torch's mark", {"a": rows(1, 2, 2)}, {"format": "pt"})
+of("is not a reference bank: its format is 'pt'", "weights with torch's mark", {"a": rows(1, 2, 2)}, {"format": "pt"})
 of(
-    "is no reference bank: its format is 'referencenet-bank-9'",
+    "is not a reference bank: its format is 'referencenet-bank-9'",
     "a later form",
     {SITE: rows(1, 2, 2)},
     {"format": "referencenet-bank-9"},
@@ -166,7 +166,7 @@ series("a bank of no step", "is of no step of its schedule", {}, {f"first/{SITE}
 refused(
     "half a series", r"b\.safetensors", _series, cut("b.safetensors"), call=lambda: BankSeries.load("b.safetensors")
 )
-refused("a series for a bank", "is no reference bank: its format is 'referencenet-series-1'", _series)
+refused("a series for a bank", "is not a reference bank: its format is 'referencenet-series-1'", _series)
 
 
 def encoded(name: str, says: str, settings: str | dict[str, Any], **tensors: torch.Tensor) -> None:
@@ -200,6 +200,6 @@ TABLE.add(
     "weights for a bank on the command line",
     once("poses"),
     tensors_at("b.safetensors", {"conv_in.weight": rows(2, 2)}),
-    says=r"b\.safetensors is no reference bank: its format is None",
+    says=r"b\.safetensors is not a reference bank: its format is None",
     typed=("animate", "-r", "b.safetensors", "-p", "poses", "--random-tiny", "-o", "o.mp4"),
 )

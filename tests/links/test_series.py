@@ -73,7 +73,7 @@ def test_it_is_saved_as_one_file_that_says_what_it_is_for(series: BankSeries, tm
         assert torch.equal(there.hidden["mid_block.attn1"], series[timestep].hidden["mid_block.attn1"])
         assert torch.equal(there.context["token"], series[timestep].context["token"])
     assert "3 steps, 64 x 48" in repr(loaded)
-    with pytest.raises(ValueError, match="no reference bank"):
+    with pytest.raises(ValueError, match="not a reference bank"):
         ReferenceBank.load(path)
     with pytest.raises(ValueError, match="empty series"):
         BankSeries({}, series.schedule).save(tmp_path / "none.safetensors")

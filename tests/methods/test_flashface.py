@@ -425,7 +425,7 @@ def changed(released: Path, folder: Path, change: Any) -> Path:
         (lambda s: s.update({"ori_extra.weight": torch.zeros(2)}), "ori_extra.weight"),
         (lambda s: s.update({"head.2.bias": torch.zeros(5)}), r"\(5,\)"),
         (lambda s: s["head.2.bias"].fill_(torch.nan), "NaN"),
-        (lambda s: s.pop("ori_encoder.1.0.layer1.2.weight"), "no FlashFace checkpoint"),
+        (lambda s: s.pop("ori_encoder.1.0.layer1.2.weight"), "not a FlashFace checkpoint"),
     ],
     ids=["missing", "extra", "misshapen", "nan", "another-system"],
 )

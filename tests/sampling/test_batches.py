@@ -174,7 +174,7 @@ def test_depth_to_image_is_shown_the_references_own_depth():
 
 def test_depth_that_nothing_tells_is_refused():
     pipeline = tiny("depth")
-    with reference(pipeline.pipe, Reference(latents=HERO)), pytest.raises(ValueError, match="depth map, and nothing"):
+    with reference(pipeline.pipe, Reference(latents=HERO)), pytest.raises(ValueError, match="depth map, and has none"):
         pipeline()
 
 

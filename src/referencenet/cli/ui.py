@@ -10,6 +10,7 @@ import typer
 
 from referencenet.cli.console import say, tell
 from referencenet.cli.options import Device, Dtype, Offload, VaeTiling
+from referencenet.media.files import check_place
 
 app = typer.Typer(add_completion=False)
 
@@ -52,6 +53,7 @@ def ui(
 
     Try: `refnet ui`, or `refnet ui --models ~/models`. Ctrl-C closes it.
     """
+    check_place(out, folder=True)
     if find_spec("gradio") is None:
         raise ModuleNotFoundError("refnet ui needs gradio; install it by pip install 'referencenet[ui]'.")
     work: Any = importlib.import_module("referencenet.ui.serve")  # gradio, torch: only now

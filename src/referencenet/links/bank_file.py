@@ -60,7 +60,9 @@ def read_entries(path: Path, form: str, device: torch.device | str) -> tuple[dic
         with safe_open(path, framework="pt", device=str(device)) as file:
             metadata = file.metadata() or {}
             if metadata.get("format") != form:
-                raise ValueError(f"{path} is no {_name(form)}: its format is {metadata.get('format')!r}, not {form!r}.")
+                raise ValueError(
+                    f"{path} is not {_name(form)}: its format is {metadata.get('format')!r}, not {form!r}."
+                )
             names = list(file.keys())
             _check_entries(path, {name: file.get_slice(name) for name in names})
             tensors = {name: file.get_tensor(name) for name in names}
@@ -97,5 +99,5 @@ def _check_entries(path: Path, entries: Mapping[str, object]) -> None:
 
 
 def _name(form: str) -> str:
-    kinds = {"bank": "reference bank", "series": "series of banks", "reference": "encoded reference"}
+    kinds = {"bank": "a reference bank", "series": "a series of banks", "reference": "an encoded reference"}
     return kinds.get(form.split("-")[1], form)

@@ -48,5 +48,5 @@ def faded(inside: Image.Image, width: int) -> Image.Image:
     """A mask of black and white that rises from its border inward over so many pixels; black stays black."""
     if width == 0:
         return inside
-    core = inside.filter(ImageFilter.MinFilter(2 * (width // 2) + 1))
+    core = inside if width < 2 else inside.filter(ImageFilter.MinFilter(2 * (width // 2) + 1))
     return ImageChops.darker(core.filter(ImageFilter.GaussianBlur(width / 2)), inside)

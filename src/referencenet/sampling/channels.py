@@ -47,7 +47,7 @@ def beside_latents(caller: Caller, call: UNetCall, channels: int) -> Beside:
     if count == channels + 1:
         raise ValueError(
             f"{name} gives its UNet {call.sample.shape[1]} channels with a meaning of their own: channel {channels} is "
-            "no mask of zeros and ones. Expected [latents, mask, latents of the masked picture], as diffusers' "
+            "not a mask of zeros and ones. Expected [latents, mask, latents of the masked picture], as diffusers' "
             "inpainting pipelines have them; a reference cannot be shown in another order."
         )
     raise ValueError(
