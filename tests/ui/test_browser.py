@@ -62,7 +62,8 @@ class Visitor:
     def open(self) -> None:
         self.window.goto(self.served.address)
         self.window.locator("#refer-draw").wait_for()
-        self.window.wait_for_function("document.querySelectorAll('[role=tab]').length >= 8")
+        self.window.get_by_role("tab").first.wait_for()  # a narrow window shows a few of them, a wide one all
+        self.window.wait_for_timeout(500)  # until they are laid out
 
     def go_to(self, tab: str) -> None:
         name = self.window.get_by_role("tab", name=tab.capitalize(), exact=True).first
