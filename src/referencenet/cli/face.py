@@ -102,13 +102,13 @@ def face(
     """
     check_system(ctx, "flashface")
     preview = out.with_stem(f"{out.stem}-preview")
-    refuse_taken([preview], overwrite)
     width, height = parse_size(size, multiple=8) if size is not None else (None, None)
     target = None if place is None else numbers("--place", place)
     if target is not None and not (0 <= target[0] < target[2] <= 1 and 0 <= target[1] < target[3] <= 1):  # nor NaN
         raise ValueError(f"--place was {place!r}; expected fractions of the picture, 0 to 1, left before right.")
     check_given(ctx)
     check_pictures(out, count=count, overwrite=overwrite)
+    refuse_taken([preview], overwrite)
     crops = cut_out(faces, box or [], detector, person)
     pipeline = flashface.FlashFacePipeline
     pipeline = run.need_weights(pipeline, checkpoint, base, random_tiny)
