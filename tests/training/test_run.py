@@ -27,6 +27,7 @@ from referencenet.training.checkpoint import RunFolder, State
 from referencenet.training.export import export
 from referencenet.training.run import Order, plan, start_pipeline, train
 from tiny import tiny_pipeline
+from tolerances import relative_error
 
 QUICK = (
     "steps=4", "batch=2", "precision=fp32", "validate_every=0", "log_every=1", "optimizer.muon=[]",
@@ -172,7 +173,8 @@ def test_two_processes_of_the_command_are_one_with_twice_the_batch(viton: Path, 
     train(order(viton, tmp_path / "one", "data.workers=0", "drops.guidance=0.3"))
     one, other = newest(tmp_path / "one"), newest(tmp_path / "both")
     for name, value in one.weights.items():
-        torch.testing.assert_close(other.weights[name], value, rtol=1e-3, atol=2e-5)
+        # as a whole: Adam divides by gradients, of which the smallest are rounding
+        assert relative_error(other.weights[name], value) < 1e-3, name
     records = [RunFolder(tmp_path / name / "tryon").records()[0]["loss"] for name in ("one", "both")]
     assert records[0] == pytest.approx(records[1], rel=1e-5)
 
