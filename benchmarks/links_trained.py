@@ -8,8 +8,6 @@ random comes from the step, so all arms see the same pairs, words, noise and dro
 
 from __future__ import annotations
 
-from collections.abc import Generator
-from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -35,7 +33,7 @@ from referencenet.builtin.training.stepwise import Stepwise
 from referencenet.builtin.training.vae import encode
 from referencenet.media.files import written_whole
 from referencenet.training.config import OptimizerConfig, RunConfig
-from referencenet.training.draws import step_generator
+from referencenet.training.draws import first_weights, step_generator
 from referencenet.training.loop import fit
 
 WORDS = (0.1, 0.2, 0.7)
@@ -133,7 +131,7 @@ class Place:
 
     def networks(self, name: str) -> dict[str, nn.Module]:
         """An arm's networks, not trained yet; the same for the same seed."""
-        with _seeded(self.budget.seed):
+        with first_weights(self.budget.seed):
             return ARMS[name].networks(self.base())
 
     def trained(self, name: str) -> dict[str, nn.Module]:
@@ -250,19 +248,11 @@ class ArmRecipe(Velocity):
         return {"loss": self.error(predicted, target, index)}
 
 
-@contextmanager
-def _seeded(seed: int) -> Generator[None]:
-    """Inside, torch's own random numbers begin at a seed; afterwards they go on where they were."""
-    with torch.random.fork_rng(devices=[]):
-        torch.random.set_rng_state(torch.Generator().manual_seed(seed).get_state())
-        yield
-
-
 def train_base(place: Place) -> None:
     """Train the base to its end, or do nothing where it is finished."""
     if "base" in place.finished():
         return
-    with _seeded(place.budget.seed):
+    with first_weights(place.budget.seed):
         unet = make_unet()
     run = RunConfig(
         steps=place.budget.base_steps,

@@ -5,12 +5,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import torch
 from PIL import Image
-from transformers import SegformerConfig, SegformerForSemanticSegmentation, SegformerImageProcessor
 from typer.testing import CliRunner, Result
 
 from commands import told
+from docs.desk import write_segmenter
 from referencenet.cli.app import app
 from referencenet.cli.compose import label_of
 from tiny import picture, tiny_pipeline
@@ -66,19 +65,7 @@ def test_a_later_picture_is_the_one_of_its_own_seed(folder: Path) -> None:
 
 
 def test_a_segmenter_makes_the_masks_that_are_missing(folder: Path) -> None:
-    names = ["Background", "Hat", "Hair", "Sunglasses", "Upper-clothes", "Skirt", "Pants", "Dress", "Left-shoe",
-             "Right-shoe", "Face"]  # fmt: skip
-    config = SegformerConfig(
-        num_encoder_blocks=1, depths=[1], sr_ratios=[1], hidden_sizes=[4], patch_sizes=[7], strides=[4],
-        num_attention_heads=[1], decoder_hidden_size=4, id2label=dict(enumerate(names)),
-        label2id={name: i for i, name in enumerate(names)},
-    )  # fmt: skip
-    model = SegformerForSemanticSegmentation(config)
-    with torch.no_grad():
-        model.decode_head.classifier.weight.zero_()
-        model.decode_head.classifier.bias.copy_(torch.tensor([float(name == "Left-shoe") for name in names]))
-    model.save_pretrained(folder / "clothes")
-    SegformerImageProcessor(size={"height": 32, "width": 32}).save_pretrained(folder / "clothes")
+    write_segmenter(folder / "clothes")
     given = ("--segmenter", "{0}/clothes", *POSE, *TINY)
     assert run(folder, *OPAQUE, *given).exit_code == 0
     result = run(folder, "--part", "face={0}/shirt.png", *given)

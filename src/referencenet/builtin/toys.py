@@ -28,6 +28,7 @@ from referencenet.networks.landmark_guider import LandmarkGuider
 from referencenet.networks.neighbourhood import NeighbourTokens
 from referencenet.networks.pose_guider import PoseGuider
 from referencenet.networks.projected_tokens import AudioProjection, FaceProjection
+from referencenet.training.draws import first_weights
 
 CONTEXT = 96
 """Channels of words and of a picture's token."""
@@ -81,8 +82,7 @@ def make_image_processor() -> CLIPImageProcessor:
 
 def seeded(make: Callable[[], Any], seed: int) -> Any:
     """A network as its constructor draws it, from a seed; the global generator stays where it was."""
-    with torch.random.fork_rng(devices=[]):
-        torch.random.set_rng_state(torch.Generator().manual_seed(seed).get_state())
+    with first_weights(seed):
         return make().eval().requires_grad_(False)
 
 

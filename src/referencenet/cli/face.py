@@ -110,8 +110,7 @@ def face(
     check_pictures(out, count=count, overwrite=overwrite)
     refuse_taken([preview], overwrite)
     crops = cut_out(faces, box or [], detector, person)
-    pipeline = flashface.FlashFacePipeline
-    pipeline = run.need_weights(pipeline, checkpoint, base, random_tiny)
+    pipeline = run.need_weights(flashface.FlashFacePipeline, checkpoint, base, random_tiny)
     named = {f"face {i + 1}": crop for i, crop in enumerate(crops)}
     crops = list(run.fitted_pictures(named, (FACE_SIZE, FACE_SIZE), fit, "it gets a black border", "black").values())
     settings: dict[str, Any] = {

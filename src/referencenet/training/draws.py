@@ -2,11 +2,22 @@
 
 from __future__ import annotations
 
+from collections.abc import Generator
+from contextlib import contextmanager
+
 import torch
 
 from referencenet.training.parallel import rank, world_size
 
 MOST = 2**63
+
+
+@contextmanager
+def first_weights(seed: int) -> Generator[None]:
+    """Inside, what constructors draw comes from a seed, in all processes alike; torch's own generator does not move."""
+    with torch.random.fork_rng(devices=[]):
+        torch.random.set_rng_state(torch.Generator().manual_seed(seed).get_state())
+        yield
 
 
 def step_generator(seed: int, step: int, device: torch.device | str = "cpu") -> torch.Generator:

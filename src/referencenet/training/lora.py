@@ -9,10 +9,10 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
-import torch
 from torch import nn
 
 from referencenet.training.config import LoraSettings
+from referencenet.training.draws import first_weights
 
 NAME = "trained"
 """Of the adapter."""
@@ -47,8 +47,7 @@ def add_lora(components: Mapping[str, Any], settings: LoraSettings) -> dict[str,
         if not hasattr(module, "add_adapter"):
             raise ValueError(f"{component} takes no adapters; name layers of other components in lora.targets.")
         config = peft.LoraConfig(r=settings.rank, lora_alpha=settings.alpha, target_modules=meant)
-        with torch.random.fork_rng(devices=[]):  # the first weights are the same in every process
-            torch.random.set_rng_state(torch.Generator().manual_seed(0).get_state())
+        with first_weights(0):
             module.add_adapter(config, adapter_name=NAME)
         chosen[component] = module
     if not chosen:

@@ -34,6 +34,7 @@ from referencenet.networks.observer import Observer
 from referencenet.networks.pose_guider import PoseContext
 from referencenet.paperdoll.scene import Scene
 from referencenet.training.config import OptimizerConfig, Precision, RunConfig
+from referencenet.training.draws import first_weights
 from referencenet.training.loop import fit
 from referencenet.training.parallel import join, rank, wait, world_size
 from referencenet.training.recipe import Recipe
@@ -150,8 +151,7 @@ def train(settings: Settings, stages: Sequence[str] = STAGES, *, tell: Callable[
         for stage in STAGES:
             if stage in stages and (settings.start is None or stage not in _GIVEN):
                 tell(stage)
-                with torch.random.fork_rng(devices=[]):  # the seed tells all first weights, in all processes alike
-                    torch.random.set_rng_state(torch.Generator().manual_seed(settings.seed).get_state())
+                with first_weights(settings.seed):
                     _RUN[stage](settings)
                 wait()
     finally:
