@@ -15,6 +15,7 @@ if IS_WORKER:
 
 import torch  # noqa: E402 - reads those
 
+from referencenet.sampling.encodings import ENCODINGS  # noqa: E402
 from tiny import Tiny, tiny  # noqa: E402
 
 if IS_WORKER:
@@ -30,7 +31,8 @@ def pytest_collection_finish() -> None:
 
 @pytest.fixture(autouse=True)
 def _global_state_stays() -> Iterator[None]:
-    """No test leaves torch's gradient mode or default dtype changed, or its global random generator moved."""
+    """No test leaves torch's gradient mode or default dtype changed, its global random generator moved, or encodings."""
+    ENCODINGS.clear()
     generator = torch.get_rng_state()
     before = torch.is_grad_enabled(), torch.get_default_dtype()
     yield

@@ -253,7 +253,7 @@ def test_runs_need_data_weights_and_a_folder_of_their_own(viton: Path, tmp_path:
         (["train", "idm_vton", "paperdoll", "--data", "."], "no folder for the run was given"),
         (["train", "idm_vton", "paperdol", "--out", "run"], "there is no configuration paperdol"),
         (["train", "idm_vton", "paperdoll", "--out", "run", "--set", "stepz=3"], "did you mean 'steps'"),
-        (["export", "none", "--out", "pipe"], "none is not a run"),
+        (["export", "none", "--out", "pipe"], "there is no run none"),
     ],
 )
 def test_commands_say_what_is_wrong_in_one_line(

@@ -164,7 +164,7 @@ def takes(panel: str, method: str) -> bool:
 
 
 def own_options(panels: Mapping[str, Mapping[str, Any]], method: str) -> dict[str, Any]:
-    """What a system takes of options that stand in panels, by name; what was left open, None, is left away.
+    """What a system takes of options that stand in panels, by name; what was left open, None, is left out.
 
     Args:
         panels: Panel to its options, under the names of the calls.

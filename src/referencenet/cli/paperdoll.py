@@ -42,7 +42,7 @@ def paperdoll(
     each person. views: people from eleven cameras.
     """
     if speech is not None and layout != "hdtf":
-        raise ValueError(f"--speech is of --layout hdtf, but the layout is {layout}; leave one of them away.")
+        raise ValueError(f"--speech is of --layout hdtf, but the layout is {layout}; leave one of them out.")
     check_place(out, folder=True)
     features: dict[str, Any] = {}
     if layout == "hdtf":

@@ -87,7 +87,7 @@ def speaker(reference: str, **given: Any) -> Portrait | ReferenceBank:
     options = {"face": "--face", "embedding": "--face-embedding", "person": "--person"}
     named = [option for name, option in options.items() if given[name] is not None]
     if named:
-        raise ValueError(f"{reference} is a bank, which knows its face; leave {', '.join(named)} away.")
+        raise ValueError(f"{reference} is a bank, which knows its face; leave {', '.join(named)} out.")
     return ReferenceBank.load(reference)
 
 

@@ -155,7 +155,7 @@ def forget_settings(path: Path) -> None:
 
 
 def write_settings(path: Path, settings: Mapping[str, Any]) -> None:
-    """Write what decides a result beside it, and by which version; what was left open, None, is left away.
+    """Write what decides a result beside it, and by which version; what was left open, None, is left out.
 
     Args:
         path: Of the result.
