@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import socket
 import subprocess
 import sys
@@ -105,6 +106,15 @@ def test_a_run_from_the_built_in_weights_learns_their_velocity_and_is_exported_w
     again = load_system("idm_vton", folder=tmp_path / "weights")
     for name, value in pipe.unet.state_dict().items():
         torch.testing.assert_close(again.unet.state_dict()[name], value, rtol=1e-3, atol=1e-4)
+    size = sum(path.stat().st_size for path in kept.rglob("*.safetensors"))
+    shutil.rmtree(kept)
+    export(tmp_path / "run", kept, trained=["tryon"], eight_bit=True, starts=STARTS)
+    assert sum(path.stat().st_size for path in kept.rglob("*.safetensors")) < 0.56 * size
+    smaller = load_system("idm_vton", folder=tmp_path / "weights")
+    for name, value in pipe.unet.state_dict().items():
+        assert (smaller.unet.state_dict()[name] - value).abs().max() <= value.abs().max() / 200
+    with pytest.raises(ValueError, match="name the stages, or leave eight bits out"):
+        export(tmp_path / "run", tmp_path / "other", eight_bit=True, starts=STARTS)
     with pytest.raises(ValueError, match="has no stage 'tryom'; did you mean 'tryon'"):
         export(tmp_path / "run", tmp_path / "other", trained=["tryom"], starts=STARTS)
     with pytest.raises(

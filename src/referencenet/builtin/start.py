@@ -23,6 +23,7 @@ from referencenet.builtin import toys
 from referencenet.builtin.drawn import drawn_spec
 from referencenet.builtin.graft import Graft, graft, with_second_attention
 from referencenet.builtin.load import WEIGHTS, load, load_image_encoder
+from referencenet.checkpoints.eight_bit import unpacked
 from referencenet.checkpoints.files import read_state
 from referencenet.methods.tiny import components_of
 from referencenet.networks.pose_guider import PoseGuider
@@ -123,7 +124,7 @@ def start_pipeline(system: str, *, folder: Path = WEIGHTS, seed: int = 0, upon: 
     pipe = pipeline(**parts)
     for path in (path for task in upon for path in sorted((folder / task).glob("*/model.safetensors"))):
         if hasattr(pipe, path.parent.name):  # another system of the same weights may have more parts
-            _take(getattr(pipe, path.parent.name), read_state(path), path)
+            _take(getattr(pipe, path.parent.name), unpacked(read_state(path)), path)
     pipe.spec = drawn_spec(system)
     return pipe
 

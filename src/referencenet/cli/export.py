@@ -31,6 +31,9 @@ def export(
             metavar="STAGE", help="Only what this stage has trained, as the package ships it. May be repeated."
         ),
     ] = None,
+    eight_bit: Annotated[
+        bool, typer.Option("--eight-bit", help="With --trained: large tensors in eight bits, half the size.")
+    ] = False,
     published: Annotated[
         bool, typer.Option("--published", help="Files with the published names, which `refnet convert` reads.")
     ] = False,
@@ -44,9 +47,13 @@ def export(
     """
     if published + lora + bool(trained) > 1:
         raise ValueError("--trained, --published and --lora exclude each other; give one of them.")
+    if eight_bit and not trained:
+        raise ValueError("--eight-bit is for what a stage has trained alone; give --trained STAGE with it.")
     check_given(ctx)
     check_place(out, folder=True)
     form = "published" if published else "lora" if lora else "pipeline"
-    folder = training.export(run, out, raw=raw, form=form, trained=trained or (), starts=starts.STARTS)
+    folder = training.export(
+        run, out, raw=raw, form=form, trained=trained or (), eight_bit=eight_bit, starts=starts.STARTS
+    )
     size = sum(path.stat().st_size for path in folder.rglob("*") if path.is_file()) / 1e6
     say(f"{size:.1f} MB in {folder}")

@@ -9,6 +9,7 @@ from typing import Any, Literal
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
+from referencenet.checkpoints.eight_bit import packed
 from referencenet.checkpoints.written import write_published
 from referencenet.training.checkpoint import RunFolder
 from referencenet.training.config import RunConfig, made, meant
@@ -29,6 +30,7 @@ def export(
     raw: bool = False,
     form: Form = "pipeline",
     trained: Sequence[str] = (),
+    eight_bit: bool = False,
     starts: Starts = STARTS,
 ) -> Path:
     """Write what a run has trained.
@@ -42,6 +44,8 @@ def export(
             by themselves, which `load_lora_weights` reads.
         trained: Of these stages only what learned, in half precision, as COMPONENT/model.safetensors: as the package
             ships it; empty: the whole pipeline, of all stages.
+        eight_bit: Of what learned, large tensors in eight bits: half the size, an error of at most 1/254 of a channel's
+            largest number.
         starts: What else than a folder the run may have begun with.
 
     Returns:
@@ -51,11 +55,13 @@ def export(
         FileExistsError: If there is something in `out`.
         FileNotFoundError: If `run` is no run, or has no checkpoint.
         ValueError: If it has no such stage, low-rank weights are asked for of a run that has not trained them alone,
-            or weights have no published names.
+            weights have no published names, or eight bits are asked for without `trained`.
     """
     run, out = Path(run), Path(out)
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise FileExistsError(f"{out} is there already; name a new folder.")
+    if eight_bit and not trained:
+        raise ValueError("eight bits are for what stages have trained alone; name the stages, or leave eight bits out.")
     told = read_order(run)
     stages = _stages(run, told, form, trained)
     pipe, learned = start_pipeline(told["system"], told["start"], told["base"], starts), set[str]()
@@ -73,7 +79,7 @@ def export(
     for module in (m for m in pipe.components.values() if isinstance(m, nn.Module)):
         module.eval().requires_grad_(False)
     if trained:
-        _save_learned(pipe, learned, out)
+        _save_learned(pipe, learned, out, eight_bit)
     elif form == "published":
         write_published(pipe.components, pipe.published, out)
     else:
@@ -116,7 +122,7 @@ def _restore(recipe: Any, run: Path, raw: bool) -> set[str]:
     return set(saved)
 
 
-def _save_learned(pipe: Any, names: Iterable[str], out: Path) -> None:
+def _save_learned(pipe: Any, names: Iterable[str], out: Path, eight_bit: bool) -> None:
     """Write some of a pipeline's tensors, named `component.name`, one file for each component."""
     by_component: dict[str, dict[str, Tensor]] = {}
     for full in sorted(names):
@@ -124,7 +130,8 @@ def _save_learned(pipe: Any, names: Iterable[str], out: Path) -> None:
         value = pipe.components[component].state_dict().get(name)
         if value is None:
             raise ValueError(f"{full} is merged into other weights, as low-rank ones are; export the whole pipeline.")
-        by_component.setdefault(component, {})[name] = value.half() if value.is_floating_point() else value
+        by_component.setdefault(component, {})[name] = value
     for component, tensors in by_component.items():
+        halves = {name: value.half() if value.is_floating_point() else value for name, value in tensors.items()}
         (out / component).mkdir(parents=True, exist_ok=True)
-        save_file(tensors, out / component / "model.safetensors")
+        save_file(packed(tensors) if eight_bit else halves, out / component / "model.safetensors")
