@@ -13,6 +13,7 @@ from copies import made_once
 from referencenet.builtin.graft import Graft, graft, with_second_attention
 from referencenet.builtin.load import WEIGHTS, load, load_observer
 from referencenet.builtin.start import NEW, TASKS, is_shipped, load_system, start_pipeline
+from referencenet.builtin.starts import STARTS
 from referencenet.builtin.toys import make_speech_model
 from referencenet.links.attach import write
 from referencenet.networks.audio_attention import Held
@@ -142,6 +143,11 @@ def test_weights_that_are_not_shipped_are_named(tmp_path: Path) -> None:
         load_system("nothing")
     with pytest.raises(FileNotFoundError, match="no built-in weights in"):
         start_pipeline("idm_vton", folder=tmp_path)
+
+
+def test_what_has_learned_heads_is_told_of_systems_that_draw_none() -> None:
+    with pytest.raises(ValueError, match="idm_vton does not begin with heads, as hallo, flashface, diffportrait3d do"):
+        STARTS["portrait"]("idm_vton")
 
 
 def test_expectations_are_of_systems_that_there_are() -> None:

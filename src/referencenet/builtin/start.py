@@ -68,11 +68,11 @@ TASKS: Mapping[str, tuple[str, ...]] = MappingProxyType({
     "idm_vton": ("tryon",),
     "animate_anyone": ("animate",),
     "hallo": ("portrait", "talk"),
-    "flashface": ("face",),
+    "flashface": ("portrait/reference_unet", "face"),
     "diffportrait3d": ("portrait", "turn"),
     "parts2whole": ("compose",),
 })  # fmt: skip
-"""System to the folders of its shipped weights, each upon the one before."""
+"""System to the folders of its shipped weights, each upon the one before; of some a single component is taken."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -96,7 +96,8 @@ def start_pipeline(system: str, *, folder: Path = WEIGHTS, seed: int = 0, upon: 
         system: Registry name of a trainable system.
         folder: Of the shipped weights.
         seed: Of what is new.
-        upon: Names of trained weights in the folder, such as `portrait`; each replaces what is of the same name.
+        upon: Trained weights in the folder, such as `portrait`, or of one component `portrait/reference_unet`; each
+            replaces what is of the same name.
 
     Raises:
         FileNotFoundError: If the folder has no weights, or none of a name.
@@ -122,7 +123,7 @@ def start_pipeline(system: str, *, folder: Path = WEIGHTS, seed: int = 0, upon: 
     for module in (part for part in parts.values() if isinstance(part, nn.Module)):
         module.eval().requires_grad_(False)
     pipe = pipeline(**parts)
-    for path in (path for task in upon for path in sorted((folder / task).glob("*/model.safetensors"))):
+    for path in (path for task in upon for path in sorted((folder / task).rglob("model.safetensors"))):
         if hasattr(pipe, path.parent.name):  # another system of the same weights may have more parts
             _take(getattr(pipe, path.parent.name), unpacked(read_state(path)), path)
     pipe.spec = drawn_spec(system)
