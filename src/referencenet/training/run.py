@@ -143,7 +143,7 @@ def plan(order: Order) -> str:
             f"{config.precision}, {optimizer.name} {optimizer.learning_rate:g}",
             f"source: {stage.source}",
             f"trained: {', '.join(config.lora.targets if config.lora.rank else config.train or stage.train)}",
-            f"frozen of it: {', '.join(stage.freeze) or 'nothing'}",
+            f"frozen of it: {', '.join(() if config.train else stage.freeze) or 'nothing'}",
             f"dropped: {drops}",
             str(estimate(recipe, config)),
             "",
