@@ -77,7 +77,7 @@ def test_a_mask_counts_where_a_system_paints_into_one() -> None:
     assert inputs["places"].shape == (1, 1, 8, 6)
     assert inputs["places"].unique().tolist() == [1.0, 5.0]
     assert inputs["places"][0, 0, :, 0].tolist() == [1, 5, 5, 1, 1, 1, 1, 1]
-    with pytest.raises(ValueError, match="paints into no mask"):
+    with pytest.raises(ValueError, match="has no mask of what matters most"):
         tiny_recipe("magicpose", "pose", mask_weight=5.0)
 
 

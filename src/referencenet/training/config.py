@@ -123,7 +123,8 @@ class RunConfig:
         checkpointing: Whether what lies inside of blocks is computed again instead of kept.
         predicts: What the denoiser learns to predict, in the place of the system's: `v_prediction`, with zero terminal
             SNR, for weights that do so; empty: as the system was trained.
-        mask_weight: How much the error inside a sample's mask counts, of systems that paint into one; 1: as elsewhere.
+        mask_weight: How much the error inside a sample's mask counts, of systems that
+            have one: what a try-on paints, a face, a talking mouth; 1: as elsewhere.
         cache: Where latents, words' and pictures' states of frozen encoders are kept: `none`, `memory`, or a folder.
         cache_gib: How much is kept at most, in each process.
         train: Patterns in the place of the stage's own: regular expressions of `component.parameter`; empty: its own.

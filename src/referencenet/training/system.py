@@ -91,17 +91,17 @@ class SystemRecipe:
     stages: ClassVar[Mapping[str, Stage]]
     frames_apart: ClassVar[bool] = False
     """Whether every frame has a timestep of its own."""
-    paints_masks: ClassVar[bool] = False
-    """Whether samples have a mask that is painted, so that `mask_weight` means something."""
+    has_mask: ClassVar[bool] = False
+    """Whether samples have a mask of what matters most, so that `mask_weight` means something."""
     conditions: ClassVar[tuple[Condition, ...]] = ()
     """Where those of the system's calls do not fit, what the denoiser is told in training."""
 
     def __init__(self, pipe: Any, stage: str, config: RunConfig) -> None:
         if stage not in self.stages:
             raise ValueError(f"{self.system} has no stage {stage!r}{meant(stage, self.stages)}")
-        if config.mask_weight != 1 and not self.paints_masks:
+        if config.mask_weight != 1 and not self.has_mask:
             raise ValueError(
-                f"mask_weight is {config.mask_weight}, but {self.system} paints into no mask; leave it out."
+                f"mask_weight is {config.mask_weight}, but {self.system} has no mask of what matters most; leave it out."
             )
         self.pipe, self.config = pipe, config
         self.name = f"{self.system} {stage}"

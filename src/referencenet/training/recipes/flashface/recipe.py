@@ -34,6 +34,7 @@ class FlashFaceRecipe(SystemRecipe):
     system, pipeline, layout = "flashface", FlashFacePipeline, "identities"
     start = START
     published_size = (768, 768)
+    has_mask = True
     stages = {
         "faces": Stage(
             train=(r"unet\..*", r"reference_unet\..*"),
@@ -83,6 +84,7 @@ class FlashFaceRecipe(SystemRecipe):
         """Latents drawn from posteriors, faces' means, and the captions' states."""
         samples, empty = len(batch.places), self.words_of([""])
         faces = [self.latents_of(batch.tensors["faces"][:, i], batch, 2, sample=False) for i in range(TRAINED_FACES)]
+        place, weight = batch.tensors["place"], self.config.mask_weight
         placed = (~dropped["place"]).to(self.device).view(-1, 1, 1, 1)
         return {
             "latents": self.latents_of(batch.tensors["target"], batch, 1),
@@ -92,8 +94,9 @@ class FlashFaceRecipe(SystemRecipe):
             ),
             "given": {
                 "prompt": (self.words_of(batch.texts["caption"]), empty),
-                "place": batch.tensors["place"] * placed,
+                "place": place * placed,
             },
+            "places": None if weight == 1 else 1 + (weight - 1) * place,
         }
 
     def draw(self, sample: Sample, generator: torch.Generator) -> list[Image.Image]:

@@ -46,7 +46,7 @@ class IDMVTONRecipe(SystemRecipe):
     system, pipeline, layout = "idm_vton", IDMVTONPipeline, "viton_hd"
     start = START
     published_size = (768, 1024)
-    paints_masks = True
+    has_mask = True
     stages = {
         "tryon": Stage(
             train=(r"unet\..*", r"image_projection\..*"),
