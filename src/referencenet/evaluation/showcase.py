@@ -105,7 +105,13 @@ def sheet(task: Task, pictures: np.ndarray, frame: int | None = None) -> np.ndar
         both = [all_of[case] if frame is None else all_of[case][frame] for all_of in (pictures, task.truth)]
         cells = [_cell(picture) for picture in [*task.given(case, frame or 0), *both]]
         rows.append(np.concatenate([part for cell in cells for part in (cell, _gap(cell))][:-1], axis=1))
-    return np.concatenate(rows, axis=0)
+    width = max(row.shape[1] for row in rows)  # faces are cut out in their own proportions
+    return np.concatenate([_widened(row, width) for row in rows], axis=0)
+
+
+def _widened(row: np.ndarray, width: int) -> np.ndarray:
+    """A row with white at its right."""
+    return np.pad(row, ((0, 0), (0, width - row.shape[1]), (0, 0)), constant_values=255)
 
 
 def _cell(picture: np.ndarray) -> np.ndarray:
