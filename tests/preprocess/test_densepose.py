@@ -73,13 +73,15 @@ def test_drawings_have_the_colours_that_systems_were_trained_on(folder: Path) ->
 
 
 def test_what_reaches_beyond_the_picture_is_cut_off_and_later_people_lie_above() -> None:
-    one = BodyParts(left=30, top=25, parts=np.full((20, 20), 1, dtype=np.uint8))
+    one = BodyParts.of(30, 25, np.full((20, 20), 1, dtype=np.uint8))
     half = np.zeros((10, 10), dtype=np.uint8)
     half[:5] = 24
-    two = BodyParts(left=30, top=20, parts=half)
+    two = BodyParts.of(30, 20, half)
+    assert np.array_equal(two.parts, half)
     drawn = np.asarray(draw_densepose([one, two], SIZE))
     table = part_colours("viridis")
     assert [tuple(drawn[row, 35]) for row in (19, 22, 27)] == [tuple(table[part]) for part in (0, 24, 1)]
+    assert len(BodyParts.of(0, 0, np.kron(half, np.ones((64, 64), np.uint8))).packed) < 640**2 / 100
     film = DensePoseFilm(people=[one, two], size=SIZE)
     assert len(film) == len(list(film)) == 2
 

@@ -10,6 +10,7 @@ Letters: n people, (h, w) a person's box.
 from __future__ import annotations
 
 import importlib
+import zlib
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
@@ -37,24 +38,36 @@ Colours = Literal["viridis", "parula"]
 FIELDS = ("pred_boxes", "pred_densepose_coarse_segm", "pred_densepose_fine_segm")
 
 
-@dataclass(frozen=True, kw_only=True, eq=False)
+@dataclass(frozen=True, kw_only=True)
 class BodyParts:
-    """A person's body.
+    """A person's body, packed: a film keeps one for every frame.
 
     Attributes:
         left: Of the box, in pixels of the picture.
         top: Likewise.
-        parts: (h, w), uint8: 1 to 24, or 0 beside the body.
+        size: Its height and width.
+        packed: What `of` makes of the parts.
     """
 
     left: int
     top: int
-    parts: np.ndarray
+    size: tuple[int, int]
+    packed: bytes
+
+    @classmethod
+    def of(cls, left: int, top: int, parts: np.ndarray) -> BodyParts:
+        """A body of parts (h, w), uint8: 1 to 24, or 0 beside the body."""
+        return cls(left=left, top=top, size=parts.shape, packed=zlib.compress(parts.tobytes(), 1))
+
+    @property
+    def parts(self) -> np.ndarray:
+        """The parts, (h, w), uint8."""
+        return np.frombuffer(zlib.decompress(self.packed), dtype=np.uint8).reshape(self.size)
 
     @property
     def region(self) -> Region:
         """The square around the box."""
-        height, width = self.parts.shape
+        height, width = self.size
         return Region(x=self.left + width / 2, y=self.top + height / 2, side=max(width, height))
 
 
@@ -105,7 +118,7 @@ class DensePose:
             left, top, right, bottom = boxes[i].tolist()
             size = max(int(bottom - top), 1), max(int(right - left), 1)
             parts = _parts(coarse[i], fine[i], size)
-            people.append(BodyParts(left=max(int(left), 0), top=max(int(top), 0), parts=parts))
+            people.append(BodyParts.of(max(int(left), 0), max(int(top), 0), parts))
         return people
 
     def _answer(self, found: Any) -> tuple[Tensor, Tensor, Tensor, Tensor]:
@@ -145,7 +158,7 @@ def draw_densepose(people: Sequence[BodyParts], size: tuple[int, int], colours: 
     """
     parts = np.zeros(size[::-1], dtype=np.uint8)
     for person in people:
-        place = parts[person.top :, person.left :][: person.parts.shape[0], : person.parts.shape[1]]  # a view
+        place = parts[person.top :, person.left :][: person.size[0], : person.size[1]]  # a view
         seen = person.parts[: place.shape[0], : place.shape[1]]
         place[seen > 0] = seen[seen > 0]
     return Image.fromarray(part_colours(colours)[parts])
