@@ -9,6 +9,7 @@ from PIL import Image
 from typer.testing import CliRunner, Result
 
 from commands import told
+from densepose_files import Newer, saved
 from fetched import MODELS, needs_models
 from referencenet.cli.app import app
 from referencenet.cli.preprocess import tell_of
@@ -20,6 +21,7 @@ from referencenet.preprocess.face_mesh import read_landmarks
 from referencenet.preprocess.face_regions import FaceRegions
 from referencenet.preprocess.face_track import read_track
 from referencenet.preprocess.following import Followed
+from referencenet.preprocess.model_files import DENSEPOSE
 from referencenet.preprocess.regions import Region
 from tiny import picture
 
@@ -111,6 +113,27 @@ def test_films_without_anybody_are_told(tmp_path: Path) -> None:
     assert not (tmp_path / "out.mp4").exists()
 
 
+def test_bodies_are_found_by_a_densepose_file(tmp_path: Path) -> None:
+    pytest.importorskip("cv2", reason="OpenCV has the colour maps")
+    film = write_film([picture(i, (40, 30)) for i in range(2)], tmp_path / "film")
+    saved(Newer(), tmp_path / DENSEPOSE)
+    ground = {"densepose": (68, 1, 84), "densepose-black": (0, 0, 0)}
+    for to, colour in ground.items():
+        result = run("preprocess", film, "--to", to, "-o", tmp_path / to, "--models", tmp_path)
+        assert result.exit_code == 0, result.output
+        frames = list(Film(tmp_path / to))
+        assert [frame.size for frame in frames] == [(40, 30)] * 2
+        assert frames[1].getpixel((0, 0)) == colour
+        assert frames[1].getpixel((8, 8)) not in ground.values()
+    result = run(
+        "animate", "-r", film / "000000.png", "--video", film, "--method", "magic_animate", "--random-tiny", "--models",
+        tmp_path, "--steps", 1, "--size", "32x32", "-o", tmp_path / "film.gif", "--device", "cpu", "--side-by-side",
+    )  # fmt: skip
+    assert result.exit_code == 0, result.output
+    shown = next(iter(Film(tmp_path / "film.gif"))).getpixel((32, 0))  # the drawing's corner
+    assert np.abs(np.subtract(shown, ground["densepose"])).max() < 24
+
+
 def test_what_does_not_fit_is_refused_before_networks_are_read(tmp_path: Path) -> None:
     film = write_film([picture(0, (64, 64))], tmp_path / "film")
     picture(0, (64, 64)).save(tmp_path / "photo.png")
@@ -121,6 +144,7 @@ def test_what_does_not_fit_is_refused_before_networks_are_read(tmp_path: Path) -
         (tmp_path / "photo.png", "openpose", "out.mp4", "names no picture format"),
         (tmp_path / "none.mp4", "openpose", "out.mp4", "there is no film"),
         (film, "openpose", "out.mp4", "run `refnet models fetch`"),
+        (film, "densepose", "out.mp4", "get densepose_rcnn_R_50_FPN_s1x_fp32.pt from the releases of"),
     ]
     for source, to, out, words in refused:
         result = run("preprocess", source, "--to", to, "-o", tmp_path / out, "--models", tmp_path / "nothing")

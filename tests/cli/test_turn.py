@@ -78,7 +78,10 @@ def test_any_number_of_views_is_drawn(folder: Path, views: int) -> None:
 def test_a_converted_folder_is_read(folder: Path) -> None:
     tiny_pipeline("diffportrait3d").save_pretrained(folder / "converted")
     typed = ("--checkpoint", "{0}/converted", "--views", "1", *TINY[1:])
-    assert run(folder, *typed).exit_code == 0
+    result = run(folder, *typed)
+    assert result.exit_code == 0
+    assert "the released weights were trained with rendered people" in told(result)
+    assert "rendered people" not in told(run(folder, *typed, "--cameras", "{0}/cameras"))
     assert "leave --base out" in told(run(folder, *typed, "--base", "sd15"))
 
 

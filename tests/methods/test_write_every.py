@@ -1,4 +1,4 @@
-"""`reference(write_every=k)`: an option that writes less often, and says that it is an approximation."""
+"""`write_every=k`, of `reference` and of every system that writes at every step: an approximation that says so."""
 
 from typing import Any
 
@@ -6,6 +6,7 @@ import pytest
 import torch
 
 from referencenet import Reference, reference
+from systems import System, every_system
 from tiny import latents, picture, tiny
 from tolerances import relative_error
 
@@ -68,3 +69,22 @@ def test_less_than_one_is_refused(every: int) -> None:
         reference(tiny("sd").pipe, picture(1), write_every=every),
     ):
         pass
+
+
+@every_system
+def test_a_systems_writer_may_run_at_every_kth_step(system: System) -> None:
+    pipe = system.make()
+    if not system.writes_each_step:
+        with pytest.raises(ValueError, match="write_every is for writers that run at every step"):
+            system.call(pipe, write_every=2)
+        return
+    ran: list[int] = []
+    pipe.reference_unet.conv_in.register_forward_hook(lambda *_: ran.append(1))
+    passes: dict[int, int] = {}
+    results: dict[int, torch.Tensor] = {}
+    for every in (1, 2):
+        ran.clear()
+        results[every] = system.call(pipe, num_inference_steps=4, write_every=every, latents=system.noise())
+        passes[every] = len(ran)
+    assert passes[1] == 2 * passes[2] > 0
+    assert relative_error(results[2], results[1]) > 1e-5

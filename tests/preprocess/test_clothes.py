@@ -2,10 +2,12 @@
 
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from transformers import SegformerConfig, SegformerForSemanticSegmentation, SegformerImageProcessor
 
+from referencenet.preprocess.agnostic import agnostic_mask
 from referencenet.preprocess.clothes import CLASSES, ClothesSegmenter
 from referencenet.preprocess.parts import LABELS
 from tiny import picture
@@ -37,6 +39,15 @@ def test_a_segmenter_from_a_folder_marks_its_labels(tmp_path: Path) -> None:
         segmenter(picture(), "face")
     with pytest.raises(ValueError, match="there is no part 'hat'"):
         segmenter(picture(), "hat")
+
+
+def test_a_parsing_has_the_numbers_of_atr_whatever_the_models_are() -> None:
+    processor = SegformerImageProcessor(size={"height": 32, "width": 32})
+    for seen, number in (("Face", 11), ("Upper-clothes", 4), ("Left-shoe", 9), ("Scarf", 17), ("Background", 0)):
+        parsing = ClothesSegmenter(model(NAMES[::-1], seen), processor).parsing(picture(size=(40, 24)))
+        assert (parsing.dtype, parsing.shape, set(parsing.flat)) == (np.uint8, (24, 40), {number})
+    shirt = ClothesSegmenter(model(NAMES, "Upper-clothes"), processor).parsing(picture(size=(40, 24)))
+    assert np.asarray(agnostic_mask(shirt, np.zeros((18, 2)))).any()
 
 
 def test_labels_are_known_by_name() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tracemalloc
 from fractions import Fraction
 from math import ceil
 from pathlib import Path
@@ -15,6 +16,8 @@ from referencenet.checkpoints.audio2lmk import AUDIO2LMK
 from referencenet.checkpoints.keymap import CheckpointError
 from referencenet.methods.tiny import filled
 from referencenet.paperdoll.voice import speech
+from referencenet.preprocess import speech as speech_module
+from referencenet.preprocess import talking_face as module
 from referencenet.preprocess.face_geometry import pose_matrices, projected
 from referencenet.preprocess.face_track import FaceTrack
 from referencenet.preprocess.talking_face import (
@@ -106,6 +109,36 @@ def test_every_rate_shows_the_same_movement(face: TalkingFace, rate: Fraction) -
     poses = np.zeros((4, 6))
     poses[:, 1] = [0, 10, 20, 30]
     assert len(face(sound, PORTRAIT, rate=rate, head_poses=poses)) == len(film)
+
+
+@pytest.mark.parametrize("rate", [Fraction(25), Fraction(30)], ids=float)
+def test_faces_are_made_in_blocks_and_the_same(face: TalkingFace, rate: Fraction, monkeypatch: Any) -> None:
+    sound = speech(0, 2.0)
+    whole = face(sound, PORTRAIT, identity=1, rate=rate).landmarks
+    monkeypatch.setattr(module, "BLOCK", 7)
+    asked: list[int] = []
+    handle = face.audio2mesh.register_forward_hook(lambda _m, args, _o: asked.append(args[0].shape[1]))
+    film = face(sound, PORTRAIT, identity=1, rate=rate)
+    assert asked == []  # nothing is made before it is read
+    assert np.allclose(film.landmarks, whole, atol=1e-6)
+    handle.remove()
+    assert len(film) == 2 * rate
+    assert max(asked) <= 10  # 7 frames of the film and the next
+
+
+def test_a_long_sounds_film_holds_no_faces(face: TalkingFace, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(speech_module, "WHOLE", 4)
+    monkeypatch.setattr(speech_module, "PIECE", 2)
+    held: list[int] = []
+    for seconds in (10, 30):
+        sound = np.resize(speech(0, 4.0), 16000 * seconds)
+        tracemalloc.start()
+        film = face(sound, PORTRAIT, head_poses=np.zeros((3, 6)), rate=25)
+        assert sum(1 for _ in film.faces()) == len(film) == 25 * seconds
+        held.append(tracemalloc.get_traced_memory()[0])
+        tracemalloc.stop()
+    a_second = (held[1] - held[0]) / 20
+    assert a_second < 1.2 * 4 * 16000  # the sound itself; faces would take 25 * 468 * 2 * 8 more
 
 
 def test_templates_are_played_forth_and_back() -> None:

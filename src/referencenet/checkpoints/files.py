@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import pickle
 import re
+import warnings
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, cast
@@ -19,6 +20,7 @@ from torch import Tensor
 
 from referencenet.checkpoints.containers import BoundedFile, Container, check_tensors, container_of, flatten, tensors_in
 from referencenet.checkpoints.keymap import CheckpointError
+from referencenet.inputs import regular_file
 from referencenet.telling import some
 
 _WRAPPERS = ("state_dict", "model_state_dict", "model")
@@ -113,6 +115,31 @@ def _read(path: Path) -> Any:
         raise CheckpointError(
             f"{path} cannot be read as weights ({type(error).__name__}); it may be cut short: download it again."
         ) from error
+
+
+def read_torchscript(path: str | Path, what: str, advice: str, device: str | torch.device = "cpu") -> Any:
+    """A network as a TorchScript archive, ready to be called.
+
+    Args:
+        path: Of the file.
+        what: The network, for errors.
+        advice: What to give instead, for errors.
+        device: Where it computes.
+
+    Raises:
+        FileNotFoundError: If there is no such file.
+        ValueError: If it is not a TorchScript archive.
+        CheckpointError: If it holds numbers that are not finite.
+    """
+    regular_file(path, what)
+    try:
+        with warnings.catch_warnings():  # torch advises another format, but networks are released in this one
+            warnings.filterwarnings("ignore", category=DeprecationWarning)
+            network = torch.jit.load(str(path), map_location=device).eval()
+    except RuntimeError as error:
+        raise ValueError(f"{path} is not a TorchScript archive ({first_line(error)}); {advice}.") from error
+    check_finite(network.state_dict(), str(path))
+    return network
 
 
 def check_finite(state: Mapping[str, Tensor], source: str) -> None:

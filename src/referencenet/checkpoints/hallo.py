@@ -6,6 +6,7 @@ Names are certain: the published program loads the file strictly (fudan-generati
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 from diffusers import AutoencoderKL
@@ -112,3 +113,21 @@ PUBLISHED = PublishedSet(
     },
 )
 """The released model."""
+
+PUBLISHED_START = replace(
+    PUBLISHED,
+    name="hallo.start",
+    source="huggingface.co/guoyww/animatediff, of which the release has a copy",
+    licence="Apache-2.0 (AnimateDiff, unverified); base: CreativeML OpenRAIL-M",
+    files=(
+        PublishedFile(
+            path="motion_module/mm_sd_v15_v2.ckpt",
+            component="unet",
+            keymap=DENOISER_KEYS,
+            share=r".*\.motion_modules\.\d+\.(?!audio\.).*",
+            checks=(check_position_tables,),
+            manifest="hallo-motion_module",
+        ),
+    ),
+)
+"""What its training starts from beside Stable Diffusion 1.5; `net.pth` has taken its place."""

@@ -41,7 +41,10 @@ else:
     )  # fmt: skip
 
 BODY, FACE = only("animate_anyone", "magicpose"), only("aniportrait")
-SEEN = only("animate_anyone", "magicpose", "aniportrait")
+SEEN = only("animate_anyone", "magicpose", "aniportrait", "magic_animate")
+FOUND = {"aniportrait": "landmarks", "magic_animate": "densepose"}
+"""What --video finds, where it is not skeletons."""
+
 WORDS, MAGIC_ANIMATE, MAGICPOSE = only("magic_animate", "magicpose"), only("magic_animate"), only("magicpose")
 
 app = typer.Typer(add_completion=False)
@@ -75,7 +78,7 @@ def animate(
     video: Annotated[
         Path | None,
         typer.Option("--video", metavar="FILM|FOLDER", rich_help_panel=SEEN,
-                     help="Instead of --poses: an ordinary film; skeletons or face meshes are found in it."),
+                     help="Instead of --poses: an ordinary film; skeletons, face meshes or DensePose are found in it."),
     ] = None,
     driving: Annotated[
         Path | None,
@@ -196,7 +199,7 @@ def animate(
     if driving is not None:
         subject, found = face_inputs.reenactment(driving, face, subject, models, person, settings)
     elif video is not None:
-        condition = "landmarks" if method.startswith("aniportrait") else "openpose"
+        condition = FOUND.get(method.split(".")[0], "openpose")
         found = film_inputs.estimated(video, condition, models, person, settings)
     drawn = film_inputs.driving_films(poses or [], keypoints, landmarks, fit_to, subject, settings, found, person)
     films = film_files.open_films(pipeline, drawn, settings)

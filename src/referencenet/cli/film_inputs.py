@@ -14,6 +14,7 @@ from referencenet.media.images import read_image
 from referencenet.pipelines.film_files import FilmSettings
 from referencenet.preprocess.body import SkeletonFilm, read_key_points
 from referencenet.preprocess.conditions import CONDITIONS
+from referencenet.preprocess.densepose import DensePoseFilm
 from referencenet.preprocess.face_mesh import CANVAS, FaceMeshFilm, only_face, read_landmarks
 from referencenet.preprocess.face_track import crop_portrait
 from referencenet.preprocess.model_files import default_folder
@@ -81,7 +82,7 @@ def estimated(
 
     Args:
         video: The film.
-        condition: "openpose" or "landmarks".
+        condition: "openpose", "landmarks" or "densepose".
         models: Folder of the fetched networks; None: where they were fetched to.
         person: Which one of several, from the left; None: the largest.
         settings: Say the size and number of frames if they are not the film's.
@@ -97,8 +98,10 @@ def estimated(
     with followed_through(film, finder, person) as read:
         values = list(read)
     own = film.size
-    size = settings.width or own[0] // 8 * 8, settings.height or own[1] // 8 * 8
     rate = settings.rate or film.rate
+    if condition == "densepose":
+        return DensePoseFilm(people=values, size=own, rate=rate)
+    size = settings.width or own[0] // 8 * 8, settings.height or own[1] // 8 * 8
     if condition == "landmarks":
         fractions = np.stack(values)[:, :, :2] / own
         return FaceMeshFilm(fractions, width=size[0], height=size[1], rate=rate)

@@ -37,7 +37,7 @@ def preprocess(
     to: Annotated[
         ConditionChoice,  # pyright: ignore[reportInvalidTypeForm] - the choices come from the table of conditions
         typer.Option("--to", help="What is made of it: skeletons, face meshes, faces in space, outlines of face and "
-                     "lips, the face's rectangle, or the person's mask."),
+                     "lips, the face's rectangle, the person's mask, or DensePose (by a file of your own)."),
     ],
     out: Annotated[
         Path,

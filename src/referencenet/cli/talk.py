@@ -228,6 +228,7 @@ def talk(
         drawings = face_that_speaks(samples, portrait, rate=rate, width=width, height=height, **chosen)
         films = film_files.open_films(pipeline, [drawings], settings)
         tell_of_sound(samples, out, sound)
+        face_that_speaks.to("cpu")  # where faces are drawn, while the device denoises
         del face_that_speaks, samples
         done = film_run.run_film(
             weights, subject, films, out, settings, resume=resume, interpolator=interpolator, sound=sound,

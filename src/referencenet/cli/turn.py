@@ -9,7 +9,7 @@ import typer
 from PIL import Image
 
 from referencenet.cli.checks import check_film, check_given, check_system
-from referencenet.cli.console import say
+from referencenet.cli.console import note, say
 from referencenet.cli.options import (
     LARGEST_SEED,
     Base,
@@ -45,6 +45,10 @@ else:
 
 VIEWS, RATE = 16, 10  # of the published demonstration
 HEAD = "Cameras of a drawn head, instead of --cameras"
+RENDERED = (
+    "cameras are a drawn head, but the released weights were trained with rendered people: how well they follow it has "
+    "not been measured. --cameras takes pictures of a person from each camera."
+)
 ANGLES = ("yaw", "pitch", "roll", "field_of_view")
 
 app = typer.Typer(add_completion=False)
@@ -133,6 +137,8 @@ def turn(
     sides = (options["width"], options["height"])
     person = run.fitted_pictures({"the portrait": shown}, sides, fit)["the portrait"]
     heads = run.drawn_heads_of(pipeline)
+    if cameras is None and checkpoint is not None:
+        note(RENDERED)
     seen = read_views(cameras, "--cameras", sides, views, fit) if cameras else heads(angles, sides)
     rough = (
         read_views(proxies, "--proxies", sides, len(seen), fit) if proxies else proxies_of(person, angles, sides, start)

@@ -27,6 +27,7 @@ from PIL import Image
 from torch import Tensor
 
 from referencenet.checkpoints.hallo import PUBLISHED
+from referencenet.checkpoints.hallo import PUBLISHED_START as PUBLISHED_START
 from referencenet.links.bank import ReferenceBank
 from referencenet.links.concat import Concat
 from referencenet.links.tiled import Tiled

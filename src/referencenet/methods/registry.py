@@ -3,8 +3,8 @@
 The command `refnet methods`, the table in README.md and the tests are made from these rows. Licences are those of the
 published code and weights, as their own repositories state them; this package holds neither. A state is a fact, not an
 intention: "works" means that its golden cases pass through the public API, "works, from the paper" that there is
-nothing published to compare with and its properties are tested, "planned" that nothing of it can be run yet. Beside the
-thirteen stand systems that run and of which nothing was recorded; tests hold them to their description.
+nothing published to compare with and its properties are tested, "planned" that nothing of it can be run yet. What
+"works, beside them" stands beside the thirteen; of it nothing was recorded, and tests hold it to its description.
 """
 
 from collections.abc import Iterable, Mapping
@@ -59,12 +59,12 @@ class Method:
     from_paper: bool = False
 
     @property
-    def state(self) -> Literal["works", "works, from the paper", "planned", "beside them"]:
+    def state(self) -> Literal["works", "works, from the paper", "works, beside them", "planned"]:
         """A fact, not an intention."""
         if self.entry is None:
             return "planned"
         if self.beside:
-            return "beside them"
+            return "works, beside them"
         return "works, from the paper" if self.from_paper else "works"
 
     @property

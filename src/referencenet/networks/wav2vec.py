@@ -88,7 +88,7 @@ def convolved(model: Wav2Vec2Model, waves: Tensor, statistics: tuple[Tensor, Ten
     layers: Any = model.feature_extractor.conv_layers
     if statistics is None:
         return model.feature_extractor(waves).transpose(1, 2)
-    mean, variance = (value[:, None] for value in statistics)  # (channels, 1)
+    mean, variance = (value[:, None].to(waves) for value in statistics)  # (channels, 1)
     norm = layers[0].layer_norm
     hidden = layers[0].conv(waves[:, None])
     hidden = (hidden - mean) / (variance + norm.eps).sqrt() * norm.weight[:, None] + norm.bias[:, None]

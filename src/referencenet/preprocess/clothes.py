@@ -17,6 +17,8 @@ from PIL import Image
 from transformers import SegformerForSemanticSegmentation, SegformerImageProcessor
 
 from referencenet.checkpoints.library import read_library_part
+from referencenet.media.images import Picture, read_image
+from referencenet.preprocess.agnostic import ATR_LABELS
 
 CLASSES: Mapping[str, tuple[str, ...]] = MappingProxyType({
     "upper body clothes": ("upper-clothes",),
@@ -27,6 +29,9 @@ CLASSES: Mapping[str, tuple[str, ...]] = MappingProxyType({
     "shoes": ("left-shoe", "right-shoe"),
 })  # fmt: skip
 """Part of a person to the model's labels, in small letters."""
+
+SAME = {"face": "head", "upper-clothes": "upper clothes"}
+"""The model's labels that ATR calls otherwise; other hyphens are spaces there."""
 
 
 class ClothesSegmenter:
@@ -64,7 +69,21 @@ class ClothesSegmenter:
         model = read_library_part(SegformerForSemanticSegmentation, folder)
         return cls(model, read_library_part(SegformerImageProcessor, folder))
 
-    @torch.no_grad()
+    def parsing(self, picture: Picture) -> np.ndarray:
+        """The human parsing of a picture, as `agnostic_mask` takes it.
+
+        Labels are ATR's by their names, whatever numbers the model has for them; it does not know the neck (18), which
+        the published program has from a second network: that belongs to the head.
+
+        Returns:
+            (H, W), uint8.
+        """
+        table = np.zeros(self.model.config.num_labels, dtype=np.uint8)
+        for number, name in (self.model.config.id2label or {}).items():
+            known = SAME.get(str(name).lower(), str(name).lower().replace("-", " "))
+            table[int(number)] = ATR_LABELS.index(known) if known in ATR_LABELS else 0
+        return table[self._labels(read_image(picture)).cpu().numpy()]
+
     def __call__(self, picture: Image.Image, part: str) -> Image.Image:
         """The mask of a part, mode L, black and white, of the picture's size.
 
@@ -73,12 +92,17 @@ class ClothesSegmenter:
         """
         if part not in self.numbers:
             raise ValueError(f"there is no part {part!r}; expected one of {', '.join(CLASSES)}.")
-        inputs: Any = self.processor(picture.convert("RGB"), return_tensors="pt")
-        weight = next(self.model.parameters())
-        logits = self.model(inputs.pixel_values.to(weight)).logits.float()  # (1, labels, h, w)
-        size = (picture.height, picture.width)
-        labels = torch.nn.functional.interpolate(logits, size=size, mode="bilinear").argmax(1)[0]  # (H, W)
+        labels = self._labels(picture)
         white = torch.isin(labels, torch.tensor(self.numbers[part], device=labels.device)).cpu().numpy()
         if not white.any():
             raise ValueError(f"the segmenter finds no {part} in this picture; give a mask, or another picture.")
         return Image.fromarray(white.astype(np.uint8) * 255)
+
+    @torch.no_grad()
+    def _labels(self, picture: Image.Image) -> torch.Tensor:
+        """The model's labels (H, W) of a picture."""
+        inputs: Any = self.processor(picture.convert("RGB"), return_tensors="pt")
+        weight = next(self.model.parameters())
+        logits = self.model(inputs.pixel_values.to(weight)).logits.float()  # (1, labels, h, w)
+        size = (picture.height, picture.width)
+        return torch.nn.functional.interpolate(logits, size=size, mode="bilinear").argmax(1)[0]

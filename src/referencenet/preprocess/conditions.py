@@ -11,11 +11,12 @@ from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from fractions import Fraction
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 from PIL import Image, ImageDraw
 
+from referencenet.later import later
 from referencenet.media.files import written_whole
 from referencenet.preprocess.body import PARTS, BodyPoints, draw_body
 from referencenet.preprocess.face_doubts import face_doubt
@@ -26,6 +27,11 @@ from referencenet.preprocess.face_regions import FaceRegions
 from referencenet.preprocess.face_track import FaceTrack
 from referencenet.preprocess.mediapipe import BlazePose, FaceMesh
 from referencenet.preprocess.regions import Region
+
+if TYPE_CHECKING:
+    from referencenet.preprocess import densepose
+else:
+    (densepose,) = later("referencenet.preprocess.densepose")  # needs torch
 
 Size = tuple[int, int]
 
@@ -208,6 +214,36 @@ class FaceBox(Landmarks):
         return {"width": size[0], "height": size[1], "rate": float(rate), "frames": frames}
 
 
+class DensePoses(Condition):
+    """The parts of a body in viridis on its purple, which MagicAnimate reads."""
+
+    colours: ClassVar[densepose.Colours] = "viridis"
+
+    def __init__(self, folder: str | Path) -> None:
+        self.finder = densepose.DensePose(folder)
+        self.found: dict[Region, densepose.BodyParts] = {}
+
+    def regions(self, image: Image.Image) -> Sequence[Region]:
+        """The people of a picture, whose parts are found with them."""
+        self.found = {person.region: person for person in self.finder(image)}
+        return list(self.found)
+
+    def read(self, image: Image.Image, region: Region) -> densepose.BodyParts | None:  # noqa: ARG002 - the picture just seen
+        """The parts of a person of the picture whose regions were asked for last."""
+        person = self.found.get(region)
+        return person if person is not None and person.parts.any() else None
+
+    def draw(self, value: densepose.BodyParts, size: Size) -> list[Image.Image]:
+        """The parts."""
+        return [densepose.draw_densepose([value], size, self.colours)]
+
+
+class DensePosesOnBlack(DensePoses):
+    """The same in parula on black, which IDM-VTON and StableGarment read."""
+
+    colours = "parula"
+
+
 class PersonMask(Condition):
     """Where the person is: white, soft at the border."""
 
@@ -226,6 +262,6 @@ class PersonMask(Condition):
 
 CONDITIONS: dict[str, type[Condition]] = {
     "openpose": OpenPose, "landmarks": Landmarks, "face-track": FaceTracks, "face-masks": FaceMasks,
-    "face-box": FaceBox, "person-mask": PersonMask,
+    "face-box": FaceBox, "person-mask": PersonMask, "densepose": DensePoses, "densepose-black": DensePosesOnBlack,
 }  # fmt: skip
 """By name."""

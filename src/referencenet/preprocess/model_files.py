@@ -18,6 +18,9 @@ YUNET = "face_detection_yunet_2023mar.onnx"
 GLINTR = "glintr100.onnx"
 LANDMARKER = "face_landmarker_v2_with_blendshapes.task"
 YOLOX, SIMCC = "yolox_l.onnx", "dw-ll_ucoco_384.onnx"
+DENSEPOSE, DENSEPOSE_ANNOTATORS = "densepose_rcnn_R_50_FPN_s1x_fp32.pt", "densepose_r50_fpn_dl.torchscript"
+"""What the two exports of DensePose are called."""
+
 FACES, FACE_MESH = "face_detection_short_range.tflite", "face_landmark.tflite"
 FAR_FACES = "face_detection_full_range_sparse.tflite"
 PEOPLE, BODY, HAND = "pose_detection.tflite", "pose_landmark_full.tflite", "hand_landmark_full.tflite"
@@ -28,6 +31,8 @@ SOURCES = {
     YUNET: "github.com/opencv/opencv_zoo, models/face_detection_yunet (MIT)",
     YOLOX: "huggingface.co/yzd-v/DWPose (Apache-2.0 by its tag, unverified)",
     SIMCC: "huggingface.co/yzd-v/DWPose (Apache-2.0 by its tag, unverified)",
+    DENSEPOSE: "the releases of github.com/dajes/DensePose-TorchScript (CC BY-SA 3.0 by its readme, unverified), or "
+    f"{DENSEPOSE_ANNOTATORS} from huggingface.co/LayerNorm/DensePose-TorchScript-with-hint-image",
 }
 """File to where it comes from, for those that no command fetches."""
 

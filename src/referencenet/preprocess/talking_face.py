@@ -1,20 +1,24 @@
 """A portrait's face that speaks: AniPortrait's Audio2Lmk, from sound to drawings of a face mesh.
 
 Speech moves the vertices of the portrait's own mesh; the head moves by a network of its own, or as in another film.
-Both networks run at 30 frames a second, as they were trained; films of other rates are interpolated in time.
+Both networks run at 30 frames a second, as they were trained; films of other rates are interpolated in time. Faces are
+made a block at a time when they are drawn, so that memory does not grow with the sound.
 Published and done right here: sound of five seconds and less, and of whole multiples of five seconds, which fail there.
 """
 
 from __future__ import annotations
 
 import random
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
 from fractions import Fraction
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
+from PIL import Image
 
 from referencenet.checkpoints.audio2lmk import AUDIO2LMK
 from referencenet.checkpoints.published import find_files, read_component
@@ -23,7 +27,7 @@ from referencenet.media.sound import SAMPLE_RATE, Sound
 from referencenet.networks.audio2face import POSE, MeshFromSpeech, PoseFromSpeech
 from referencenet.networks.wav2vec import speech_states
 from referencenet.preprocess.face_geometry import pose_matrices, poses_of, projected, smoothed
-from referencenet.preprocess.face_mesh import FaceMeshFilm
+from referencenet.preprocess.face_mesh import draw_face_mesh
 from referencenet.preprocess.face_track import FaceTrack, read_track
 from referencenet.preprocess.speech import SpeechFeatures, moments, num_frames_of, read_speech
 
@@ -31,6 +35,7 @@ TRAINED_RATE = Fraction(30)  # frames per second
 CHUNK = 5  # seconds, of which poses are decoded anew; the last one takes what is left
 ROTATION = 0.5  # share of the decoded angles, as published
 SPEECH_SMOOTHING, FILM_SMOOTHING = 7, 5  # frames, as published
+BLOCK = 256  # frames whose faces are made together
 
 
 class TalkingFace:
@@ -75,11 +80,14 @@ class TalkingFace:
         """The identity that a seed draws."""
         return random.Random(seed).randrange(self.identities)
 
-    @torch.no_grad()
     def offsets(self, sound: Sound) -> np.ndarray:
         """How far each vertex moves from the portrait's mesh, (frames, 468, 3), at 30 frames per second."""
-        features = SpeechFeatures(self.audio2mesh.audio_encoder, sound, rate=TRAINED_RATE)
-        return torch.cat([self.audio2mesh(piece[None, :, -1])[0] for piece in features]).cpu().double().numpy()
+        features = self._heard(sound)
+        return moved(self.audio2mesh, features, 0, len(features))
+
+    def _heard(self, sound: Sound) -> SpeechFeatures:
+        """What moves the mesh."""
+        return SpeechFeatures(self.audio2mesh.audio_encoder, sound, rate=TRAINED_RATE)
 
     @torch.no_grad()
     def poses(self, sound: Sound, identity: int) -> np.ndarray:
@@ -120,7 +128,7 @@ class TalkingFace:
         rate: Fraction | int = TRAINED_RATE,
         width: int = 512,
         height: int = 512,
-    ) -> FaceMeshFilm:
+    ) -> SpokenFilm:
         """Drawings of the portrait's face as it speaks, one for each frame of the sound.
 
         Args:
@@ -144,13 +152,72 @@ class TalkingFace:
             poses = self.poses(samples, self.identity_of(seed) if identity is None else identity)
         else:
             poses = forth_and_back(checked_poses(head_poses), num_frames_of(len(samples), TRAINED_RATE))
-        offsets = self.offsets(samples)
+        features = self._heard(samples)
         num_frames = num_frames_of(len(samples), rate)
-        offsets, poses = (at_rate(value, TRAINED_RATE, Fraction(rate), num_frames) for value in (offsets, poses))
-        matrices = portrait.matrices[0] @ pose_matrices(poses)
-        pixels = projected(portrait.vertices[0] + offsets, matrices, portrait.width, portrait.height)
-        places = pixels / np.array([portrait.width, portrait.height])
-        return FaceMeshFilm(places, width=width, height=height, rate=Fraction(rate))
+        return SpokenFilm(
+            offsets=partial(moved, self.audio2mesh, features),  # the other network is not kept
+            num_trained=len(features),
+            poses=at_rate(poses, TRAINED_RATE, Fraction(rate), num_frames),
+            portrait=portrait,
+            width=width,
+            height=height,
+            rate=Fraction(rate),
+        )
+
+
+@dataclass(frozen=True, kw_only=True)
+class SpokenFilm:
+    """Drawings of a face that speaks, each made when it is read: a `FrameSource`.
+
+    Attributes:
+        offsets: Gives how far vertices move in frames [start, stop) at 30 frames per second, (frames, 468, 3).
+        num_trained: Frames at that rate.
+        poses: Of the head in each frame of the film, (frames, 6).
+        portrait: The portrait's own face, one frame.
+        width: Of the drawings in pixels.
+        height: Likewise.
+        rate: Frames per second of the film.
+    """
+
+    offsets: Callable[[int, int], np.ndarray]
+    num_trained: int
+    poses: np.ndarray
+    portrait: FaceTrack
+    width: int
+    height: int
+    rate: Fraction
+
+    def __len__(self) -> int:
+        return len(self.poses)
+
+    def __iter__(self) -> Iterator[Image.Image]:
+        """Drawings in order."""
+        return (Image.fromarray(draw_face_mesh(face, self.width, self.height)) for face in self.faces())
+
+    def faces(self) -> Iterator[np.ndarray]:
+        """Landmarks of each frame, (468, 2) as fractions of the picture."""
+        portrait = self.portrait
+        for first in range(0, len(self), BLOCK):
+            poses = self.poses[first : first + BLOCK]
+            places = np.arange(first, first + len(poses)) * float(TRAINED_RATE / self.rate)
+            places = np.minimum(places, self.num_trained - 1)
+            start, stop = int(places[0]), min(int(places[-1]) + 2, self.num_trained)
+            moved = portrait.vertices[0] + between(self.offsets(start, stop), places - start)
+            matrices = portrait.matrices[0] @ pose_matrices(poses)
+            pixels = projected(moved, matrices, portrait.width, portrait.height)
+            yield from pixels / np.array([portrait.width, portrait.height])
+
+    @property
+    def landmarks(self) -> np.ndarray:
+        """Those of all frames at once, (frames, 468, 2)."""
+        return np.stack(list(self.faces()))
+
+
+@torch.no_grad()
+def moved(audio2mesh: MeshFromSpeech, features: SpeechFeatures, start: int, stop: int) -> np.ndarray:
+    """How far each vertex moves in frames [start, stop), (frames, 468, 3), by features of its own encoder."""
+    states = features.of(range(start, stop))[None, :, -1]
+    return audio2mesh(states)[0].cpu().double().numpy()
 
 
 def read_head_poses(path: str | Path) -> np.ndarray:
@@ -209,7 +276,11 @@ def at_rate(values: np.ndarray, given: Fraction, wanted: Fraction, num_frames: i
     """Frames (frames, ...) of one rate, linearly interpolated at another; behind the last one it stays."""
     if given == wanted:
         return values[:num_frames]
-    places = np.minimum(np.arange(num_frames) * float(given / wanted), len(values) - 1)
+    return between(values, np.minimum(np.arange(num_frames) * float(given / wanted), len(values) - 1))
+
+
+def between(values: np.ndarray, places: np.ndarray) -> np.ndarray:
+    """Values (frames, ...) at places (n,) that may lie between frames, linearly interpolated, (n, ...)."""
     before = places.astype(int)
     after = np.minimum(before + 1, len(values) - 1)
     share = (places - before).reshape(-1, *[1] * (values.ndim - 1))

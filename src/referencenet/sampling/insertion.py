@@ -6,7 +6,6 @@ frames comes first, again and again, and every inserted frame is known to the ne
 
 from __future__ import annotations
 
-import warnings
 from bisect import insort
 from collections.abc import Callable
 from pathlib import Path
@@ -14,8 +13,7 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from referencenet.checkpoints.files import check_finite, first_line
-from referencenet.inputs import regular_file
+from referencenet.checkpoints.files import read_torchscript
 
 Interpolator = Callable[[Tensor, Tensor, Tensor], Tensor]
 """Two frames (1, 3, H, W) in [0, 1] and the time between them (1, 1) in (0, 1), to the frame at that time."""
@@ -73,18 +71,10 @@ def read_interpolator(path: str | Path, device: str | torch.device = "cpu") -> I
 
     Raises:
         FileNotFoundError: If there is no such file.
-        ValueError: If it is not a TorchScript archive, or holds numbers that are not finite.
+        ValueError: If it is not a TorchScript archive.
+        CheckpointError: If it holds numbers that are not finite.
     """
-    regular_file(path, "interpolation network")
-    try:
-        with warnings.catch_warnings():  # torch advises another format, but FILM is released in this one
-            warnings.filterwarnings("ignore", category=DeprecationWarning)
-            network = torch.jit.load(str(path), map_location=device).eval()
-    except RuntimeError as error:
-        raise ValueError(
-            f"{path} is not a TorchScript archive ({first_line(error)}); give FILM's film_net_fp16.pt."
-        ) from error
-    check_finite(network.state_dict(), str(path))
+    network = read_torchscript(path, "interpolation network", "give FILM's film_net_fp16.pt", device)
     return Network(network, device)
 
 
