@@ -31,7 +31,7 @@ def pytest_collection_finish() -> None:
 
 @pytest.fixture(autouse=True)
 def _global_state_stays() -> Iterator[None]:
-    """No test leaves torch's gradient mode or default dtype changed, its global random generator moved, or encodings."""
+    """No test leaves torch's gradient mode or default dtype changed, its global generator moved, or encodings."""
     ENCODINGS.clear()
     generator = torch.get_rng_state()
     before = torch.is_grad_enabled(), torch.get_default_dtype()

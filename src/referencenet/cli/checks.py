@@ -131,6 +131,16 @@ def check_person(reference: str) -> None:
         read_image(reference)
 
 
+def check_models(person: int | None, models: Path | None) -> None:
+    """Make sure that networks are given for somebody that they are to find.
+
+    Raises:
+        ValueError: If not.
+    """
+    if models is not None and person is None:
+        raise ValueError("--models is where the networks for --person are, which was not given.")
+
+
 def check_pictures(out: Path, *, count: int = 1, overwrite: bool = False) -> None:
     """Make sure that pictures and their settings can be written, before anything is read.
 

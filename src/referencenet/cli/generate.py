@@ -12,8 +12,20 @@ import typer
 from referencenet.bases.names import BUILTIN, check_base, check_model, parse_lora
 from referencenet.bases.schedulers import find_scheduler
 from referencenet.cli import styles
+from referencenet.cli.checks import check_models
 from referencenet.cli.console import note, say
-from referencenet.cli.options import LARGEST_SEED, MOST_SCALE, MOST_STEPS, Device, Dtype, FitTo, Offload, VaeTiling
+from referencenet.cli.options import (
+    LARGEST_SEED,
+    MOST_SCALE,
+    MOST_STEPS,
+    Device,
+    Dtype,
+    FitTo,
+    Offload,
+    PersonModels,
+    VaeTiling,
+    WhichPerson,
+)
 from referencenet.cli.settings import (
     LinkChoice,
     Settings,
@@ -151,6 +163,8 @@ def generate(
         str | None, typer.Option(metavar="N|WIDTHxHEIGHT", show_default="the model's", help="In pixels.")
     ] = None,
     fit: FitTo = None,
+    person: WhichPerson = None,
+    models: PersonModels = None,
     device: Device = "auto",
     dtype: Dtype = "auto",
     offload: Offload = None,
@@ -206,6 +220,8 @@ def generate(
         guidance=guidance,
         size=size,
         fit=fit,
+        person=person,
+        models=None if models is None else _placed(str(models)),
         device=device,
         dtype=dtype,
         offload=offload,
@@ -234,6 +250,7 @@ def check_generate(settings: Settings, out: Path) -> None:
         ValueError: If something else is wrong.
     """
     check_place(out, folder=True)
+    check_models(settings.person, None if settings.models is None else Path(settings.models))
     if settings.size is not None:
         parse_size(settings.size, multiple=8)
     if len(settings.mask) > len(settings.reference):

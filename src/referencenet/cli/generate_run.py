@@ -27,12 +27,13 @@ from referencenet.bases.schedulers import with_scheduler
 from referencenet.builtin.load import GUIDANCE, STEPS
 from referencenet.cli.console import note, progress_bar
 from referencenet.cli.loaded import loaded
+from referencenet.cli.persons import cut_reference, person_cuts
 from referencenet.cli.quiet import quiet
 from referencenet.cli.run import fitted_pictures
 from referencenet.cli.settings import Settings, is_named_pose, pairs, parse_size, to_document, to_record
 from referencenet.media.files import locked, new_run, written_whole
-from referencenet.media.fitting import Fit, fitted
-from referencenet.media.images import read_image, read_mask, resize
+from referencenet.media.fitting import fitted
+from referencenet.media.images import Picture, read_image, read_mask, resize
 from referencenet.media.sheets import contact_sheet, write_image
 from referencenet.methods.reference_only import NAMED_LINKS, Reference, reference
 from referencenet.methods.style_aligned import share
@@ -141,7 +142,7 @@ def _artist(settings: Settings, references: list[Reference]) -> Generator[tuple[
                   partial(_load, settings, device, dtype))  # fmt: skip
     settings = _settled(settings, pipe, device, dtype)
     size = parse_size(settings.size or "")
-    references = _fitted(references, settings.fit, size)
+    references = _fitted(references, settings, size)
     if settings.link == "referencenet":
         pose = _controls(settings, size)["pose"]
         yield _drawer(pipe, settings, size, reference=references[0].image, pose=pose), settings, _made_with(pipe)
@@ -186,16 +187,14 @@ def _load(settings: Settings, device: torch.device, dtype: torch.dtype) -> Any:
     return pipe
 
 
-def _fitted(references: list[Reference], fit: Fit | None, size: tuple[int, int]) -> list[Reference]:
-    """References with their masks at the result's proportions; None: they keep their own."""
-    if fit is None:
+def _fitted(references: list[Reference], settings: Settings, size: tuple[int, int]) -> list[Reference]:
+    """References with their masks at the result's proportions; without --fit they keep their own."""
+    if settings.fit is None:
         return references
     found: list[Reference] = []
-    for each in references:
-        pictures = {str(each.image): read_image(each.image)} | (
-            {} if each.mask is None else {"mask": read_mask(each.mask)}
-        )
-        image, *mask = fitted_pictures(pictures, size, fit).values()
+    for path, each in zip(settings.reference, references, strict=True):
+        pictures = {path: read_image(each.image)} | ({} if each.mask is None else {"mask": read_mask(each.mask)})
+        image, *mask = fitted_pictures(pictures, size, settings.fit).values()
         found.append(replace(each, image=image, mask=mask[0] if mask else None))
     return found
 
@@ -342,16 +341,23 @@ def _beside_the_style(settings: Settings, seed: int) -> dict[str, Any]:
 
 
 def _read_references(settings: Settings) -> list[Reference]:
-    """Read the pictures and their masks."""
+    """Read the pictures and their masks, cut around the person who is meant."""
     masks = [*settings.mask, *[None] * (len(settings.reference) - len(settings.mask))]
+    pictures: list[tuple[Picture, Picture | None]] = list(zip(settings.reference, masks, strict=True))
+    if settings.person is not None:
+        named = {path: read_image(path) for path in settings.reference}
+        cuts = person_cuts(named, settings.person, None if settings.models is None else Path(settings.models))
+        pictures = [
+            cut_reference(path, mask, cuts.get(path)) for path, mask in zip(settings.reference, masks, strict=True)
+        ]
     return [
         Reference(
-            path,
+            picture,
             mask=mask,
             result_mask=settings.result_mask,
             strength=settings.strength,
             start=settings.start,
             end=settings.end,
         )
-        for path, mask in zip(settings.reference, masks, strict=True)
+        for picture, mask in pictures
     ]
