@@ -12,7 +12,7 @@ import typer
 from referencenet.bases.names import BUILTIN, check_base, check_model, parse_lora
 from referencenet.bases.schedulers import find_scheduler
 from referencenet.cli import styles
-from referencenet.cli.checks import check_models
+from referencenet.cli.checks import check_apart, check_models
 from referencenet.cli.console import note, say
 from referencenet.cli.options import (
     LARGEST_SEED,
@@ -37,7 +37,7 @@ from referencenet.cli.settings import (
 )
 from referencenet.inputs import is_address
 from referencenet.later import later
-from referencenet.media.files import check_place
+from referencenet.media.files import check_place, results_in
 from referencenet.media.images import read_image, read_mask
 from referencenet.paperdoll.captions import unknown_words
 from referencenet.paperdoll.pose import POSES
@@ -65,6 +65,7 @@ def _use_settings(ctx: typer.Context, file: Path | None) -> Path | None:
 
 @app.command()
 def generate(
+    ctx: typer.Context,
     out: Annotated[
         Path, typer.Option("--out", "-o", help="Folder of runs; this one gets a folder in it: 0001, 0002 and so on.")
     ],
@@ -236,6 +237,8 @@ def generate(
         group_norm=group_norm,
     )
     check_generate(chosen, out)
+    if overwrite:
+        check_apart(ctx, *results_in(out))
     if chosen.model == BUILTIN:
         _tell_unknown_words(chosen)
     sheet = generate_run.run_generate(chosen, out, overwrite=overwrite)

@@ -6,7 +6,6 @@ Pictures are drawn one at a time, each from a generator of its own seed: `--seed
 
 import inspect
 import random
-import re
 from collections.abc import Callable, Generator, Iterable
 from contextlib import ExitStack, contextmanager
 from dataclasses import replace
@@ -31,7 +30,7 @@ from referencenet.cli.persons import cut_reference, person_cuts
 from referencenet.cli.quiet import quiet
 from referencenet.cli.run import fitted_pictures
 from referencenet.cli.settings import Settings, is_named_pose, pairs, parse_size, to_document, to_record
-from referencenet.media.files import locked, new_run, written_whole
+from referencenet.media.files import locked, new_run, results_in, written_whole
 from referencenet.media.fitting import fitted
 from referencenet.media.images import Picture, read_image, read_mask, resize
 from referencenet.media.sheets import contact_sheet, write_image
@@ -95,10 +94,8 @@ def run_generate(settings: Settings, out: Path, *, overwrite: bool = False) -> P
 
 def _cleared(out: Path) -> Path:
     """A folder without an older run's pictures; whatever else is in it stays."""
-    (out / "settings.json").unlink(missing_ok=True)
-    for file in out.glob("seed-*.png"):
-        if re.fullmatch(r"seed-\d+", file.stem):
-            file.unlink()
+    for file in results_in(out):
+        file.unlink(missing_ok=True)
     return out
 
 
