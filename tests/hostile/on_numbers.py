@@ -60,7 +60,7 @@ def points(name: str, says: str, document: Any) -> None:
 
 points("nothing in the file", "is empty", b"")
 points("no JSON", r"is not JSON .*expected key points", "{")
-points("no UTF-8", r"is not JSON .*expected key points", b"\xff\xfe\x00{")
+points("no UTF-8", r"is not text in UTF-8 \(byte 0\); expected key points", b"\xff\xfe\x00{")
 points("a Git LFS pointer", "is a Git LFS pointer", LFS)
 points("a web page", "is a web page", PAGE)
 points("nested without end", r"is not JSON .*expected key points", "[" * 200_000)
