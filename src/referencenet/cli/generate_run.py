@@ -15,7 +15,6 @@ from typing import Any
 
 import diffusers
 import torch
-from diffusers.utils import numpy_to_pil
 from PIL import Image
 
 from referencenet.bases.devices import check_offload, choose_device, choose_dtype, place
@@ -38,8 +37,8 @@ from referencenet.methods.reference_only import NAMED_LINKS, Reference, referenc
 from referencenet.methods.style_aligned import share
 from referencenet.paperdoll.skeleton import named_skeleton
 from referencenet.pipelines.composite import BORDER, faded
-from referencenet.pipelines.encoders import check_finite_result
 from referencenet.pipelines.lifecycle import ReferencePipeline
+from referencenet.pipelines.seeds import draw_one
 from referencenet.sampling.style import Style
 from referencenet.version import __version__
 
@@ -238,7 +237,7 @@ def _inpaint_mask(settings: Settings, size: tuple[int, int]) -> Image.Image:
 def _drawer(pipe: Any, settings: Settings, size: tuple[int, int], **extra: Any) -> Draw:
     """Bind the settings to the pipeline's call."""
     given: dict[str, Any] = {
-        "num_inference_steps": settings.steps, "guidance_scale": settings.guidance, "output_type": "np", **extra
+        "num_inference_steps": settings.steps, "guidance_scale": settings.guidance, **extra
     }  # fmt: skip
     if "width" in inspect.signature(pipe.__call__).parameters or isinstance(pipe, ReferencePipeline):
         given |= {"width": size[0], "height": size[1]}  # others take the size of the picture that they begin from
@@ -252,9 +251,7 @@ def _drawer(pipe: Any, settings: Settings, size: tuple[int, int], **extra: Any) 
         told = {"prompt": settings.prompt, "generator": generator}
         if settings.link == "aligned":
             told = _beside_the_style(settings, seed)
-        found = pipe(callback_on_step_end=step_done, **told, **given).images[-1:]  # (1, height, width, 3) in [0, 1]
-        check_finite_result(torch.from_numpy(found))
-        picture = numpy_to_pil(found)[0]
+        picture = draw_one(pipe, callback_on_step_end=step_done, **told, **given)
         if "mask_image" in given:  # outside of the mask the picture stays, to the bit
             inside = faded(given["mask_image"], round(min(size) * BORDER))
             picture = Image.composite(picture, given["image"], inside)
