@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from referencenet.pipelines.seeds import draw_in_turn, draw_one, steps_counted
-from systems import SYSTEMS
+from systems import SIZE, SYSTEMS
 
 SYSTEM = next(system for system in SYSTEMS if system.name == "catvton")
 
@@ -19,11 +19,8 @@ def pipe() -> Any:
 
 
 def drawn(pipe: Any, count: int, seed: int, **further: Any) -> list[tuple[int, np.ndarray]]:
-    def call(**options: Any) -> Any:
-        return SYSTEM.call(pipe, **options)
-
-    return [(each, np.asarray(picture)) for each, picture in
-            draw_in_turn(call, count=count, seed=seed, num_inference_steps=2, **further)]  # fmt: skip
+    options = SYSTEM.given | {"width": SIZE[0], "height": SIZE[1], "num_inference_steps": 2} | further
+    return [(each, np.asarray(picture)) for each, picture in draw_in_turn(pipe, count=count, seed=seed, **options)]
 
 
 def test_each_picture_is_what_it_would_be_alone(pipe: Any) -> None:

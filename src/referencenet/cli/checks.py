@@ -7,6 +7,7 @@ from typing import Any
 
 import typer
 
+from referencenet.bases.names import BUILTIN
 from referencenet.cli.options import is_typed, refuse_others
 from referencenet.cli.settings import parse_size
 from referencenet.inputs import is_address, is_there
@@ -149,6 +150,26 @@ def check_person(reference: str) -> None:
         check_there(Path(reference), "--reference")
     else:
         read_image(reference)
+
+
+def check_speech(speech: str | None, drawn_by: str | None = None) -> None:
+    """Make sure that what is to hear is there: a folder, or the small built-in model.
+
+    Args:
+        speech: As typed.
+        drawn_by: The system, if it hears by networks of its own, of which there are no small ones.
+
+    Raises:
+        FileNotFoundError: If there is no such folder.
+        ValueError: If it is a web address, or the system cannot hear by the small model.
+    """
+    if speech == BUILTIN and drawn_by is not None:
+        raise ValueError(
+            f"--speech builtin is what hallo and emo may hear by; for {drawn_by} give the FOLDER of audio2mesh.pt and "
+            "audio2pose.pt."
+        )
+    if speech is not None and speech != BUILTIN:
+        check_there(Path(speech), "--speech")
 
 
 def check_models(person: int | None, models: Path | None) -> None:
