@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import time
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -132,6 +134,19 @@ def test_a_precision_or_step_in_a_files_name_is_understood(system: System, added
     other.write_bytes(path.with_name(f"{stem}{added}{path.suffix}").read_bytes())
     with pytest.raises(CheckpointError, match="could be .*777"):
         read(system, folder)
+
+
+@every_layout
+def test_the_newest_snapshot_of_a_cache_is_read(system: System, tmp_path: Path) -> None:
+    pipe = tiny_of(system)
+    for age, name in ((100, "newer"), (200, "older")):
+        folder = write_released(pipe, published_of(system), tmp_path / "models--owner--name" / "snapshots" / name)
+        os.utime(folder, (time.time() - age,) * 2)
+    write({"a": torch.zeros(1)}, folder / first_file(system)[0])  # the older one's is another network's
+    os.utime(folder, (time.time() - 200,) * 2)
+    (tmp_path / "base").symlink_to(folder / "base")
+    read_back = system.kind.from_published(tmp_path / "models--owner--name", base=tmp_path / "base")
+    assert_same(read_back, pipe)
 
 
 @every_layout
