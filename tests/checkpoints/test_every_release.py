@@ -38,14 +38,23 @@ def published_of(system: System) -> PublishedSet:
     return replace(published, files=tuple(file for file in published.files if file.path == CKPT))
 
 
+SHARED = ("mid_block.", "time_embedding.", "conv_norm_out.", "conv_out.")
+"""Parts that FlashFace's two networks share: its file has them once."""
+
+
 def tiny_of(system: System) -> Any:
     """A tiny pipeline; FlashFace's networks have the four levels that its file's names count."""
     pipe = system.make()
     if system.name == "flashface":
         config = {"unet": unet_config(dim=32, dim_mult=(1, 1, 1, 1), context_dim=CONTEXT)}
         with torch.random.fork_rng(devices=[]):
-            networks = {name: published_of(system).build[name](config) for name in ("unet", "reference_unet")}
-        pipe.register_modules(**{name: filled(network, seed=len(name)) for name, network in networks.items()})
+            unet, writer = (published_of(system).build[name](config) for name in ("unet", "reference_unet"))
+        filled(unet, seed=1)
+        shared = {key: tensor for key, tensor in unet.state_dict().items() if key.startswith(SHARED)}
+        filled(writer, seed=2).load_state_dict(writer.state_dict() | {
+            key: tensor for key, tensor in shared.items() if key in writer.state_dict()
+        })  # fmt: skip
+        pipe.register_modules(unet=unet, reference_unet=writer)
     return pipe
 
 
