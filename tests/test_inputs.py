@@ -10,7 +10,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from referencenet.inputs import read_arrays, read_json, regular_file
+from referencenet import inputs
+from referencenet.inputs import read_arrays, read_json, read_json_lines, regular_file
 from referencenet.preprocess.body import read_key_points
 from referencenet.preprocess.face_mesh import read_landmarks
 from referencenet.preprocess.face_track import read_track
@@ -62,8 +63,20 @@ def test_python_objects_are_not_unpickled(tmp_path: Path) -> None:
 @pytest.mark.parametrize("content", ["[" * 100_000, "{", "\xff", "1" * 5000, "<html>"])
 def test_what_is_no_json_is_told_in_a_line(content: str, tmp_path: Path) -> None:
     (tmp_path / "a.json").write_bytes(content.encode("latin-1"))
-    with pytest.raises(ValueError, match=r"a.json is (not JSON|a web page)"):
+    with pytest.raises(ValueError, match=r"a.json is (not JSON|not text in UTF-8|a web page)"):
         read_json(tmp_path / "a.json", "key points")
+
+
+def test_lines_of_json_are_read_with_bounds(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    file = tmp_path / "a.jsonl"
+    file.write_bytes('\ufeff{"a": "one\u2028line"}\r\n\n[2]\n'.encode())
+    assert read_json_lines(file, "numbers") == [(1, {"a": "one\u2028line"}), (3, [2])]
+    file.write_text('{"a": 1}\n{"a": \n')
+    with pytest.raises(ValueError, match=r"line 2 of .*a\.jsonl is not JSON \(.*\); expected numbers"):
+        read_json_lines(file, "numbers")
+    monkeypatch.setattr(inputs, "MAX_JSON", 8)
+    with pytest.raises(ValueError, match=r"has 16 bytes; text of at most 8 is read\. Expected numbers"):
+        read_json_lines(file, "numbers")
 
 
 READERS: dict[str, Any] = {

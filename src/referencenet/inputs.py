@@ -1,8 +1,8 @@
 """Files that somebody hands over, opened with bounds: what is there is looked at before it is read or believed.
 
 Every reader of the library asks `regular_file` first, so that a pipe does not hang, a folder is not opened and a
-pointer of Git LFS is not taken for weights. Numbers come through `read_json` and `read_arrays`: what a file claims to
-hold is compared with its size before memory is taken.
+pointer of Git LFS is not taken for weights. Words and numbers come through `read_text`, `read_json`, `read_json_lines`
+and `read_arrays`: what a file claims to hold is compared with its size before memory is taken.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 else:
     (np,) = later("numpy")
 
-MAX_JSON = 2**28  # bytes: key points of hours of film; a document takes many times its size in memory
+MAX_JSON = 2**28  # bytes of a text: key points of hours of film; JSON takes many times its size in memory
 MAX_NUMBERS = 2**26  # in one file: face meshes of 26 minutes of film
 
 _STAND_INS = {
@@ -90,6 +90,26 @@ def is_address(text: str) -> bool:
     return re.match(r"[a-z][a-z0-9+.-]+:/", text, re.IGNORECASE) is not None
 
 
+def read_text(path: str | os.PathLike[str], what: str) -> str:
+    """A text file in UTF-8.
+
+    Args:
+        path: Of the file.
+        what: It is expected to hold, for errors.
+
+    Raises:
+        FileNotFoundError: If there is nothing.
+        ValueError: If it is other bytes, or too large.
+    """
+    file = regular_file(path, "file")
+    if (size := file.stat().st_size) > MAX_JSON:
+        raise ValueError(f"{file} has {size} bytes; text of at most {MAX_JSON} is read. Expected {what}.")
+    try:
+        return file.read_text(encoding="utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise ValueError(f"{file} is not text in UTF-8 (byte {error.start}); expected {what}.") from error
+
+
 def read_json(path: str | os.PathLike[str], what: str) -> Any:
     """What a JSON file holds.
 
@@ -101,13 +121,32 @@ def read_json(path: str | os.PathLike[str], what: str) -> Any:
         FileNotFoundError: If there is nothing.
         ValueError: If it is not JSON, or too large.
     """
-    file = regular_file(path, "file")
-    if (size := file.stat().st_size) > MAX_JSON:
-        raise ValueError(f"{file} has {size} bytes; JSON of at most {MAX_JSON} is read. Expected {what}.")
+    text = read_text(path, what)
     try:
-        return json.loads(file.read_text(encoding="utf-8-sig"))
+        return json.loads(text)
     except (ValueError, RecursionError) as error:
-        raise ValueError(f"{file} is not JSON ({_reason(error)}); expected {what}.") from error
+        raise ValueError(f"{path} is not JSON ({_reason(error)}); expected {what}.") from error
+
+
+def read_json_lines(path: str | os.PathLike[str], what: str) -> list[tuple[int, Any]]:
+    """What the lines of a file hold, each JSON by itself, with their numbers from 1; empty lines are skipped.
+
+    Args:
+        path: Of the file.
+        what: A line is expected to hold, for errors.
+
+    Raises:
+        FileNotFoundError: If there is nothing.
+        ValueError: If a line is not JSON, or the file is too large.
+    """
+    found: list[tuple[int, Any]] = []
+    for number, line in enumerate(read_text(path, what).split("\n"), 1):  # other ends of lines may stand in words
+        try:
+            if line.strip():
+                found.append((number, json.loads(line)))
+        except (ValueError, RecursionError) as error:
+            raise ValueError(f"line {number} of {path} is not JSON ({_reason(error)}); expected {what}.") from error
+    return found
 
 
 def read_arrays(path: str | os.PathLike[str], what: str, names: Collection[str] | None = None) -> dict[str, np.ndarray]:

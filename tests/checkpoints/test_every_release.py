@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import os
+import time
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -11,23 +14,48 @@ import torch
 from safetensors.torch import load_file
 
 import referencenet
+from referencenet.checkpoints.flashface import CKPT, unet_config
 from referencenet.checkpoints.keymap import CheckpointError
 from referencenet.checkpoints.published import PublishedSet
 from referencenet.cli.convert import run_convert
 from referencenet.methods.systems import pipelines
+from referencenet.methods.tiny import filled
 from released import released_states, write, write_released
 from systems import SYSTEMS, System
-from tiny import tiny_pipeline
+from tiny import CONTEXT
 
-RELEASED = [system for system in SYSTEMS if system.name not in ("flashface", "emo")]
-"""FlashFace's tiny networks have fewer levels than its key list; `test_conversion.py` writes its release. EMO
-has none."""
+RELEASED = [system for system in SYSTEMS if system.name != "emo"]
+"""EMO has no release."""
 
 every_release = pytest.mark.parametrize("system", RELEASED, ids=lambda system: system.name)
 
 
 def published_of(system: System) -> PublishedSet:
-    return system.kind.published
+    """The set as it is written; FlashFace's without Stable Diffusion's own parts, which its base brings as well."""
+    published: PublishedSet = system.kind.published
+    if system.name != "flashface":
+        return published
+    return replace(published, files=tuple(file for file in published.files if file.path == CKPT))
+
+
+SHARED = ("mid_block.", "time_embedding.", "conv_norm_out.", "conv_out.")
+"""Parts that FlashFace's two networks share: its file has them once."""
+
+
+def tiny_of(system: System) -> Any:
+    """A tiny pipeline; FlashFace's networks have the four levels that its file's names count."""
+    pipe = system.make()
+    if system.name == "flashface":
+        config = {"unet": unet_config(dim=32, dim_mult=(1, 1, 1, 1), context_dim=CONTEXT)}
+        with torch.random.fork_rng(devices=[]):
+            unet, writer = (published_of(system).build[name](config) for name in ("unet", "reference_unet"))
+        filled(unet, seed=1)
+        shared = {key: tensor for key, tensor in unet.state_dict().items() if key.startswith(SHARED)}
+        filled(writer, seed=2).load_state_dict(writer.state_dict() | {
+            key: tensor for key, tensor in shared.items() if key in writer.state_dict()
+        })  # fmt: skip
+        pipe.register_modules(unet=unet, reference_unet=writer)
+    return pipe
 
 
 def read(system: System, folder: Path, files: Any = None) -> Any:
@@ -45,7 +73,7 @@ def assert_same(pipe: Any, expected: Any) -> None:
 
 @every_release
 def test_released_files_and_their_conversion_give_the_networks_back(system: System, tmp_path: Path) -> None:
-    pipe = system.make()
+    pipe = tiny_of(system)
     folder = write_released(pipe, published_of(system), tmp_path / "released")
     assert_same(read(system, folder), pipe)
     name = next(name for name, kind in pipelines().items() if kind is system.kind)
@@ -64,7 +92,7 @@ every_layout = pytest.mark.parametrize("system", LAYOUTS, ids=lambda system: sys
 
 def first_file(system: System) -> tuple[str, dict[str, torch.Tensor]]:
     """A file of a set: its path and what it holds."""
-    return next(iter(released_states(tiny_pipeline(system.name), published_of(system)).items()))
+    return next(iter(released_states(tiny_of(system), published_of(system)).items()))
 
 
 def under(prefix: str) -> Callable[[dict[str, torch.Tensor]], dict[str, Any]]:
@@ -81,7 +109,7 @@ UNAMBIGUOUS: dict[str, Callable[[dict[str, torch.Tensor]], dict[str, Any]]] = {
 @every_layout
 @pytest.mark.parametrize("kind", UNAMBIGUOUS)
 def test_prefixes_that_all_keys_have_are_dropped(system: System, kind: str, tmp_path: Path) -> None:
-    pipe = system.make()
+    pipe = tiny_of(system)
     folder = write_released(pipe, published_of(system), tmp_path)
     path, state = first_file(system)
     write(UNAMBIGUOUS[kind](state), folder / path)
@@ -90,7 +118,7 @@ def test_prefixes_that_all_keys_have_are_dropped(system: System, kind: str, tmp_
 
 @every_layout
 def test_a_moving_average_alone_is_read_and_beside_the_weights_it_is_not(system: System, tmp_path: Path) -> None:
-    pipe = system.make()
+    pipe = tiny_of(system)
     folder = write_released(pipe, published_of(system), tmp_path)
     path, state = first_file(system)
     other = {key: tensor + 1 for key, tensor in state.items()}
@@ -105,7 +133,7 @@ def test_a_moving_average_alone_is_read_and_beside_the_weights_it_is_not(system:
 @every_layout
 @pytest.mark.parametrize("added", [".fp16", "-12345", "_step_300"])
 def test_a_precision_or_step_in_a_files_name_is_understood(system: System, added: str, tmp_path: Path) -> None:
-    pipe = system.make()
+    pipe = tiny_of(system)
     folder = write_released(pipe, published_of(system), tmp_path)
     path = folder / first_file(system)[0]
     stem = path.stem.split("-")[0]
@@ -118,8 +146,21 @@ def test_a_precision_or_step_in_a_files_name_is_understood(system: System, added
 
 
 @every_layout
+def test_the_newest_snapshot_of_a_cache_is_read(system: System, tmp_path: Path) -> None:
+    pipe = tiny_of(system)
+    for age, name in ((100, "newer"), (200, "older")):
+        folder = write_released(pipe, published_of(system), tmp_path / "models--owner--name" / "snapshots" / name)
+        os.utime(folder, (time.time() - age,) * 2)
+    write({"a": torch.zeros(1)}, folder / first_file(system)[0])  # the older one's is another network's
+    os.utime(folder, (time.time() - 200,) * 2)
+    (tmp_path / "base").symlink_to(folder / "base")
+    read_back = system.kind.from_published(tmp_path / "models--owner--name", base=tmp_path / "base")
+    assert_same(read_back, pipe)
+
+
+@every_layout
 def test_shards_are_read_together_and_a_missing_one_is_told(system: System, tmp_path: Path) -> None:
-    pipe = system.make()
+    pipe = tiny_of(system)
     folder = write_released(pipe, published_of(system), tmp_path)
     path, state = first_file(system)
     whole = folder / path
@@ -186,7 +227,7 @@ CASES = [
 
 @pytest.mark.parametrize(("system", "fault"), CASES)
 def test_faulty_files_are_told_by_name(system: System, fault: str, tmp_path: Path) -> None:
-    folder = write_released(system.make(), published_of(system), tmp_path)
+    folder = write_released(tiny_of(system), published_of(system), tmp_path)
     path, state = first_file(system)
     damage, message = FAULTS[fault]
     damage(state, folder / path)
@@ -198,7 +239,7 @@ def test_faulty_files_are_told_by_name(system: System, fault: str, tmp_path: Pat
 @every_release
 def test_a_part_in_its_librarys_layout_with_a_hole_is_told(system: System, tmp_path: Path) -> None:
     """Loaders of diffusers and transformers put random numbers where a file lacks a tensor."""
-    folder = write_released(system.make(), published_of(system), tmp_path)
+    folder = write_released(tiny_of(system), published_of(system), tmp_path)
     networks = {
         name: folder / "base" / name if part.in_base else folder / (part.folder or name)
         for name, part in published_of(system).further.items()

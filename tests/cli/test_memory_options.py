@@ -1,4 +1,4 @@
-"""`--offload` and `--vae-tiling`: one option for all commands, refused where it could do nothing."""
+"""Options of all tasks; of them `--offload` and `--vae-tiling`: refused where they could do nothing."""
 
 from __future__ import annotations
 
@@ -15,7 +15,8 @@ from typer.testing import CliRunner
 
 from referencenet import Reference, reference
 from referencenet.bases.devices import place
-from referencenet.cli.app import app
+from referencenet.cli.app import COMMANDS as ALL
+from referencenet.cli.app import app, command_of
 from referencenet.cli.run import load
 from referencenet.methods.catvton import CatVTONPipeline
 from systems import SYSTEMS, System
@@ -29,7 +30,14 @@ CHEAP = [system for system in SYSTEMS if system.name in ("animate_anyone", "idm_
 @pytest.mark.parametrize("name", COMMANDS)
 def test_every_task_has_the_options(name: str) -> None:
     command = typer.main.get_command(importlib.import_module(f"referencenet.cli.{name}").app)
-    assert {"--offload", "--vae-tiling"} <= {option for parameter in command.params for option in parameter.opts}
+    person = "--person-number" if name == "tryon" else "--person"  # there --person is the picture
+    options = {option for parameter in command.params for option in parameter.opts}
+    assert {"--fit", person, "--offload", "--vae-tiling"} <= options
+
+
+def test_the_tasks_are_all_commands_that_draw_by_weights_of_their_own() -> None:
+    drawing = {name for name in ALL if {"--device", "--dtype"} <= {o for p in command_of(name).params for o in p.opts}}
+    assert drawing == {*COMMANDS, "ui"}  # its tabs have fields instead
 
 
 @pytest.mark.parametrize("how", ["model", "group"])

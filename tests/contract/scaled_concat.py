@@ -1,4 +1,4 @@
-"""A link of one's own, as a newcomer would add it: one file and one row in `test_links.py`.
+"""A link of one's own, as a newcomer would add it: one file and one row in `rows.py`.
 
 References are read as if they were fainter: their tokens are scaled before they join the own ones.
 """

@@ -32,6 +32,7 @@ QUICKLY = {
     "compose": "--steps 1 --size 48x64 --count 1",
     "turn": "--steps 1 --size 64x64 --views 2",
     "paperdoll": "--count 20 --size 64",
+    "paperdoll --out data/heads": "--count 2 --size 64",
     "doctor": "--no-test",
     "train": "--dry-run",
     "train idm_vton paperdoll": "--set steps=1 --set data.workers=0",

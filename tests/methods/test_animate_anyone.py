@@ -58,6 +58,7 @@ def test_kinds_of_poses_give_the_same_film(pipe: AnimateAnyonePipeline) -> None:
     assert torch.equal(latents(pipe, poses=array), film)
     assert relative_error(latents(pipe, poses=tensor), film) <= ROUNDING
     assert torch.equal(latents(pipe, poses=poses(5), num_frames=3), film)
+    assert torch.equal(latents(pipe, poses=(pose for pose in poses(3))), film)  # the size is that of the first
 
 
 def test_films_of_one_call_are_those_of_single_calls(pipe: AnimateAnyonePipeline) -> None:

@@ -12,23 +12,15 @@ import numpy as np
 import pytest
 import torch
 from diffusers import (
-    AsymmetricAutoencoderKL,
-    AutoencoderTiny,
     DDIMScheduler,
-    DiffusionPipeline,
     DPMSolverMultistepScheduler,
     EulerAncestralDiscreteScheduler,
     EulerDiscreteScheduler,
     UniPCMultistepScheduler,
 )
-from diffusers.loaders import StableDiffusionLoraLoaderMixin, StableDiffusionXLLoraLoaderMixin
-from peft import LoraConfig
-from peft.utils import get_peft_model_state_dict
 from PIL import Image
 
-import referencenet
 from referencenet import BankSeries, ReferenceBank
-from referencenet.methods.tiny import filled
 from systems import SIZE, System, every_system
 from tiny import picture
 from tolerances import ROUNDING, relative_error
@@ -229,87 +221,6 @@ def test_nothing_of_a_call_stays_on_the_networks_also_after_an_exception(system:
     assert pipeline_traces(pipe) == before
 
 
-# --- in what it computes ----------------------------------------------------------------------------------------------
-
-
-@every_system
-@pytest.mark.parametrize(("dtype", "tolerance"), [(torch.float16, 0.03), (torch.bfloat16, 0.2)], ids=str)
-def test_half_precision_gives_nearly_the_same(system: System, dtype: torch.dtype, tolerance: float) -> None:
-    """Also from noise in single precision, as everywhere in diffusers; guided steps amplify the rounding."""
-    pipe = system.make()
-    pipe.scheduler = DPMSolverMultistepScheduler.from_config(pipe.scheduler.config, rescale_betas_zero_snr=False)
-    full = system.call(pipe, latents=system.noise())
-    half = system.call(pipe.to(dtype), latents=system.noise())
-    assert half.dtype == torch.float32  # steps are in single precision
-    assert relative_error(half, full) < tolerance
-    assert bool(system.call(pipe, num_inference_steps=1, output_type="pt").isfinite().all())
-
-
-@every_system
-def test_the_autoencoder_may_be_of_another_precision(system: System) -> None:
-    pipe = system.make()
-    expected = system.call(pipe, num_inference_steps=1, output_type="pt", latents=system.noise())
-    pipe.vae.to(torch.bfloat16)
-    ours = system.call(pipe, num_inference_steps=1, output_type="pt", latents=system.noise())
-    assert relative_error(ours.float(), expected) < 0.2
-
-
-def _tiny_autoencoder() -> AutoencoderTiny:
-    return AutoencoderTiny(
-        encoder_block_out_channels=(4, 4, 4, 4),
-        decoder_block_out_channels=(4, 4, 4, 4),
-        num_encoder_blocks=(1, 1, 1, 1),
-        num_decoder_blocks=(1, 1, 1, 1),
-        act_fn="relu",
-    )
-
-
-def _asymmetric_autoencoder() -> AsymmetricAutoencoderKL:
-    return AsymmetricAutoencoderKL(
-        down_block_types=("DownEncoderBlock2D",) * 4,
-        down_block_out_channels=(4, 4, 8, 8),
-        layers_per_down_block=1,
-        up_block_types=("UpDecoderBlock2D",) * 4,
-        up_block_out_channels=(4, 4, 8, 8),
-        layers_per_up_block=1,
-        norm_num_groups=2,
-    )
-
-
-@every_system
-@pytest.mark.parametrize("make", [_tiny_autoencoder, _asymmetric_autoencoder], ids=["tiny", "asymmetric"])
-def test_other_autoencoders_of_diffusers_serve(system: System, make: Any) -> None:
-    with torch.random.fork_rng(devices=[]):
-        vae = make()
-    pipe = system.kind(**system.make().components | {"vae": filled(vae, 0)})
-    pipe.set_progress_bar_config(disable=True)
-    pixels = system.call(pipe, num_inference_steps=1, output_type="pt")
-    assert pixels.shape[-2:] == system.size[::-1]
-    assert bool(pixels.isfinite().all())
-
-
-@every_system
-def test_a_sliced_or_tiled_autoencoder_serves(system: System) -> None:
-    pipe = system.make()
-    options = {"num_inference_steps": 1, "output_type": "pt"}
-    expected = system.call(pipe, **{system.several: 2}, **options)
-    pipe.enable_vae_slicing()
-    assert relative_error(system.call(pipe, **{system.several: 2}, **options), expected) < ROUNDING
-    whole = system.call(pipe, width=64, **options)
-    pipe.enable_vae_tiling()
-    pipe.vae.tile_sample_min_size, pipe.vae.tile_latent_min_size = 32, 4
-    tiled = system.call(pipe, width=64, **options)
-    assert 0 < relative_error(tiled, whole) < float("inf")
-
-
-@every_system
-def test_an_attention_backend_is_taken(system: System) -> None:
-    pipe = system.make()
-    expected = system.call(pipe)
-    pipe.unet.set_attention_backend("native")
-    assert relative_error(system.call(pipe), expected) < ROUNDING
-
-
 # --- references -------------------------------------------------------------------------------------------------------
 
 
@@ -365,67 +276,3 @@ def test_a_declaration_tells_of_itself(system: System) -> None:
     text = str(system.make().spec)
     for name in ("write", "link", "guidance", "conditions", "scheduler", "steps"):
         assert f"\n{name}" in f"\n{text}"
-
-
-# --- LoRA, and saving -------------------------------------------------------------------------------------------------
-
-
-def lora_state(network: Any) -> dict[str, torch.Tensor]:
-    """A LoRA of a network, trained somewhere else."""
-    with torch.random.fork_rng(devices=[]):
-        network.add_adapter(LoraConfig(r=2, target_modules=["to_q", "to_k"], init_lora_weights=False))
-    state = {key: tensor.clone() for key, tensor in get_peft_model_state_dict(network).items()}
-    network.delete_adapters("default")
-    return state
-
-
-@every_system
-def test_a_lora_file_is_loaded_weighed_and_taken_away(system: System, tmp_path: Path) -> None:
-    pipe = system.make()
-    assert isinstance(pipe, StableDiffusionLoraLoaderMixin | StableDiffusionXLLoraLoaderMixin)
-    plain = system.call(pipe)
-    type(pipe).save_lora_weights(tmp_path, unet_lora_layers=lora_state(system.make().unet))
-    pipe.load_lora_weights(tmp_path, adapter_name="style")
-    styled = system.call(pipe)
-    assert relative_error(styled, plain) > 1e-4
-    pipe.set_adapters(["style"], [0.0])
-    assert relative_error(system.call(pipe), plain) < ROUNDING
-    pipe.set_adapters(["style"], [1.0])
-    assert torch.equal(system.call(pipe), styled)
-    pipe.unload_lora_weights()
-    assert torch.equal(system.call(pipe), plain)
-
-
-@every_system
-def test_a_textual_inversion_gives_a_word_a_meaning(system: System) -> None:
-    pipe = system.make()
-    if "tokenizer" not in pipe.components or "tokenizer_2" in pipe.components:
-        pytest.skip("it reads no text, or by two text models, where diffusers takes a pair of embeddings")
-    plain = system.call(pipe, prompt="a <hero>")
-    width = pipe.text_encoder.get_input_embeddings().weight.shape[1]
-    pipe.load_textual_inversion({"<hero>": torch.ones(2, width)}, token="<hero>")
-    assert relative_error(system.call(pipe, prompt="a <hero>"), plain) > 1e-6
-
-
-@every_system
-def test_a_saved_folder_is_read_by_its_class_by_load_and_by_diffusers(system: System, tmp_path: Path) -> None:
-    pipe = system.make()
-    expected = system.call(pipe, num_inference_steps=1)
-    pipe.save_pretrained(tmp_path)
-    ways = {
-        "class": system.kind.from_pretrained(tmp_path),
-        "load": referencenet.load(tmp_path),
-        "diffusers": DiffusionPipeline.from_pretrained(tmp_path, trust_remote_code=True),
-    }
-    for way, read in ways.items():
-        assert type(read) is system.kind, way
-        read.set_progress_bar_config(disable=True)
-        assert relative_error(system.call(read, num_inference_steps=1), expected) < ROUNDING, way
-    half = referencenet.load(tmp_path, dtype=torch.bfloat16)
-    assert half.dtype == torch.bfloat16
-
-
-def test_a_folder_of_another_pipeline_is_refused_by_name(tmp_path: Path) -> None:
-    (tmp_path / "model_index.json").write_text('{"_class_name": "StableDiffusionPipeline"}')
-    with pytest.raises(ValueError, match="StableDiffusionPipeline"):
-        referencenet.load(tmp_path)

@@ -77,7 +77,7 @@ def test_broken_json_is_refused(tmp_path: Path, text: str, message: str) -> None
 
 def test_case_json_that_is_no_text_is_refused(tmp_path: Path) -> None:
     (tmp_path / "case.json").write_bytes(b"\xff\xfe\x00")
-    with pytest.raises(CaseError, match=r"is not JSON"):
+    with pytest.raises(CaseError, match=r"is not text in UTF-8"):
         load_case(tmp_path)
 
 

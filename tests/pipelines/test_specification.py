@@ -8,7 +8,8 @@ import diffusers
 import pytest
 import torch
 
-from plain import PlainReference, published
+from plain import PlainReference
+from plain_pipelines import published
 from referencenet import AdaIN, Concat, Reference, reference
 from tiny import KINDS, Tiny, latents, picture, scheduler, tiny
 from tolerances import ROUNDING, relative_error

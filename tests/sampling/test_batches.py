@@ -11,7 +11,8 @@ import torch.nn.functional as F
 from diffusers.models.attention_processor import AttnProcessor2_0, PAGIdentitySelfAttnProcessor2_0
 from PIL import Image
 
-from plain import PlainReference, published
+from plain import PlainReference
+from plain_pipelines import published
 from referencenet import AdaIN, Concat, Reference, reference, share
 from tiny import Tiny, latents, picture, tiny
 from tolerances import ROUNDING, relative_error

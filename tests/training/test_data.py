@@ -5,11 +5,13 @@ from __future__ import annotations
 import json
 import shutil
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
 
+from referencenet import inputs
 from referencenet.media.films import Film
 from referencenet.media.images import read_image
 from referencenet.paperdoll.cameras import CAMERAS
@@ -148,6 +150,72 @@ def test_parts_have_labels_and_masks(tmp_path: Path) -> None:
     (sample,) = open_dataset(tmp_path, "parts2whole", "train", ("target", "parts", "part_masks", "dense")).samples
     assert sample.parts == {"face": tmp_path / "face.png"}
     assert sample.caption == "a knight"
+
+
+LISTS = {
+    "flat": ("train/metadata.jsonl", {"file_name": "0.png"}),
+    "parts2whole": ("train.jsonl", {"target": "0.png", "appearance": {"face": "1.png"}}),
+    "ubc": ("fashion_train_meta.json", {"video_path": "0.mp4", "kps_path": "1.mp4"}),
+}
+
+
+@pytest.mark.parametrize(
+    ("layout", "row", "message"),
+    [
+        ("flat", ["0.png"], "is a list; expected an object with file_name"),
+        ("flat", {}, "has no 'file_name'; expected file_name"),
+        ("flat", {"file_name": 1}, "has 'file_name' = '1'; expected words"),
+        ("flat", {"text": {"a": 1}}, "has 'text' = .*; expected words"),
+        ("flat", {"face_box": "all"}, "has 'face_box' = 'all'; expected a list"),
+        ("flat", {"face_box": [0, 0, 1]}, r"metadata.jsonl has the face at \[0, 0, 1\]; expected left, top"),
+        ("flat", {"face_box": [0, 0, float("nan"), 1]}, "has the face at"),
+        ("flat", {"face_box": ["a", "b", "c", "d"]}, "has the face at"),
+        ("parts2whole", {"target": None}, "has no 'target'; expected target, appearance"),
+        ("parts2whole", {"appearance": ["face.png"]}, "has 'appearance' = .*; expected names with words"),
+        ("parts2whole", {"appearance": {"face": 3}}, "has 'appearance' = .*; expected names with words"),
+        ("parts2whole", {"mask": "face.png"}, "has 'mask' = 'face.png'; expected names with words"),
+        ("ubc", {"kps_path": None}, "has no 'kps_path'; expected video_path, kps_path"),
+        ("ubc", "0.mp4", "is a str; expected an object"),
+    ],
+)
+def test_entries_of_another_kind_are_refused_by_their_place(
+    layout: str, row: Any, message: str, tmp_path: Path
+) -> None:
+    name, good = LISTS[layout]
+    (tmp_path / name).parent.mkdir(exist_ok=True)
+    wrong = good | row if row and isinstance(row, dict) else row
+    rows = [json.dumps(each) for each in (good, wrong)]
+    is_list = name.endswith(".json")
+    (tmp_path / name).write_text(f"[{', '.join(rows)}]" if is_list else "\n".join(rows))
+    place = "" if "the face at" in message else f"{'entry' if is_list else 'line'} 2 of .*"
+    with pytest.raises(ValueError, match=place + message):
+        open_dataset(tmp_path, layout, "train")
+
+
+@pytest.mark.parametrize("layout", ["flat", "parts2whole", "hdtf", "viton_hd"])
+def test_lists_are_read_with_bounds(layout: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    name = {"hdtf": "train_list.txt", "viton_hd": "train_pairs.txt"}.get(layout) or LISTS[layout][0]
+    (tmp_path / name).parent.mkdir(exist_ok=True)
+    for content, message in (
+        (b"", "is empty"),
+        (b"version https://git-lfs.github.com/spec/v1\n", "is a Git LFS pointer"),
+        (b"\xff\xfe0", r"is not text in UTF-8 \(byte 0\)"),
+        (b" " * 100, "has 100 bytes; text of at most 99 is read"),
+    ):
+        (tmp_path / name).write_bytes(content)
+        monkeypatch.setattr(inputs, "MAX_JSON", 99)
+        with pytest.raises(ValueError, match=message):
+            open_dataset(tmp_path, layout, "train")
+
+
+def test_other_lists_of_garments_are_refused(tmp_path: Path) -> None:
+    (tmp_path / "train_pairs.txt").write_text("person garment\n")
+    with pytest.raises(ValueError, match=r"has 'person garment'; expected names of pictures"):
+        open_dataset(tmp_path, "viton_hd", "train")
+    (tmp_path / "train").mkdir()
+    (tmp_path / "train" / "vitonhd_train_tagged.json").write_text('{"data": [{"file_name": "0.jpg"}]}')
+    with pytest.raises(ValueError, match="has a garment without file_name and tag_info"):
+        open_dataset(tmp_path, "viton_hd", "train")
 
 
 @pytest.mark.parametrize(

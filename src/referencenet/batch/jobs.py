@@ -23,7 +23,7 @@ from referencenet.cli.app import command_of
 from referencenet.cli.arguments import arguments_of
 from referencenet.cli.console import error_line
 from referencenet.cli.options import OF_THE_PLACE
-from referencenet.inputs import MAX_JSON, regular_file
+from referencenet.inputs import read_text
 from referencenet.telling import did_you_mean
 
 RESULTS = {
@@ -88,17 +88,11 @@ def read_jobs(path: str | Path, *, elsewhere: bool = False) -> list[Job]:
         ValueError: If there is no job in it.
         WrongJobs: If lines are no jobs, or their commands refuse them.
     """
-    file = regular_file(path, "file of jobs")
-    if file.stat().st_size > MAX_JSON:
-        raise ValueError(f"{file} has {file.stat().st_size} bytes; files of at most {MAX_JSON} bytes are read.")
+    text = read_text(path, "a job on each line")
     jobs: list[Job] = []
     wrong: list[str] = []
     contents = Contents()
-    try:
-        lines = file.read_text(encoding="utf-8-sig").splitlines()
-    except UnicodeDecodeError as error:
-        raise ValueError(f"{file} is not text in UTF-8 (byte {error.start}); expected a job on each line.") from error
-    for number, line in enumerate(lines, 1):
+    for number, line in enumerate(text.split("\n"), 1):  # other ends of lines may stand in a prompt
         if not line.strip():
             continue
         try:
@@ -108,7 +102,7 @@ def read_jobs(path: str | Path, *, elsewhere: bool = False) -> list[Job]:
     if wrong:
         raise WrongJobs(wrong)
     if not jobs:
-        raise ValueError(f"{file} has no jobs; write one on each line, as in {EXAMPLE}.")
+        raise ValueError(f"{path} has no jobs; write one on each line, as in {EXAMPLE}.")
     return jobs
 
 

@@ -8,21 +8,22 @@ import numpy as np
 import torch
 
 from referencenet.builtin.load import WEIGHTS, load_observer
+from referencenet.builtin.toys import make_speech_model
 from referencenet.paperdoll.portrait_layouts import Embed, Hear
 from referencenet.preprocess.speech import SpeechFeatures, read_speech_model
 
 
-def hearing(folder: str | Path) -> Hear:
+def hearing(folder: str | Path | None = None) -> Hear:
     """Features by a wav2vec 2.0 model: of every frame what each layer of the encoder gives, (frames, layers, channels).
 
     Args:
-        folder: Of the model, as `save_pretrained` writes it.
+        folder: Of the model, as `save_pretrained` writes it; None: the small one that the built-in weights hear by.
 
     Raises:
         FileNotFoundError: If there is none.
         CheckpointError: If a tensor is missing or not finite.
     """
-    model = read_speech_model(folder)
+    model = make_speech_model() if folder is None else read_speech_model(folder)
 
     @torch.no_grad()
     def hear(samples: np.ndarray, frames: int) -> np.ndarray:

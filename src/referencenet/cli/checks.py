@@ -7,16 +7,19 @@ from typing import Any
 
 import typer
 
+from referencenet.bases.names import BUILTIN
 from referencenet.cli.options import is_typed, refuse_others
 from referencenet.cli.settings import parse_size
 from referencenet.inputs import is_address, is_there
-from referencenet.media.files import check_settings_place, locked, paths_of, refuse_taken
-from referencenet.media.films import check_film_path
+from referencenet.media.files import check_settings_place, locked, paths_of, refuse_taken, settings_path
+from referencenet.media.films import check_film_path, pictures_in
 from referencenet.media.images import read_image
 from referencenet.media.sheets import check_picture_path
 
 WEIGHTS = Path(__file__).parents[1] / "builtin" / "weights"
 """Of the built-in model, found without torch."""
+WRITTEN = ("out", "preview", "settings")
+"""Options that name a result, or what is read whole before any is written."""
 NOT_READ = ("out", "preview", "json_file", "export_to", "to", "models")
 """Options that say where something goes; and `models`, of which the reader says how to fill it."""
 
@@ -39,7 +42,7 @@ def check_given(ctx: typer.Context) -> None:
             if isinstance(path, Path):
                 check_there(path, _called(parameter))
     if isinstance(ctx.params.get("out"), Path):
-        check_apart(ctx, ctx.params["out"])
+        check_apart(ctx, *results_of(ctx))
 
 
 def check_there(path: Path, option: str) -> None:
@@ -60,23 +63,41 @@ def check_there(path: Path, option: str) -> None:
     raise FileNotFoundError(f"there is no {option} {path}; check the path (the current folder is {Path.cwd()}).")
 
 
-def check_apart(ctx: typer.Context, out: Path) -> None:
-    """Make sure that a result does not take the place of what it is made from.
+def results_of(ctx: typer.Context) -> list[Path]:
+    """Where a command writes, settings and preview included; and frames of a folder that it takes away."""
+    out: Path = ctx.params["out"]
+    found = [out, settings_path(out)]
+    if out.suffix:
+        found += paths_of(out, ctx.params.get("count") or 1)
+    if isinstance(ctx.params.get("preview"), Path):
+        found.append(ctx.params["preview"])
+    if ctx.params.get("overwrite") and out.is_dir():
+        found += pictures_in(out)
+    return found
+
+
+def check_apart(ctx: typer.Context, *results: Path) -> None:
+    """Make sure that results do not take the place of what they are made from.
 
     Args:
         ctx: Of the command.
-        out: Where the result goes.
+        results: What is written, replaced or taken away.
 
     Raises:
-        ValueError: If it is one of the files that were given.
+        ValueError: If one of the files that were given is among them.
     """
+    there = [path for path in results if path.exists()]
     for parameter in ctx.command.params:
         value = ctx.params.get(parameter.name or "")
-        if parameter.name == "out" or value is None:
+        if parameter.name in WRITTEN or value is None:
             continue
         for given in value if isinstance(value, list | tuple) else [value]:
-            if isinstance(given, str | Path) and _is_same(out, given):
-                raise ValueError(f"--out {out} is what {parameter.opts[0]} gives; give another place for the result.")
+            for result in there:
+                if isinstance(given, str | Path) and any(_is_same(result, place) for place in _places(given)):
+                    raise ValueError(
+                        f"{result} is what {_called(parameter)} gives, and the result would take its place; give "
+                        "another --out."
+                    )
 
 
 def built_in_method(ctx: typer.Context, method: str, small: str, task: str) -> str:
@@ -129,6 +150,36 @@ def check_person(reference: str) -> None:
         check_there(Path(reference), "--reference")
     else:
         read_image(reference)
+
+
+def check_speech(speech: str | None, drawn_by: str | None = None) -> None:
+    """Make sure that what is to hear is there: a folder, or the small built-in model.
+
+    Args:
+        speech: As typed.
+        drawn_by: The system, if it hears by networks of its own, of which there are no small ones.
+
+    Raises:
+        FileNotFoundError: If there is no such folder.
+        ValueError: If it is a web address, or the system cannot hear by the small model.
+    """
+    if speech == BUILTIN and drawn_by is not None:
+        raise ValueError(
+            f"--speech builtin is what hallo and emo may hear by; for {drawn_by} give the FOLDER of audio2mesh.pt and "
+            "audio2pose.pt."
+        )
+    if speech is not None and speech != BUILTIN:
+        check_there(Path(speech), "--speech")
+
+
+def check_models(person: int | None, models: Path | None) -> None:
+    """Make sure that networks are given for somebody that they are to find.
+
+    Raises:
+        ValueError: If not.
+    """
+    if models is not None and person is None:
+        raise ValueError("--models is where the networks for --person are, which was not given.")
 
 
 def check_pictures(out: Path, *, count: int = 1, overwrite: bool = False) -> None:
@@ -203,6 +254,13 @@ def check_sources(given: Mapping[str, Any]) -> None:
             "--keypoints and --landmarks, from which they are drawn, --video, an ordinary film in which they are found "
             "and --driving, one whose face moves the portrait's."
         )
+
+
+def _places(given: str | Path) -> list[str | Path]:
+    """The paths that somebody may mean: as typed, behind LABEL=, before :SCALE."""
+    if isinstance(given, Path):
+        return [given]
+    return [place for place in (given, given.partition("=")[2], given.rpartition(":")[0]) if place]
 
 
 def _is_same(out: Path, given: str | Path) -> bool:

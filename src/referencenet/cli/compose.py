@@ -1,7 +1,7 @@
 """`refnet compose`: a person from pictures of parts, or in a garment of a picture, drawn after words."""
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from PIL import Image
 
-from referencenet.cli.checks import check_given, check_pictures, check_system
+from referencenet.cli.checks import check_given, check_models, check_pictures, check_system
 from referencenet.cli.console import note
 from referencenet.cli.options import (
     Base,
@@ -40,13 +40,14 @@ from referencenet.preprocess.parts import LABELS, PLACES, PersonPart, check_part
 from referencenet.telling import did_you_mean
 
 if TYPE_CHECKING:
-    from referencenet.cli import run
+    from referencenet.cli import persons, run
     from referencenet.methods import systems
     from referencenet.preprocess import clothes
 else:
-    run, systems, clothes = later(
-        "referencenet.cli.run", "referencenet.methods.systems", "referencenet.preprocess.clothes"
-    )
+    persons, run, systems, clothes = later(
+        "referencenet.cli.persons", "referencenet.cli.run", "referencenet.methods.systems",
+        "referencenet.preprocess.clothes",
+    )  # fmt: skip
 
 PARTS, GARMENT = only("parts2whole"), only("stable_garment")
 TYPED = ", ".join(label.replace(" ", "-") for label in LABELS)
@@ -96,6 +97,16 @@ def compose(
     fusion_blocks: Annotated[
         FusionChoice | None, typer.Option(rich_help_panel=GARMENT, show_default="midup", help="Where it is read.")
     ] = None,
+    person: Annotated[
+        int | None,
+        typer.Option(min=1, rich_help_panel=PARTS, show_default="pictures stay whole", help="Cut each --part around "
+                     "one of several people, counted from the left; --models find them."),
+    ] = None,
+    models: Annotated[
+        Path | None,
+        typer.Option(metavar="FOLDER", rich_help_panel=PARTS, show_default="REFNET_MODELS, or the user's cache",
+                     help="What `refnet models fetch` got, for --person."),
+    ] = None,
     fit: FitTo = None,
     method: Annotated[str, method_option("compose")] = "parts2whole",
     checkpoint: Checkpoint = None,
@@ -119,6 +130,7 @@ def compose(
     --checkpoint parts2whole -o person.png`
     """
     check_system(ctx, method)
+    check_models(person, models)
     check_given(ctx)
     check_pictures(out, count=count, overwrite=overwrite)
     makes_parts = method.startswith("parts2whole")
@@ -133,7 +145,10 @@ def compose(
     sides = options["width"], options["height"]
     shown: list[Image.Image]
     if makes_parts:
-        parts = [fitted_part(each, sides, fit) for each in with_masks(parts, segmenter, sides)]
+        theirs: dict[str, Image.Image] = {}
+        if person is not None:
+            parts, theirs = persons.cut_parts(parts, person, models, sides)
+        parts = [fitted_part(each, sides, fit) for each in with_masks(parts, segmenter, sides, theirs)]
         shown = [
             *(read_image(each.picture) for each in parts),
             *run.fitted_pictures(drawn, sides, fit, ground="black").values(),
@@ -207,13 +222,16 @@ def is_opaque(part: PersonPart) -> bool:
     return part.mask is None and read_layers(part.picture)[1] is None
 
 
-def with_masks(parts: list[PersonPart], segmenter: Path | None, size: tuple[int, int]) -> list[PersonPart]:
+def with_masks(
+    parts: list[PersonPart], segmenter: Path | None, size: tuple[int, int], people: Mapping[str, Image.Image]
+) -> list[PersonPart]:
     """The parts, all with masks.
 
     Args:
         parts: As `read_parts` gives them.
         segmenter: Folder of what makes masks that are missing.
         size: Of the result in pixels.
+        people: Label to mask of the person who is meant, beyond which made masks are black.
 
     Raises:
         ValueError: If nothing is left of a mask at that size.
@@ -222,7 +240,7 @@ def with_masks(parts: list[PersonPart], segmenter: Path | None, size: tuple[int,
     if segmenter is not None and not are_missing:
         note("every part has a mask; --segmenter is not used.")
     if segmenter is not None and are_missing:
-        find = clothes.ClothesSegmenter.load(segmenter)
+        find = persons.only_theirs(clothes.ClothesSegmenter.load(segmenter), people)
         parts = [segmented(part, find) for part in parts]
     for part in parts:
         mask_of(part, size)  # a wrong one is told before a model is loaded

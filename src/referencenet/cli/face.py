@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from PIL import Image
 
-from referencenet.cli.checks import check_given, check_pictures, check_system
+from referencenet.cli.checks import check_apart, check_given, check_pictures, check_system
 from referencenet.cli.options import (
     MOST_SCALE,
     MOST_STEPS,
@@ -109,6 +109,7 @@ def face(
     check_given(ctx)
     check_pictures(out, count=count, overwrite=overwrite)
     refuse_taken([preview], overwrite)
+    check_apart(ctx, preview)
     crops = cut_out(faces, box or [], detector, person)
     pipeline = run.need_weights(flashface.FlashFacePipeline, checkpoint, base, random_tiny)
     named = {f"face {i + 1}": crop for i, crop in enumerate(crops)}

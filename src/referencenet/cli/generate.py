@@ -12,8 +12,20 @@ import typer
 from referencenet.bases.names import BUILTIN, check_base, check_model, parse_lora
 from referencenet.bases.schedulers import find_scheduler
 from referencenet.cli import styles
+from referencenet.cli.checks import check_apart, check_models
 from referencenet.cli.console import note, say
-from referencenet.cli.options import LARGEST_SEED, MOST_SCALE, MOST_STEPS, Device, Dtype, FitTo, Offload, VaeTiling
+from referencenet.cli.options import (
+    LARGEST_SEED,
+    MOST_SCALE,
+    MOST_STEPS,
+    Device,
+    Dtype,
+    FitTo,
+    Offload,
+    PersonModels,
+    VaeTiling,
+    WhichPerson,
+)
 from referencenet.cli.settings import (
     LinkChoice,
     Settings,
@@ -25,7 +37,7 @@ from referencenet.cli.settings import (
 )
 from referencenet.inputs import is_address
 from referencenet.later import later
-from referencenet.media.files import check_place
+from referencenet.media.files import check_place, results_in
 from referencenet.media.images import read_image, read_mask
 from referencenet.paperdoll.captions import unknown_words
 from referencenet.paperdoll.pose import POSES
@@ -53,6 +65,7 @@ def _use_settings(ctx: typer.Context, file: Path | None) -> Path | None:
 
 @app.command()
 def generate(
+    ctx: typer.Context,
     out: Annotated[
         Path, typer.Option("--out", "-o", help="Folder of runs; this one gets a folder in it: 0001, 0002 and so on.")
     ],
@@ -151,6 +164,8 @@ def generate(
         str | None, typer.Option(metavar="N|WIDTHxHEIGHT", show_default="the model's", help="In pixels.")
     ] = None,
     fit: FitTo = None,
+    person: WhichPerson = None,
+    models: PersonModels = None,
     device: Device = "auto",
     dtype: Dtype = "auto",
     offload: Offload = None,
@@ -206,6 +221,8 @@ def generate(
         guidance=guidance,
         size=size,
         fit=fit,
+        person=person,
+        models=None if models is None else _placed(str(models)),
         device=device,
         dtype=dtype,
         offload=offload,
@@ -220,6 +237,8 @@ def generate(
         group_norm=group_norm,
     )
     check_generate(chosen, out)
+    if overwrite:
+        check_apart(ctx, *results_in(out))
     if chosen.model == BUILTIN:
         _tell_unknown_words(chosen)
     sheet = generate_run.run_generate(chosen, out, overwrite=overwrite)
@@ -234,6 +253,7 @@ def check_generate(settings: Settings, out: Path) -> None:
         ValueError: If something else is wrong.
     """
     check_place(out, folder=True)
+    check_models(settings.person, None if settings.models is None else Path(settings.models))
     if settings.size is not None:
         parse_size(settings.size, multiple=8)
     if len(settings.mask) > len(settings.reference):

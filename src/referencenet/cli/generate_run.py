@@ -6,7 +6,6 @@ Pictures are drawn one at a time, each from a generator of its own seed: `--seed
 
 import inspect
 import random
-import re
 from collections.abc import Callable, Generator, Iterable
 from contextlib import ExitStack, contextmanager
 from dataclasses import replace
@@ -16,7 +15,6 @@ from typing import Any
 
 import diffusers
 import torch
-from diffusers.utils import numpy_to_pil
 from PIL import Image
 
 from referencenet.bases.devices import check_offload, choose_device, choose_dtype, place
@@ -27,19 +25,20 @@ from referencenet.bases.schedulers import with_scheduler
 from referencenet.builtin.load import GUIDANCE, STEPS
 from referencenet.cli.console import note, progress_bar
 from referencenet.cli.loaded import loaded
+from referencenet.cli.persons import cut_reference, person_cuts
 from referencenet.cli.quiet import quiet
 from referencenet.cli.run import fitted_pictures
 from referencenet.cli.settings import Settings, is_named_pose, pairs, parse_size, to_document, to_record
-from referencenet.media.files import locked, new_run, written_whole
-from referencenet.media.fitting import Fit, fitted
-from referencenet.media.images import read_image, read_mask, resize
+from referencenet.media.files import locked, new_run, results_in, written_whole
+from referencenet.media.fitting import fitted
+from referencenet.media.images import Picture, read_image, read_mask, resize
 from referencenet.media.sheets import contact_sheet, write_image
 from referencenet.methods.reference_only import NAMED_LINKS, Reference, reference
 from referencenet.methods.style_aligned import share
 from referencenet.paperdoll.skeleton import named_skeleton
 from referencenet.pipelines.composite import BORDER, faded
-from referencenet.pipelines.encoders import check_finite_result
 from referencenet.pipelines.lifecycle import ReferencePipeline
+from referencenet.pipelines.seeds import draw_one
 from referencenet.sampling.style import Style
 from referencenet.version import __version__
 
@@ -94,10 +93,8 @@ def run_generate(settings: Settings, out: Path, *, overwrite: bool = False) -> P
 
 def _cleared(out: Path) -> Path:
     """A folder without an older run's pictures; whatever else is in it stays."""
-    (out / "settings.json").unlink(missing_ok=True)
-    for file in out.glob("seed-*.png"):
-        if re.fullmatch(r"seed-\d+", file.stem):
-            file.unlink()
+    for file in results_in(out):
+        file.unlink(missing_ok=True)
     return out
 
 
@@ -141,7 +138,7 @@ def _artist(settings: Settings, references: list[Reference]) -> Generator[tuple[
                   partial(_load, settings, device, dtype))  # fmt: skip
     settings = _settled(settings, pipe, device, dtype)
     size = parse_size(settings.size or "")
-    references = _fitted(references, settings.fit, size)
+    references = _fitted(references, settings, size)
     if settings.link == "referencenet":
         pose = _controls(settings, size)["pose"]
         yield _drawer(pipe, settings, size, reference=references[0].image, pose=pose), settings, _made_with(pipe)
@@ -186,16 +183,14 @@ def _load(settings: Settings, device: torch.device, dtype: torch.dtype) -> Any:
     return pipe
 
 
-def _fitted(references: list[Reference], fit: Fit | None, size: tuple[int, int]) -> list[Reference]:
-    """References with their masks at the result's proportions; None: they keep their own."""
-    if fit is None:
+def _fitted(references: list[Reference], settings: Settings, size: tuple[int, int]) -> list[Reference]:
+    """References with their masks at the result's proportions; without --fit they keep their own."""
+    if settings.fit is None:
         return references
     found: list[Reference] = []
-    for each in references:
-        pictures = {str(each.image): read_image(each.image)} | (
-            {} if each.mask is None else {"mask": read_mask(each.mask)}
-        )
-        image, *mask = fitted_pictures(pictures, size, fit).values()
+    for path, each in zip(settings.reference, references, strict=True):
+        pictures = {path: read_image(each.image)} | ({} if each.mask is None else {"mask": read_mask(each.mask)})
+        image, *mask = fitted_pictures(pictures, size, settings.fit).values()
         found.append(replace(each, image=image, mask=mask[0] if mask else None))
     return found
 
@@ -242,7 +237,7 @@ def _inpaint_mask(settings: Settings, size: tuple[int, int]) -> Image.Image:
 def _drawer(pipe: Any, settings: Settings, size: tuple[int, int], **extra: Any) -> Draw:
     """Bind the settings to the pipeline's call."""
     given: dict[str, Any] = {
-        "num_inference_steps": settings.steps, "guidance_scale": settings.guidance, "output_type": "np", **extra
+        "num_inference_steps": settings.steps, "guidance_scale": settings.guidance, **extra
     }  # fmt: skip
     if "width" in inspect.signature(pipe.__call__).parameters or isinstance(pipe, ReferencePipeline):
         given |= {"width": size[0], "height": size[1]}  # others take the size of the picture that they begin from
@@ -256,9 +251,7 @@ def _drawer(pipe: Any, settings: Settings, size: tuple[int, int], **extra: Any) 
         told = {"prompt": settings.prompt, "generator": generator}
         if settings.link == "aligned":
             told = _beside_the_style(settings, seed)
-        found = pipe(callback_on_step_end=step_done, **told, **given).images[-1:]  # (1, height, width, 3) in [0, 1]
-        check_finite_result(torch.from_numpy(found))
-        picture = numpy_to_pil(found)[0]
+        picture = draw_one(pipe, callback_on_step_end=step_done, **told, **given)
         if "mask_image" in given:  # outside of the mask the picture stays, to the bit
             inside = faded(given["mask_image"], round(min(size) * BORDER))
             picture = Image.composite(picture, given["image"], inside)
@@ -342,16 +335,23 @@ def _beside_the_style(settings: Settings, seed: int) -> dict[str, Any]:
 
 
 def _read_references(settings: Settings) -> list[Reference]:
-    """Read the pictures and their masks."""
+    """Read the pictures and their masks, cut around the person who is meant."""
     masks = [*settings.mask, *[None] * (len(settings.reference) - len(settings.mask))]
+    pictures: list[tuple[Picture, Picture | None]] = list(zip(settings.reference, masks, strict=True))
+    if settings.person is not None:
+        named = {path: read_image(path) for path in settings.reference}
+        cuts = person_cuts(named, settings.person, None if settings.models is None else Path(settings.models))
+        pictures = [
+            cut_reference(path, mask, cuts.get(path)) for path, mask in zip(settings.reference, masks, strict=True)
+        ]
     return [
         Reference(
-            path,
+            picture,
             mask=mask,
             result_mask=settings.result_mask,
             strength=settings.strength,
             start=settings.start,
             end=settings.end,
         )
-        for path, mask in zip(settings.reference, masks, strict=True)
+        for picture, mask in pictures
     ]

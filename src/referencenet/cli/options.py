@@ -58,6 +58,16 @@ FitTo = Annotated[
     typer.Option("--fit", show_default="as the system does", help="Pictures of other proportions than the result: "
                  "their middle is cut out, they get a border, or are stretched."),
 ]  # fmt: skip
+WhichPerson = Annotated[
+    int | None,
+    typer.Option("--person", min=1, show_default="pictures stay whole",
+                 help="Cut pictures around one of several people, counted from the left; --models find them."),
+]  # fmt: skip
+PersonModels = Annotated[
+    Path | None,
+    typer.Option("--models", metavar="FOLDER", show_default="REFNET_MODELS, or the user's cache",
+                 help="What `refnet models fetch` got, for --person."),
+]  # fmt: skip
 Overwrite = Annotated[
     bool, typer.Option("--overwrite", help="Replace the result that is there; otherwise that is an error.")
 ]

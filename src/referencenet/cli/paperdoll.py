@@ -5,6 +5,8 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
+from referencenet.bases.names import BUILTIN
+from referencenet.cli.checks import check_speech
 from referencenet.cli.console import progress_bar, say
 from referencenet.later import later
 from referencenet.media.files import check_place
@@ -31,10 +33,12 @@ def paperdoll(
     seed: Annotated[int, typer.Option(min=0, help="The same seed writes the same files.")] = 0,
     workers: Annotated[int, typer.Option(min=1, help="Processes that draw.")] = 2,
     speech: Annotated[
-        Path | None,
-        typer.Option(metavar="FOLDER", help="hdtf: a wav2vec 2.0 model, by which features of the sound are written."),
+        str | None,
+        typer.Option(metavar="builtin|FOLDER", show_default="no features",
+                     help="hdtf: a wav2vec 2.0 model, by which features of the sound are written; builtin is the small "
+                     "one of the built-in weights."),
     ] = None,
-) -> None:
+) -> None:  # fmt: skip
     """Write a data set of drawn characters, in a layout that the field's loaders and `refnet train` read.
 
     flat: single pictures with all annotations. viton-hd, stable-garment: people and garments to try on. ubc, tiktok:
@@ -43,10 +47,14 @@ def paperdoll(
     """
     if speech is not None and layout != "hdtf":
         raise ValueError(f"--speech is of --layout hdtf, but the layout is {layout}; leave one of them out.")
+    check_speech(speech)
     check_place(out, folder=True)
     features: dict[str, Any] = {}
     if layout == "hdtf":
-        features = {"embed": heads.embedding(), "hear": None if speech is None else heads.hearing(speech)}
+        features = {
+            "embed": heads.embedding(),
+            "hear": None if speech is None else heads.hearing(None if speech == BUILTIN else speech),
+        }
     with progress_bar(layout, count) as (bar, task):
         folder = layouts.write_dataset(
             out, count, layout, size=size, seed=seed, workers=workers, **features,

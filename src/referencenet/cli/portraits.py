@@ -22,6 +22,8 @@ from referencenet.preprocess.portrait import Portrait, find_face
 SMALL = 0.35
 """Share of the picture's width below which a face is small; Hallo asks for 0.5 to 0.7."""
 
+WHERE = "It finds the face; or say where that is with --face NPZ|JSON."
+
 
 def read_portrait(
     reference: str, face: Path | None, embedding: Path | None, models: Path | None, person: int | None, fit: Fit | None
@@ -55,7 +57,7 @@ def read_portrait(
     if face is not None:
         portrait = given_portrait(picture, face, fit)
     else:
-        portrait = found_portrait(picture, face_finder(models), person, fit)
+        portrait = found_portrait(picture, face_finder(models, WHERE), person, fit)
     portrait = replace(portrait, face=embedding)
     return replace(portrait, face=portrait.embedding())  # whatever is wrong with it is told now
 
@@ -131,8 +133,12 @@ def whole_portrait(picture: Image.Image, landmarks: np.ndarray, matrix: np.ndarr
     return Portrait(picture=picture, landmarks=landmarks[:, :2])
 
 
-def face_finder(models: Path | None) -> FaceMesh:
+def face_finder(models: Path | None, otherwise: str) -> FaceMesh:
     """Finds faces by the fetched networks.
+
+    Args:
+        models: Folder of them; None: where they were fetched to.
+        otherwise: What they are for and what can be done without them, for the error.
 
     Raises:
         FileNotFoundError: If they are not there.
@@ -140,7 +146,7 @@ def face_finder(models: Path | None) -> FaceMesh:
     try:
         return FaceMesh(models or default_folder())
     except FileNotFoundError as error:
-        raise FileNotFoundError(f"{error} It finds the face; or say where that is with --face NPZ|JSON.") from error
+        raise FileNotFoundError(f"{error} {otherwise}") from error
 
 
 def given_face(path: Path, size: tuple[int, int]) -> tuple[np.ndarray, np.ndarray | None]:

@@ -12,13 +12,13 @@ from typing import Annotated, Any
 import typer
 from PIL import Image
 
-from referencenet.cli.checks import check_film, check_given
+from referencenet.cli.checks import check_apart, check_film, check_given
 from referencenet.cli.console import note, progress_bar, say
 from referencenet.cli.model_files import MODELS_HELP
 from referencenet.cli.options import Overwrite
 from referencenet.media.encoding import CODECS
 from referencenet.media.files import check_place
-from referencenet.media.films import PICTURES, Film, FilmWriter
+from referencenet.media.films import PICTURES, Film, FilmWriter, pictures_in
 from referencenet.media.images import read_image
 from referencenet.media.sheets import beside, check_picture_path, write_image
 from referencenet.preprocess.conditions import CONDITIONS, Condition
@@ -65,8 +65,9 @@ def preprocess(
     kind = CONDITIONS[to]
     film = Frames(source, frames)
     check_outputs(kind, to, film.is_picture, out, preview, overwrite)
-    condition = kind(models or default_folder())
     paths = [out.with_stem(f"{out.stem}{name}") for name in kind.pictured] if out.suffix != kind.ending else []
+    check_apart(ctx, *paths, *(frame for path in paths if overwrite and path.is_dir() for frame in pictures_in(path)))
+    condition = kind(models or default_folder())
     with followed_through(film, condition, person) as values:
         kept = write_drawings(film, values, condition, paths, preview, overwrite)
         if not paths:

@@ -24,12 +24,11 @@ from referencenet.media.fitting import Fit, fitted, fitting_told
 from referencenet.media.sheets import write_image
 from referencenet.methods.systems import pipelines, published_sets
 from referencenet.methods.tiny import tiny_pipeline
+from referencenet.pipelines.seeds import StepDone, draw_in_turn, steps_counted
 from referencenet.preprocess.head_proxy import HeadCamera, HeadFilm
 
 STRETCHED = "it is stretched"
 """What most systems do to a picture of other proportions than the result, as published."""
-
-StepDone = Callable[[Any, int, Any, dict[str, Any]], dict[str, Any]]
 
 
 def need_weights(
@@ -229,17 +228,8 @@ def steps_shown(what: str, steps: int, count: int = 1) -> Generator[StepDone]:
     Yields:
         A pipeline's `callback_on_step_end`.
     """
-    before = 0
     with progress_bar(what, steps * count) as (bar, task):
-
-        def done(pipe: Any, step: int, _timestep: Any, tensors: dict[str, Any]) -> dict[str, Any]:
-            nonlocal before
-            taken = len(pipe.scheduler.timesteps)
-            bar.update(task, completed=before + step + 1, total=taken * count)
-            before += taken if step + 1 == taken else 0
-            return tensors
-
-        yield done
+        yield steps_counted(lambda done, total: bar.update(task, completed=done, total=total), count)
 
 
 def draw_pictures(
@@ -270,16 +260,18 @@ def draw_pictures(
         The pictures, as drawn.
 
     Raises:
-        ValueError: If another process is writing them.
+        ValueError: If another process is writing them, or one holds values that are not finite.
     """
     paths = paths_of(out, count)
     drawn: list[Image.Image] = []
     with locked(out), steps_shown(what, options["num_inference_steps"], count) as done:
-        for i, path in enumerate(paths):
-            noise = torch.Generator().manual_seed(seed + i)
-            drawn.append(pipe(*given, **options, generator=noise, callback_on_step_end=done).images[0])
+        told = options | {"callback_on_step_end": done}
+        for path, (each, picture) in zip(
+            paths, draw_in_turn(pipe, *given, count=count, seed=seed, **told), strict=True
+        ):
+            drawn.append(picture)
             forget_settings(out)
-            write_image(shown(drawn[-1]), path, _of_one(settings, seed + i))
+            write_image(shown(picture), path, _of_one(settings, each))
         write_settings(out, settings)
     say("\n".join(map(str, paths)))
     return drawn

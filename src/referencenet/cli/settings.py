@@ -55,6 +55,8 @@ class Settings:
         guidance: Scale; 1 is none.
         size: WIDTHxHEIGHT, or one number for both, in pixels.
         fit: How pictures of other proportions come to the size; None: references keep theirs, skeletons are stretched.
+        person: References are cut around this one of several people, counted from the left; None: they stay whole.
+        models: Folder of the networks that find people; None: where they were fetched to.
         device: Where the model runs.
         dtype: What it computes in.
         offload: How weights wait in the CPU's memory; None: they do not.
@@ -94,6 +96,8 @@ class Settings:
     guidance: float | None = None
     size: str | None = None
     fit: Fit | None = None
+    person: int | None = None
+    models: str | None = None
     device: str = "auto"
     dtype: DtypeChoice = "auto"
     offload: OffloadChoice | None = None
@@ -192,7 +196,7 @@ def to_record(settings: Settings, made_with: Mapping[str, str], **changes: Any) 
         value = chosen.get(name)
         if value is not None:
             chosen[name] = portable(value) if isinstance(value, str) else [portable(path) for path in value]
-    for name in ("model", "config", "lora"):
+    for name in ("model", "config", "lora", "models"):
         value = chosen.get(name)
         if value is not None:
             chosen[name] = _moved(value) if isinstance(value, str) else [_moved(place) for place in value]

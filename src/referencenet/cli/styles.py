@@ -53,7 +53,7 @@ def check_style(settings: Settings) -> None:
         return
     unread = [
         name
-        for name in ("mask", "result_mask", "start", "end", "image")
+        for name in ("mask", "result_mask", "person", "start", "end", "image")
         if getattr(settings, name) != getattr(usual, name)
     ]
     if unread or len(settings.reference) > 1:

@@ -12,6 +12,7 @@ from referencenet.cli.checks import (
     check_film,
     check_given,
     check_person,
+    check_speech,
     check_system,
 )
 from referencenet.cli.console import note, say
@@ -122,9 +123,10 @@ def talk(
                      help="Or by the sound, in one of 100 ways."),
     ] = None,
     speech: Annotated[
-        Path | None,
-        typer.Option(metavar="FOLDER", show_default="that of --checkpoint",
-                     help="What hears: wav2vec2-base-960h; for aniportrait where audio2mesh.pt and audio2pose.pt are."),
+        str | None,
+        typer.Option(metavar="builtin|FOLDER", show_default="that of --checkpoint, or of the built-in weights",
+                     help="What hears: wav2vec2-base-960h, or builtin, the small model of `refnet paperdoll --speech "
+                     "builtin`; for aniportrait where audio2mesh.pt and audio2pose.pt are."),
     ] = None,
     every: Annotated[
         int,
@@ -173,11 +175,12 @@ def talk(
         raise ValueError("--random-tiny makes its own weights; leave out either it or --speech.")
     check_every(every, interpolator)
     check_moving(head_poses, identity)
+    clipwise = takes(CLIPS, method)
+    check_speech(speech, None if clipwise else method)
     check_given(ctx)
     sound = audio if out.suffix.lower() in TRACK_CODECS else None
     check_film(out, sound, resume=resume, overwrite=overwrite)
     check_person(reference)
-    clipwise = takes(CLIPS, method)
     dimensions = parse_size(size, multiple=8) if size else None
     if clipwise and dimensions is not None and dimensions[0] != dimensions[1]:
         raise ValueError(f"--size is {size}; {method} draws squares, such as --size 512x512.")
@@ -222,7 +225,7 @@ def talk(
         subject = film_inputs.read_reference(reference)
         portrait = own_face(face, method)
         chosen = moving(head_poses, identity)
-        face_that_speaks = load_speech(speech or checkpoint, random_tiny, device)
+        face_that_speaks = load_speech(checkpoint if speech is None else Path(speech), random_tiny, device)
         if chosen == {"identity": None}:
             chosen["identity"] = face_that_speaks.identity_of(seed)
         drawings = face_that_speaks(samples, portrait, rate=rate, width=width, height=height, **chosen)

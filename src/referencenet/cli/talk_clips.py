@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 from transformers import Wav2Vec2Model
 
+from referencenet.bases.names import BUILTIN
 from referencenet.builtin.shipped import ShippedSystem, drawn_portrait
 from referencenet.builtin.shipped import speech_model as small_speech_model
 from referencenet.cli.console import progress_bar
@@ -28,12 +29,12 @@ from referencenet.preprocess.portrait import Portrait
 from referencenet.preprocess.speech import WAV2VEC, num_frames_of, read_speech, read_speech_model
 
 
-def heard_by(pipeline: Any, speech: Path | None, checkpoint: Path | None, method: str, samples: np.ndarray) -> Any:
+def heard_by(pipeline: Any, speech: str | None, checkpoint: Path | None, method: str, samples: np.ndarray) -> Any:
     """The model that hears: the built-in weights have their own, others that of --speech or of the released files.
 
     Args:
         pipeline: What `need_weights` gave.
-        speech: As typed.
+        speech: As typed: a folder, or "builtin" for the small model of the built-in weights.
         checkpoint: As typed.
         method: The system.
         samples: What is heard, at 16 kHz.
@@ -42,10 +43,13 @@ def heard_by(pipeline: Any, speech: Path | None, checkpoint: Path | None, method
         FileNotFoundError: If it is nowhere.
         ValueError: If the sound is too short, or the built-in weights are to hear by another model.
     """
-    if not isinstance(pipeline, ShippedSystem):
-        return speech_model(speech, checkpoint, method, samples)
-    if speech is not None:
-        raise ValueError("--speech is for released files; the built-in weights hear by their own small model.")
+    if speech != BUILTIN and not isinstance(pipeline, ShippedSystem):
+        return speech_model(None if speech is None else Path(speech), checkpoint, method, samples)
+    if speech not in (None, BUILTIN):
+        raise ValueError(
+            "--speech FOLDER is for released files; the built-in weights hear by --speech builtin, which need not be "
+            "said."
+        )
     model = small_speech_model()
     read_speech(samples, model)
     return model

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import typer
 from PIL import Image
 
-from referencenet.cli.checks import check_film, check_given, check_system
+from referencenet.cli.checks import check_film, check_given, check_models, check_system
 from referencenet.cli.console import note, say
 from referencenet.cli.options import (
     LARGEST_SEED,
@@ -20,10 +20,12 @@ from referencenet.cli.options import (
     GuidanceScale,
     Offload,
     Overwrite,
+    PersonModels,
     RandomTiny,
     Size,
     Steps,
     VaeTiling,
+    WhichPerson,
     is_typed,
     method_option,
     settings_of,
@@ -38,10 +40,12 @@ from referencenet.preprocess.head_proxy import FIELD_OF_VIEW, HeadCamera, HeadCo
 if TYPE_CHECKING:
     import torch
 
-    from referencenet.cli import run
+    from referencenet.cli import portraits, run
     from referencenet.methods import systems
 else:
-    torch, run, systems = later("torch", "referencenet.cli.run", "referencenet.methods.systems")
+    torch, portraits, run, systems = later(
+        "torch", "referencenet.cli.portraits", "referencenet.cli.run", "referencenet.methods.systems"
+    )
 
 VIEWS, RATE = 16, 10  # of the published demonstration
 HEAD = "Cameras of a drawn head, instead of --cameras"
@@ -104,6 +108,8 @@ def turn(
     guidance: GuidanceScale = None,
     seed: Annotated[int, typer.Option(min=0, max=LARGEST_SEED, help="Of all that is drawn at random.")] = 42,
     fit: FitTo = None,
+    person: WhichPerson = None,
+    models: PersonModels = None,
     overwrite: Overwrite = False,
     side_by_side: Annotated[bool, typer.Option("--side-by-side", help="Portrait, camera and result.")] = False,
     device: Device = "auto",
@@ -128,25 +134,26 @@ def turn(
         )
     swung = {"yaw": read_range(yaw, "--yaw"), "pitch": read_range(pitch, "--pitch")}
     angles = [] if cameras else swing(views or VIEWS, roll=roll, field_of_view=field_of_view, **swung)
+    check_models(person, models)
     check_given(ctx)
     check_film(out, overwrite=overwrite)
-    shown = read_image(portrait)
+    shown = read_image(portrait) if person is None else around_face(portrait, person, models)
     pipeline = systems.pipelines("turn")[method]
     pipeline = run.need_weights(pipeline, checkpoint, base, random_tiny)
     options = run.drawing_options(pipeline.spec, size, steps, guidance)
     sides = (options["width"], options["height"])
-    person = run.fitted_pictures({"the portrait": shown}, sides, fit)["the portrait"]
+    shown = run.fitted_pictures({"the portrait": shown}, sides, fit)["the portrait"]
     heads = run.drawn_heads_of(pipeline)
     if cameras is None and checkpoint is not None:
         note(RENDERED)
     seen = read_views(cameras, "--cameras", sides, views, fit) if cameras else heads(angles, sides)
     rough = (
-        read_views(proxies, "--proxies", sides, len(seen), fit) if proxies else proxies_of(person, angles, sides, start)
+        read_views(proxies, "--proxies", sides, len(seen), fit) if proxies else proxies_of(shown, angles, sides, start)
     )
     pipe = run.load(pipeline, checkpoint, base, device, dtype, offload=offload, vae_tiling=vae_tiling)
     with run.steps_shown("turning", options["num_inference_steps"]) as done:
         pictures = pipe(
-            person,
+            shown,
             seen,
             proxies=rough,
             start="noise" if start == "noise" else "reference",
@@ -157,11 +164,27 @@ def turn(
             callback_on_step_end=done,
         ).frames[0]
     if side_by_side:
-        first = resize(person, sides, how="stretch")
+        first = resize(shown, sides, how="stretch")
         pictures = [beside([first, *both]) for both in zip(seen, pictures, strict=True)]
     settings = settings_of(ctx, method) | options | {"views": len(pictures)}
     write_film(pictures, out, frame_rate(fps), overwrite=overwrite, settings=settings)
     say(f"{len(pictures)} views in {out}")
+
+
+def around_face(portrait: Path, person: int, models: Path | None) -> Image.Image:
+    """A square of a portrait around one of several faces, framed about as the drawn head is.
+
+    Args:
+        portrait: The picture.
+        person: Whose face, counted from the left from 1.
+        models: Folder of the networks; None: where they were fetched to.
+
+    Raises:
+        FileNotFoundError: If a network is missing.
+        ValueError: If there is no such face, or too little is seen of it.
+    """
+    finder = portraits.face_finder(models, "It finds the face for --person; or cut the portrait yourself.")
+    return read_image(portraits.found_portrait(read_image(portrait), finder, person, None).picture)
 
 
 def read_range(text: str, option: str) -> tuple[float, float]:

@@ -11,9 +11,8 @@ import torch
 from PIL import Image
 
 from referencenet.builtin.training.benchmark import pose_error
-from referencenet.evaluation.films import films_of, without_motion
-from referencenet.evaluation.looking import likeness, look
-from referencenet.evaluation.scores import frame_error, mean_psnr, squared_error
+from referencenet.evaluation.films import OF_CHANGES, OF_FRAMES, films_of, frame_scores, without_motion
+from referencenet.evaluation.scores import frame_error
 from referencenet.evaluation.task import Drawing, Measure, Task, unseen
 from referencenet.paperdoll.film import dance, talk
 from referencenet.paperdoll.maps import dense_map, dense_picture
@@ -34,11 +33,9 @@ class Animation(Task):
 
     name = "animate"
     measures = (
-        Measure(name="error", told="squared error of values in [0, 1]", better="less"),
-        Measure(name="psnr", told="PSNR, dB", better="more"),
-        Measure(name="identity", told="likeness to the reference, as the observer sees it", better="more"),
+        *OF_FRAMES,
         Measure(name="key_points", told="distance of key points, in picture heights", better="less"),
-        Measure(name="frame_error", told="error of what changes from frame to frame, 0 to 255", better="less"),
+        OF_CHANGES,
     )
     background: ClassVar[Background | None] = Background(colour="white")
     """Of the films; None: each has its own."""
@@ -86,18 +83,11 @@ class Animation(Task):
 
     def scores(self, pictures: np.ndarray) -> dict[str, float]:
         """Of all frames."""
-        frames, truth = (films.reshape(-1, *films.shape[-3:]) for films in (pictures, self.truth))
-        seen, persons = look(self.observer, frames), look(self.observer, self.persons)
-        wanted = persons.embeddings.repeat_interleave(self.truth.shape[1], dim=0)
+        scores, seen = frame_scores(pictures, self.truth, self.persons, self.observer)
         upright = torch.tensor([self.size[0] / self.size[1], 1.0])  # both in picture heights
         points = self.points * np.array([*upright.tolist(), 1.0], dtype=np.float32)
-        return {
-            "error": squared_error(frames, truth),
-            "psnr": mean_psnr(frames, truth),
-            "identity": likeness(seen.embeddings, wanted),
-            "key_points": pose_error(seen.points * upright, points),
-            "frame_error": frame_error(pictures, self.truth),
-        }
+        key_points = pose_error(seen.points * upright, points)
+        return scores | {"key_points": key_points, "frame_error": frame_error(pictures, self.truth)}
 
 
 class PlacedAnimation(Animation):

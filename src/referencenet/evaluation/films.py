@@ -1,4 +1,4 @@
-"""What measurements of films share: drawing them one by one, and doing so without motion modules."""
+"""What measurements of films share: scores of their frames, drawing them one by one, also without motion modules."""
 
 from __future__ import annotations
 
@@ -9,7 +9,39 @@ from typing import Any
 import numpy as np
 from diffusers.models.unets.unet_motion_model import AnimateDiffTransformer3D
 
-from referencenet.evaluation.task import as_bytes
+from referencenet.evaluation.looking import Seen, likeness, look
+from referencenet.evaluation.scores import mean_psnr, squared_error
+from referencenet.evaluation.task import Measure, as_bytes
+from referencenet.networks.observer import Observer
+
+OF_FRAMES = (
+    Measure(name="error", told="squared error of values in [0, 1]", better="less"),
+    Measure(name="psnr", told="PSNR of a frame, dB", better="more"),
+    Measure(name="identity", told="likeness to who was shown, as the observer sees it", better="more"),
+)
+"""What `frame_scores` gives."""
+OF_CHANGES = Measure(name="frame_error", told="error of what changes from frame to frame, 0 to 255", better="less")
+
+
+def frame_scores(
+    films: np.ndarray, truth: np.ndarray, shown: np.ndarray, observer: Observer
+) -> tuple[dict[str, float], Seen]:
+    """Scores over all frames, and what the observer sees in them.
+
+    Args:
+        films: (n, f, H, W, 3) uint8.
+        truth: Of the same shape.
+        shown: Who is in each film, (n, H, W, 3) uint8.
+        observer: The measure.
+    """
+    frames, wanted = (found.reshape(-1, *found.shape[-3:]) for found in (films, truth))
+    seen, people = look(observer, frames), look(observer, shown).embeddings.repeat_interleave(films.shape[1], dim=0)
+    scores = {
+        "error": squared_error(frames, wanted),
+        "psnr": mean_psnr(frames, wanted),
+        "identity": likeness(seen.embeddings, people),
+    }
+    return scores, seen
 
 
 def films_of(draw: Callable[[int], Any], number: int, drawn: Callable[[int], None]) -> np.ndarray:

@@ -9,9 +9,9 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from referencenet.evaluation.films import films_of
-from referencenet.evaluation.looking import likeness, look
-from referencenet.evaluation.scores import correlation, frame_error, lag_of, mean_psnr, mouth_opening, squared_error
+from referencenet.evaluation.films import OF_CHANGES, OF_FRAMES, films_of, frame_scores
+from referencenet.evaluation.looking import look
+from referencenet.evaluation.scores import correlation, frame_error, lag_of, mouth_opening
 from referencenet.evaluation.task import Drawing, Measure, Task, unseen
 from referencenet.networks.observer import Observer
 from referencenet.paperdoll.film import Film, talk
@@ -37,10 +37,8 @@ class Talking(Task):
             aim=0.6,
         ),
         Measure(name="lag", told="frames by which the mouth is off, without its sign", better="less", aim=1.0),
-        Measure(name="identity", told="likeness to the portrait, as the observer sees it", better="more"),
-        Measure(name="error", told="squared error of values in [0, 1]", better="less"),
-        Measure(name="psnr", told="PSNR, dB", better="more"),
-        Measure(name="frame_error", told="error of what changes from frame to frame, 0 to 255", better="less"),
+        *OF_FRAMES,
+        OF_CHANGES,
     )  # fmt: skip
 
     def rendered(self) -> np.ndarray:
@@ -73,17 +71,13 @@ class Talking(Task):
         """Of mouths, of who is seen, and of all pixels."""
         tracks = [mouth_opening(film, *mouths) for film, mouths in zip(pictures, self.mouths, strict=True)]
         both = list(zip(tracks, self.voices, strict=True))
-        frames, truth = (films.reshape(-1, *films.shape[-3:]) for films in (pictures, self.truth))
-        seen = look(self.observer, frames)
-        shown = look(self.observer, np.stack([np.asarray(portrait.picture) for portrait in self.portraits]))
-        return {
+        shown = np.stack([np.asarray(portrait.picture) for portrait in self.portraits])
+        mouths = {
             "correlation": float(np.mean([correlation(*pair) for pair in both])),
             "lag": float(np.mean([abs(lag_of(*pair)) for pair in both])),
-            "identity": likeness(seen.embeddings, shown.embeddings.repeat_interleave(FRAMES, dim=0)),
-            "error": squared_error(frames, truth),
-            "psnr": mean_psnr(frames, truth),
-            "frame_error": frame_error(pictures, self.truth),
         }
+        scores, _ = frame_scores(pictures, self.truth, shown, self.observer)
+        return mouths | scores | {"frame_error": frame_error(pictures, self.truth)}
 
 
 def portrait_of(scene: Scene, size: Size, observer: Observer) -> Portrait:

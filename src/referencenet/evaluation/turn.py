@@ -9,9 +9,8 @@ from PIL import Image
 
 from referencenet.builtin.training.benchmark import pose_error
 from referencenet.builtin.training.observer import aspects_of
-from referencenet.evaluation.films import films_of
-from referencenet.evaluation.looking import likeness, look
-from referencenet.evaluation.scores import colour_spread, mean_psnr, share_seen, squared_error
+from referencenet.evaluation.films import OF_FRAMES, films_of, frame_scores
+from referencenet.evaluation.scores import colour_spread, share_seen
 from referencenet.evaluation.task import Drawing, Measure, Task, unseen
 from referencenet.paperdoll.cameras import CAMERAS, seen_from
 from referencenet.paperdoll.maps import FACE, part_mask, segmentation
@@ -32,11 +31,9 @@ class Turned(Task):
 
     name = "turn"
     measures = (
-        Measure(name="error", told="squared error of values in [0, 1]", better="less"),
-        Measure(name="psnr", told="PSNR of a view, dB", better="more"),
+        *OF_FRAMES,
         Measure(name="key_points", told="distance of the head's key points, in picture heights", better="less"),
         Measure(name="view_seen", told="share of views that the observer sees as asked", better="more"),
-        Measure(name="identity", told="likeness to the portrait, as the observer sees it", better="more"),
         Measure(name="colour_spread", told="how much colours differ between views, 0 to 255", better="less"),
     )
 
@@ -68,15 +65,11 @@ class Turned(Task):
 
     def scores(self, pictures: np.ndarray) -> dict[str, float]:
         """Of all views."""
-        frames, truth = (films.reshape(-1, *films.shape[-3:]) for films in (pictures, self.truth))
-        seen, shown = look(self.observer, frames), look(self.observer, self.portraits)
+        scores, seen = frame_scores(pictures, self.truth, self.portraits, self.observer)
         asked = [aspects_of(scene) for views in self.views for scene in views]
-        return {
-            "error": squared_error(frames, truth),
-            "psnr": mean_psnr(frames, truth),
+        return scores | {
             "key_points": pose_error(seen.points, self.points),
             "view_seen": share_seen(seen.aspects, asked, ("view",)),
-            "identity": likeness(seen.embeddings, shown.embeddings.repeat_interleave(len(VIEWS), dim=0)),
             "colour_spread": float(np.mean([self._spread(pictures, case) for case in range(self.number)])),
         }
 

@@ -94,7 +94,7 @@ class Link:
         check_masks(self.unet, reads)
         self._note([read.bank for read in reads])
         empties = once and self.can_read_once
-        is_late = empties or rests_in_groups(self.unet)
+        is_late = empties or rests_in_groups(self.unet) or _takes_a_scale(self.unet)
         if not is_late:
             bring(self.unet)  # its layers project the bank before its first pass, which would bring it otherwise
         cutters = cutters_of(self.unet)
@@ -222,6 +222,11 @@ class ReadLate:
             if self.keeps or not self.empties:
                 self.taken = references
         return references
+
+
+def _takes_a_scale(unet: nn.Module) -> bool:
+    """Whether there are LoRA layers, to which a pass gives its own scale (`cross_attention_kwargs`) while it runs."""
+    return any(hasattr(module, "scale_layer") for module in unet.modules())
 
 
 @contextmanager

@@ -112,6 +112,12 @@ def new_run(folder: Path) -> Path:
         return run
 
 
+def results_in(run: Path) -> list[Path]:
+    """What a run of `refnet generate` wrote into its folder, and another one there replaces; nothing else in it."""
+    pictures = [file for file in run.glob("seed-*.png") if re.fullmatch(r"seed-\d+", file.stem)]
+    return [*sorted(pictures), *(file for name in ("sheet.png", "settings.json") if (file := run / name).is_file())]
+
+
 def paths_of(out: Path, count: int) -> list[Path]:
     """Where pictures go: `out`, or of several out-1, out-2 and so on."""
     return [out.with_stem(f"{out.stem}-{i + 1}") for i in range(count)] if count > 1 else [out]

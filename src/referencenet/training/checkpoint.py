@@ -23,7 +23,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from referencenet.checkpoints.files import read_saved, read_state
-from referencenet.inputs import read_json
+from referencenet.inputs import read_json, read_json_lines
 
 BROKEN = OSError, ValueError, KeyError, TypeError, RuntimeError, EOFError, pickle.UnpicklingError, SafetensorError
 """What reading a damaged file raises."""
@@ -135,7 +135,7 @@ class RunFolder:
     def records(self) -> list[dict[str, Any]]:
         """What the run has told."""
         path = self.path / "log.jsonl"
-        return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()] if path.is_file() else []
+        return [record for _, record in read_json_lines(path, "what the run told")] if path.is_file() else []
 
 
 def _plain(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:

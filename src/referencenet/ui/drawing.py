@@ -7,13 +7,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import torch
-from diffusers.utils import numpy_to_pil
 from PIL import Image
 
 from referencenet.cli.run import drawing_options
 from referencenet.media.sheets import write_image
-from referencenet.pipelines.encoders import check_finite_result
+from referencenet.pipelines.seeds import draw_in_turn, steps_counted
 from referencenet.ui.given import Given
 from referencenet.ui.jobs import Job
 from referencenet.ui.models import Model
@@ -41,54 +39,25 @@ class Order:
     posed: bool = False
 
 
-def step_done(job: Job, calls: int = 1) -> Callable[[Any, int, Any, dict[str, Any]], dict[str, Any]]:
-    """A pipeline's `callback_on_step_end` that says how far a job is and ends it when it is cancelled.
-
-    Args:
-        job: The job.
-        calls: Of the pipeline.
-    """
-    before = 0
-
-    def done(pipe: Any, step: int, _timestep: Any, tensors: dict[str, Any]) -> dict[str, Any]:
-        nonlocal before
-        taken = len(pipe.scheduler.timesteps)
-        job.progress(before + step + 1, taken * calls)
-        before += taken if step + 1 == taken else 0
-        return tensors
-
-    return done
-
-
 def draw_pictures(
     pipe: Any,
     job: Job,
     folder: Path,
     *,
-    count: int,
-    seed: int,
     shown: Callable[[Image.Image], Image.Image] = lambda picture: picture,
     **options: Any,
 ) -> list[Path]:
-    """Draw pictures one at a time, each from its own seed, counted up.
+    """Draw pictures one at a time, each under the name of its seed.
 
     Args:
         pipe: Draws them.
-        job: Is told how far they are.
+        job: Is told how far they are, and ends them when it is cancelled.
         folder: Where they go.
-        count: Pictures.
-        seed: Of the first.
         shown: What is written of a picture.
-        options: Of the pipeline's call.
+        options: As `draw_in_turn` takes them.
     """
-    done = step_done(job, count)
-    paths: list[Path] = []
-    for number in range(count):
-        noise = torch.Generator().manual_seed(seed + number)
-        found = pipe(**options, generator=noise, callback_on_step_end=done, output_type="np").images[-1:]
-        check_finite_result(torch.from_numpy(found))
-        paths.append(write_image(shown(numpy_to_pil(found)[0]), folder / f"seed-{seed + number}.png"))
-    return paths
+    options["callback_on_step_end"] = steps_counted(job.progress, options["count"])
+    return [write_image(shown(picture), folder / f"seed-{seed}.png") for seed, picture in draw_in_turn(pipe, **options)]
 
 
 def sampling(given: Given, spec: Any) -> dict[str, Any]:

@@ -20,13 +20,14 @@ from referencenet.media.sheets import beside
 from referencenet.methods.tiny import tiny_speech_model, tiny_talking_face
 from referencenet.pipelines.clips import ClipPipeline
 from referencenet.pipelines.film_files import FilmSettings, animate_film, num_predictions, open_films, settled
+from referencenet.pipelines.seeds import steps_counted
 from referencenet.pipelines.talk_files import TalkSettings, num_steps, talk_film
 from referencenet.preprocess.face_mesh import CANVAS, only_face
 from referencenet.preprocess.face_track import FaceTrack, read_track
 from referencenet.preprocess.head_proxy import HeadFilm, swing
 from referencenet.preprocess.speech import RATE, num_frames_of
 from referencenet.preprocess.talking_face import TRAINED_RATE, TalkingFace
-from referencenet.ui.drawing import Order, sampling, step_done
+from referencenet.ui.drawing import Order, sampling
 from referencenet.ui.given import Given
 from referencenet.ui.jobs import Job
 from referencenet.ui.models import Model, kind_of
@@ -105,7 +106,7 @@ def turn(given: Given, model: Model) -> Order:
         cameras = [*seen]
         pictures = pipe(
             person, cameras, settings["prompt"], **options, generator=torch.Generator().manual_seed(seed),
-            callback_on_step_end=step_done(job),
+            callback_on_step_end=steps_counted(job.progress),
         ).frames[0]  # fmt: skip
         if side_by_side:
             first = resize(person, size, how="stretch")

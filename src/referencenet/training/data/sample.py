@@ -8,6 +8,9 @@ from pathlib import Path
 
 from referencenet.media.films import PICTURES
 
+Place = tuple[float, float, float, float]
+"""Left, top, right and bottom as shares of a picture's sides."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class Sample:
@@ -57,8 +60,8 @@ class Sample:
     speech: Path | None = None
     speeds: Path | None = None
     face_mask: dict[str, Path] = field(default_factory=dict[str, Path])
-    face_box: tuple[float, ...] | None = None
-    reference_boxes: tuple[tuple[float, ...], ...] = ()
+    face_box: Place | None = None
+    reference_boxes: tuple[Place, ...] = ()
     embedding: Path | None = None
     caption: str | None = None
     garment_caption: str | None = None

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from pathlib import Path
 
-from referencenet.training.data.layouts.files import first_file
+from referencenet.training.data.layouts.files import first_file, read_names
 from referencenet.training.data.sample import Sample
 
 MASKS = {"face": "sep_face_mask", "lip": "sep_lip_mask", "border": "sep_pose_mask", "whole": "face_mask"}
@@ -15,7 +15,7 @@ MASKS = {"face": "sep_face_mask", "lip": "sep_lip_mask", "border": "sep_pose_mas
 def samples(root: Path, split: str) -> Iterator[Sample]:
     """Talking heads: films with sound and masks; what is made of them lies in `face_emb`, `speech` and `speed`."""
     listing = first_file(root, [f"{split}_list.txt"], "HDTF")
-    for name in listing.read_text(encoding="utf-8").split():
+    for name in read_names(listing):
         frames = root / "images" / name
         further = {
             "embedding": root / "face_emb" / f"{name}.npy",

@@ -5,14 +5,18 @@ from __future__ import annotations
 from collections.abc import Iterator
 from pathlib import Path
 
-from referencenet.training.data.layouts.files import first_file, read_json
+from referencenet.training.data.layouts.files import first_file, read_rows
 from referencenet.training.data.sample import Sample
 
 
 def samples(root: Path, split: str) -> Iterator[Sample]:
-    """Films with their skeletons, and DensePose where `<split>_densepose` has it."""
+    """Films with their skeletons, and DensePose where `<split>_densepose` has it.
+
+    Raises:
+        ValueError: If an entry of the list is of another kind.
+    """
     listing = first_file(root, [f"fashion_{split}_meta.json", f"{split}_meta.json"], "UBC")
-    for row in read_json(listing, list):
+    for row in read_rows(listing, {"video_path": str, "kps_path": str}, {}):
         film = root / row["video_path"]
         dense = film.parent.with_name(f"{film.parent.name}_densepose") / film.name
         yield Sample(

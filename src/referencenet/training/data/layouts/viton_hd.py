@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from pathlib import Path
 
-from referencenet.training.data.layouts.files import first_file, read_json
+from referencenet.training.data.layouts.files import first_file, read_json, read_names
 from referencenet.training.data.sample import Sample
 
 TAGS = ("sleeveLength", "neckLine", "item")
@@ -19,16 +19,20 @@ TAGS = ("sleeveLength", "neckLine", "item")
 
 
 def samples(root: Path, split: str) -> Iterator[Sample]:
-    """People with their garment, mask, skeleton and DensePose."""
+    """People with their garment, mask, skeleton and DensePose.
+
+    Raises:
+        ValueError: If a list is of another kind.
+    """
     pairs = first_file(root, [f"{split}_pairs.txt"], "VITON-HD")
     folder = root / split
     garments = descriptions(root, split) or texts(folder / "garment_captions.json")
     people = texts(folder / "image_captions.json")
-    for line in pairs.read_text(encoding="utf-8").splitlines():
-        if not line.strip():
-            continue
+    for line in read_names(pairs):
         person = line.split()[0]
-        stem, ending = person.rsplit(".", 1)
+        stem, dot, ending = person.rpartition(".")
+        if not dot:
+            raise ValueError(f"{pairs} has {line[:60]!r}; expected names of pictures, PERSON.jpg GARMENT.jpg.")
         garment = f"{stem.split('@@')[0]}.{ending}"
         yield Sample(
             name=person,
@@ -44,15 +48,23 @@ def samples(root: Path, split: str) -> Iterator[Sample]:
 
 
 def descriptions(root: Path, split: str) -> dict[str, str]:
-    """Garment to its description, made of its tags."""
+    """Garment to its description, made of its tags.
+
+    Raises:
+        ValueError: If the file is of another kind.
+    """
     path = root / split / f"vitonhd_{split}_tagged.json"
     if not path.is_file():
         return {}
     found: dict[str, str] = {}
-    for rows in read_json(path, dict).values():
-        for row in rows:
+    try:
+        for row in (row for rows in read_json(path, dict).values() for row in rows):
             told = {tag["tag_name"]: tag["tag_category"] for tag in row["tag_info"] if tag["tag_category"]}
             found[row["file_name"]] = "".join(f"{told[name]} " for name in TAGS if name in told)
+    except (KeyError, TypeError) as error:
+        raise ValueError(f"{path} has a garment without file_name and tag_info, as VITON-HD's tags have them.") from (
+            error
+        )
     return found
 
 
