@@ -228,7 +228,7 @@ def test_a_portrait_says_a_sound_clip_by_clip(system: str, folders: Path, tmp_pa
     assert torch.equal(said(model, hears, bank=bank, frames=6)[0], frames)
 
 
-def test_a_portrait_says_a_sound_by_drawings_of_its_face(folders: Path, tmp_path: Path) -> None:
+def test_a_portrait_says_a_sound_by_drawings_of_its_face(folders: Path) -> None:
     model, hears = tiny_pipeline("aniportrait"), tiny_talking_face()
     vertices = np.random.default_rng(0).normal(size=(1, 468, 3)) * 4
     matrices = pose_matrices(np.array([[5.0, 0, 0, 0, 0, -30]]))
