@@ -12,6 +12,7 @@ from diffusers.utils import numpy_to_pil
 from PIL import Image
 
 from referencenet.cli.run import drawing_options
+from referencenet.media.fitting import Fit, fitted
 from referencenet.media.sheets import write_image
 from referencenet.pipelines.encoders import check_finite_result
 from referencenet.ui.given import Given
@@ -32,6 +33,7 @@ class Order:
         settings: What decides the result, by name.
         files: What was given, by name.
         posed: Whether the pose ReferenceNet draws.
+        controlnet: Kind of the ControlNet that stands beside the model.
     """
 
     model: Model
@@ -39,6 +41,7 @@ class Order:
     settings: Mapping[str, Any]
     files: Mapping[str, Path]
     posed: bool = False
+    controlnet: str | None = None
 
 
 def step_done(job: Job, calls: int = 1) -> Callable[[Any, int, Any, dict[str, Any]], dict[str, Any]]:
@@ -68,6 +71,7 @@ def draw_pictures(
     count: int,
     seed: int,
     shown: Callable[[Image.Image], Image.Image] = lambda picture: picture,
+    noise: Callable[[int], Any] = lambda seed: torch.Generator().manual_seed(seed),
     **options: Any,
 ) -> list[Path]:
     """Draw pictures one at a time, each from its own seed, counted up.
@@ -79,18 +83,24 @@ def draw_pictures(
         count: Pictures.
         seed: Of the first.
         shown: What is written of a picture.
+        noise: Generators of a seed.
         options: Of the pipeline's call.
     """
     done = step_done(job, count)
     paths: list[Path] = []
     for number in range(count):
-        noise = torch.Generator().manual_seed(seed + number)
-        found = pipe(**options, generator=noise, callback_on_step_end=done, output_type="np").images[-1:]
+        found = pipe(**options, generator=noise(seed + number), callback_on_step_end=done, output_type="np").images[-1:]
         check_finite_result(torch.from_numpy(found))
-        paths.append(write_image(shown(numpy_to_pil(found)[0]), folder / f"seed-{seed + number}.png"))
+        record = {**job.record, "seed": seed + number}
+        paths.append(write_image(shown(numpy_to_pil(found)[0]), folder / f"seed-{seed + number}.png", record))
     return paths
 
 
 def sampling(given: Given, spec: Any) -> dict[str, Any]:
     """Size, steps and guidance of a system's call."""
     return drawing_options(spec, given.size(), given.steps(), given.guidance())
+
+
+def at_size(picture: Image.Image, size: tuple[int, int], fit: Fit | None, ground: str = "white") -> Image.Image:
+    """A picture, or a mask of mode L, at the result's size; None: as it is, and the system brings it to that."""
+    return picture if fit is None else fitted(picture, size, fit, ground)
