@@ -115,3 +115,17 @@ def test_a_systems_page_has_the_drawing_of_its_declaration(row):
     page = (ROOT / "docs" / "methods" / f"{row.name}.md").read_text(encoding="utf-8")
     expected = f"```text\n{drawing(entry_of(row).spec)}\n```"
     assert expected in page, f"copy what `refnet methods {row.name}` draws into docs/methods/{row.name}.md:\n{expected}"
+
+
+PLAIN = {"architecture", "built-in-model-notes", "index", "memory", "migration", "serving", "speed", "troubleshooting",
+         "verify", "versions"}  # fmt: skip
+"""Pages that speak of the code, of numbers or of commands; and lists of other pages."""
+MOST_BYTES = 3_000_000
+
+
+def test_pages_show_what_they_speak_of_and_pictures_stay_small():
+    shown = [page for page in PAGES if page.parent.name != "reference" and page.stem not in PLAIN]
+    bare = [page.name for page in shown if "![" not in page.read_text(encoding="utf-8")]
+    assert not bare, f"show a picture on {bare}; benchmarks/docs_pictures.py and docs_systems.py draw them"
+    files = [file for file in (ROOT / "docs").rglob("*") if file.suffix in (".gif", ".webp", ".png", ".jpg")]
+    assert sum(file.stat().st_size for file in files) < MOST_BYTES

@@ -42,7 +42,7 @@ class Standing(OpenPose):
         return [Region.whole(image.size)]
 
     def read(self, image: Image.Image, region: Region) -> BodyPoints:  # noqa: ARG002
-        return BodyPoints(POINTS)
+        return BodyPoints(body=POINTS)
 
 
 @pytest.fixture(scope="module")
