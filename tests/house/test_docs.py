@@ -117,7 +117,7 @@ def test_a_systems_page_has_the_drawing_of_its_declaration(row):
     assert expected in page, f"copy what `refnet methods {row.name}` draws into docs/methods/{row.name}.md:\n{expected}"
 
 
-PLAIN = {"architecture", "built-in-model-notes", "index", "memory", "migration", "serving", "speed", "troubleshooting",
+PLAIN = {"architecture", "index", "memory", "migration", "serving", "speed", "troubleshooting",
          "verify", "versions"}  # fmt: skip
 """Pages that speak of the code, of numbers or of commands; and lists of other pages."""
 MOST_BYTES = 3_000_000
