@@ -35,7 +35,7 @@ from referencenet.ui.drawing import Order, at_size, sampling, step_done
 from referencenet.ui.driving import driven
 from referencenet.ui.given import Given
 from referencenet.ui.jobs import Job
-from referencenet.ui.models import Model, kind_of
+from referencenet.ui.models import Model, kind_of, offered
 
 FILM = "film.mp4"
 TURNING = 10  # frames per second, of the published demonstration
@@ -62,8 +62,7 @@ def animate(given: Given, model: Model) -> Order:
 
 def talk(given: Given, model: Model) -> Order:
     """The person of a portrait says what is in a sound."""
-    kind = kind_of("talk", model)
-    if issubclass(kind, ClipPipeline):
+    if issubclass(offered("talk")[str(model.system)], ClipPipeline):
         return _talk_by_clips(given, model)
     person = given.picture("reference", "a portrait")
     samples = given.sound("sound", "a sound: what is said")
