@@ -44,6 +44,19 @@ def test_what_is_too_long_for_a_jpeg_stands_beside_it_alone(tmp_path: Path) -> N
         read_record(path)
 
 
+@pytest.mark.parametrize("ending", [".jpg", ".webp", ".tif"])
+@pytest.mark.parametrize(
+    "exif", [b"Exif\0\0nonsense", b"Exif\0\0II*\0\xff\xff\xff\xff", b"Exif\0\0II*\0\x08\0\0\0\x01\0\x0e\x01"]
+)
+def test_broken_metadata_says_nothing(ending: str, exif: bytes, tmp_path: Path) -> None:
+    path = tmp_path / f"broken{ending}"
+    picture(1, (16, 16)).save(path, **({} if ending == ".tif" else {"exif": exif}))
+    if ending == ".tif":
+        path.write_bytes(path.read_bytes()[:-4] + exif[-4:])
+    with pytest.raises(ValueError, match=r"does not say how it was drawn|can be read"):
+        read_record(path)
+
+
 @pytest.mark.parametrize("name", ["other.gif", "other.jpg"])
 def test_words_of_other_programs_are_no_record(name: str, tmp_path: Path) -> None:
     exif = Image.Exif()

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import warnings
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -126,8 +127,14 @@ def _text_of(image: Image.Image) -> str | None:
     if image.format == "PNG":
         found = image.info.get(KEY)
         return None if found is None else str(found)
-    is_gif = image.format == "GIF"
-    said = image.info.get("comment", b"").decode(errors="replace") if is_gif else image.getexif().get(DESCRIPTION)
+    if image.format == "GIF":
+        said: Any = image.info.get("comment", b"").decode(errors="replace")
+    else:
+        try:
+            with warnings.catch_warnings(action="ignore"):
+                said = image.getexif().get(DESCRIPTION)
+        except Exception:  # broken metadata is another program's: whatever its reader stumbles over
+            return None
     return said if isinstance(said, str) and f'"{KEY}"' in said else None
 
 
