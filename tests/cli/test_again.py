@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from PIL import Image
+from PIL import Image, ImageOps
 from typer.testing import CliRunner, Result
 
 from commands import told
@@ -18,9 +18,28 @@ from referencenet.cli.app import app
 from referencenet.media.films import Film, write_film
 from referencenet.media.records import KEY, png_text, read_record
 from referencenet.paperdoll.voice import speech
+from referencenet.preprocess.conditions import CONDITIONS, Condition
 from referencenet.preprocess.face_geometry import pose_matrices
+from referencenet.preprocess.regions import Region
 from sounds import write_sound
 from tiny import picture
+
+
+class Inverted(Condition):
+    """A condition that needs no fetched networks: the whole picture, its colours turned round."""
+
+    def __init__(self, folder: Path) -> None:
+        pass
+
+    def regions(self, image: Image.Image) -> list[Region]:
+        return [Region.whole(image.size)]
+
+    def read(self, image: Image.Image, region: Region) -> Image.Image:  # noqa: ARG002
+        return ImageOps.invert(image)
+
+    def draw(self, value: Image.Image, size: tuple[int, int]) -> list[Image.Image]:
+        return [value.resize(size)]
+
 
 TINY = ("--random-tiny", "--steps", "1", "--device", "cpu")
 
@@ -74,7 +93,7 @@ def pixels(path: Path) -> np.ndarray:
 
 
 def test_every_drawing_command_is_here() -> None:
-    assert {*TYPED, "generate"} == set(DRAWING)
+    assert {*TYPED, "generate", "preprocess", "demo"} == set(DRAWING)
 
 
 QUICK = ("tryon", "animate")
@@ -99,6 +118,50 @@ def test_it_draws_the_same_bits(folder: Path, monkeypatch: pytest.MonkeyPatch, c
     refused = run(folder, monkeypatch, "again", str(first))
     assert refused.exit_code == 2
     assert f"{again.name} is there already" in told(refused)
+
+
+@pytest.mark.parametrize(("name", "shown", "again"), [("film.gif", "film.gif", "film-again.gif"),
+                                                      ("frames", "frames/000001.png", "frames-again")])  # fmt: skip
+def test_a_gif_and_a_frame_of_a_folder_draw_their_film_again(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, name: str, shown: str, again: str
+) -> None:
+    made = run(folder, monkeypatch, "animate", *TYPED["animate"][0], "--out", name)
+    assert made.exit_code == 0, made.output
+    (folder / f"{name}.json").write_text('{"referencenet": "of another film"}')  # what is inside is read
+    result = run(folder, monkeypatch, "again", shown)
+    assert result.exit_code == 0, result.output
+    assert np.array_equal(pixels(folder / name), pixels(folder / again))
+
+
+def test_what_is_preprocessed_says_how(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(CONDITIONS, "openpose", Inverted)
+    made = run(folder, monkeypatch, "preprocess", "poses.mp4", "--to", "openpose", "--frames", "2", "-o", "drawn",
+               "--preview", "both.gif")  # fmt: skip
+    assert made.exit_code == 0, made.output
+    said = read_record(folder / "drawn" / "000000.png")["again"]
+    assert said["command"] == "preprocess"
+    assert {name: Path(value).name if name == "source" else value for name, value in said["options"].items()} == {
+        "source": "poses.mp4", "to": "openpose", "frames": 2,
+    }  # fmt: skip
+    assert read_record(folder / "both.gif")["again"] == said == read_record(folder / "drawn")["again"]
+    assert run(folder, monkeypatch, "again", "drawn/000001.png").exit_code == 0
+    assert np.array_equal(pixels(folder / "drawn"), pixels(folder / "drawn-again"))
+    assert run(folder, monkeypatch, "preprocess", "hero.png", "--to", "openpose", "-o", "one.png").exit_code == 0
+    assert read_record(folder / "one.png")["again"]["options"]["to"] == "openpose"
+    assert (folder / "one.png.json").is_file()
+
+
+@pytest.mark.slow
+def test_a_demonstration_is_drawn_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    made = run(tmp_path, monkeypatch, "demo", "--characters", "1", "--seed", "3", "--out", "shown")
+    assert made.exit_code == 0, made.output
+    said = read_record(tmp_path / "shown" / "demo.png")["again"]
+    assert said == {"command": "demo", "options": {"characters": 1, "seed": 3}, "files": {}}
+    assert json.loads((tmp_path / "shown" / "demo.json").read_text())["again"] == said
+    for name in ("hero.png", "dance.mp4", "dressing.png"):
+        assert read_record(tmp_path / "shown" / name)["again"] == said
+    assert run(tmp_path, monkeypatch, "again", "shown/hero.png").exit_code == 0
+    assert np.array_equal(*(pixels(tmp_path / name / "demo.png") for name in ("shown", "shown-again")))
 
 
 def test_pictures_of_a_run_are_drawn_again_in_a_new_run(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:

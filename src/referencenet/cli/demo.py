@@ -1,14 +1,16 @@
 """`refnet demo`: one sheet that shows what a reference does, with scores, and files to try the commands on."""
 
 import json
+from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.console import Console
 from rich.table import Table
 
 from referencenet.cli.console import progress_bar
+from referencenet.cli.options import settings_of
 from referencenet.later import later
 from referencenet.media.files import check_place, written_whole
 from referencenet.media.sheets import write_image
@@ -32,6 +34,7 @@ app = typer.Typer(add_completion=False)
 
 @app.command("demo")
 def demo_command(
+    ctx: typer.Context,
     out: Annotated[
         Path, typer.Option("--out", "-o", help="Folder for demo.png, demo.json, and the files to try.")
     ] = Path("demo"),
@@ -49,7 +52,8 @@ def demo_command(
     small network sees it that was trained to tell people apart: 1 is the same person. No character was trained on.
     """
     check_place(out, folder=True)
-    files = examples.write_examples(out, seed)
+    said = settings_of(ctx, "demo")
+    files = examples.write_examples(out, seed, record=said)
     hushing.quiet()
     num_drawn = len(drawing.HEADINGS) - 2  # all columns but the reference and the truth
     with progress_bar("drawing", num_drawn) as (bar, task):
@@ -61,11 +65,11 @@ def demo_command(
 
         shown = drawing.demo(characters, seed, progress=begin)
         bar.update(task, completed=num_drawn, description="drawing")
-    sheet = write_image(shown.sheet, out / "demo.png")
-    document = {"scores": shown.scores, "characters": characters, "seed": seed, "referencenet": __version__}
+    sheet = write_image(shown.sheet, out / "demo.png", said)
+    document = {"scores": shown.scores, **said, "referencenet": __version__}
     with written_whole(out / "demo.json") as file:
         file.write_text(json.dumps(document, indent=2) + "\n", encoding="utf-8")
-    shown_beside = [_written(part, out, seed) for part in showcase.shows()]
+    shown_beside = [_written(part, out, seed, said) for part in showcase.shows()]
     table = Table("drawn with", "same person? (1 = yes)", pad_edge=False)
     for name in drawing.HEADINGS[1:]:
         table.add_row(name, f"{shown.scores[name]:.2f}")
@@ -78,8 +82,8 @@ def demo_command(
     console.print(f"How it works, in one file: {NEXT_TO_READ}", soft_wrap=True, highlight=False)
 
 
-def _written(part: "showcase.Show", out: Path, seed: int) -> str:
+def _written(part: "showcase.Show", out: Path, seed: int, said: Mapping[str, Any]) -> str:
     """Write a part of the demonstration, with its progress; what was written where."""
     with progress_bar(part.file, part.cases) as (bar, task):
-        path = showcase.write_show(part, out, seed, drawn=lambda number: bar.advance(task, number))
+        path = showcase.write_show(part, out, seed, record=said, drawn=lambda number: bar.advance(task, number))
     return f"{path}: {part.told}"

@@ -134,7 +134,7 @@ def settings_of(ctx: typer.Context, method: str) -> dict[str, Any]:
     return own | {"again": _typed_again(ctx)}
 
 
-OF_THE_PLACE = ("out", "overwrite", "resume", "settings")
+OF_THE_PLACE = ("out", "overwrite", "preview", "resume", "settings")
 """Options that say where a result goes, and nothing of what it is."""
 
 

@@ -1,6 +1,6 @@
 """`refnet preprocess`: poses, landmarks and masks of an ordinary film or picture, in one command."""
 
-from collections.abc import Generator, Iterable, Sequence
+from collections.abc import Generator, Iterable, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from enum import StrEnum
 from fractions import Fraction
@@ -15,9 +15,9 @@ from PIL import Image
 from referencenet.cli.checks import check_apart, check_film, check_given
 from referencenet.cli.console import note, progress_bar, say
 from referencenet.cli.model_files import MODELS_HELP
-from referencenet.cli.options import Overwrite
+from referencenet.cli.options import Overwrite, settings_of
 from referencenet.media.encoding import CODECS
-from referencenet.media.files import check_place
+from referencenet.media.files import check_place, check_settings_place, forget_settings, write_settings
 from referencenet.media.films import PICTURES, Film, FilmWriter, pictures_in
 from referencenet.media.images import read_image
 from referencenet.media.sheets import beside, check_picture_path, write_image
@@ -68,8 +68,9 @@ def preprocess(
     paths = [out.with_stem(f"{out.stem}{name}") for name in kind.pictured] if out.suffix != kind.ending else []
     check_apart(ctx, *paths, *(frame for path in paths if overwrite and path.is_dir() for frame in pictures_in(path)))
     condition = kind(models or default_folder())
+    said = settings_of(ctx, "preprocess")
     with followed_through(film, condition, person) as values:
-        kept = write_drawings(film, values, condition, paths, preview, overwrite)
+        kept = write_drawings(film, values, condition, paths, preview, overwrite, said)
         if not paths:
             condition.write(kept, out, film.size, film.rate)
     say("\n".join(map(str, paths or [out])))
@@ -77,7 +78,7 @@ def preprocess(
 
 def write_drawings(
     film: "Frames", values: Iterable[Any], condition: Condition, paths: Sequence[Path], preview: Path | None,
-    overwrite: bool = False,
+    overwrite: bool = False, settings: Mapping[str, Any] | None = None,
 ) -> list[Any]:  # fmt: skip
     """Draw what was estimated, frame by frame.
 
@@ -88,14 +89,15 @@ def write_drawings(
         paths: Of its films or pictures; none: the values are kept.
         preview: Where what was given and what is drawn go, side by side.
         overwrite: Take older films' frames out of folders.
+        settings: What decides them, to stand in them and beside them.
 
     Returns:
         The values if there are no paths, else nothing.
     """
     kept: list[Any] = []
     with ExitStack() as opened:
-        writers = [opened.enter_context(_Output(path, film, overwrite)) for path in paths]
-        shown = [opened.enter_context(_Output(preview, film, overwrite))] if preview is not None else []
+        writers = [opened.enter_context(_Output(path, film, overwrite, settings)) for path in paths]
+        shown = [opened.enter_context(_Output(preview, film, overwrite, settings))] if preview is not None else []
         for frame, value in zip(film, values, strict=True):
             drawn = condition.draw(value, frame.size) if writers or shown else []
             for writer, picture in zip(writers, drawn, strict=False):  # without writers all are for the preview
@@ -120,7 +122,7 @@ def check_outputs(
     if out.suffix.lower() in (".json", ".npz") and out.suffix != kind.ending:
         raise ValueError(f"--to {name} does not write {out.suffix}; give " +
                          (f"{kind.ending}, " if kind.ending else "") + "a picture, a film or a folder.")  # fmt: skip
-    check = check_picture_path if is_picture else partial(check_film, overwrite=overwrite, settings=False)
+    check = _check_picture if is_picture else partial(check_film, overwrite=overwrite)
     if out.suffix != kind.ending:
         for drawn in kind.pictured:
             check(out.with_stem(f"{out.stem}{drawn}"))
@@ -128,6 +130,11 @@ def check_outputs(
         check_place(out)
     if preview is not None:
         check(preview)
+
+
+def _check_picture(path: Path) -> None:
+    check_picture_path(path)
+    check_settings_place(path)
 
 
 @contextmanager
@@ -210,11 +217,12 @@ class _Output:
         path: Of the result.
         film: What was given.
         overwrite: Take an older film's frames out of a folder.
+        settings: What decides it, to stand in it and beside it.
     """
 
-    def __init__(self, path: Path, film: Frames, overwrite: bool) -> None:
-        self.path = path
-        self.writer = None if film.is_picture else FilmWriter(path, film.rate, overwrite=overwrite)
+    def __init__(self, path: Path, film: Frames, overwrite: bool, settings: Mapping[str, Any] | None = None) -> None:
+        self.path, self.settings = path, settings
+        self.writer = None if film.is_picture else FilmWriter(path, film.rate, overwrite=overwrite, settings=settings)
         self.is_coded = path.suffix.lower() in (*CODECS, ".gif")
 
     def __enter__(self) -> "_Output":
@@ -227,7 +235,10 @@ class _Output:
     def add(self, frame: Image.Image) -> None:
         """Write a frame; a coded film's last odd column or row is cut off."""
         if self.writer is None:
-            write_image(frame, self.path)
+            forget_settings(self.path)
+            write_image(frame, self.path, self.settings)
+            if self.settings is not None:
+                write_settings(self.path, self.settings)
             return
         even = (frame.width // 2 * 2, frame.height // 2 * 2)
         self.writer.write(frame.crop((0, 0, *even)) if self.is_coded and frame.size != even else frame)

@@ -10,6 +10,7 @@ import typer
 
 from referencenet.cli.console import say, tell
 from referencenet.cli.options import Device, Dtype, Offload, VaeTiling
+from referencenet.cli.settings import pairs
 from referencenet.media.files import check_place
 
 app = typer.Typer(add_completion=False)
@@ -23,6 +24,11 @@ def ui(
         list[str] | None,
         typer.Option("--models", "-m", metavar="FOLDER|FILE|HUB_ID", help="What the page offers beside the built-in "
                      "model: a folder of models, a model, a .safetensors file. May be repeated."),
+    ] = None,
+    controlnet: Annotated[
+        list[str] | None,
+        typer.Option("--controlnet", metavar="KIND=FOLDER|HUB_ID", help="A ControlNet that the tab Refer offers, such "
+                     "as pose=my-net. May be repeated."),
     ] = None,
     base: Annotated[
         str | None, typer.Option(metavar="FOLDER|HUB_ID", help="The base model, for what released files leave out.")
@@ -54,11 +60,13 @@ def ui(
     Try: `refnet ui`, or `refnet ui --models ~/models`. Ctrl-C closes it.
     """
     check_place(out, folder=True)
+    controlnets = pairs(controlnet or [], "--controlnet")
     if find_spec("gradio") is None:
         raise ModuleNotFoundError("refnet ui needs gradio; install it by pip install 'referencenet[ui]'.")
     work: Any = importlib.import_module("referencenet.ui.serve")  # gradio, torch: only now
     offered = work.Models(
-        models or [], base=base, device=device, dtype=dtype, offload=offload, vae_tiling=vae_tiling
+        models or [], base=base, device=device, dtype=dtype, offload=offload, vae_tiling=vae_tiling,
+        controlnets=controlnets,
     )  # fmt: skip
     limits = work.Limits(
         megabytes=max_megabytes, megapixels=max_megapixels, seconds=max_seconds, pictures=max_pictures,

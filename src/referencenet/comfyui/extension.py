@@ -5,7 +5,7 @@
 
 from comfy_api.latest import ComfyExtension, io
 
-from referencenet.comfyui import refer, tasks
+from referencenet.comfyui import banks, refer, talk, tasks
 
 
 class RefnetExtension(ComfyExtension):
@@ -13,7 +13,7 @@ class RefnetExtension(ComfyExtension):
 
     async def get_node_list(self) -> list[type[io.ComfyNode]]:
         """All of them."""
-        return [*refer.NODES, *tasks.NODES]
+        return [*refer.NODES, *banks.NODES, *tasks.NODES, *talk.NODES]
 
 
 async def comfy_entrypoint() -> RefnetExtension:

@@ -1,4 +1,4 @@
-"""Nodes of the training-free links: a model, references, banks, pictures that refer to them."""
+"""Nodes of the training-free links: a model, references, pictures that refer to them."""
 
 # ComfyUI is no dependency: it imports this
 # pyright: reportMissingImports=false, reportUntypedBaseClass=false
@@ -16,17 +16,24 @@ from referencenet.bases.devices import DTYPES, check_offload, choose_device, cho
 from referencenet.bases.load import load_base
 from referencenet.bases.names import is_hub_name, is_single_file
 from referencenet.builtin.load import load as load_builtin
-from referencenet.comfyui.values import CATEGORY, Bank, Model, References, draw, mask, picture, pictures, sampling
-from referencenet.links.bank import ReferenceBank
-from referencenet.links.series import BankSeries
+from referencenet.builtin.start import is_shipped
+from referencenet.builtin.start import load_system as load_shipped
+from referencenet.comfyui.values import (
+    CATEGORY,
+    Bank,
+    Model,
+    References,
+    draw,
+    mask,
+    picture,
+    sampling,
+)  # fmt: skip
 from referencenet.methods.reference_only import NAMED_LINKS, Reference, reference
 from referencenet.methods.systems import UnknownSystem
 from referencenet.methods.systems import load as load_system
 
 BASE = "builtin"
 BUILTIN = {BASE: "base", "builtin pose": "referencenet"}
-FOLDER = "referencenet"
-"""Of banks, in ComfyUI's output folder."""
 
 
 def sampling_inputs(steps: int = 0, guidance: float = -1.0) -> list[io.Input]:
@@ -55,7 +62,8 @@ class LoadModel(io.ComfyNode):
             "diffusers folder, for Refer; or a system's folder that `refnet convert` wrote.",
             inputs=[
                 io.String.Input("folder", default="builtin",
-                                tooltip="builtin, builtin pose, a file of models/checkpoints, a path, or a hub name."),
+                                tooltip="builtin, builtin pose, builtin and a system's name, a file of "
+                                "models/checkpoints, a path, or a hub name."),
                 io.Combo.Input("device", options=["auto", "cpu", "cuda"], default="auto"),
                 io.Combo.Input("dtype", options=["auto", *DTYPES], default="auto",
                                tooltip="auto: half precision on CUDA."),
@@ -159,123 +167,6 @@ class MakeReference(io.ComfyNode):
         return io.NodeOutput([*(others or []), made])
 
 
-class WriteBank(io.ComfyNode):
-    """What is needed of a reference, written once."""
-
-    @classmethod
-    def define_schema(cls) -> io.Schema:
-        """Inputs and outputs."""
-        return io.Schema(
-            node_id="RefnetWriteBank",
-            display_name="Write bank",
-            category=CATEGORY,
-            description="Write a reference once and read it any number of times. Of training-free links the encoded "
-            "pictures are kept; of systems what their reference network saw.",
-            inputs=[
-                Model.Input("model"),
-                io.Image.Input("image", optional=True, tooltip="Portrait, garment or faces of a system."),
-                References.Input("references", optional=True, tooltip="For Refer."),
-                io.Int.Input("width", default=512, min=8, max=8192, step=8),
-                io.Int.Input("height", default=512, min=8, max=8192, step=8),
-                io.Int.Input("steps", default=0, min=0, max=1000,
-                             tooltip="Of the calls, where the reference network runs at every step. 0: the default."),
-                io.Int.Input("seed", default=42, min=0, max=2**32 - 1),
-            ],
-            outputs=[Bank.Output("bank")],
-        )  # fmt: skip
-
-    @classmethod
-    def execute(
-        cls,
-        model: Any,
-        width: int,
-        height: int,
-        steps: int,
-        seed: int,
-        image: torch.Tensor | None = None,
-        references: list[Reference] | None = None,
-    ) -> io.NodeOutput:
-        """Write it."""
-        generator = torch.Generator().manual_seed(seed)
-        if hasattr(model, "write"):
-            if image is None:
-                raise ValueError(f"{type(model).__name__} is a system: connect an image, not references.")
-            several = pictures(image)
-            given = several[0] if len(several) == 1 else several
-            bank = model.write(
-                given, width=width, height=height, num_inference_steps=steps or None, generator=generator
-            )
-            return io.NodeOutput(bank)
-        if references is None:
-            if image is None:
-                raise ValueError("connect references, or an image.")
-            references = [Reference(one) for one in pictures(image)]
-        return io.NodeOutput([one.encode(model, width=width, height=height, generator=generator) for one in references])
-
-
-class SaveBank(io.ComfyNode):
-    """A bank as a file."""
-
-    @classmethod
-    def define_schema(cls) -> io.Schema:
-        """Inputs and outputs."""
-        return io.Schema(
-            node_id="RefnetSaveBank",
-            display_name="Save bank",
-            category=CATEGORY,
-            inputs=[Bank.Input("bank"), io.String.Input("name", default="hero")],
-            outputs=[io.String.Output("path")],
-            is_output_node=True,
-        )
-
-    @classmethod
-    def execute(cls, bank: Any, name: str) -> io.NodeOutput:
-        """Write it into ComfyUI's output folder."""
-        if isinstance(bank, list):
-            if len(bank) != 1:
-                raise ValueError(f"the bank holds {len(bank)} references; save each by itself.")
-            bank = bank[0]
-        path = bank_path(name)
-        path.parent.mkdir(parents=True, exist_ok=True)
-        bank.save(path)
-        return io.NodeOutput(str(path))
-
-
-class LoadBank(io.ComfyNode):
-    """A bank from a file."""
-
-    @classmethod
-    def define_schema(cls) -> io.Schema:
-        """Inputs and outputs."""
-        return io.Schema(
-            node_id="RefnetLoadBank",
-            display_name="Load bank",
-            category=CATEGORY,
-            inputs=[io.String.Input("name", default="hero", tooltip="As Save bank was told.")],
-            outputs=[Bank.Output("bank")],
-        )
-
-    @classmethod
-    def fingerprint_inputs(cls, name: str) -> float:
-        """Load again when the file has changed."""
-        return bank_path(name).stat().st_mtime
-
-    @classmethod
-    def execute(cls, name: str) -> io.NodeOutput:
-        """Read it, whichever kind it is."""
-        path, reasons = bank_path(name), []
-        if not path.is_file():
-            raise ValueError(f"there is no bank {path}; save one with Save bank.")
-        for kind in (Reference, ReferenceBank, BankSeries):
-            try:
-                bank = kind.load(path)
-            except ValueError as error:
-                reasons.append(str(error))
-            else:
-                return io.NodeOutput([bank] if isinstance(bank, Reference) else bank)
-        raise ValueError(f"{path} is not a bank: {reasons[-1]}")
-
-
 class Refer(io.ComfyNode):
     """Pictures that refer to pictures."""
 
@@ -339,23 +230,12 @@ class Refer(io.ComfyNode):
         return io.NodeOutput(torch.cat(drawn))
 
 
-def bank_path(name: str) -> Path:
-    """Where a bank of this name lies: never outside of ComfyUI's output folder.
-
-    Raises:
-        ValueError: If the name leads elsewhere.
-    """
-    folder = (Path(folder_paths.get_output_directory()) / FOLDER).resolve()
-    path = (folder / f"{name.removesuffix('.safetensors')}.safetensors").resolve()
-    if not path.is_relative_to(folder) or path.parent != folder or not name.strip():
-        raise ValueError(f"{name!r} is not a name of a bank; give a plain name, without folders.")
-    return path
-
-
 def _own(folder: str, dtype: torch.dtype) -> Any:
     """A pipeline of this library, on the CPU; None if the folder holds another."""
     if folder in BUILTIN:
         return load_builtin(BUILTIN[folder], dtype=dtype)  # pyright: ignore
+    if is_shipped(system := folder.removeprefix(f"{BASE} ")):
+        return load_shipped(system).to(dtype)
     path = Path(folder).expanduser()
     if is_single_file(folder) or not (is_hub_name(folder) or (path / "model_index.json").is_file()):
         return None
@@ -375,4 +255,4 @@ def _in(kind: str, name: str) -> str:
     return name
 
 
-NODES = [LoadModel, MakeReference, WriteBank, SaveBank, LoadBank, Refer]
+NODES = [LoadModel, MakeReference, Refer]

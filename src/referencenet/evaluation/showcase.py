@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from types import MappingProxyType
+from typing import Any
 
 import numpy as np
 from PIL import Image
@@ -61,7 +62,7 @@ def shows(folder: Path = WEIGHTS) -> list[Show]:
 
 def write_show(
     show: Show, out: Path, seed: int = 0, *, steps: int = STEPS, folder: Path = WEIGHTS,
-    drawn: Callable[[int], None] = lambda _: None,
+    drawn: Callable[[int], None] = lambda _: None, record: Mapping[str, Any] | None = None,
 ) -> Path:  # fmt: skip
     """Draw a part of the demonstration and write it; where.
 
@@ -72,6 +73,7 @@ def write_show(
         steps: Denoising steps.
         folder: Of the built-in weights.
         drawn: Called with the number of people that were drawn.
+        record: What decided it, to stand in it, see `media.records`.
     """
     small = ShippedSystem(show.system, folder)
     pipe = small.load()
@@ -81,15 +83,15 @@ def write_show(
     drawing = Drawing(steps=steps, guidance=small.spec.scale, seed=seed, drawn=drawn, speech=speech, further=small.call)
     pictures, path = task.draw(pipe, drawing), out / show.file
     if task.name not in RATES:
-        return write_image(Image.fromarray(sheet(task, pictures)), path)
+        return write_image(Image.fromarray(sheet(task, pictures)), path, record)
     frames = [Image.fromarray(sheet(task, pictures, frame)) for frame in range(pictures.shape[1])]
     if not isinstance(task, Talking):
-        return write_film(frames, path, RATES[task.name])
+        return write_film(frames, path, RATES[task.name], settings=record)
     film = task.films[0]
     assert film.audio is not None  # a talking film has sound
     with TemporaryDirectory() as temporary:
         sound = write_wav(Path(temporary) / "voice.wav", film.audio, film.sample_rate)
-        return write_film(frames[: len(film)], path, RATES[task.name], sound=sound)
+        return write_film(frames[: len(film)], path, RATES[task.name], sound=sound, settings=record)
 
 
 def sheet(task: Task, pictures: np.ndarray, frame: int | None = None) -> np.ndarray:

@@ -15,7 +15,6 @@ from fractions import Fraction
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
 from PIL import Image
 
 from referencenet.inputs import regular_file
@@ -24,9 +23,10 @@ from referencenet.media.images import MAX_PIXELS, flattened
 
 if TYPE_CHECKING:
     import av
+    import numpy as np
     from av.sidedata import sidedata
 else:
-    av, sidedata = later("av", "av.sidedata.sidedata")
+    av, np, sidedata = later("av", "numpy", "av.sidedata.sidedata")
 
 CONTAINERS = (
     "mov,mp4,m4a,3gp,3g2,mj2,matroska,webm,avi,gif,apng,mpegts,mpeg,mpegvideo,flv,ogg,asf,wav,w64,mp3,flac,aac,ac3,"

@@ -17,7 +17,8 @@ from PIL import Image
 from referencenet.later import later
 from referencenet.media.decoding import address
 from referencenet.media.files import written_whole
-from referencenet.media.records import as_text
+from referencenet.media.records import as_text, inside
+from referencenet.media.sheets import write_image
 from referencenet.media.sound import Track
 from referencenet.telling import note
 
@@ -83,14 +84,23 @@ def _in_bt709(picture: Image.Image, pixel_format: str) -> Any:
     )
 
 
-def write_pictures(frames: Sequence[Image.Image], folder: Path, first: int) -> None:
-    """Write frames as a folder of PNGs, whole or not at all; their names count from `first`."""
+def write_pictures(
+    frames: Sequence[Image.Image], folder: Path, first: int, record: Mapping[str, Any] | None = None
+) -> None:
+    """Write frames as a folder of PNGs, whole or not at all.
+
+    Args:
+        frames: Of the film.
+        folder: Where to.
+        first: From here on their names count.
+        record: What decided the film, to stand in every frame as text.
+    """
     partial = folder.with_name(f".{folder.name}")
     shutil.rmtree(partial, ignore_errors=True)
     partial.mkdir(parents=True)
     try:
         for i, frame in enumerate(frames):
-            frame.save(partial / f"{first + i:06d}.png")
+            write_image(frame, partial / f"{first + i:06d}.png", record)
         partial.rename(folder)
     finally:
         shutil.rmtree(partial, ignore_errors=True)
@@ -159,13 +169,14 @@ def _joined(
     return total
 
 
-def write_gif(files: Sequence[Path], path: Path, rate: Fraction) -> None:
+def write_gif(files: Sequence[Path], path: Path, rate: Fraction, record: Mapping[str, Any] | None = None) -> None:
     """Write pictures as an animated GIF, whole or not at all.
 
     Args:
         files: Of its frames, in order.
         path: Of the GIF.
         rate: Frames per second. Above 50 frames are left out, with a word.
+        record: What decided the film, to stand in it as its comment.
 
     Raises:
         ValueError: If there are too many frames.
@@ -177,7 +188,8 @@ def write_gif(files: Sequence[Path], path: Path, rate: Fraction) -> None:
         note(f"{path} shows {len(shown)} of {len(files)} frames: a GIF has at most {100 // SHORTEST} a second.")
     first, *others = _opened(files[i] for i in shown)
     with written_whole(path) as temporary:
-        first.save(temporary, format="GIF", save_all=True, append_images=others, duration=durations, loop=0)
+        said = {} if record is None else inside(".gif", record)
+        first.save(temporary, format="GIF", save_all=True, append_images=others, duration=durations, loop=0, **said)
 
 
 def gif_times(count: int, rate: Fraction) -> tuple[list[int], list[int]]:

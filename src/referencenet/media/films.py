@@ -236,16 +236,16 @@ def write_film(
         rate: Frames per second.
         sound: A file whose sound becomes the track, from the film's beginning to its end; only for .mp4 and .webm.
         overwrite: Take older frames out of the folder; files are replaced anyway.
-        settings: What decides the film, to stand beside it as JSON.
+        settings: What decides the film, to stand beside it as JSON, and in it.
 
     Returns:
         The path.
     """
     path, rate = Path(path), Fraction(rate)
-    with FilmWriter(path, rate, sound=sound, overwrite=overwrite) as writer:
+    with FilmWriter(path, rate, sound=sound, overwrite=overwrite, settings=settings) as writer:
         for frame in frames:
             writer.write(frame)
-        writer.finish(settings)
+        writer.finish()
     return path
 
 
@@ -269,12 +269,15 @@ class FilmWriter:
         keep_frames: Go on behind so many frames that an earlier writer has left; 0: start again.
         sound: A file whose sound becomes the track; only for .mp4 and .webm.
         overwrite: Take older frames out of the folder when the film is complete.
+        settings: What decides the film, to stand beside it as JSON and in it: in .mp4, .webm and .gif as their comment,
+            in a folder in every PNG.
     """
 
     def __init__(
         self, path: Path, rate: Fraction, keep_frames: int = 0, *, sound: str | Path | None = None,
-        overwrite: bool = False,
+        overwrite: bool = False, settings: Mapping[str, Any] | None = None,
     ) -> None:  # fmt: skip
+        self.settings = settings
         self.sound = None if sound is None else Path(sound)
         check_film_path(path, self.sound, resume=keep_frames > 0, overwrite=overwrite)
         self.path, self.rate = path, rate
@@ -330,7 +333,8 @@ class FilmWriter:
             if ending in CODECS:
                 write_piece(frames, self.parts / f"{name}{ending}", self.rate)
             else:
-                write_pictures(frames, self.parts / name, self.num_frames)
+                said = None if ending else self.settings
+                write_pictures(frames, self.parts / name, self.num_frames, said)
         except (OSError, av.error.FFmpegError) as error:
             raise OSError(
                 f"frames {self.num_frames} to {self.num_frames + len(frames) - 1} of {self.path} could not be "
@@ -346,24 +350,20 @@ class FilmWriter:
         if len(self._waiting) == PIECE:
             self._flush()
 
-    def finish(self, settings: Mapping[str, Any] | None = None) -> None:
-        """Write what waits, make the film of the pieces and take their folder away.
-
-        Args:
-            settings: What decides the film, to stand beside it as JSON, and in .mp4 and .webm as their comment.
-        """
+    def finish(self) -> None:
+        """Write what waits, make the film of the pieces and take their folder away."""
         self._flush()
         forget_settings(self.path)
         if self.path.suffix.lower() in CODECS:
             join_pieces(
-                self.pieces, self.path, self.rate, sound=self.sound, num_frames=self.num_frames, record=settings
+                self.pieces, self.path, self.rate, sound=self.sound, num_frames=self.num_frames, record=self.settings
             )
         elif self.path.suffix:
-            write_gif(self._files, self.path, self.rate)
+            write_gif(self._files, self.path, self.rate, self.settings)
         else:
             self._fill_folder()
-        if settings is not None:
-            write_settings(self.path, settings)
+        if self.settings is not None:
+            write_settings(self.path, self.settings)
         shutil.rmtree(self.parts)
 
     def _flush(self) -> None:

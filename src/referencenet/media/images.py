@@ -16,18 +16,18 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal, Union
 
-import numpy as np
 from PIL import Image, ImageOps, UnidentifiedImageError
 
 from referencenet.inputs import regular_file
 from referencenet.later import later
 
 if TYPE_CHECKING:
+    import numpy as np
     import torch
 else:
-    (torch,) = later("torch")  # a picture's file is read without it
+    np, torch = later("numpy", "torch")  # a picture's file is read without torch, and help is given without both
 
-Picture = Union[Image.Image, np.ndarray, "torch.Tensor", str, os.PathLike[str]]
+Picture = Union[Image.Image, "np.ndarray", "torch.Tensor", str, os.PathLike[str]]
 Resize = Literal["fit", "stretch"]
 
 FORMATS = ("PNG", "JPEG", "WEBP", "AVIF", "TIFF", "BMP", "DIB", "GIF", "JPEG2000", "PPM", "TGA", "ICO", "PCX", "SGI")

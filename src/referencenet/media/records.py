@@ -1,19 +1,21 @@
 """What decided a result, inside of it: a picture that is passed on can be drawn again by whoever has its inputs.
 
-PNG pictures carry it as text, .mp4 and .webm films as their comment; beside every result it stands as JSON as well. A
-record says which command was given which options, the hashes of the files that they name, and what the command settled
-on. Paths in it are whole ones, `~` in place of the home folder.
+PNG pictures carry it as text, GIFs as their comment, JPEG, WebP, AVIF and TIFF pictures as their description, .mp4 and
+.webm films as their comment; beside every result it stands as JSON as well. BMP, TGA, PPM and JPEG 2000 have no place
+for it. A record says which command was given which options, the hashes of the files that they name, and what the
+command settled on. Paths in it are whole ones, `~` in place of the home folder.
 """
 
 from __future__ import annotations
 
 import hashlib
 import json
+import warnings
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from PIL import Image, PngImagePlugin, UnidentifiedImageError
+from PIL import ExifTags, Image, PngImagePlugin, UnidentifiedImageError
 
 from referencenet.inputs import read_json, regular_file
 from referencenet.later import later
@@ -29,13 +31,35 @@ KEY = "referencenet"
 """Of the text in a PNG file; also what every record holds, with the version."""
 
 FILMS = (".mp4", ".webm")
+DESCRIBED = (".jpg", ".jpeg", ".webp", ".avif", ".tif", ".tiff")
+DESCRIPTION = ExifTags.Base.ImageDescription.value
+LONGEST_DESCRIPTION = 60_000  # bytes: a JPEG file holds 65,533
 LARGEST_HASHED = 2**26  # bytes; weights are larger, and hashing them takes longer than reading them
 
 
-def as_text(record: Mapping[str, Any]) -> str:
+def as_text(record: Mapping[str, Any], *, ascii_only: bool = False) -> str:
     """A record as it is stored: without what was left open, with the version."""
     kept = {name: value for name, value in record.items() if value is not None} | {KEY: __version__}
-    return json.dumps(kept, ensure_ascii=False, default=str)
+    return json.dumps(kept, ensure_ascii=ascii_only, default=str)
+
+
+def inside(ending: str, record: Mapping[str, Any]) -> dict[str, Any]:
+    """What Pillow's `save` is told so that a record stands in a picture; nothing where its format has no place for one.
+
+    Args:
+        ending: Of the picture, such as .png.
+        record: What decided it.
+    """
+    ending, text = ending.lower(), as_text(record, ascii_only=True)
+    if ending == ".png":
+        return {"pnginfo": png_text(record)}
+    if ending == ".gif":
+        return {"comment": text.encode()}
+    if ending not in DESCRIBED or len(text) > LONGEST_DESCRIPTION:
+        return {}
+    exif = Image.Exif()
+    exif[DESCRIPTION] = text
+    return {"exif": exif.tobytes()}
 
 
 def png_text(record: Mapping[str, Any]) -> PngImagePlugin.PngInfo:
@@ -92,10 +116,26 @@ def portable(path: str | Path) -> str:
 def _picture_text(path: Path) -> str | None:
     try:
         with Image.open(regular_file(path)) as image:
-            text = image.info.get(KEY) if image.format == "PNG" else None
+            text = _text_of(image)
     except (UnidentifiedImageError, Image.DecompressionBombError, OSError, ValueError, SyntaxError) as error:
         raise ValueError(f"{path.name} is not a picture or film that can be read ({str(error)[:100]}).") from error
-    return str(text) if text is not None else None
+    return text
+
+
+def _text_of(image: Image.Image) -> str | None:
+    """A record as `inside` puts it; None where there is none, or another program's words."""
+    if image.format == "PNG":
+        found = image.info.get(KEY)
+        return None if found is None else str(found)
+    if image.format == "GIF":
+        said: Any = image.info.get("comment", b"").decode(errors="replace")
+    else:
+        try:
+            with warnings.catch_warnings(action="ignore"):
+                said = image.getexif().get(DESCRIPTION)
+        except Exception:  # broken metadata is another program's: whatever its reader stumbles over
+            return None
+    return said if isinstance(said, str) and f'"{KEY}"' in said else None
 
 
 def _film_text(path: Path) -> str | None:

@@ -12,7 +12,7 @@ from typing import Any
 from PIL import Image, ImageDraw, ImageFont
 
 from referencenet.media.files import check_place, written_whole
-from referencenet.media.records import png_text
+from referencenet.media.records import inside
 
 WRITTEN = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff", ".gif", ".avif", ".jp2", ".ppm", ".tga")
 """Endings of formats that Pillow writes colours in."""
@@ -27,7 +27,7 @@ def write_image(image: Image.Image, path: str | os.PathLike[str], record: Mappin
     Args:
         image: The picture.
         path: Where to; missing folders are made. An existing file is replaced.
-        record: What decided the picture, to stand in the file as text, see `media.records`; only PNG holds it.
+        record: What decided the picture, to stand in the file where its format has a place for it, see `media.records`.
 
     Returns:
         The path written to.
@@ -35,10 +35,7 @@ def write_image(image: Image.Image, path: str | os.PathLike[str], record: Mappin
     path = Path(path)
     check_picture_path(path)
     with written_whole(path) as temporary:
-        if record is not None and path.suffix.lower() == ".png":
-            image.save(temporary, pnginfo=png_text(record))
-        else:
-            image.save(temporary)
+        image.save(temporary, **({} if record is None else inside(path.suffix, record)))
     return path
 
 

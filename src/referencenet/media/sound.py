@@ -12,16 +12,15 @@ from fractions import Fraction
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Union
 
-import numpy as np
-
 from referencenet.later import later
 from referencenet.media.decoding import opened, reason
 
 if TYPE_CHECKING:
     import av
+    import numpy as np
     import torch
 else:
-    av, torch = later("av", "torch")  # a sound's file is read without torch
+    av, np, torch = later("av", "numpy", "torch")  # a sound's file is read without torch
 
 SAMPLE_RATE = 16000  # hertz
 TRACK_RATE = 48000  # hertz, of tracks that are written: both codecs take it
@@ -35,7 +34,7 @@ MAX_PEAK = 8.0  # beyond full scale; what is louder is no sound in [-1, 1] but n
 SHORTEST_GAP, LONGEST_GAP = 0.05, 3600.0  # seconds: gaps in a track are silent, but for what clocks are off by
 CENTRE = 2**-0.5  # share of a middle channel on either side
 
-Sound = Union[str, Path, np.ndarray, "torch.Tensor"]
+Sound = Union[str, Path, "np.ndarray", "torch.Tensor"]
 """A file with sound, or samples."""
 
 

@@ -16,13 +16,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from itertools import count as counted_from
 from itertools import islice
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from PIL import Image
 
+from referencenet.media.sheets import write_image
 from referencenet.paperdoll.character import Character, split
 from referencenet.paperdoll.film import dance
 from referencenet.paperdoll.maps import HEAD, dense_map, dense_picture, part_mask, segmentation
@@ -41,27 +44,26 @@ UNSEEN = 1_000_000
 """From here on characters are looked for that the built-in model has not learned from."""
 
 
-def write_examples(folder: Path, seed: int = 0) -> list[Path]:
+def write_examples(folder: Path, seed: int = 0, *, record: Mapping[str, Any] | None = None) -> list[Path]:
     """Write the files of the table above; the same seed writes the same pictures.
 
     Args:
         folder: Where to; made if it is missing. Files of these names are replaced.
         seed: Of the characters, and of everything else.
+        record: What decided them, to stand in every picture and film, see `media.records`.
 
     Returns:
         The files.
     """
-    folder.mkdir(parents=True, exist_ok=True)
     hero, friend = unseen(2, seed)
     pictures = _squares(hero, friend, seed) | _to_dress(hero, friend, seed)
     written: list[Path] = []
     for name, picture in pictures.items():
-        written.append(folder / f"{name}.png")
-        Image.fromarray(picture).save(written[-1])
+        written.append(write_image(Image.fromarray(picture), folder / f"{name}.png", record))
     film = dance(hero, seed, num_frames=SECONDS * FPS, fps=FPS)
     drawn = {"dance": skeleton, "densepose": _densepose}
     written += [
-        write_video(folder / f"{name}.mp4", [draw(scene, SQUARE) for scene in film.scenes], FPS)
+        write_video(folder / f"{name}.mp4", [draw(scene, SQUARE) for scene in film.scenes], FPS, record=record)
         for name, draw in drawn.items()
     ]
     return [*written, write_wav(folder / "voice.wav", speech(seed, SECONDS), SAMPLE_RATE)]

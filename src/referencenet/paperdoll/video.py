@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import os
 import wave
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from fractions import Fraction
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from referencenet.later import later
+from referencenet.media.records import as_text
 
 if TYPE_CHECKING:
     import av
@@ -26,6 +27,7 @@ def write_video(
     *,
     audio: np.ndarray | None = None,
     sample_rate: int = 16000,
+    record: Mapping[str, Any] | None = None,
 ) -> Path:
     """Write frames as an H.264 film, with sound as AAC if there is any.
 
@@ -35,11 +37,14 @@ def write_video(
         fps: Frames a second.
         audio: (samples,) floats in [-1, 1].
         sample_rate: Samples a second.
+        record: What decided the film, to stand in it as its comment, see `media.records`.
 
     Returns:
         The path.
     """
     with av.open(str(path), "w", options={"movflags": "+faststart"}) as container:
+        if record is not None:
+            container.metadata["comment"] = as_text(record)
         picture = container.add_stream("libx264", rate=fps, options={"crf": "12", "preset": "veryfast"})
         picture.pix_fmt = "yuv420p"
         picture.codec_context.thread_count = 1

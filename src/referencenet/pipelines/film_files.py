@@ -171,7 +171,8 @@ def animate_film(
         processes.wait()
         return out
     keep, rate = 0 if saved is None else saved["frames"], settings.rate or Fraction(25)
-    with FilmWriter(out, rate, keep_frames=keep, sound=sound, overwrite=overwrite) as writer:
+    said = None if beside is None else {**beside, **vars_of(settings)}
+    with FilmWriter(out, rate, keep_frames=keep, sound=sound, overwrite=overwrite, settings=said) as writer:
         panels = _beside(reference, films[0], settings, fit, skip=writer.num_frames)
         last = None if saved is None else saved["last"]
         for frames, state in pieces:
@@ -181,7 +182,7 @@ def animate_film(
             writer.add([with_beside(picture, panels) for picture in pictures_of(shown)])
             done = {"frames": writer.num_frames, "predictions": count, "last": last, "state": state()}
             write_state(out, {"settings": decisive, "poses": [reader.prints for reader in readers], **done})
-        writer.finish(None if beside is None else {**beside, **vars_of(settings)})
+        writer.finish()
     processes.wait()
     return out
 

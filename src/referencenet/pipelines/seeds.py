@@ -50,18 +50,26 @@ def draw_one(pipe: Any, *given: Any, **options: Any) -> Image.Image:
     return numpy_to_pil(found)[0]
 
 
-def draw_in_turn(pipe: Any, *given: Any, count: int, seed: int, **options: Any) -> Iterator[tuple[int, Image.Image]]:
+def seeded(seed: int) -> Any:
+    """A generator on the CPU, whose noise is the same for every device."""
+    return torch.Generator().manual_seed(seed)
+
+
+def draw_in_turn(
+    pipe: Any, *given: Any, count: int, seed: int, noise: Callable[[int], Any] = seeded, **options: Any
+) -> Iterator[tuple[int, Image.Image]]:
     """Pictures and their seeds, each drawn when it is asked for.
 
     Args:
         pipe: Draws them.
         given: To its call.
         count: Pictures.
-        seed: Of the first; the next ones count up. Noise is drawn on the CPU, the same for every device.
+        seed: Of the first; the next ones count up.
+        noise: The call's `generator` of a seed.
         options: To its call.
 
     Raises:
         ValueError: If one holds NaN or infinite values.
     """
     for each in range(seed, seed + count):
-        yield each, draw_one(pipe, *given, **options, generator=torch.Generator().manual_seed(each))
+        yield each, draw_one(pipe, *given, **options, generator=noise(each))

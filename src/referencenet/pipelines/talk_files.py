@@ -133,13 +133,14 @@ def talk_film(
         **settings.told,
     )
     keep, rate = 0 if saved is None else saved["frames"], rate_of(audio)
-    with FilmWriter(out, rate, keep_frames=keep, sound=sound, overwrite=overwrite) as writer:
+    said = None if beside is None else {**beside, **vars(settings), "rate": rate}
+    with FilmWriter(out, rate, keep_frames=keep, sound=sound, overwrite=overwrite, settings=said) as writer:
         panels = _beside(portrait, settings)
         for frames, state in clips:
             writer.add([with_beside(picture, panels) for picture in pictures_of(frames)])
             done = {"frames": writer.num_frames, "predictions": count, "poses": [], "state": state()}
             write_state(out, {"settings": decisive, **done})
-        writer.finish(None if beside is None else {**beside, **vars(settings), "rate": rate})
+        writer.finish()
     return out
 
 

@@ -101,7 +101,8 @@ class SystemRecipe:
             raise ValueError(f"{self.system} has no stage {stage!r}{meant(stage, self.stages)}")
         if config.mask_weight != 1 and not self.has_mask:
             raise ValueError(
-                f"mask_weight is {config.mask_weight}, but {self.system} has no mask of what matters most; leave it out."
+                f"mask_weight is {config.mask_weight}, but {self.system} has no mask of what matters most; "
+                "leave it out."
             )
         self.pipe, self.config = pipe, config
         self.name = f"{self.system} {stage}"

@@ -58,7 +58,7 @@ def _tab(office: Office, name: TabName, examples: Mapping[str, dict[str, Any]], 
             model = gr.Dropdown([(row.title, row.value) for row in rows], value=first.value, label="Model",
                                 filterable=len(rows) > 8)  # fmt: skip
             about = gr.HTML(about_model(first), elem_classes="about")
-            inputs = CONTENTS[name]()
+            inputs = CONTENTS[name](*([office.models.controlnets] if name == "refer" else []))
             groups = inputs.pop("_for", {})
             fill = gr.Button("Fill in the example", size="sm", elem_id=f"{name}-example")
         with gr.Column(min_width=320, elem_classes="result"):

@@ -10,6 +10,7 @@ from typing import Any
 from PIL import Image
 
 from referencenet.cli.run import drawing_options
+from referencenet.media.fitting import Fit, fitted
 from referencenet.media.sheets import write_image
 from referencenet.pipelines.seeds import draw_in_turn, steps_counted
 from referencenet.ui.given import Given
@@ -30,6 +31,7 @@ class Order:
         settings: What decides the result, by name.
         files: What was given, by name.
         posed: Whether the pose ReferenceNet draws.
+        controlnet: Kind of the ControlNet that stands beside the model.
     """
 
     model: Model
@@ -37,6 +39,7 @@ class Order:
     settings: Mapping[str, Any]
     files: Mapping[str, Path]
     posed: bool = False
+    controlnet: str | None = None
 
 
 def draw_pictures(
@@ -57,9 +60,17 @@ def draw_pictures(
         options: As `draw_in_turn` takes them.
     """
     options["callback_on_step_end"] = steps_counted(job.progress, options["count"])
-    return [write_image(shown(picture), folder / f"seed-{seed}.png") for seed, picture in draw_in_turn(pipe, **options)]
+    return [
+        write_image(shown(picture), folder / f"seed-{seed}.png", {**job.record, "seed": seed})
+        for seed, picture in draw_in_turn(pipe, **options)
+    ]
 
 
 def sampling(given: Given, spec: Any) -> dict[str, Any]:
     """Size, steps and guidance of a system's call."""
     return drawing_options(spec, given.size(), given.steps(), given.guidance())
+
+
+def at_size(picture: Image.Image, size: tuple[int, int], fit: Fit | None, ground: str = "white") -> Image.Image:
+    """A picture, or a mask of mode L, at the result's size; None: as it is, and the system brings it to that."""
+    return picture if fit is None else fitted(picture, size, fit, ground)

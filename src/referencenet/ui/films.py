@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
 from fractions import Fraction
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -11,10 +13,13 @@ import numpy as np
 import torch
 from PIL import Image
 
+from referencenet.builtin.shipped import speech_model as small_speech_model
 from referencenet.cli.portraits import read_portrait
-from referencenet.cli.talk_clips import speech_model
+from referencenet.cli.run import drawn_heads_of
+from referencenet.cli.talk_clips import drawn_speaker, speech_model
 from referencenet.inputs import regular_file
 from referencenet.media.films import Film, frame_rate, write_film
+from referencenet.media.fitting import fitted
 from referencenet.media.images import resize
 from referencenet.media.sheets import beside
 from referencenet.methods.tiny import tiny_speech_model, tiny_talking_face
@@ -24,13 +29,14 @@ from referencenet.pipelines.seeds import steps_counted
 from referencenet.pipelines.talk_files import TalkSettings, num_steps, talk_film
 from referencenet.preprocess.face_mesh import CANVAS, only_face
 from referencenet.preprocess.face_track import FaceTrack, read_track
-from referencenet.preprocess.head_proxy import HeadFilm, swing
+from referencenet.preprocess.head_proxy import swing
 from referencenet.preprocess.speech import RATE, num_frames_of
 from referencenet.preprocess.talking_face import TRAINED_RATE, TalkingFace
-from referencenet.ui.drawing import Order, sampling
+from referencenet.ui.drawing import Order, at_size, sampling
+from referencenet.ui.driving import driven
 from referencenet.ui.given import Given
 from referencenet.ui.jobs import Job
-from referencenet.ui.models import Model, kind_of
+from referencenet.ui.models import Model, kind_of, offered
 
 FILM = "film.mp4"
 TURNING = 10  # frames per second, of the published demonstration
@@ -41,22 +47,23 @@ def animate(given: Given, model: Model) -> Order:
     """The person of a picture in a film of drawings."""
     kind = kind_of("animate", model)
     person = given.picture("reference", "a picture of the person")
-    drawings = [given.film("poses", "a film of drawings")]
-    if kind.num_driving > 1:
-        drawings.append(given.film("poses_2", f"a second film of drawings, of the mouth: {model.system} needs it"))
     settings = _film_settings(given) | {"rate": _rate(given)}
-    films = open_films(kind, drawings, FilmSettings(**settings))
+    plan = FilmSettings(**settings)
+    found = driven(given, str(model.system), kind.num_driving, person, plan)
+    if given.values.get("poses"):
+        open_films(kind, found()[1], plan)  # what is wrong with drawings is told now
 
     def draw(pipe: Any, job: Job, folder: Path) -> list[Path]:
-        return _film(pipe, job, folder, person, films, FilmSettings(**settings))
+        subject, drawings = found()
+        job.check()
+        return _film(pipe, job, folder, subject, open_films(pipe, drawings, plan), plan)
 
     return Order(model=model, draw=draw, settings=settings, files=given.files)
 
 
 def talk(given: Given, model: Model) -> Order:
     """The person of a portrait says what is in a sound."""
-    kind = kind_of("talk", model)
-    if issubclass(kind, ClipPipeline):
+    if issubclass(offered("talk")[str(model.system)], ClipPipeline):
         return _talk_by_clips(given, model)
     person = given.picture("reference", "a portrait")
     samples = given.sound("sound", "a sound: what is said")
@@ -84,34 +91,35 @@ def turn(given: Given, model: Model) -> Order:
     kind = kind_of("turn", model)
     options = sampling(given, kind.spec)
     size = options["width"], options["height"]
-    person = given.picture("reference", "a portrait: head, and neck")
+    fit = given.fit()
+    person = at_size(given.picture("reference", "a portrait: head, and neck"), size, fit)
     seed, rate = given.seed(), _rate(given) or Fraction(TURNING)
     if given.maybe_file("cameras") is not None:
-        seen: Any = [
-            resize(picture, size, how="stretch") for picture in given.film("cameras", "pictures of the cameras")
-        ]
-        told: dict[str, Any] = {"views": len(seen)}
+        shown = given.film("cameras", "pictures of the cameras")
+        pictures = [fitted(picture, size, fit or "stretch", "black") for picture in shown]
+        seen: Callable[[], list[Image.Image]] = partial(list, pictures)
+        told: dict[str, Any] = {"views": len(pictures)}
     else:
         views = given.whole("views", 16, 1, MOST_VIEWS)
         yaw = given.number("yaw_from", -40, -90, 90), given.number("yaw_to", 40, -90, 90)
         pitch = given.number("pitch", 0, -45, 45)
         if yaw[0] > yaw[1]:
             raise ValueError(f"the cameras go from {yaw[0]:g} to {yaw[1]:g} degrees; give the smaller angle first.")
-        seen = HeadFilm(swing(views, yaw=yaw, pitch=(pitch, pitch)), size)  # drawn when the job is
+        seen = partial(drawn_heads_of(kind), swing(views, yaw=yaw, pitch=(pitch, pitch)), size)  # when the job is drawn
         told = {"views": views, "yaw": yaw, "pitch": pitch}
-    settings = told | options | {"prompt": given.text("prompt"), "seed": seed, "rate": rate}
+    settings = told | options | {"prompt": given.text("prompt"), "fit": fit, "seed": seed, "rate": rate}
     side_by_side = given.chosen("side_by_side")
 
     def draw(pipe: Any, job: Job, folder: Path) -> list[Path]:
-        cameras = [*seen]
-        pictures = pipe(
+        cameras = seen()
+        turned = pipe(
             person, cameras, settings["prompt"], **options, generator=torch.Generator().manual_seed(seed),
             callback_on_step_end=steps_counted(job.progress),
         ).frames[0]  # fmt: skip
         if side_by_side:
             first = resize(person, size, how="stretch")
-            pictures = [beside([first, *both]) for both in zip(cameras, pictures, strict=True)]
-        return [write_film(pictures, folder / FILM, rate)]
+            turned = [beside([first, *both]) for both in zip(cameras, turned, strict=True)]
+        return [write_film(turned, folder / FILM, rate)]
 
     return Order(model=model, draw=draw, settings=settings, files=given.files)
 
@@ -122,15 +130,19 @@ def _talk_by_clips(given: Given, model: Model) -> Order:
     samples = given.sound("sound", "a sound: what is said")
     rate = _rate(given) or Fraction(RATE)
     chosen = _film_settings(given)
+    fit = chosen.pop("fit")
     width, height = chosen["width"], chosen["height"]
     if width != height:
         raise ValueError(f"the size is {width}x{height}; {model.system} draws squares, such as 512x512.")
     _check_frames(chosen["num_frames"], samples, rate)
     settings = TalkSettings(**chosen)
     face, embedding = given.maybe_file("face"), given.maybe_file("embedding")
-    portrait = read_portrait(str(given.files["reference"]), face, embedding, None, None, None)
-    checkpoint = None if model.place is None else Path(model.place)
-    hears = None if checkpoint is None else speech_model(None, checkpoint, str(model.system), samples)
+    reference, checkpoint = str(given.files["reference"]), None if model.place is None else Path(model.place)
+    if model.kind == "built in":
+        portrait, hears = drawn_speaker(reference, face, embedding), small_speech_model()
+    else:
+        portrait = read_portrait(reference, face, embedding, None, given.person(), fit)
+        hears = None if checkpoint is None else speech_model(None, checkpoint, str(model.system), samples)
     sound = given.files["sound"]
 
     def draw(pipe: Any, job: Job, folder: Path) -> list[Path]:
@@ -142,7 +154,7 @@ def _talk_by_clips(given: Given, model: Model) -> Order:
         )  # fmt: skip
         return [done]
 
-    return Order(model=model, draw=draw, settings=chosen | {"rate": rate}, files=given.files)
+    return Order(model=model, draw=draw, settings=chosen | {"rate": rate, "fit": fit}, files=given.files)
 
 
 def _film_settings(given: Given) -> dict[str, Any]:
@@ -152,7 +164,7 @@ def _film_settings(given: Given) -> dict[str, Any]:
     return {
         "width": width, "height": height, "num_frames": given.whole("frames", None, 1, 10_000),
         "num_inference_steps": given.steps(), "guidance_scale": given.guidance(), "seed": given.seed(),
-        "side_by_side": given.chosen("side_by_side"),
+        "side_by_side": given.chosen("side_by_side"), "fit": given.fit(),
     }  # fmt: skip
 
 

@@ -6,7 +6,7 @@ import random
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import av
 import numpy as np
@@ -16,6 +16,7 @@ from referencenet.cli.options import LARGEST_SEED, MOST_SCALE, MOST_STEPS
 from referencenet.cli.settings import parse_size
 from referencenet.media.decoding import opened as opened_container
 from referencenet.media.films import Film
+from referencenet.media.fitting import Fit
 from referencenet.media.images import opened, read_image, read_layers, read_mask
 from referencenet.media.sheets import write_image
 from referencenet.media.sound import SAMPLE_RATE, read_sound
@@ -101,6 +102,25 @@ class Given:
     def count(self) -> int:
         """How many pictures."""
         return self.whole("count", 1, 1, self.limits.pictures)
+
+    def person(self) -> int | None:
+        """Which one of several, counted from the left from 1; None: the largest, or the only one."""
+        return self.whole("who", None, 1, 99)
+
+    def one_of(self, name: str, choices: Sequence[str], usual: str) -> str:
+        """One of some words.
+
+        Raises:
+            ValueError: If it is another.
+        """
+        found = self.text(name) or usual
+        if found not in choices:
+            raise ValueError(f"the {name.replace('_', ' ')} is {found[:80]!r}; expected {', '.join(choices)}.")
+        return found
+
+    def fit(self) -> Fit | None:
+        """How pictures of other proportions come to the result's; None: as the system does."""
+        return self.one_of("fit", get_args(Fit), "") if self.text("fit") else None  # pyright: ignore[reportReturnType]
 
     def size(self, multiple: int = 8) -> str | None:
         """The size as typed, checked; None: the model's own."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Hashable
+from collections.abc import Callable, Hashable, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from contextvars import ContextVar
 from dataclasses import dataclass, field
@@ -27,6 +27,7 @@ class Job:
         step: Denoising steps that are done.
         steps: Of how many; 0 while that is not known.
         notes: What was lost or changed on the way, in sentences.
+        record: What decides its result, to stand in pictures.
     """
 
     key: Hashable
@@ -34,6 +35,7 @@ class Job:
     step: int = 0
     steps: int = 0
     notes: list[str] = field(default_factory=list[str])
+    record: Mapping[str, Any] = field(default_factory=dict[str, Any])
     _ended: threading.Event = field(default_factory=threading.Event)
 
     def progress(self, step: int, steps: int) -> None:

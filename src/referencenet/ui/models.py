@@ -12,7 +12,7 @@ from typing import Any, Literal
 
 from referencenet.bases.devices import check_offload, choose_device, choose_dtype, place
 from referencenet.bases.load import load_base, load_referencenet
-from referencenet.bases.names import BUILTIN
+from referencenet.bases.names import BUILTIN, check_model
 from referencenet.builtin.shipped import shipped_system
 from referencenet.checkpoints.keymap import CheckpointError
 from referencenet.cli.run import load
@@ -66,6 +66,7 @@ class Models:
         dtype: Likewise.
         offload: Likewise.
         vae_tiling: Likewise.
+        controlnets: By kind, folders or hub names of ControlNets that the tab `refer` offers.
 
     Raises:
         FileNotFoundError: If a place is not there.
@@ -74,8 +75,11 @@ class Models:
 
     def __init__(
         self, places: Sequence[str] = (), *, base: str | None = None, device: str = "auto", dtype: str = "auto",
-        offload: str | None = None, vae_tiling: bool = False,
+        offload: str | None = None, vae_tiling: bool = False, controlnets: Mapping[str, str] = MappingProxyType({}),
     ) -> None:  # fmt: skip
+        for kind, net in controlnets.items():
+            check_model(f"--controlnet {kind}", net, "config.json")
+        self.controlnets = controlnets
         self.base, self.offload, self.vae_tiling = base, offload, vae_tiling
         self.device = choose_device(device)
         self.dtype = choose_dtype(dtype, self.device)
@@ -102,7 +106,22 @@ class Models:
             f"the model {str(value)[:80]!r} is not in the list; start refnet ui with --models to offer more of them."
         )
 
-    def pipeline(self, tab: TabName, model: Model, *, is_busy: Callable[[Any], bool], posed: bool = False) -> Any:
+    def check_controlnet(self, kind: str | None, model: Model) -> None:
+        """See that a ControlNet is offered, and for a model that it was made for.
+
+        Raises:
+            ValueError: If not.
+        """
+        if kind is not None and kind not in self.controlnets:
+            offered = f"there are {', '.join(self.controlnets)}" if self.controlnets else "there are none"
+            raise ValueError(f"no ControlNet {kind[:80]!r} is offered, {offered}; start refnet ui with --controlnet.")
+        if kind is not None and model.kind == "built in":
+            raise ValueError("the built-in model has no ControlNet; choose another model, or the link `in a pose`.")
+
+    def pipeline(
+        self, tab: TabName, model: Model, *, is_busy: Callable[[Any], bool], posed: bool = False,
+        controlnet: str | None = None,
+    ) -> Any:  # fmt: skip
         """The loaded pipeline of a row.
 
         Args:
@@ -110,8 +129,9 @@ class Models:
             model: The row.
             is_busy: Whether jobs of a model wait or run, by its key; such a one stays loaded.
             posed: In the tab `refer`: with a pose ReferenceNet.
+            controlnet: There: kind of the ControlNet beside it.
         """
-        key = key_of(tab, model, posed)
+        key = key_of(tab, model, posed, controlnet)
         with self._lock:
             if key in self._loaded:
                 self._loaded.move_to_end(key)
@@ -119,12 +139,12 @@ class Models:
             for other in [other for other in self._loaded if not is_busy(other)]:
                 if len(self._loaded) >= KEPT:
                     del self._loaded[other]
-        pipe = self._load(tab, model, posed)
+        pipe = self._load(tab, model, posed, controlnet)
         with self._lock:
             self._loaded[key] = pipe
         return pipe
 
-    def _load(self, tab: TabName, model: Model, posed: bool) -> Any:
+    def _load(self, tab: TabName, model: Model, posed: bool, controlnet: str | None) -> Any:
         options: dict[str, Any] = {"offload": self.offload, "vae_tiling": self.vae_tiling}
         if model.system is not None:
             checkpoint = None if model.place is None else Path(model.place)
@@ -135,14 +155,15 @@ class Models:
         if posed:
             pipe: Any = place(load_referencenet(name, dtype=self.dtype), self.device, **options)
         else:
-            pipe = load_base(name, device=self.device, dtype=self.dtype, **options)
+            nets = {} if controlnet is None else {controlnet: self.controlnets[controlnet]}
+            pipe = load_base(name, controlnets=nets, device=self.device, dtype=self.dtype, **options)
         pipe.set_progress_bar_config(disable=True)
         return pipe
 
 
-def key_of(tab: TabName, model: Model, posed: bool = False) -> tuple[Any, ...]:
+def key_of(tab: TabName, model: Model, posed: bool = False, controlnet: str | None = None) -> tuple[Any, ...]:
     """By what jobs of the same pipeline know each other."""
-    return (model.value, posed, None if model.system is None else tab)
+    return (model.value, posed, controlnet, None if model.system is None else tab)
 
 
 def offered(tab: TabName) -> dict[str, Any]:

@@ -11,7 +11,8 @@ from referencenet.ui.films import animate, talk, turn
 from referencenet.ui.given import Given, Limits
 from referencenet.ui.jobs import Desk, Job
 from referencenet.ui.models import Model, Models, TabName, key_of
-from referencenet.ui.pictures import compose, dress, face, refer
+from referencenet.ui.pictures import compose, dress, face
+from referencenet.ui.refer import refer
 from referencenet.ui.runs import Run, Runs
 
 ORDERS: Mapping[TabName, Callable[[Given, Model], Order]] = {
@@ -46,11 +47,15 @@ class Office:
         """
         model = self.models.find(tab, values.get("model"))
         order = ORDERS[tab](Given(values, self.limits), model)
+        self.models.check_controlnet(order.controlnet, model)
 
         def work(job: Job) -> Run:
-            pipe = self.models.pipeline(tab, model, is_busy=self.desk.is_busy, posed=order.posed)
+            pipe = self.models.pipeline(
+                tab, model, is_busy=self.desk.is_busy, posed=order.posed, controlnet=order.controlnet
+            )
             job.check()
             settings = {"model": model.title, **order.settings}
+            job.record = {"task": tab, **settings, "count": 1}
             return self.runs.make(tab, settings, order.files, lambda folder: order.draw(pipe, job, folder))
 
-        return self.desk.submit(key_of(tab, model, order.posed), work)
+        return self.desk.submit(key_of(tab, model, order.posed, order.controlnet), work)

@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import gradio as gr
 
+from referencenet.cli.face_inputs import TRACKS
 from referencenet.methods.flashface import FaceGuidance
 from referencenet.methods.reference_only import NAMED_LINKS
 from referencenet.preprocess.parts import LABELS, PLACES
 from referencenet.ui.components import painted, picture, pictures
 from referencenet.ui.models import TabName
-from referencenet.ui.pictures import POSED
+from referencenet.ui.pictures import CATEGORIES
+from referencenet.ui.refer import POSED, STYLED
+
+FILMS = (".mp4", ".webm", ".mov", ".mkv", ".avi", ".gif")
+"""Endings of films that are dropped where a file may be something else too."""
 
 Inputs = dict[str, Any]
 """Name to component, in the order in which they stand."""
@@ -41,15 +46,32 @@ ABOUT: Mapping[TabName, tuple[str, str, str]] = {
 """Tab to its title, its button and what it does."""
 
 
-def refer() -> Inputs:
-    """Pictures that refer to pictures."""
+def refer(controlnets: Sequence[str] = ()) -> Inputs:
+    """Pictures that refer to pictures.
+
+    Args:
+        controlnets: Kinds of those that are offered.
+    """
     found: Inputs = {"reference": painted("Reference")}
     found["prompt"] = _words("Prompt", "What the picture shows")
-    links = [(name, name) for name in NAMED_LINKS] + [("in a pose", POSED)]
+    links = [(name, name) for name in NAMED_LINKS] + [("in a pose", POSED), ("its style alone", STYLED)]
     found["link"] = gr.Radio(links, value="attention", label="How it is read")
     with gr.Group(visible=False) as posed:
         found["pose"] = picture("Skeleton to follow")
-    found["link"].change(lambda link: gr.update(visible=link == POSED), found["link"], posed, api_visibility="private")
+    with gr.Group(visible=False) as styled:
+        found["style_prompt"] = _words("What the picture of the style shows", "full body, standing, facing front")
+        with gr.Row():
+            ways = [("its latents are traced back", "inverted"), ("noise is put on it", "noised")]
+            found["style_from"] = gr.Dropdown(ways, value="inverted", label="How the style is read")
+            found["style_weight"] = gr.Number(1, label="How many times it counts", step=0.5)
+    found["link"].change(
+        lambda link: [gr.update(visible=link == POSED), gr.update(visible=link == STYLED)],
+        found["link"], [posed, styled], api_visibility="private",
+    )  # fmt: skip
+    if controlnets:
+        with gr.Accordion("ControlNet", open=False):
+            found["controlnet"] = gr.Dropdown([("none", ""), *controlnets], value="", label="Which follows")
+            found["control"] = picture("Picture that it follows")
     with gr.Accordion("More", open=False):
         found["others"] = pictures("Further references")
         found["negative_prompt"] = _words("Negative prompt", "What it does not show")
@@ -102,6 +124,11 @@ def dress() -> Inputs:
         found["garment_prompt"] = _words("What the garment is", "a striped shirt")
     with gr.Accordion("More", open=False):
         found["mask"] = picture("Mask, instead of painting: white is repainted")
+        with gr.Accordion("Or a mask is made", open=False):
+            found["parsing"] = picture("Human parsing: grey, ATR's labels 0 to 18")
+            found["keypoints"] = _file("Key points of the body, .json", ".json")
+            found["category"] = gr.Dropdown([*CATEGORIES], value=CATEGORIES[0], label="For what")
+            found["who"] = _who()
         found["composite"] = gr.Checkbox(label="Outside of the mask the person stays as it is")
         found |= _sampling(True)
     found["_for"] = {"idm_vton": [shaped, described], "stable_garment": [shaped, worded], "catvton": []}
@@ -127,9 +154,21 @@ def animate() -> Inputs:
     found: Inputs = {"reference": picture("Person"), "poses": _film("Film of drawings")}
     with gr.Group(visible=False) as second:
         found["poses_2"] = _film("Second film of drawings, of the mouth")
+    with gr.Group(visible=False) as seen, gr.Accordion("Moved by something else", open=False):
+        found["video"] = _film("An ordinary film; poses or faces are found in it")
+        with gr.Group(visible=False) as body:
+            found["keypoints"] = _file("Key points of the film, OpenPose's .json", ".json")
+            found["fit_to"] = _file("The person's own key points, for its build", ".json")
+        with gr.Group(visible=False) as faces:
+            found["landmarks"] = _file("Landmarks of the film, from refnet preprocess", ".npz", ".json")
+            found["driving"] = _file("Film or face track whose face moves the portrait's", *TRACKS, *FILMS)
+            found["face"] = _file("Face track of the portrait; else it is found", *TRACKS)
+        found["who"] = _who()
     with gr.Accordion("More", open=False):
         found |= _timing("all of the film", "the film's") | _sampling(False)
-    found["_for"] = {"animate_anyone.reenact": [second]}
+    bodies = [seen, body]
+    found["_for"] = {"animate_anyone": bodies, "magicpose": bodies, "aniportrait": [seen, faces],
+                     "animate_anyone.reenact": [second]}  # fmt: skip
     return found
 
 
@@ -137,17 +176,14 @@ def talk() -> Inputs:
     """A talking portrait."""
     found: Inputs = {"reference": picture("Portrait")}
     found["sound"] = gr.Audio(label="Sound", type="filepath", sources=["upload", "microphone"], buttons=[])
-    found["face"] = gr.File(
-        label="Face of the portrait, from refnet preprocess",
-        file_types=[".npz", ".json"], height=120,
-    )  # fmt: skip
+    found["face"] = _file("Face of the portrait, from refnet preprocess", ".npz", ".json")
     with gr.Accordion("More", open=False):
         with gr.Group(visible=False) as known:
-            found["embedding"] = gr.File(
-                label="Numbers of the face: .npy, or glintr100.onnx", file_types=[".npy", ".onnx"], height=120
-            )
+            found["embedding"] = _file("Numbers of the face: .npy, or glintr100.onnx", ".npy", ".onnx")
+        with gr.Group(visible=False) as looked_for:
+            found["who"] = _who()
         found |= _timing("the whole sound", "the system's") | _sampling(False)
-    found["_for"] = {"hallo": [known]}
+    found["_for"] = {"hallo": [known, looked_for], "emo": [looked_for]}
     return found
 
 
@@ -167,7 +203,7 @@ def turn() -> Inputs:
     return found
 
 
-CONTENTS: Mapping[TabName, Callable[[], Inputs]] = {
+CONTENTS: Mapping[TabName, Callable[..., Inputs]] = {
     "refer": refer, "compose": compose, "dress": dress, "face": face, "animate": animate, "talk": talk, "turn": turn,
 }  # fmt: skip
 
@@ -178,6 +214,14 @@ def _words(label: str, placeholder: str) -> Any:
 
 def _film(label: str) -> Any:
     return gr.Video(label=label, sources=["upload"], height=240, buttons=[])
+
+
+def _file(label: str, *endings: str) -> Any:
+    return gr.File(label=label, file_types=[*endings], height=120)
+
+
+def _who() -> Any:
+    return gr.Number(label="Who of several, from the left", placeholder="the largest", precision=0)
 
 
 def _timing(frames: str, rate: str) -> Inputs:
@@ -198,5 +242,8 @@ def _sampling(counts: bool) -> Inputs:
         found["seed"] = gr.Number(label="Seed", placeholder="random", precision=0, min_width=120)
         if counts:
             found["count"] = gr.Number(1, label="Pictures", precision=0, min_width=120)
+    fits = [("as the system does", ""), ("cut their middle out", "crop"), ("give them a border", "pad"),
+            ("stretch them", "stretch")]  # fmt: skip
+    found["fit"] = gr.Dropdown(fits, value="", label="Pictures of other proportions")
     found["side_by_side"] = gr.Checkbox(label="Show what was given beside the result")
     return found
