@@ -96,7 +96,7 @@ def _draw_parts(root: Path, entry: Entry) -> dict[str, Any]:
     save(render(target, size), root / row["target"])
     save(dense_picture(dense_map(target, size)), root / row["structure"]["densepose"])
     save(draw_skeleton(keypoints(target, size), size), root / row["structure"]["openpose"])
-    return row | {"caption": caption(target)}
+    return row | {"caption": caption(target, identity=False)}  # who it is, the parts tell
 
 
 def part_picture(scene: Scene, label: str, side: int) -> tuple[np.ndarray, np.ndarray]:
@@ -141,7 +141,7 @@ def _draw_person(root: Path, entry: Entry) -> None:
         )
         path = folder / f"{number:02d}.png"
         save(render(scene, size), path)
-        path.with_suffix(".txt").write_text(f"{caption(scene)}\n")
+        path.with_suffix(".txt").write_text(f"{caption(scene, identity=False)}\n")  # who it is, faces tell
         save_json(face_document(scene, size), path.with_suffix(".json"))
 
 
