@@ -79,7 +79,7 @@ ERRORS = {
     "angles": ("turn -r hero.png -o a.gif --yaw 40:-40", "from the larger angle to the smaller"),
     "a picture that says nothing": ("again hero.png", "does not say how it was drawn"),
     "a page's folder": ("ui -o hero.png", "is a file, and a folder"),
-    "a missing file of jobs": ("batch no.jsonl -o out", "there is no file of jobs no.jsonl"),
+    "a missing file of jobs": ("batch no.jsonl -o out", "there is no file no.jsonl"),
     "a scheduler": ("generate -r hero.png -p a -o out --scheduler eulr", "Did you mean 'euler'?"),
     "a LoRA": ("generate -r hero.png -p a -o out --lora no.safetensors", "there is no LoRA"),
     "a single file": ("generate -r hero.png -p a -o out -m no.safetensors", "there is no file no.safetensors"),

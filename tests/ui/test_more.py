@@ -173,7 +173,6 @@ def test_an_option_draws_what_the_command_draws(office: Office, folder: Path, tm
             "give one of these",
         ),
         ("animate", "tiny:animate_anyone:", {"video": "film.mp4", "keypoints": "dance.json"}, "moves by one thing"),
-        ("animate", "tiny:magic_animate:", {"video": "film.mp4"}, "magic_animate is not moved by an ordinary film"),
         ("animate", "tiny:animate_anyone:", {}, "give a film of drawings"),
         ("animate", "tiny:aniportrait:", {"driving": "film.mp4"}, "refnet models fetch"),
     ],

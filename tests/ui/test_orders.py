@@ -15,7 +15,7 @@ from referencenet.cli.app import app
 from referencenet.media.films import Film
 from referencenet.media.images import read_image
 from referencenet.ui import examples as made
-from referencenet.ui.examples import write_examples
+from referencenet.ui.examples import example_of, write_examples
 from referencenet.ui.given import Limits
 from referencenet.ui.jobs import Cancelled, Desk
 from referencenet.ui.models import TASKS, Models
@@ -48,8 +48,8 @@ def drawn(office: Office, tab: Any, values: Mapping[str, Any], model: str | None
 
 @pytest.mark.parametrize(("tab", "model"), SYSTEMS)
 def test_every_model_of_every_tab_draws_its_example(office: Office, examples: Any, tab: Any, model: str) -> None:
-    own = examples.get(model.split(":")[1], {})
-    values = {**examples[tab], **own, **QUICK, "side_by_side": True, "views": 2, "frames": 2, "fps": 4}
+    example = example_of(examples, tab, office.models.find(tab, model))
+    values = {**example, **QUICK, "side_by_side": True, "views": 2, "frames": 2, "fps": 4}
     if tab == "refer":
         values["size"] = "64x64"
     run = drawn(office, tab, values, model)
@@ -115,7 +115,7 @@ def test_a_person_stands_in_the_pose_of_a_skeleton(office: Office, examples: Any
         ("animate", {"poses": None}, "give a film of drawings"),
         ("animate", {"frames": 99}, "99 frames were asked for"),
         ("talk", {"sound": None}, "give a sound"),
-        ("talk", {"face": None}, "give the portrait's own face track"),
+        ("talk", {"model": "tiny:aniportrait:"}, "give the portrait's own face track"),
         ("turn", {"yaw_from": 30, "yaw_to": -30}, "give the smaller angle first"),
         ("turn", {"model": "saved:diffportrait3d:/etc"}, "is not in the list"),
     ],

@@ -71,7 +71,7 @@ def results_of(ctx: typer.Context) -> list[Path]:
         found += paths_of(out, ctx.params.get("count") or 1)
     if isinstance(ctx.params.get("preview"), Path):
         found.append(ctx.params["preview"])
-    if ctx.params.get("overwrite") and out.is_dir():
+    if ctx.params.get("overwrite") and "count" not in ctx.params and out.is_dir():  # pictures replace no folder
         found += pictures_in(out)
     return found
 

@@ -115,8 +115,10 @@ def portable(path: str | Path) -> str:
 
 def _picture_text(path: Path) -> str | None:
     try:
-        with Image.open(regular_file(path)) as image:
-            text = _text_of(image)
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", "Corrupt EXIF", UserWarning)  # opening a JPEG reads its resolution there
+            with Image.open(regular_file(path)) as image:
+                text = _text_of(image)
     except (UnidentifiedImageError, Image.DecompressionBombError, OSError, ValueError, SyntaxError) as error:
         raise ValueError(f"{path.name} is not a picture or film that can be read ({str(error)[:100]}).") from error
     return text

@@ -8,6 +8,7 @@ from typing import Any
 
 import gradio as gr
 
+from referencenet.ui.examples import example_of
 from referencenet.ui.models import Model, TabName
 from referencenet.ui.office import FILMS, Office
 from referencenet.ui.running import remember, runner, said
@@ -75,11 +76,11 @@ def _tab(office: Office, name: TabName, examples: Mapping[str, dict[str, Any]], 
         model, [about, *_listed(groups)], api_visibility="private", show_progress="hidden",
     )  # fmt: skip
     _show_groups(groups, first)
-    own = {key for row in rows for key in examples.get(str(row.system), {})}
-    filled = [key for key in inputs if key in examples[name] or key in own]
+    said_of = {key for row in rows for key in example_of(examples, name, row)}
+    filled = [key for key in inputs if key in said_of]
 
     def example(value: str) -> list[Any]:
-        values = examples[name] | examples.get(str(office.models.find(name, value).system), {})
+        values = example_of(examples, name, office.models.find(name, value))
         return [said("the example is filled in.", "note"), *(values.get(key) for key in filled)]
 
     fill.click(

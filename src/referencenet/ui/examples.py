@@ -27,6 +27,7 @@ from referencenet.preprocess.face_outline import LIPS, OVAL
 from referencenet.preprocess.face_track import FaceTrack
 from referencenet.preprocess.metric_face import APPROXIMATE, metric_face
 from referencenet.ui.given import INK
+from referencenet.ui.models import Model
 
 SIDE = 512  # pixels: as wide as the page paints
 HERO, OTHER = 3, 11
@@ -86,11 +87,25 @@ def write_examples(folder: Path) -> Mapping[str, dict[str, Any]]:
         },
         "face": {"faces": [str(made["portrait"])], "prompt": "a young person in a meadow", **tried},
         "animate": {"reference": str(made["hero"]), "poses": films["skeletons"], **tried},
-        "talk": {"reference": str(made["portrait"]), "sound": str(voice), "face": str(face), **tried},
+        "talk": {"reference": str(made["portrait"]), "sound": str(voice), **tried},
+        **dict.fromkeys(("aniportrait", "hallo", "emo"), {"face": str(face)}),
         "magic_animate": {"poses": films["dense"]},
         "animate_anyone.reenact": {"poses_2": films["skeletons"]},
         "turn": {"reference": str(made["portrait"]), "views": 8, **tried},
     }  # fmt: skip
+
+
+def example_of(examples: Mapping[str, dict[str, Any]], tab: str, model: Model) -> dict[str, Any]:
+    """What is filled in for a model: its tab's example and its own; built-in weights have their own size and steps.
+
+    Args:
+        examples: As `write_examples` gives them.
+        tab: Its tab.
+        model: The row.
+    """
+    if model.kind == "built in":
+        return {key: value for key, value in examples[tab].items() if key not in ("size", "steps")}
+    return examples[tab] | examples.get(str(model.system), {})
 
 
 def _painted(background: Path, layers: Sequence[Path] = ()) -> Mapping[str, Any]:

@@ -36,7 +36,7 @@ from referencenet.ui.drawing import Order, at_size, sampling
 from referencenet.ui.driving import driven
 from referencenet.ui.given import Given
 from referencenet.ui.jobs import Job
-from referencenet.ui.models import Model, kind_of, offered
+from referencenet.ui.models import LOADING, Model, kind_of, offered
 
 FILM = "film.mp4"
 TURNING = 10  # frames per second, of the published demonstration
@@ -138,15 +138,18 @@ def _talk_by_clips(given: Given, model: Model) -> Order:
     settings = TalkSettings(**chosen)
     face, embedding = given.maybe_file("face"), given.maybe_file("embedding")
     reference, checkpoint = str(given.files["reference"]), None if model.place is None else Path(model.place)
-    if model.kind == "built in":
-        portrait, hears = drawn_speaker(reference, face, embedding), small_speech_model()
-    else:
-        portrait = read_portrait(reference, face, embedding, None, given.person(), fit)
-        hears = None if checkpoint is None else speech_model(None, checkpoint, str(model.system), samples)
+    with LOADING:
+        if model.kind == "built in":
+            portrait, hears = drawn_speaker(reference, face, embedding), small_speech_model()
+        else:
+            portrait = read_portrait(reference, face, embedding, None, given.person(), fit)
+            hears = None if checkpoint is None else speech_model(None, checkpoint, str(model.system), samples)
     sound = given.files["sound"]
 
     def draw(pipe: Any, job: Job, folder: Path) -> list[Path]:
-        heard = pipe.hear(samples, hears or tiny_speech_model(pipe), rate=rate)
+        with LOADING:
+            hearing = hears or tiny_speech_model(pipe)
+        heard = pipe.hear(samples, hearing, rate=rate)
         plan = settings.settled(pipe, heard)
         steps = num_steps(pipe, heard, plan)
         done = talk_film(

@@ -31,6 +31,8 @@ TASKS: Mapping[TabName, Task] = MappingProxyType({
 SINGLE_FILES = (".safetensors", ".ckpt")
 KEPT = 2
 """Models that stay loaded."""
+LOADING = threading.Lock()
+"""Held while networks are made or read: transformers and accelerate change how torch does so, for all threads."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -139,7 +141,8 @@ class Models:
             for other in [other for other in self._loaded if not is_busy(other)]:
                 if len(self._loaded) >= KEPT:
                     del self._loaded[other]
-        pipe = self._load(tab, model, posed, controlnet)
+        with LOADING:
+            pipe = self._load(tab, model, posed, controlnet)
         with self._lock:
             self._loaded[key] = pipe
         return pipe
