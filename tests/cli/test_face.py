@@ -33,14 +33,6 @@ def test_tiny_weights_go_the_whole_way(photograph: Path, tmp_path: Path):
     assert settings["face_box"] == [0.25, 0.25, 0.75, 0.75]
 
 
-def test_without_weights_it_says_what_to_get(photograph: Path, tmp_path: Path):
-    result = run("a knight", "-f", photograph, "-o", tmp_path / "her.png")
-    assert result.exit_code == 2
-    for words in ("flashface.ckpt", "shilongz/FlashFace-SD1.5", "MIT", "--random-tiny"):
-        assert words in result.output
-    assert not (tmp_path / "her.png").exists()
-
-
 def test_wrong_boxes_are_refused_in_one_line(photograph: Path, tmp_path: Path):
     common = ("a knight", "-f", photograph, "--random-tiny", "-o", tmp_path / "her.png")
     for further, words in (
