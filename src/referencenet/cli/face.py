@@ -22,6 +22,7 @@ from referencenet.cli.options import (
     RandomTiny,
     Seed,
     VaeTiling,
+    is_typed,
     settings_of,
 )
 from referencenet.cli.settings import parse_size
@@ -114,6 +115,10 @@ def face(
     pipeline = run.need_weights(flashface.FlashFacePipeline, checkpoint, base, random_tiny)
     named = {f"face {i + 1}": crop for i, crop in enumerate(crops)}
     crops = list(run.fitted_pictures(named, (FACE_SIZE, FACE_SIZE), fit, "it gets a black border", "black").values())
+    if not is_typed(ctx, "guidance"):  # the built-in weights have their own
+        guidance = pipeline.spec.scale
+    if not is_typed(ctx, "steps"):
+        steps = pipeline.spec.steps
     settings: dict[str, Any] = {
         "prompt": prompt,
         "negative_prompt": negative_prompt,
