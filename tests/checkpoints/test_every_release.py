@@ -198,7 +198,10 @@ FAULTS: dict[str, tuple[Callable[[dict[str, torch.Tensor], Path], Any], str]] = 
     "a tensor is not finite": (one_not_finite, "NaN or infinite"),
     "a tensor is of another shape": (one_of_another_shape, "another shape|does not fit"),
     "a tensor too many": (one_more, r"extra\.weight"),
-    "cut short": (lambda _, path: path.write_bytes(path.read_bytes()[:100]), "whole|cut short|not a complete"),
+    "cut short": (
+        lambda _, path: path.write_bytes(path.read_bytes()[:100]),
+        "cut short|is not a complete safetensors file",
+    ),
     "empty": (lambda _, path: path.write_bytes(b""), "is empty"),
     "a pointer of Git LFS": (
         lambda _, path: path.write_text("version https://git-lfs.github.com/spec/v1\noid sha256:1\nsize 5\n"),

@@ -15,6 +15,7 @@ from PIL import Image
 from referencenet.builtin.training.stages import STAGES
 from referencenet.cli import benchmark, convert, face, train
 from referencenet.cli.app import COMMANDS
+from referencenet.cli.run import drawing_options
 from referencenet.methods.flashface import SPEC, FaceGuidance
 from referencenet.methods.reference_only import NAMED_LINKS
 from referencenet.methods.registry import names_of
@@ -175,8 +176,9 @@ def test_what_commands_declare_is_what_the_systems_have():
         those = {name for name, found in pipelines(task).items() if task != "animate" or hasattr(found, "stream")}
         assert {*names_of(task)} == those, task
     assert {*names_of()} == {*pipelines()}
-    own = (FaceGuidance.lambda_feat, FaceGuidance.face_guidance, SPEC.scale, SPEC.steps)
-    assert (face.STRENGTH, face.FACE_GUIDANCE, face.GUIDANCE, face.STEPS) == own
+    assert (face.STRENGTH, face.FACE_GUIDANCE) == (FaceGuidance.lambda_feat, FaceGuidance.face_guidance)
+    left_open = drawing_options(SPEC, None, None, None)
+    assert (left_open["guidance_scale"], left_open["num_inference_steps"]) == (SPEC.scale, SPEC.steps) == (7.5, 35)
     assert tuple(map(float, convert.EDGES.split(","))) == EDGES
     assert train.STAGES == STAGES
     assert len(NAMED_LINKS) + 2 == benchmark.NUM_PARTS

@@ -173,6 +173,8 @@ def test_an_option_draws_what_the_command_draws(office: Office, folder: Path, tm
             "give one of these",
         ),
         ("animate", "tiny:animate_anyone:", {"video": "film.mp4", "keypoints": "dance.json"}, "moves by one thing"),
+        ("animate", "tiny:magic_animate:", {"video": "film.mp4"}, "densepose_rcnn_R_50_FPN_s1x_fp32.pt"),
+        ("animate", "tiny:magic_animate:", {"landmarks": "landmarks.npz"}, "magic_animate is not moved by landmarks"),
         ("animate", "tiny:animate_anyone:", {}, "give a film of drawings"),
         ("animate", "tiny:aniportrait:", {"driving": "film.mp4"}, "refnet models fetch"),
     ],

@@ -42,9 +42,6 @@ else:
 
 BODY, FACE = only("animate_anyone", "magicpose"), only("aniportrait")
 SEEN = only("animate_anyone", "magicpose", "aniportrait", "magic_animate")
-FOUND = {"aniportrait": "landmarks", "magic_animate": "densepose"}
-"""What --video finds, where it is not skeletons."""
-
 WORDS, MAGIC_ANIMATE, MAGICPOSE = only("magic_animate", "magicpose"), only("magic_animate"), only("magicpose")
 
 app = typer.Typer(add_completion=False)
@@ -199,8 +196,7 @@ def animate(
     if driving is not None:
         subject, found = face_inputs.reenactment(driving, face, subject, models, person, settings)
     elif video is not None:
-        condition = FOUND.get(method.split(".")[0], "openpose")
-        found = film_inputs.estimated(video, condition, models, person, settings)
+        found = film_inputs.estimated(video, film_inputs.found_for(method), models, person, settings)
     drawn = film_inputs.driving_films(poses or [], keypoints, landmarks, fit_to, subject, settings, found, person)
     films = film_files.open_films(pipeline, drawn, settings)
     own = {"pose_range": pose_range, "fusion_blocks": fusion_blocks}

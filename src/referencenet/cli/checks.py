@@ -86,13 +86,12 @@ def check_apart(ctx: typer.Context, *results: Path) -> None:
     Raises:
         ValueError: If one of the files that were given is among them.
     """
-    there = [path for path in results if path.exists()]
     for parameter in ctx.command.params:
         value = ctx.params.get(parameter.name or "")
         if parameter.name in WRITTEN or value is None:
             continue
         for given in value if isinstance(value, list | tuple) else [value]:
-            for result in there:
+            for result in results:
                 if isinstance(given, str | Path) and any(_is_same(result, place) for place in _places(given)):
                     raise ValueError(
                         f"{result} is what {_called(parameter)} gives, and the result would take its place; give "

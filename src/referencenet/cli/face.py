@@ -10,19 +10,19 @@ from PIL import Image
 from referencenet.cli.checks import check_apart, check_given, check_pictures, check_system
 from referencenet.cli.options import (
     MOST_SCALE,
-    MOST_STEPS,
     Base,
     Checkpoint,
     Count,
     Device,
     Dtype,
     FitTo,
+    GuidanceScale,
     Offload,
     Overwrite,
     RandomTiny,
     Seed,
+    Steps,
     VaeTiling,
-    is_typed,
     settings_of,
 )
 from referencenet.cli.settings import parse_size
@@ -39,7 +39,7 @@ if TYPE_CHECKING:
 else:
     run, flashface = later("referencenet.cli.run", "referencenet.methods.flashface")
 
-STRENGTH, FACE_GUIDANCE, GUIDANCE, STEPS = 1.2, 3.2, 7.5, 35
+STRENGTH, FACE_GUIDANCE = 1.2, 3.2
 """The system's own, which a test compares."""
 
 TILE = 160
@@ -87,8 +87,8 @@ def face(
     face_guidance: Annotated[
         float, typer.Option(min=0, max=MOST_SCALE, help="Scale; 1.8 to 4.")
     ] = FACE_GUIDANCE,
-    guidance: Annotated[float, typer.Option(min=0, max=MOST_SCALE, help="Scale of the prompt.")] = GUIDANCE,
-    steps: Annotated[int, typer.Option(min=1, max=MOST_STEPS, help="Denoising steps.")] = STEPS,
+    guidance: GuidanceScale = None,
+    steps: Steps = None,
     count: Count = 1,
     seed: Seed = 0,
     overwrite: Overwrite = False,
@@ -115,18 +115,15 @@ def face(
     pipeline = run.need_weights(flashface.FlashFacePipeline, checkpoint, base, random_tiny)
     named = {f"face {i + 1}": crop for i, crop in enumerate(crops)}
     crops = list(run.fitted_pictures(named, (FACE_SIZE, FACE_SIZE), fit, "it gets a black border", "black").values())
-    if not is_typed(ctx, "guidance"):  # the built-in weights have their own
-        guidance = pipeline.spec.scale
-    if not is_typed(ctx, "steps"):
-        steps = pipeline.spec.steps
+    options = run.drawing_options(pipeline.spec, size, steps, guidance)
     settings: dict[str, Any] = {
         "prompt": prompt,
         "negative_prompt": negative_prompt,
         "face_box": target,
         "lambda_feat": strength,
         "face_guidance": face_guidance,
-        "text_guidance": guidance,
-        "num_inference_steps": steps,
+        "text_guidance": options["guidance_scale"],
+        "num_inference_steps": options["num_inference_steps"],
         "width": width,
         "height": height,
     }

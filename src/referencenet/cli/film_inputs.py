@@ -75,6 +75,19 @@ def driving_films(
     return [found] if found is not None else list(poses)
 
 
+FOUND = {"aniportrait": "landmarks", "magic_animate": "densepose"}
+"""What moves a system, where it is not skeletons."""
+
+
+def found_for(system: str) -> str:
+    """What is looked for in an ordinary film that moves a system: a name of `preprocess.conditions`.
+
+    Args:
+        system: Registry name, or that of one of its sets.
+    """
+    return FOUND.get(system.split(".")[0], "openpose")
+
+
 def estimated(
     video: Path, condition: str, models: Path | None, person: int | None, settings: FilmSettings
 ) -> FrameSource:

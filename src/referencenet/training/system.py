@@ -117,6 +117,15 @@ class SystemRecipe:
         self.held_out: list[Batch] = []
         self.shown_samples: list[Sample] = []
 
+    def counted(self, mask: Tensor) -> Tensor | None:
+        """How much the error counts at each place, as `losses.NoiseLoss` takes it; None where all count alike.
+
+        Args:
+            mask: Where it counts `mask_weight` times, (b, 1, ..., h, w) in [0, 1].
+        """
+        weight = self.config.mask_weight
+        return None if weight == 1 else 1 + (weight - 1) * mask
+
     def _prepared(self, pipe: Any, config: RunConfig) -> dict[str, nn.Module]:
         """Choose what learns, and cast what does not."""
         if config.frozen != "fp32" and config.frozen != config.precision:

@@ -76,8 +76,8 @@ def _tab(office: Office, name: TabName, examples: Mapping[str, dict[str, Any]], 
         model, [about, *_listed(groups)], api_visibility="private", show_progress="hidden",
     )  # fmt: skip
     _show_groups(groups, first)
-    said_of = {key for row in rows for key in example_of(examples, name, row)}
-    filled = [key for key in inputs if key in said_of]
+    known = {key for row in rows for key in example_of(examples, name, row)}
+    filled = [key for key in inputs if key in known]
 
     def example(value: str) -> list[Any]:
         values = example_of(examples, name, office.models.find(name, value))

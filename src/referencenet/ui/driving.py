@@ -11,7 +11,7 @@ from PIL import Image
 
 from referencenet.cli.animate import BODY, FACE, SEEN
 from referencenet.cli.face_inputs import TRACKS, reenactment
-from referencenet.cli.film_inputs import driving_films, estimated
+from referencenet.cli.film_inputs import driving_films, estimated, found_for
 from referencenet.cli.options import takes
 from referencenet.inputs import regular_file
 from referencenet.pipelines.film_files import FilmSettings
@@ -64,7 +64,7 @@ def driven(
             films.append(given.film("poses_2", f"a second film of drawings, of the mouth: {system} needs it"))
         return lambda: (person, films)
     if source == "video":
-        condition = "landmarks" if takes(FACE, system) else "openpose"
+        condition = found_for(system)
         given.film("video", what)  # within the page's limits
         CONDITIONS[condition](default_folder())  # its networks are there
         path = given.files["video"]

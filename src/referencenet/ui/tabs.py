@@ -155,7 +155,7 @@ def animate() -> Inputs:
     with gr.Group(visible=False) as second:
         found["poses_2"] = _film("Second film of drawings, of the mouth")
     with gr.Group(visible=False) as seen, gr.Accordion("Moved by something else", open=False):
-        found["video"] = _film("An ordinary film; poses or faces are found in it")
+        found["video"] = _film("An ordinary film; poses, faces or DensePose are found in it")
         with gr.Group(visible=False) as body:
             found["keypoints"] = _file("Key points of the film, OpenPose's .json", ".json")
             found["fit_to"] = _file("The person's own key points, for its build", ".json")
@@ -168,6 +168,7 @@ def animate() -> Inputs:
         found |= _timing("all of the film", "the film's") | _sampling(False)
     bodies = [seen, body]
     found["_for"] = {"animate_anyone": bodies, "magicpose": bodies, "aniportrait": [seen, faces],
+                     "magic_animate": [seen],
                      "animate_anyone.reenact": [second]}  # fmt: skip
     return found
 

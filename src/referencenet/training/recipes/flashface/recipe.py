@@ -84,7 +84,7 @@ class FlashFaceRecipe(SystemRecipe):
         """Latents drawn from posteriors, faces' means, and the captions' states."""
         samples, empty = len(batch.places), self.words_of([""])
         faces = [self.latents_of(batch.tensors["faces"][:, i], batch, 2, sample=False) for i in range(TRAINED_FACES)]
-        place, weight = batch.tensors["place"], self.config.mask_weight
+        place = batch.tensors["place"]
         placed = (~dropped["place"]).to(self.device).view(-1, 1, 1, 1)
         return {
             "latents": self.latents_of(batch.tensors["target"], batch, 1),
@@ -96,7 +96,7 @@ class FlashFaceRecipe(SystemRecipe):
                 "prompt": (self.words_of(batch.texts["caption"]), empty),
                 "place": place * placed,
             },
-            "places": None if weight == 1 else 1 + (weight - 1) * place,
+            "places": self.counted(place),
         }
 
     def draw(self, sample: Sample, generator: torch.Generator) -> list[Image.Image]:

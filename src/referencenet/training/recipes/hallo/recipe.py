@@ -122,16 +122,13 @@ class HalloRecipe(SystemRecipe):
         latents, reference = (self.latents_of(tensors[k], batch, i) for i, k in ((1, "target"), (2, "reference")))
         return {
             "latents": latents, "shown": Shown(latents=reference, context=reference), "given": {}, "further": further,
-            "places": self._counted(tensors, tuple(latents.shape[-2:])),
+            "places": self.counted(self._matters(tensors, tuple(latents.shape[-2:]))),
         }  # fmt: skip
 
-    def _counted(self, tensors: Mapping[str, Tensor], size: tuple[int, int]) -> Tensor | None:
-        """How much each latent counts, (b, 1, 1, h, w): where the mouth may be more, or in the first stage the face."""
-        weight = self.config.mask_weight
-        if weight == 1:
-            return None
+    def _matters(self, tensors: Mapping[str, Tensor], size: tuple[int, int]) -> Tensor:
+        """Where the mouth may be, or in the first stage the face, (b, 1, 1, h, w) of latents."""
         mask = tensors["regions"][:, -1:] if self.has_audio else tensors["place"][:, :1]
-        return 1 + (weight - 1) * F.interpolate(mask, size, mode="area").unsqueeze(2)
+        return F.interpolate(mask, size, mode="area").unsqueeze(2)
 
     def told(self, inputs: Inputs) -> Inputs:
         """The face's tokens as the writer's context."""

@@ -91,7 +91,7 @@ class IDMVTONRecipe(SystemRecipe):
         latents = self.latents_of(person, batch, 1)
         masked = self.latents_of(person * (mask < 0.5), batch, 2)
         densepose = self.latents_of(dense, batch, 3)
-        small, weight = mask_to_latent_size(mask, latents.shape[2:]), self.config.mask_weight
+        small = mask_to_latent_size(mask, latents.shape[2:])
         space = torch.cat([small, masked, densepose], dim=1)  # (b, 9, h, w)
         blind, encoder = bool(dropped["guidance"].any()), pipe.image_encoder
         shown = torch.cat([clip, torch.zeros_like(clip[:1])]) if blind else clip
@@ -111,7 +111,7 @@ class IDMVTONRecipe(SystemRecipe):
             ),
             "given": {"prompt": prompt, "added": added, "space": space},
             "further": further,
-            "places": None if weight == 1 else 1 + (weight - 1) * small,
+            "places": self.counted(small),
         }
 
     def draw(self, sample: Sample, generator: torch.Generator) -> list[Image.Image]:
