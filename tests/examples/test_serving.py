@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import importlib.util
 import io
 from typing import Any
 
@@ -12,24 +11,14 @@ import pytest
 import torch
 from PIL import Image
 
-from house.source import ROOT
 from referencenet import reference
+from scripts import example
 from threads import in_thread
 from tiny import picture, tiny
 
 SETTINGS = {"num_inference_steps": 1, "guidance_scale": 3.0}
 
-
-def example() -> Any:
-    spec = importlib.util.spec_from_file_location("serving", ROOT / "examples" / "serving.py")
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
-
-
-serving = example()
+serving = example("serving")
 
 
 def png(image: Image.Image) -> bytes:

@@ -2,28 +2,17 @@
 
 from __future__ import annotations
 
-import importlib.util
 from typing import Any
 
 import numpy as np
 import pytest
 from PIL import Image
 
-from house.source import ROOT
 from referencenet.batch import read_jobs
 from referencenet.paperdoll import Background, Scene, render, segmentation
+from scripts import example
 
-
-def example() -> Any:
-    spec = importlib.util.spec_from_file_location("sprite_sheet", ROOT / "examples" / "sprite_sheet.py")
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
-
-
-sprite_sheet = example()
+sprite_sheet = example("sprite_sheet")
 
 
 def scene(character: int, ground: str, **given: Any) -> Scene:
