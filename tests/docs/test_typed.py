@@ -81,11 +81,17 @@ def out_of(words: list[str]) -> str | None:
     return words[words.index(options[0]) + 1] if options else None
 
 
+@pytest.fixture(scope="module")
+def demo_files(tmp_path_factory: pytest.TempPathFactory) -> set[str]:
+    return {path.name for path in write_examples(tmp_path_factory.mktemp("demo"))}
+
+
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
-def test_no_command_of_a_page_takes_the_place_of_anothers_file(page: Path) -> None:
+def test_no_command_of_a_page_takes_the_place_of_anothers_file(page: Path, demo_files: set[str]) -> None:
     files = [out_of(words) for block in blocks_of(page) for words in commands_of(block)]
     files = [file for file in files if file is not None and Path(file).suffix]  # runs share a folder
     assert len({*files}) == len(files), sorted(files)
+    assert not {*files} & demo_files, "a file of the demonstration"
 
 
 @pytest.mark.parametrize(
