@@ -61,9 +61,9 @@ class Budget:
 
     characters: int = 2000
     scenes: int = 6
-    base_steps: int = 2000
+    base_steps: int = 1400
     base_rows: int = 24
-    steps: int = 700
+    steps: int = 500
     references: int = 8
     readers: int = 2
     seed: int = 0
