@@ -78,7 +78,7 @@ def test_pictures_are_put_into_squares_and_places_come_back() -> None:
 def test_a_cut_link_reads_nothing_and_comes_back() -> None:
     pipe = tiny_pipeline("magicpose")
     pipe.set_progress_bar_config(disable=True)
-    people = [Image.fromarray(picture) for picture in task("PlacedAnimation").truth[:, 0]]
+    people = [Image.fromarray(picture) for picture in task("Animation").truth[:, 0]]
     black = [Image.new("RGB", (64, 64))]
 
     def drawn(person: Image.Image) -> np.ndarray:

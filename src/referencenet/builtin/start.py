@@ -75,6 +75,14 @@ TASKS: Mapping[str, tuple[str, ...]] = MappingProxyType({
 """System to the folders of its shipped weights, each upon the one before; of some a single component is taken."""
 
 
+UPON_HEADS: Mapping[str, tuple[str, ...]] = MappingProxyType({
+    **{system: tasks[:-1] for system, tasks in TASKS.items() if len(tasks) > 1},
+    "aniportrait": ("portrait",),
+    "emo": ("portrait/reference_unet",),
+})  # fmt: skip
+"""System to what it takes of the weights that have learned heads, where it begins with those."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class Shipped:
     """The networks that everything grows from."""
@@ -125,7 +133,9 @@ def start_pipeline(system: str, *, folder: Path = WEIGHTS, seed: int = 0, upon: 
     pipe = pipeline(**parts)
     for path in (path for task in upon for path in sorted((folder / task).rglob("model.safetensors"))):
         if hasattr(pipe, path.parent.name):  # another system of the same weights may have more parts
-            _take(getattr(pipe, path.parent.name), unpacked(read_state(path)), path)
+            left = LEFT.get((system, path.parent.name), "(?!)")
+            weights = {key: value for key, value in unpacked(read_state(path)).items() if not re.fullmatch(left, key)}
+            _take(getattr(pipe, path.parent.name), weights, path)
     pipe.spec = drawn_spec(system)
     return pipe
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from types import MappingProxyType
 from typing import Any
 
-from referencenet.builtin.start import TASKS, start_pipeline
+from referencenet.builtin.start import UPON_HEADS, start_pipeline
 from referencenet.training.run import STARTS as NAMED
 from referencenet.training.run import Starts
 
@@ -17,13 +17,11 @@ def upon_heads(system: str) -> Any:
         system: Registry name.
 
     Raises:
-        ValueError: If the system's shipped weights do not stand upon those.
+        ValueError: If the system is not of heads.
     """
-    before = TASKS.get(system, ())[:-1]
-    if not before:
-        able = ", ".join(name for name, tasks in TASKS.items() if len(tasks) > 1)
-        raise ValueError(f"{system} does not begin with heads, as {able} do; give --from builtin.")
-    return start_pipeline(system, upon=before)
+    if system not in UPON_HEADS:
+        raise ValueError(f"{system} does not begin with heads, as {', '.join(UPON_HEADS)} do; give --from builtin.")
+    return start_pipeline(system, upon=UPON_HEADS[system])
 
 
 STARTS: Starts = MappingProxyType({

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import replace
-from typing import Any, ClassVar
+from typing import Any
 
 import numpy as np
 import torch
@@ -37,8 +37,6 @@ class Animation(Task):
         Measure(name="key_points", told="distance of key points, in picture heights", better="less"),
         OF_CHANGES,
     )
-    background: ClassVar[Background | None] = Background(colour="white")
-    """Of the films; None: each has its own."""
 
     def rendered(self) -> np.ndarray:
         """(n, f, H, W, 3)."""
@@ -51,7 +49,7 @@ class Animation(Task):
 
     def film(self, character: int, film: int) -> tuple[Scene, ...]:
         """What a person does, 25 scenes a second."""
-        return dance(character, film, num_frames=FRAMES * STRIDE, background=self.background).scenes
+        return dance(character, film, num_frames=FRAMES * STRIDE, background=Background(colour="white")).scenes
 
     def still(self, scene: Scene) -> Scene:
         """The person of a scene as the reference shows it: standing before the same background, looking ahead."""
@@ -90,13 +88,7 @@ class Animation(Task):
         return scores | {"key_points": key_points, "frame_error": frame_error(pictures, self.truth)}
 
 
-class PlacedAnimation(Animation):
-    """The same before any background: MagicPose."""
-
-    background = None
-
-
-class DenseAnimation(PlacedAnimation):
+class DenseAnimation(Animation):
     """The same by DensePose drawings: MagicAnimate."""
 
     def drawing_of(self, scene: Scene) -> np.ndarray:

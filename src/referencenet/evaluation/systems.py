@@ -13,7 +13,7 @@ from referencenet.builtin.load import STEPS, load_observer
 from referencenet.builtin.shipped import CALLS, speech_model
 from referencenet.builtin.start import load_system
 from referencenet.builtin.starts import STARTS
-from referencenet.evaluation.animate import Animation, DenseAnimation, FaceAnimation, PlacedAnimation
+from referencenet.evaluation.animate import Animation, DenseAnimation, FaceAnimation
 from referencenet.evaluation.compose import Composed
 from referencenet.evaluation.face import FacePictures
 from referencenet.evaluation.measure import Measured, measured
@@ -34,7 +34,7 @@ TASKS: Mapping[str, type[Task]] = MappingProxyType({
     "hallo": Talking,
     "idm_vton": TryOn,
     "magic_animate": DenseAnimation,
-    "magicpose": PlacedAnimation,
+    "magicpose": Animation,
     "parts2whole": Composed,
     "stable_garment": TryOn,
 })  # fmt: skip

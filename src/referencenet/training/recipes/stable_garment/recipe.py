@@ -12,6 +12,7 @@ from typing import Any
 import torch
 from PIL import Image, ImageDraw, ImageOps
 from torch import Tensor
+from torch.nn import functional
 
 from referencenet.media.images import read_image, read_mask, to_tensor
 from referencenet.methods.stable_garment import StableGarmentPipeline, StableGarmentTryOnPipeline
@@ -58,6 +59,7 @@ class StableGarmentRecipe(SystemRecipe):
     system, pipeline, layout = "stable_garment", StableGarmentTryOnPipeline, "viton_hd"
     start = START
     published_size = (384, 512)
+    has_mask = True
     conditions = (Text("prompt"), PersonResiduals("control"))
     stages = {
         "garment": Stage(
@@ -125,6 +127,7 @@ class StableGarmentRecipe(SystemRecipe):
                 context=self.words_of(batch.texts["garment_caption"]),
             ),
             "given": {"prompt": (states, empty), "control": (torch.cat([1 - mask, dense], dim=1), agnostic)},
+            "places": self.counted(functional.interpolate(mask, latents.shape[-2:])),
         }
 
     def draw(self, sample: Sample, generator: torch.Generator) -> list[Image.Image]:
