@@ -96,6 +96,20 @@ def test_a_mouth_is_read_from_pixels_and_its_lag_is_found() -> None:
     assert scores.correlation(1 - wave, wave) == pytest.approx(-1)
 
 
+def test_a_mouth_is_looked_for_beside_its_place() -> None:
+    wave = np.array([0.0, 0.25, 1.0, 0.5])
+    closed = np.full((4, 20, 20, 3), 200.0)
+    closed[:, 9, 8:12] = 120  # the line of the lips
+    opened = closed.copy()
+    opened[:, 8:12, 8:12] = 60
+    masks = np.zeros((4, 20, 20), dtype=bool)
+    masks[:, 6:14, 6:14] = True
+    frames = closed + (opened - closed) * wave[:, None, None, None]
+    moved = np.roll(frames, (2, -1), axis=(1, 2))
+    assert scores.mouth_opening(moved, closed, opened, masks, reach=2) == pytest.approx(wave)
+    assert scores.mouth_opening(moved, closed, opened, masks) != pytest.approx(wave, abs=0.1)
+
+
 def test_aspects_are_counted_by_their_own_source_and_by_others() -> None:
     own = [{"colour": "red", "hair": "bun"}, {"colour": "blue"}]
     others = [{"colour": {"red", "green"}, "hair": {"bun"}}, {"colour": {"blue", "green"}}]

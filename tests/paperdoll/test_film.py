@@ -43,6 +43,13 @@ def test_talkers_mouths_follow_their_sound():
     assert np.corrcoef(areas, track)[0, 1] > 0.9
 
 
+def test_talkers_heads_move_as_far_as_is_asked():
+    moving, still = talk(5, 6, num_frames=40), talk(5, 6, num_frames=40, sway=0)
+    assert len({scene.pose.head_turn for scene in moving.scenes}) == 40
+    assert {(s.pose.head_turn, s.pose.head_pitch, s.pose.head_tilt) for s in still.scenes} == {(0, 0, 0)}
+    assert [scene.expression for scene in still.scenes] == [scene.expression for scene in moving.scenes]
+
+
 def test_talkers_follow_any_sound_and_blink():
     silent = talk(5, 6, num_frames=100, audio=np.zeros(64000))
     assert max(scene.expression.mouth for scene in silent.scenes) == 0

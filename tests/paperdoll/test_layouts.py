@@ -153,6 +153,10 @@ def test_head_speeds_are_degrees_a_frame():
 def test_other_layouts_have_no_features(tmp_path):
     with pytest.raises(ValueError, match="layout is 'flat', which has no features"):
         write_dataset(tmp_path / "flat", 1, "flat", 64, embed=lambda frame: frame)
+    with pytest.raises(ValueError, match="layout is 'flat', where no head talks"):
+        write_dataset(tmp_path / "flat", 1, "flat", 64, sway=0.5)
+    with pytest.raises(ValueError, match="sway is 2; expected a share from 0 to 1"):
+        write_dataset(tmp_path / "hdtf", 1, "hdtf", 64, sway=2)
     with pytest.raises(ValueError, match="workers is 0"):
         write_dataset(tmp_path / "flat", 1, "flat", 64, workers=0)
 

@@ -38,6 +38,9 @@ def paperdoll(
                      help="hdtf: a wav2vec 2.0 model, by which features of the sound are written; builtin is the small "
                      "one of the built-in weights."),
     ] = None,
+    sway: Annotated[
+        float, typer.Option(min=0, max=1, help="hdtf, aniportrait: how far heads move; at 0 they keep still.")
+    ] = 1.0,
 ) -> None:  # fmt: skip
     """Write a data set of drawn characters, in a layout that the field's loaders and `refnet train` read.
 
@@ -47,6 +50,8 @@ def paperdoll(
     """
     if speech is not None and layout != "hdtf":
         raise ValueError(f"--speech is of --layout hdtf, but the layout is {layout}; leave one of them out.")
+    if sway != 1 and layout not in ("hdtf", "aniportrait"):
+        raise ValueError(f"--sway is of --layout hdtf and aniportrait, but the layout is {layout}; leave it out.")
     check_speech(speech)
     check_place(out, folder=True)
     features: dict[str, Any] = {}
@@ -57,7 +62,7 @@ def paperdoll(
         }
     with progress_bar(layout, count) as (bar, task):
         folder = layouts.write_dataset(
-            out, count, layout, size=size, seed=seed, workers=workers, **features,
+            out, count, layout, size=size, seed=seed, workers=workers, sway=sway, **features,
             progress=lambda done, _: bar.update(task, completed=done),
         )  # fmt: skip
     say(f"{count} of {layout} in {folder}")

@@ -108,7 +108,9 @@ def colour_spread(views: np.ndarray, truth: np.ndarray, masks: Sequence[np.ndarr
     return float(np.mean(found))
 
 
-def mouth_opening(frames: np.ndarray, closed: np.ndarray, opened: np.ndarray, masks: np.ndarray) -> np.ndarray:
+def mouth_opening(
+    frames: np.ndarray, closed: np.ndarray, opened: np.ndarray, masks: np.ndarray, reach: int = 0
+) -> np.ndarray:
     """How far a mouth is open in each frame, by least squares on the way from the closed mouth to the open one.
 
     Args:
@@ -116,16 +118,26 @@ def mouth_opening(frames: np.ndarray, closed: np.ndarray, opened: np.ndarray, ma
         closed: The same person and head with the mouth closed, of the same shape.
         opened: Likewise, wide open.
         masks: Where the mouth may be, (f, H, W).
+        reach: Pixels by which the mouth is looked for beside its place, where the head may have moved: what fits best.
 
     Returns:
         (f,): 0 is closed, 1 is wide open.
     """
     frames, closed = _alike(frames, closed)
     way = opened.astype(np.float64) - closed
-    return np.array([
-        np.sum((frame - start)[mask] * step[mask]) / max(np.sum(step[mask] ** 2), 1e-9)
-        for frame, start, step, mask in zip(frames, closed, way, masks, strict=True)
-    ])  # fmt: skip
+    offsets = [(y, x) for y in range(-reach, reach + 1) for x in range(-reach, reach + 1)]
+
+    def track(frame: np.ndarray, start: np.ndarray, step: np.ndarray, mask: np.ndarray) -> float:
+        rows, columns = np.nonzero(mask)
+        begin, going = start[rows, columns], step[rows, columns]
+        fits: list[tuple[float, float]] = []
+        for y, x in offsets:
+            beyond = frame[np.clip(rows + y, 0, len(frame) - 1), np.clip(columns + x, 0, frame.shape[1] - 1)] - begin
+            opening = float(np.clip(np.sum(beyond * going) / max(np.sum(going**2), 1e-9), 0, 1))
+            fits.append((float(np.sum((beyond - opening * going) ** 2)), opening))
+        return min(fits)[1]
+
+    return np.array([track(*each) for each in zip(frames, closed, way, masks, strict=True)])
 
 
 def correlation(track: np.ndarray, voice: np.ndarray, lag: int = 0) -> float:

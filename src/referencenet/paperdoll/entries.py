@@ -17,13 +17,17 @@ from referencenet.paperdoll.streams import Stream
 
 @dataclass(frozen=True)
 class Entry:
-    """One entry: its number, who it shows, the seed of all the rest, its split, and (width, height) in pixels."""
+    """One entry: its number, who it shows, the seed of all the rest, its split, and (width, height) in pixels.
+
+    Of talking heads also how far they sway, see `film.talk`.
+    """
 
     number: int
     character: int
     seed: int
     split: str
     size: tuple[int, int]
+    sway: float = 1.0
 
 
 Rows = list[tuple[Entry, Any]]

@@ -93,6 +93,7 @@ def talk(
     fps: int = 25,
     audio: np.ndarray | None = None,
     sample_rate: int = SAMPLE_RATE,
+    sway: float = 1.0,
 ) -> Film:
     """Let a character talk: the sound drives the mouth, head and eyes wander.
 
@@ -103,6 +104,7 @@ def talk(
         fps: Frames a second.
         audio: (samples,) floats in [-1, 1]; without it the seed's own voice.
         sample_rate: Samples a second of `audio`.
+        sway: How far the head turns, nods and tilts, as a share of 14, 5 and 4 degrees; 0 keeps it still.
     """
     _check_length(num_frames, fps)
     if audio is None:
@@ -114,7 +116,7 @@ def talk(
     scenes: list[Scene] = []
     for frame, (opening, width) in enumerate(track.tolist()):
         turn, nod, tilt, gaze = (math.sin(2 * math.pi * speed * frame / fps + start) for speed, start in sways)
-        pose = replace(base.pose, head_turn=14 * turn, head_pitch=5 * nod, head_tilt=4 * tilt)
+        pose = replace(base.pose, head_turn=14 * sway * turn, head_pitch=5 * sway * nod, head_tilt=4 * sway * tilt)
         expression = replace(
             base.expression,
             mouth=opening,

@@ -15,6 +15,7 @@ import uuid
 from collections.abc import Callable, Generator, Iterator, Mapping
 from concurrent.futures import ProcessPoolExecutor
 from contextlib import contextmanager
+from dataclasses import replace
 from functools import partial
 from itertools import islice
 from multiprocessing import get_context
@@ -43,6 +44,8 @@ LAYOUTS: Mapping[str, Layout] = {
     "flat": FLAT,
 }
 """By name."""
+TALKING = "hdtf", "aniportrait"
+"""Those whose heads talk."""
 
 
 def write_dataset(
@@ -56,6 +59,7 @@ def write_dataset(
     workers: int = 1,
     hear: Hear | None = None,
     embed: Embed | None = None,
+    sway: float = 1.0,
 ) -> Path:
     """Write a data set of the world.
 
@@ -72,27 +76,20 @@ def write_dataset(
             which are written to `speech/`; None: there are none.
         embed: Of `hdtf`: from a frame (height, width, 3) uint8 to an embedding of the face (channels,), which is
             written to `face_emb/`; None: there are none.
+        sway: Of `hdtf` and `aniportrait`: how far heads move, from 0, where they keep still, to 1.
 
     Returns:
         The folder.
 
     Raises:
         FileExistsError: There is something in `out`.
-        ValueError: Layout, count, size or workers are not as above, or features are asked of another layout.
+        ValueError: Layout, count, size, workers or sway are not as above, or features or a sway are asked of another
+            layout.
     """
-    if layout not in LAYOUTS:
-        raise ValueError(f"layout is {layout!r}; expected one of {', '.join(sorted(LAYOUTS))}")
-    if count < 1:
-        raise ValueError(f"count is {count}; expected at least 1 picture or clip")
-    if size % 2 or not 64 <= size <= 512:
-        raise ValueError(f"size is {size}; expected an even number of pixels from 64 to 512")
-    if workers < 1:
-        raise ValueError(f"workers is {workers}; expected at least 1 process")
-    if layout != "hdtf" and (hear or embed):
-        raise ValueError(f"layout is {layout!r}, which has no features of sound or faces; expected 'hdtf'")
+    _check(layout, count, size, workers, sway, features=bool(hear or embed))
     Stream("dataset", seed)  # refuses what is no seed before anything is written
     chosen = LAYOUTS[layout]
-    entries = chosen.entries(seed, count, size)
+    entries = [replace(entry, sway=sway) for entry in chosen.entries(seed, count, size)]
     with _written_whole(Path(out)) as folder:
         rows: list[tuple[Entry, Any]] = []
         for entry, row in zip(entries, _drawn(layout, folder, entries, workers), strict=True):
@@ -103,6 +100,24 @@ def write_dataset(
                 progress(len(rows), count)
         chosen.finish(folder, rows)
     return Path(out)
+
+
+def _check(layout: str, count: int, size: int, workers: int, sway: float, *, features: bool) -> None:
+    """Raises ValueError where `write_dataset` says so."""
+    if layout not in LAYOUTS:
+        raise ValueError(f"layout is {layout!r}; expected one of {', '.join(sorted(LAYOUTS))}")
+    if count < 1:
+        raise ValueError(f"count is {count}; expected at least 1 picture or clip")
+    if size % 2 or not 64 <= size <= 512:
+        raise ValueError(f"size is {size}; expected an even number of pixels from 64 to 512")
+    if workers < 1:
+        raise ValueError(f"workers is {workers}; expected at least 1 process")
+    if features and layout != "hdtf":
+        raise ValueError(f"layout is {layout!r}, which has no features of sound or faces; expected 'hdtf'")
+    if not 0 <= sway <= 1:
+        raise ValueError(f"sway is {sway}; expected a share from 0 to 1")
+    if layout not in TALKING and sway != 1:
+        raise ValueError(f"layout is {layout!r}, where no head talks; expected {' or '.join(TALKING)} with a sway")
 
 
 def _drawn(layout: str, folder: Path, entries: list[Entry], workers: int) -> Iterator[Any]:

@@ -26,9 +26,14 @@ Embed = Callable[[np.ndarray], np.ndarray]
 """A frame (height, width, 3) uint8 to an embedding of its face (channels,)."""
 
 
+def _talking(entry: Entry, num_frames: int = NUM_FRAMES) -> Film:
+    """The film of an entry."""
+    return talk(entry.character, entry.seed, num_frames=num_frames, sway=entry.sway)
+
+
 def _draw_hdtf(root: Path, entry: Entry) -> str:
     """Write a talking head: film, sound, frames, masks and head speeds; its name."""
-    name, film = f"{entry.number:04d}", talk(entry.character, entry.seed, num_frames=NUM_FRAMES)
+    name, film = f"{entry.number:04d}", _talking(entry)
     frames = _write_sounding(root, name, film, entry.size)
     _write_frames(root / "images" / name, frames)
     for kind, mask in head_masks(film.scenes, entry.size).items():
@@ -94,7 +99,7 @@ def add_features(root: Path, entry: Entry, hear: Hear | None, embed: Embed | Non
         samples, _ = read_wav(root / "audios" / f"{name}.wav")
         save_array(np.asarray(hear(samples, NUM_FRAMES), dtype=np.float32), root / "speech" / f"{name}.npy")
     if embed is not None:
-        film = talk(entry.character, entry.seed, num_frames=1)
+        film = _talking(entry, 1)
         frame = next(film.frames(entry.size))
         save_array(np.asarray(embed(frame), dtype=np.float32), root / "face_emb" / f"{name}.npy")
 
@@ -105,7 +110,7 @@ def _finish_hdtf(folder: Path, rows: Rows) -> None:
 
 def _draw_aniportrait(root: Path, entry: Entry) -> tuple[str, dict[str, list[str]]]:
     """Write a talking head's frames, and of each the points of MediaPipe's face mesh that the drawing has."""
-    name, film = f"{entry.number:05d}", talk(entry.character, entry.seed, num_frames=NUM_FRAMES)
+    name, film = f"{entry.number:05d}", _talking(entry)
     _write_frames(root / "images" / name, list(film.frames(entry.size)))
     for number, scene in enumerate(film.scenes):
         save_array(face_mesh(scene, entry.size), root / "lmks" / name / f"{number:04d}.npy")
