@@ -17,7 +17,7 @@ from referencenet.evaluation.task import Drawing, Measure, Task, as_bytes, unsee
 from referencenet.paperdoll.captions import caption
 from referencenet.paperdoll.character import Character
 from referencenet.paperdoll.maps import PARTS, dense_map, dense_picture, part_mask, segmentation
-from referencenet.paperdoll.picture_layouts import part_picture
+from referencenet.paperdoll.picture_layouts import PART_FIELDS, part_picture
 from referencenet.paperdoll.pose import ARM_POSES
 from referencenet.paperdoll.render import render
 from referencenet.paperdoll.scene import Scene
@@ -31,12 +31,6 @@ OWN: Mapping[str, tuple[str, ...]] = MappingProxyType({
     "lower body clothes": ("lower", "lower_colour"),
 })  # fmt: skip
 """Part to the aspects that it alone tells; each comes from another person. Shoes come with the lower clothes."""
-FIELDS: Mapping[str, tuple[str, ...]] = MappingProxyType({
-    "hair or headwear": ("hair_style", "hair_colour", "hat", "hat_colour"),
-    "upper body clothes": ("upper", "upper_colour", "pattern", "pattern_colour", "emblem", "emblem_colour"),
-    "lower body clothes": ("lower", "lower_colour", "shoe_colour"),
-})  # fmt: skip
-"""Part to what of a character it is; all else is the face's."""
 ASPECTS = tuple(aspect for aspects in OWN.values() for aspect in aspects)
 
 
@@ -59,8 +53,8 @@ class Composed(Task):
 
     def rendered(self) -> np.ndarray:
         """(n, H, W, 3)."""
-        people = unseen(self.number + len(OWN), self.seed, lambda character: character.lower != "dress")
-        self.sources = [{part: people[case + place] for place, part in enumerate(OWN)} for case in range(self.number)]
+        people = iter(unseen(self.number * len(OWN), self.seed, lambda character: character.lower != "dress"))
+        self.sources = [{part: next(people) for part in OWN} for _ in range(self.number)]
         self.targets = [_target(sources, self.seed) for sources in self.sources]
         self.parts = [_parts(sources, self.size[1], self.seed) for sources in self.sources]
         self.dense = [dense_picture(dense_map(scene, self.size)) for scene in self.targets]
@@ -105,9 +99,9 @@ def _target(sources: Mapping[str, int], seed: int) -> Scene:
         face, Stream(f"benchmark compose {face}", seed).integer(2**31), view="front", shot="full body"
     )
     taken: dict[str, Any] = {}
-    for part, names in FIELDS.items():
-        character = Character.from_seed(sources[part])
-        taken |= {name: getattr(character, name) for name in names}
+    for part, source in sources.items():
+        character = Character.from_seed(source)
+        taken |= {name: getattr(character, name) for name in PART_FIELDS[part]}
     return replace(scene, character=replace(scene.character, **taken))
 
 

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +11,7 @@ import numpy as np
 
 from referencenet.paperdoll.cameras import CAMERAS, seen_from
 from referencenet.paperdoll.captions import attributes, caption
+from referencenet.paperdoll.character import Character
 from referencenet.paperdoll.entries import Entry, Layout, Rows, drawn_cast, other_than, people, save, save_json
 from referencenet.paperdoll.entries import save_lines as save_lists
 from referencenet.paperdoll.landmarks import face_box, landmarks
@@ -69,25 +71,32 @@ _CLOTHES = {
     "lower body clothes": ("lower garment",),
     "whole body clothes": ("upper garment", "lower garment"),
 }
+HAIR = "hair_style", "hair_colour", "hat", "hat_colour"
+UPPER = "upper", "upper_colour", "pattern", "pattern_colour", "emblem", "emblem_colour"
+LOWER = "lower", "lower_colour", "shoe_colour"
+PART_FIELDS: Mapping[str, tuple[str, ...]] = {
+    "hair or headwear": HAIR,
+    "face": tuple(field.name for field in fields(Character) if field.name not in {*HAIR, *UPPER, *LOWER}),
+    "shoes": LOWER,
+    "upper body clothes": UPPER,
+    "lower body clothes": LOWER,
+    "whole body clothes": (*UPPER, *LOWER),
+}
+"""Part to what of a character it is; shoes come with the lower clothes."""
 MAX_DRAWN = 1024  # pixels: parts are cut out of a picture that is larger than they are
 
 
 def _draw_parts(root: Path, entry: Entry) -> dict[str, Any]:
-    """Write a person, and each part cut out of another picture; what the person does not wear is black."""
+    """Write a person, and each part cut out of a picture of somebody else who has it; what is not worn is black."""
     stream, size, name = Stream("parts", entry.seed), entry.size, f"{entry.number:06d}"
     target = Scene.from_seeds(entry.character, stream.integer(2**31), view="front", shot="full body")
-    shown = Scene.from_seeds(
-        entry.character, stream.integer(2**31), view="front", pose=stream.choice(ARM_POSES), shot="full body"
-    )
-    worn = {"whole body clothes"} if shown.character.lower == "dress" else _CLOTHES.keys() - {"whole body clothes"}
-    side = min(4 * size[1], MAX_DRAWN)
-    picture, parts = render(shown, side), segmentation(shown, side)
+    is_dress = target.character.lower == "dress"
     row: dict[str, Any] = {"target": f"images/{name}.jpg", "appearance": {}, "mask": {}}
-    for label, names in (_HEAD | _CLOTHES).items():
-        seen = part_mask(parts, *names)
-        if label in _CLOTHES and label not in worn:
-            seen = np.zeros_like(seen)
-        part, mask = _cut_out(picture, seen, size[1])
+    for label in _HEAD | _CLOTHES:
+        if label in _CLOTHES and (label == "whole body clothes") != is_dress:
+            part, mask = np.zeros((size[1], size[1], 3), dtype=np.uint8), np.zeros((size[1], size[1]), dtype=bool)
+        else:
+            part, mask = part_picture(_wearer(target.character, entry.character, label, stream), label, size[1])
         folder = label.replace(" or ", "_").replace(" ", "_")
         row["appearance"][label], row["mask"][label] = f"{folder}/{name}.jpg", f"{folder}/{name}_mask.jpg"
         save(part, root / row["appearance"][label])
@@ -97,6 +106,18 @@ def _draw_parts(root: Path, entry: Entry) -> dict[str, Any]:
     save(dense_picture(dense_map(target, size)), root / row["structure"]["densepose"])
     save(draw_skeleton(keypoints(target, size), size), root / row["structure"]["openpose"])
     return row | {"caption": caption(target, identity=False)}  # who it is, the parts tell
+
+
+def _wearer(owner: Character, seed: int, label: str, stream: Stream) -> Scene:
+    """Somebody else, who has one part of a person; both wear a dress, or neither does."""
+    other = other_than(seed, stream)
+    while (Character.from_seed(other).lower == "dress") != (owner.lower == "dress"):
+        other = other_than(seed, stream)
+    scene = Scene.from_seeds(
+        other, stream.integer(2**31), view="front", pose=stream.choice(ARM_POSES), shot="full body"
+    )
+    taken = {name: getattr(owner, name) for name in PART_FIELDS[label]}
+    return replace(scene, character=replace(scene.character, **taken))
 
 
 def part_picture(scene: Scene, label: str, side: int) -> tuple[np.ndarray, np.ndarray]:
