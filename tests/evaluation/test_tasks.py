@@ -11,7 +11,7 @@ from referencenet.builtin.drawn import size_of
 from referencenet.builtin.load import load, load_observer
 from referencenet.builtin.training.vae import reconstruct
 from referencenet.evaluation.looking import look, squared_up
-from referencenet.evaluation.systems import TASKS, task_of
+from referencenet.evaluation.systems import TASKS, benchmark_paperdoll, task_of
 from referencenet.evaluation.task import Task, link_cut, unseen
 from referencenet.methods.tiny import tiny_pipeline
 from referencenet.paperdoll.character import split
@@ -56,7 +56,7 @@ def test_characters_are_of_the_test_split_and_of_the_seed() -> None:
 
 def test_one_character_is_no_measurement() -> None:
     with pytest.raises(ValueError, match="at least 2"):
-        TASKS["idm_vton"](1, 0, (48, 64), load_observer())
+        benchmark_paperdoll("idm_vton", 1)
 
 
 def test_there_is_a_measurement_of_all_that_can_be_trained() -> None:

@@ -47,7 +47,7 @@ class Show:
 
 SHOWS = (
     Show(system="animate_anyone", file="walking.gif", told="person, skeleton, drawn, truth"),
-    Show(system="hallo", file="talking.mp4", told="portrait, drawn, truth; with the voice"),
+    Show(system="hallo", file="talking.mp4", told="portrait, drawn, truth; with the voice", cases=1),
     Show(system="idm_vton", file="dressing.png", told="person, garment, drawn, truth", cases=6),
     Show(system="diffportrait3d", file="turning.gif", told="portrait, somebody else from the camera, drawn, truth"),
     Show(system="flashface", file="faces.png", told="four faces, drawn after words, truth", cases=3),
@@ -103,7 +103,7 @@ def sheet(task: Task, pictures: np.ndarray, frame: int | None = None) -> np.ndar
         frame: Which.
     """
     rows: list[np.ndarray] = []
-    for case in range(task.number if not isinstance(task, Talking) else 1):  # one voice is heard at a time
+    for case in range(task.number):
         both = [all_of[case] if frame is None else all_of[case][frame] for all_of in (pictures, task.truth)]
         cells = [_cell(picture) for picture in [*task.given(case, frame or 0), *both]]
         rows.append(np.concatenate([part for cell in cells for part in (cell, _gap(cell))][:-1], axis=1))

@@ -110,6 +110,8 @@ def benchmark_paperdoll(
         ValueError: If there is no such system, or fewer than 2 characters are asked for.
     """
     kind = task_of(system)
+    if num_characters < 2:
+        raise ValueError(f"{num_characters} characters were asked for; at least 2, so that a reference can be wrong.")
     pipe = load_measured(system, start)
     pipe.spec = drawn_spec(system)
     pipe.set_progress_bar_config(disable=True)

@@ -37,14 +37,11 @@ class Talking(Task):
 
     name = "talk"
     measures = (
-        Measure(
-            name="correlation", told="of the mouth's opening with the voice's", better="more",
-            aim=0.6,
-        ),
-        Measure(name="lag", told="frames by which the mouth is off, without its sign", better="less", aim=1.0),
         *OF_FRAMES,
+        Measure(name="correlation", told="of the mouth's opening with the voice's", better="more", aim=0.6),
+        Measure(name="lag", told="frames by which the mouth is off, without its sign", better="less", aim=1.0),
         OF_CHANGES,
-    )  # fmt: skip
+    )
 
     def rendered(self) -> np.ndarray:
         """(n, f, H, W, 3)."""

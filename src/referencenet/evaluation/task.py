@@ -76,13 +76,10 @@ class Task:
     """Cases of unseen characters.
 
     Args:
-        number: Of characters, at least 2: the wrong reference is another one's.
+        number: Of characters, at least 1; a wrong reference is another one's, so that needs 2.
         seed: Which characters and scenes.
         size: (width, height) of the pictures.
         observer: The measure of who and what is seen.
-
-    Raises:
-        ValueError: If there are fewer than 2.
     """
 
     name: ClassVar[str]
@@ -91,10 +88,6 @@ class Task:
     batch: ClassVar[int] = 16
 
     def __init__(self, number: int, seed: int, size: tuple[int, int], observer: Observer) -> None:
-        if number < 2:
-            raise ValueError(
-                f"{number} characters were asked for; expected at least 2, so that references can be wrong."
-            )
         self.number, self.seed, self.size, self.observer = number, seed, size, observer
         self.truth = self.rendered()
 
