@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from referencenet.inputs import read_text
-from referencenet.media.films import PICTURES
+from referencenet.media.folders import PICTURES
 from referencenet.training.data.layouts.files import face_place, first_file, read_json
 from referencenet.training.data.sample import Place, Sample
 

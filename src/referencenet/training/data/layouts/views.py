@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from pathlib import Path
 
-from referencenet.media.films import PICTURES
+from referencenet.media.folders import PICTURES
 from referencenet.training.data.layouts.files import first_file
 from referencenet.training.data.sample import Sample
 
