@@ -16,6 +16,7 @@ from referencenet.preprocess.model_files import LANDMARKER, MAX_NETWORK, model_f
 DETECTOR, LANDMARKS = "face_detector.tflite", "face_landmarks_detector.tflite"
 BLENDSHAPES, GEOMETRY = "face_blendshapes.tflite", "geometry_pipeline_metadata_landmarks.binarypb"
 VERTEX = 5  # numbers of a vertex: place and texture
+LEAST = 3  # points that say how a face is turned
 
 FIELDS = {
     "Point": (("landmark", 1, "UINT32", False), ("weight", 2, "FLOAT", False)),
@@ -75,10 +76,10 @@ def read_geometry(content: bytes, file: str) -> FaceBasis:
         raise ValueError(f"{file} has no face geometry ({error}); get the file again.") from error
     vertices = np.array(message.mesh.vertices, dtype=np.float64)
     points = [(point.landmark, point.weight) for point in message.basis]
-    if vertices.size != VERTEX * NUM_LANDMARKS or not points:
+    if vertices.size != VERTEX * NUM_LANDMARKS or len(points) < LEAST:
         raise ValueError(
             f"{file} has a canonical face of {vertices.size} numbers and {len(points)} weighted points; expected "
-            f"{NUM_LANDMARKS} vertices of {VERTEX}, and some points: it is another bundle."
+            f"{NUM_LANDMARKS} vertices of {VERTEX}, and at least {LEAST} points: it is another bundle."
         )
     landmarks = np.array([landmark for landmark, _ in points])
     values = np.array([*vertices, *(weight for _, weight in points)])
