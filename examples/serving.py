@@ -24,6 +24,9 @@ from referencenet import reference, replica
 from referencenet.builtin import load
 from referencenet.media import read_image
 
+FORMATS = ("PNG", "JPEG", "WEBP")
+"""That a request's picture may have."""
+
 
 class Pool:
     """Pipelines that share weights, for as many threads as there are of them."""
@@ -58,9 +61,10 @@ def make_app(pipe: Any, *, workers: int = 2, patience: float = 60.0, **settings:
     @app.post("/draw", response_class=Response)
     def draw(prompt: str, picture: Annotated[bytes, Body(media_type="image/png")], seed: int = 0) -> Response:
         try:
-            hero = read_image(Image.open(io.BytesIO(picture)))
-        except (ValueError, OSError) as error:
-            raise HTTPException(422, str(error)) from error
+            with Image.open(io.BytesIO(picture), formats=FORMATS) as sent:
+                hero = read_image(sent)
+        except Exception as error:  # whatever the parser of foreign data raises
+            raise HTTPException(422, f"this is no picture that can be read ({error})") from error
         try:
             with pool.lend(patience) as worker, reference(worker, hero):
                 image = worker(prompt, generator=torch.Generator().manual_seed(seed), **settings).images[0]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Any
 
@@ -10,12 +11,13 @@ import torch
 from diffusers.schedulers import KarrasDiffusionSchedulers
 from peft import LoraConfig
 from peft.utils import get_peft_model_state_dict
-from safetensors.torch import save_file
+from safetensors.torch import load_file, save_file
 
 from referencenet import load_base, reference
 from referencenet.bases.devices import place
 from referencenet.bases.names import parse_lora
 from referencenet.bases.schedulers import CLASSES, KNOWN, SPACINGS, find_scheduler, with_scheduler
+from referencenet.checkpoints.keymap import CheckpointError
 from single_files import write_single
 from tiny import SIZE, fill, half_mask, picture, tiny
 
@@ -83,6 +85,19 @@ def test_loras_move_the_picture_by_their_scale_in_both_layouts(models: Path) -> 
 def test_what_is_no_lora_is_said(models: Path, lora: str, message: str) -> None:
     with pytest.raises((ValueError, FileNotFoundError), match=message):
         loaded(models, loras=[lora.format(models)])
+
+
+@pytest.mark.parametrize("layout", ["lora", "kohya"])
+def test_weights_of_a_lora_are_finite_and_whole(models: Path, layout: str, tmp_path: Path) -> None:
+    state = load_file(models / f"{layout}.safetensors")
+    half = next(key for key in state if re.search(r"lora[._](B|up)\.", key))
+    broken, cut = tmp_path / "broken.safetensors", tmp_path / "cut.safetensors"
+    save_file(state | {half: torch.full_like(state[half], torch.nan)}, broken)
+    save_file({key: tensor for key, tensor in state.items() if key != half}, cut)
+    with pytest.raises(CheckpointError, match=r"broken.safetensors holds NaN or infinite weights"):
+        loaded(models, loras=[str(broken)])
+    with pytest.raises(CheckpointError, match=r"cut.safetensors (lacks 1 of its tensors|is no LoRA for this)"):
+        loaded(models, loras=[str(cut)])
 
 
 def test_a_colon_belongs_to_a_path_that_is_there(tmp_path: Path) -> None:

@@ -1,7 +1,8 @@
-"""`--person N` of `turn`, `compose` and `generate`: as if somebody had cut the picture by hand."""
+"""`--person N` of `turn`, `compose`, `generate`, `animate` and `face`: as if somebody had cut the picture by hand."""
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,7 @@ from fetched import MODELS, needs_models
 from referencenet.cli.app import app
 from referencenet.cli.persons import only_theirs, people_finder
 from referencenet.preprocess import FaceMesh, Portrait
+from referencenet.preprocess.faces import Face
 from referencenet.preprocess.people import find_person
 from tiny import picture
 
@@ -176,3 +178,52 @@ def test_a_style_has_no_person(tmp_path: Path) -> None:
     picture(0, (48, 48)).save(tmp_path / "style.png")
     result = run("generate", "--style", tmp_path / "style.png", "-p", "a", "-o", tmp_path / "no", "--person", 1)
     assert "--link aligned does not take --person" in told(result)
+
+
+def test_the_key_points_of_one_of_several_lead_a_film(tmp_path: Path) -> None:
+    picture(0, (48, 64)).save(tmp_path / "hero.png")
+    drawn_at = np.random.default_rng(2).uniform((4, 4), (20, 60), (18, 2))
+    people = [(np.column_stack([drawn_at + (shift, 0), np.ones(18)])).ravel().tolist() for shift in (24, 0)]
+    for name, those in (("both", people), ("1", people[1:]), ("2", people[:1])):
+        seen = [{"pose_keypoints_2d": each} for each in those]
+        document = [{"people": seen, "canvas_width": 48, "canvas_height": 64}]
+        (tmp_path / f"{name}.json").write_text(json.dumps(document))
+
+    def danced(name: str, *further: Any) -> np.ndarray:
+        out = tmp_path / f"out-{name}{len(further)}"
+        result = run(
+            "animate", "-r", tmp_path / "hero.png", "-k", tmp_path / f"{name}.json", "-o", out, *TINY, *further
+        )
+        assert result.exit_code == 0, told(result)
+        return drawn(out / "000000.png")
+
+    alone = {person: danced(str(person)) for person in (1, 2)}
+    assert not np.array_equal(alone[1], alone[2])
+    for person, expected in alone.items():
+        assert np.array_equal(danced("both", "--person", person, *["--overwrite"] * (person - 1)), expected)
+    wrong = run("animate", "-r", tmp_path / "hero.png", "-k", tmp_path / "both.json", "-o", tmp_path / "no", *TINY)
+    assert (wrong.exit_code, "2 people are seen in" in told(wrong)) == (2, True)
+
+
+def test_a_face_of_several_is_chosen(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    picture(1, (80, 56)).save(tmp_path / "both.png")
+    boxes = (44.0, 8.0, 72.0, 44.0), (4.0, 8.0, 32.0, 44.0)
+    monkeypatch.setattr("referencenet.cli.face.YuNet", lambda _: lambda _: [Face(box=box) for box in boxes])
+
+    def made(name: str, *further: Any) -> np.ndarray:
+        out = tmp_path / f"{name}.png"
+        result = run("face", "words", "-f", tmp_path / "both.png", "--size", "32x32", "-o", out, *TINY, *further)
+        assert result.exit_code == 0, told(result)
+        return drawn(out)
+
+    by_hand = [made(f"hand{i}", "--box", ",".join(map(str, box))) for i, box in enumerate(reversed(boxes))]
+    for person, expected in enumerate(by_hand, 1):
+        assert np.array_equal(made(f"found{person}", "--detector", tmp_path, "--person", person), expected)
+    assert not np.array_equal(*by_hand)
+    for further, message in (
+        ((), "2 faces were found"),
+        (("--person", 3), "there is no person 3, counted from the left"),
+    ):
+        wrong = run("face", "words", "-f", tmp_path / "both.png", "-o", tmp_path / "no.png", *TINY, "--detector",
+                    tmp_path, *further)  # fmt: skip
+        assert (wrong.exit_code, message in told(wrong)) == (2, True)

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import io
+import struct
+import zlib
 from typing import Any
 
 import httpx
@@ -65,3 +67,18 @@ def test_who_waits_too_long_or_sends_no_picture_is_told():
         in_thread(lambda: pool.lend(0.01).__enter__()).result()
     codes = {answer.status_code for answer in asked(app, [request(i) for i in range(8)])}
     assert codes == {200, 503}
+
+
+def chunk(kind: bytes, data: bytes) -> bytes:
+    return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
+
+
+def test_a_picture_that_is_enormous_or_damaged_is_told_and_the_service_goes_on():
+    app = serving.make_app(tiny("sd").pipe, workers=1, **SETTINGS)
+    header = chunk(b"IHDR", struct.pack(">IIBBBBB", 60_000, 60_000, 8, 2, 0, 0, 0))
+    bomb = b"\x89PNG\r\n\x1a\n" + header + chunk(b"IDAT", zlib.compress(b"")) + chunk(b"IEND", b"")
+    drawing = b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 10 10\n%%EndComments\n"  # of another program's
+    wrong = [request(0) | {"content": content} for content in (bomb, png(picture(0))[:300], drawing)]
+    answers = asked(app, [*wrong, request(0)])
+    assert [answer.status_code for answer in answers] == [422, 422, 422, 200]
+    assert all("no picture that can be read" in answer.text for answer in answers[:3])

@@ -22,14 +22,19 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from safetensors.torch import save
 
+from encoded_films import encode
 from hostile.made import track
+from referencenet.batch.jobs import WrongJobs, read_jobs
 from referencenet.checkpoints.files import read_saved, read_state
 from referencenet.checkpoints.library import read_configuration, read_index
 from referencenet.checkpoints.manifest import read_manifest
 from referencenet.cli.settings import read_document
 from referencenet.links.bank import ReferenceBank
 from referencenet.links.series import BankSeries
+from referencenet.media.films import Film
 from referencenet.media.images import read_image
+from referencenet.media.records import read_record
+from referencenet.media.sheets import write_image
 from referencenet.media.sound import read_sound
 from referencenet.parity.cases import CaseError, read_content
 from referencenet.preprocess.body import SkeletonFilm, read_key_points
@@ -37,8 +42,10 @@ from referencenet.preprocess.face_embedding import read_face_embedding
 from referencenet.preprocess.face_mesh import read_landmarks
 from referencenet.preprocess.face_track import read_track
 from referencenet.preprocess.talking_face import read_head_poses
+from referencenet.preprocess.task_file import read_geometry
 from referencenet.sampling.references import Reference
 from referencenet.training.checkpoint import RunFolder
+from referencenet.training.config import read_config
 from sounds import tone, write_sound
 from tiny import picture
 
@@ -91,6 +98,37 @@ STATE = {"conv.weight": torch.ones(2, 2), "conv.bias": torch.zeros(2)}
 PERSON = {"people": [{"pose_keypoints_2d": [float(i) for i in range(54)]}], "canvas_width": 64, "canvas_height": 64}
 SETTINGS = {"settings": {"prompt": "a", "reference": ["a.png"], "steps": 3}, "sha256": {"a.png": "0"}}
 INDEX = {"_class_name": "X", "unet": ["diffusers", "UNet2DConditionModel"], "vae": [None, None]}
+
+
+JOB = {"command": "generate", "prompt": "a", "reference": [str(Path(__file__).parents[2] / "docs/images/ui.png")]}
+RECIPE = b"[image]\nsteps = 3\nbatch = 2\noptimizer.learning_rate = 1e-5\n"
+
+
+def film(name: str) -> bytes:
+    """One of three frames, with a record of ours where its container has a place for one."""
+    with tempfile.TemporaryDirectory() as folder:
+        return encode(Path(folder) / name, 3, comment='{"referencenet": "1", "again": {}}').read_bytes()
+
+
+def recorded() -> bytes:
+    with tempfile.TemporaryDirectory() as folder:
+        return write_image(picture(0, (24, 16)), Path(folder) / "p.png", {"seed": 1}).read_bytes()
+
+
+def canonical() -> bytes:
+    """A canonical face as protocol buffers: vertices of five numbers, and three weighted points."""
+    numbers = b"".join(b"\x1d" + np.float32(i).tobytes() for i in range(468 * 5))
+    length = bytes([len(numbers) & 127 | 128, len(numbers) >> 7])
+    points = b"".join(b"\x12\x07\x08" + bytes([i]) + b"\x15" + np.float32(1).tobytes() for i in (5, 6, 7))
+    return b"\x0a" + length + numbers + points
+
+
+def jobs(path: Path) -> Any:
+    """Jobs; what is wrong with one is told with the number of its line, and the command names the file."""
+    try:
+        return read_jobs(path)
+    except WrongJobs as error:
+        raise ValueError(f"{path.name}: {' '.join(error.lines)}") from error
 
 
 def drawn(path: Path) -> Any:
@@ -160,6 +198,13 @@ READERS: dict[str, tuple[str, Callable[[Path], Any], Callable[[], bytes]]] = {
     "WebP": ("p.webp", read_image, lambda: image("WEBP")),
     "GIF": ("p.gif", read_image, lambda: image("GIF")),
     "sound": ("s.wav", read_sound, wave),
+    "film": ("f.mp4", lambda path: list(Film(path)), lambda: film("f.mp4")),
+    "film in Matroska": ("f.mkv", lambda path: list(Film(path)), lambda: film("f.mkv")),
+    "record in a picture": ("p.png", read_record, recorded),
+    "record in a film": ("r.mp4", read_record, lambda: film("r.mp4")),
+    "recipe": ("r.toml", lambda path: read_config(path, "image"), lambda: RECIPE),
+    "face geometry": ("g.binarypb", lambda path: read_geometry(path.read_bytes(), path.name), canonical),
+    "jobs": ("j.jsonl", jobs, lambda: json.dumps(JOB).encode()),
 }
 """What is read: the file's name, its reader and the bytes of a whole one."""
 

@@ -184,3 +184,12 @@ def test_masks_that_do_not_fit_are_refused(masks: torch.Tensor, message: str):
 def test_only_inputs_can_be_masked():
     with pytest.raises(ValueError, match="projected=False"):
         bank().masked(torch.ones(1, 1, 8, 8))
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+def test_numbers_that_are_not_finite_are_not_written(value: float, tmp_path: Path):
+    broken = bank()
+    broken.hidden["a.attn1"][0, 1, 2] = value
+    with pytest.raises(ValueError, match=r"b.safetensors is not written: 'hidden/a.attn1' holds numbers .* not finite"):
+        broken.save(tmp_path / "b.safetensors")
+    assert not list(tmp_path.iterdir())

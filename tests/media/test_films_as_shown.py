@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from encoded_films import RAW, encode, textured
 from referencenet.media.encoding import gif_times
 from referencenet.media.files import forget_settings, settings_path
 from referencenet.media.films import Film, FilmWriter, check_film_path, frames_of, write_film
@@ -19,32 +20,6 @@ from referencenet.media.images import read_image
 from referencenet.telling import Notice
 
 RED = (200, 30, 60)
-RAW = np.random.default_rng(4).integers(0, 256, (32, 64, 3), dtype=np.uint8)
-
-
-def textured(i: int) -> np.ndarray:
-    """A frame that only motion tells from its neighbours, so that it cannot be decoded alone."""
-    return np.roll(RAW, i, axis=1)
-
-
-def encode(path: Path, count: int = 30, *, turn: int = 0, shape: Fraction | None = None, begin: int = 0,
-           steps: Any = None, frame: Callable[[int], np.ndarray] = textured) -> Path:  # fmt: skip
-    """A film by PyAV; its time begins `begin` frames before its first shown one."""
-    with av.open(str(path), "w") as container:
-        stream: Any = container.add_stream("libx264", rate=25, options={"g": "12", "bf": "0", "sc_threshold": "0"})
-        stream.width, stream.height, stream.pix_fmt = 64, 32, "yuv420p"
-        if turn:
-            stream.set_display_rotation(turn)
-        if shape is not None:
-            stream.codec_context.sample_aspect_ratio = shape
-        packets = []
-        for i in range(count):
-            packets += stream.encode(av.VideoFrame.from_ndarray(frame(i), format="rgb24"))
-        for i, packet in enumerate([*packets, *stream.encode(None)]):
-            time = round((steps[i] if steps else i - begin) / 25 / packet.time_base)
-            packet.pts = packet.dts = time
-            container.mux(packet)
-    return path
 
 
 def half_red(_: int = 0) -> np.ndarray:

@@ -65,3 +65,18 @@ def test_words_of_other_programs_are_no_record(name: str, tmp_path: Path) -> Non
     picture(1, (16, 16)).save(tmp_path / name, **said)
     with pytest.raises(ValueError, match="does not say how it was drawn"):
         read_record(tmp_path / name)
+
+
+def test_a_film_is_a_file_and_no_list_of_others(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A colon in a name makes no address of it, and what a list names is not opened."""
+    monkeypatch.chdir(tmp_path)
+    write_film([picture(i, (16, 16)) for i in range(2)], Path("take:2.mp4"), 10, settings=RECORD)
+    Path("take:2.mp4.json").unlink()
+    assert read_record(Path("take:2.mp4")) == READ
+    for text in ("ffconcat version 1.0\nfile take:2.mp4\n", "#EXTM3U\n#EXTINF:1,\ntake:2.mp4\n#EXT-X-ENDLIST\n"):
+        Path("list.mp4").write_text(text)
+        with pytest.raises(ValueError, match="list.mp4 is not a film that can be read"):
+            read_record(Path("list.mp4"))
+    Path("drawn.png").write_text("%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 10 10\n%%EndComments\n")
+    with pytest.raises(ValueError, match="drawn.png is not a picture or film"):
+        read_record(Path("drawn.png"))

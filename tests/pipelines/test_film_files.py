@@ -134,6 +134,10 @@ def test_an_interrupted_film_goes_on_only_as_the_one_it_is(
     for pipe, seed, drawings, message in wrong:
         with pytest.raises(ValueError, match=message):
             animate_film(pipe, picture(seed), [drawings], out, SETTINGS, resume=True)
+    with monkeypatch.context() as patch:
+        patch.setattr("referencenet.pipelines.fingerprints.__version__", "0.0.1")
+        with pytest.raises(ValueError, match="versions was referencenet .*, now referencenet 0.0.1"):
+            animate_film(quiet(), picture(0), [film], out, SETTINGS, resume=True)
     picture(0).save(tmp_path / "hero.png")  # the same picture, as a file
     animate_film(quiet(), tmp_path / "hero.png", [film], out, SETTINGS, resume=True)
     assert len(Film(out)) == 9

@@ -76,6 +76,26 @@ def test_other_bundles_are_told(bundle: Path, tmp_path: Path) -> None:
             FaceLandmarker(path)
 
 
+def test_a_bundle_is_read_within_bounds(bundle: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Sizes that members claim, bytes that are damaged, points of landmarks that no face has."""
+    content = bundle.read_bytes()
+    with monkeypatch.context() as patch:
+        patch.setattr("referencenet.preprocess.task_file.MAX_NETWORK", 100)
+        with pytest.raises(ValueError, match="unpacks to .* bytes, at most 100 are read"):
+            read_task(bundle)
+    path = tmp_path / "a.task"
+    for place in (200, len(content) // 2):  # a member's sum tells
+        path.write_bytes(content[:place] + b"damaged!" + content[place + 8 :])
+        with pytest.raises(ValueError, match=r"a\.task"):
+            read_task(path)
+    message = task_files.geometry(MESH)
+    assert message.count(b"\x08\xcc\x03") == 1  # landmark 460
+    other = message.replace(b"\x08\xcc\x03", b"\x08\xcc\x7f")
+    path = task_files.write_task(path, POINTS, WEIGHTS, MESH, **{GEOMETRY: other})
+    with pytest.raises(ValueError, match="reach to landmark 16332 of 468"):
+        read_task(path)
+
+
 def test_expression_is_little_at_rest_and_grows_with_mouth_lids_and_brows() -> None:
     face = np.zeros((468, 3))
     face[[33, 263, 61, 291, 13, 14]] = [

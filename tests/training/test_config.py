@@ -74,6 +74,10 @@ def test_what_is_not_known_is_refused_with_advice(change: str, message: str, pat
         ("steps = 1\n", "'steps' outside of a stage"),
         ("[video]\nbatch = 1\n", "lacks 'video.steps'"),
         ("[video\n", "is not TOML"),
+        ("a = " + "[" * 100_000, "is not TOML"),
+        ("version https://git-lfs.github.com/spec/v1\n", "is a Git LFS pointer"),
+        ("[video]\nsteps = 1\noptimizer.learning_rate = nan\n", "is nan; expected a finite number"),
+        (f"[video]\nsteps = 1\noptimizer.learning_rate = 1{'0' * 400}\n", "expected a finite number"),
     ],
 )
 def test_files_that_are_wrong_say_how(text: str, message: str, tmp_path: Path) -> None:

@@ -271,8 +271,18 @@ def test_frames_at_random_places_are_those_of_the_whole_film(places: list[int], 
         assert np.array_equal(np.asarray(frame), whole[place])
 
 
+@pytest.mark.parametrize("layout", ["identities", "views"])
+def test_hidden_files_are_no_pictures(layout: str, roots: dict[str, Path], tmp_path: Path) -> None:
+    shutil.copytree(roots[layout], tmp_path / "data")
+    for folder in {path.parent for path in (tmp_path / "data").rglob("*.[pj][np]g")}:
+        (folder / "._0000.png").write_bytes(b"\0\5\x16\7Mac OS X")
+    found, whole = (open_dataset(root, layout, "train").samples for root in (tmp_path / "data", roots[layout]))
+    assert [sample.name for sample in found] == [sample.name for sample in whole]
+    assert [len(sample.views) for sample in found] == [len(sample.views) for sample in whole]
+
+
 def test_frames_that_are_not_there_are_told(roots: dict[str, Path]) -> None:
-    with pytest.raises(ValueError, match="has no frame 60"):
+    with pytest.raises(ValueError, match="has 48 frames, but frame 60"):
         read_frames(roots["ubc"] / "train" / "00000.mp4", [60])
     with pytest.raises(ValueError, match="has 4 frames, but frame 9"):
         read_frames(roots["viton_hd"] / "train" / "image", [9])

@@ -26,7 +26,7 @@ from referencenet.bases.single_file import from_single_file
 from referencenet.builtin.load import load
 from referencenet.checkpoints.files import first_line
 from referencenet.checkpoints.keymap import CheckpointError
-from referencenet.checkpoints.library import check_networks, read_library_part, read_networks
+from referencenet.checkpoints.library import check_networks, local_folder, read_library_part, read_networks
 from referencenet.methods.referencenet import ReferenceNetPipeline
 
 Task = Literal["text", "image", "inpaint"]
@@ -158,11 +158,13 @@ def _from_pretrained(kind: Any, option: str, name: str, index: str, dtype: torch
     where = "is damaged or incomplete" if path.is_dir() else "is not in the local cache, and the hub gave no answer"
     parts: dict[str, Any] = {}
     try:
-        if path.is_dir() and issubclass(kind, torch.nn.Module):
-            return read_library_part(kind, path, dtype=dtype)
-        plain = path.is_dir() and kind is DiffusionPipeline
-        parts = read_networks(path, {"dtype": dtype}) if plain else {}
-        found = kind.from_pretrained(str(path) if path.is_dir() else name, dtype=dtype, **parts)
+        place = str(path) if path.is_dir() else name
+        if issubclass(kind, torch.nn.Module):
+            return read_library_part(kind, place, dtype=dtype)
+        if kind is DiffusionPipeline:  # ours read strictly by themselves
+            place = str(local_folder(kind, place, {}))
+            parts = read_networks(Path(place), {"dtype": dtype})
+        found = kind.from_pretrained(place, dtype=dtype, **parts)
     except CheckpointError:
         raise
     except Exception as error:  # loaders of foreign files raise whatever their parsers do

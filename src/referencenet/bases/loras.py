@@ -2,15 +2,23 @@
 
 from __future__ import annotations
 
+import re
 import warnings
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from safetensors import safe_open
+from torch import Tensor, nn
+
 from referencenet.bases.names import parse_lora
-from referencenet.checkpoints.containers import container_of
-from referencenet.checkpoints.files import first_line
+from referencenet.checkpoints.containers import Container, container_of
+from referencenet.checkpoints.files import check_finite, first_line, read_state
 from referencenet.checkpoints.keymap import CheckpointError
+from referencenet.telling import some
+
+HALVES = {"A": "B", "B": "A", "down": "up", "up": "down"}
+"""What the two matrices of a layer are called in one layout and in another."""
 
 
 def add_loras(pipe: Any, loras: Sequence[str]) -> Any:
@@ -50,6 +58,43 @@ def add_loras(pipe: Any, loras: Sequence[str]) -> Any:
             ) from error
         if not any(name in adapters for adapters in pipe.get_list_adapters().values()):
             raise CheckpointError(f"{place} changes nothing in this {type(pipe).__name__}; it is no LoRA for it.")
+        _check_adapter(pipe, name, place)
         scales[name] = scale
     pipe.set_adapters(list(scales), list(scales.values()))
     return pipe
+
+
+def _check_adapter(pipe: Any, name: str, place: str) -> None:
+    """See that a LoRA has both matrices of every layer and finite weights, whatever read it.
+
+    Raises:
+        CheckpointError: If not.
+    """
+    keys: set[str] = _keys(Path(place)) if Path(place).is_file() else set()
+    lacking = [other for key in keys if (other := _other_half(key)) is not None and other not in keys]
+    found: dict[str, Tensor] = {}
+    for part, adapters in pipe.get_list_adapters().items():
+        network: nn.Module = getattr(pipe, part)
+        if name in adapters:
+            found |= {key: weight for key, weight in network.named_parameters() if f".{name}." in key}
+    lacking = lacking or [key for key, weight in found.items() if weight.is_meta]  # which nothing was read for
+    if lacking:
+        raise CheckpointError(
+            f"{place} lacks {len(lacking)} of its tensors ({some(lacking)}), each the half of a layer; get the whole "
+            "file again."
+        )
+    check_finite(found, place)
+
+
+def _keys(path: Path) -> set[str]:
+    """Of the tensors of a file."""
+    if container_of(path) is not Container.SAFETENSORS:
+        return set(read_state(path))
+    with safe_open(path, framework="pt") as file:
+        return set(file.keys())
+
+
+def _other_half(key: str) -> str | None:
+    """The key of a layer's second matrix; None of what is no matrix of a LoRA."""
+    found = re.search(r"(?<=lora[._])(A|B|down|up)(?=\.)", key)
+    return None if found is None else f"{key[: found.start()]}{HALVES[found[0]]}{key[found.end() :]}"

@@ -36,6 +36,9 @@ STEMS = ("diffusion_pytorch_model", "model", "pytorch_model")
 PLAIN = {"dtype", "torch_dtype", "variant", "use_safetensors", "low_cpu_mem_usage", "local_files_only"}
 """Options of a loader with which it does no more than read files."""
 
+HUB = {"cache_dir", "force_download", "proxies", "revision", "token", "trust_remote_code"}
+"""Options of a loader that say how files come from the hub."""
+
 
 def read_library_part(kind: Any, place: str | Path, *, subfolder: str | None = None, **settings: Any) -> Any:
     """Read a part by its library's own loader.
@@ -80,6 +83,19 @@ def read_library_part(kind: Any, place: str | Path, *, subfolder: str | None = N
     return network
 
 
+def local_folder(kind: Any, place: str | Path, given: Mapping[str, Any]) -> Path:
+    """The folder of a saved pipeline: the one that is named, or where its files of the hub lie in the local cache.
+
+    Args:
+        kind: A class of pipelines.
+        place: Its folder, or a hub name, whose files are fetched if they are not there.
+        given: Options of the pipeline's `from_pretrained`.
+    """
+    if Path(place).is_dir() or str(place).count("/") > 1:
+        return Path(place)
+    return Path(kind.download(str(place), **given))
+
+
 def read_networks(folder: Path, given: Mapping[str, Any]) -> dict[str, Any]:
     """The networks of a saved pipeline, each read strictly.
 
@@ -104,7 +120,7 @@ def read_networks(folder: Path, given: Mapping[str, Any]) -> dict[str, Any]:
         for configuration in (folder / name / file for file in CONFIGURATIONS):
             if name not in given and configuration.is_file():
                 read_configuration(configuration)
-    if not set(given) <= PLAIN | index.keys():
+    if not set(given) <= PLAIN | HUB | index.keys():
         return {}
     found: dict[str, Any] = {}
     for name, entry in index.items():

@@ -12,7 +12,8 @@ from referencenet.cli.options import is_typed, refuse_others
 from referencenet.cli.settings import parse_size
 from referencenet.inputs import is_address, is_there
 from referencenet.media.files import check_settings_place, locked, paths_of, refuse_taken, settings_path
-from referencenet.media.films import check_film_path, pictures_in
+from referencenet.media.films import check_film_path
+from referencenet.media.folders import pictures_in
 from referencenet.media.images import read_image
 from referencenet.media.sheets import check_picture_path
 

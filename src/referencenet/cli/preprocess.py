@@ -18,7 +18,8 @@ from referencenet.cli.model_files import MODELS_HELP
 from referencenet.cli.options import Overwrite, settings_of
 from referencenet.media.encoding import CODECS
 from referencenet.media.files import check_place, check_settings_place, forget_settings, write_settings
-from referencenet.media.films import PICTURES, Film, FilmWriter, pictures_in
+from referencenet.media.films import Film, FilmWriter
+from referencenet.media.folders import PICTURES, pictures_in
 from referencenet.media.images import read_image
 from referencenet.media.sheets import beside, check_picture_path, write_image
 from referencenet.preprocess.conditions import CONDITIONS, Condition

@@ -24,7 +24,16 @@ DTYPES = {"F64", "F32", "F16", "BF16"}
 
 
 def write_entries(path: Path, tensors: Mapping[str, Tensor], metadata: dict[str, str]) -> None:
-    """Write entries; the file appears whole or not at all."""
+    """Write entries; the file appears whole or not at all.
+
+    Raises:
+        ValueError: If there are numbers that are not finite, which no reader would take.
+    """
+    if broken := [name for name, tensor in tensors.items() if not bool(torch.isfinite(tensor).all())]:
+        raise ValueError(
+            f"{path} is not written: {broken[0]!r} holds numbers that are not finite, as {len(broken)} of "
+            f"{len(tensors)} entries do; write the reference again, in float32 or with whole weights."
+        )
     stored: dict[str, Tensor] = {}
     places: set[int] = set()
     for name, tensor in tensors.items():

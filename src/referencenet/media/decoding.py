@@ -65,11 +65,13 @@ class Survey:
         num_frames: That decode.
         num_lost: Packets that do not.
         is_steady: Whether frames follow each other in equal steps of time.
+        step: Seconds from a frame to the next, on average; 0 where there is one frame, or none has a time.
     """
 
     num_frames: int
     num_lost: int
     is_steady: bool
+    step: float
 
 
 def opened(path: Path, what: str, advice: str) -> Any:
@@ -160,7 +162,7 @@ def surveyed(path: Path) -> Survey:
     steps = np.diff(np.asarray(times))
     usual = float(np.median(steps)) if len(steps) else 0.0
     is_steady = not len(steps) or float(np.abs(steps - usual).max()) <= max(usual / 2, CLOCK)
-    return Survey(num_frames=count, num_lost=lost, is_steady=is_steady)
+    return Survey(num_frames=count, num_lost=lost, is_steady=is_steady, step=float(steps.mean()) if len(steps) else 0.0)
 
 
 def upright(frame: Any, shape: Fraction = Fraction(1)) -> Image.Image:

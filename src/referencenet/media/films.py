@@ -20,9 +20,19 @@ from typing import TYPE_CHECKING, Any, Protocol
 from PIL import Image
 
 from referencenet.later import later
-from referencenet.media.decoding import HIGH_RANGE, MAX_RATE, opened_film, picture_stream, pictures, rate_of, surveyed
+from referencenet.media.decoding import (
+    HIGH_RANGE,
+    MAX_RATE,
+    Survey,
+    opened_film,
+    picture_stream,
+    pictures,
+    rate_of,
+    surveyed,
+)
 from referencenet.media.encoding import CODECS, check_frames, join_pieces, write_gif, write_pictures, write_piece
 from referencenet.media.files import check_place, forget_settings, locked, write_settings
+from referencenet.media.folders import PICTURES, natural, pictures_in
 from referencenet.media.images import Picture, moving, opened, read_frame
 from referencenet.media.sound import TRACK_CODECS, check_sound
 from referencenet.telling import note
@@ -34,7 +44,6 @@ else:
 
 logger = logging.getLogger(__name__)
 
-PICTURES = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff", ".avif")
 DEFAULT_RATE = Fraction(25)
 
 
@@ -103,9 +112,9 @@ class Film:
         """Frames that decode. Films are decoded once to count them: what a file says of itself need not be true."""
         if self.pictures:
             return len(self.pictures)
-        if self._is_picture:
+        found = self.survey
+        if found is None:
             return sum(1 for _ in self)
-        found = surveyed(self.path)
         if found.num_lost:
             note(f"{self.path} is damaged or cut short: {found.num_lost} packets do not decode and are left out, "
                  f"{found.num_frames} frames do.")  # fmt: skip
@@ -113,6 +122,11 @@ class Film:
             note(f"{self.path} has a variable rate: its {found.num_frames} frames are taken one by one, at "
                  f"{float(self.rate):.4g} a second on average, so some come earlier or later than in it.")  # fmt: skip
         return found.num_frames
+
+    @cached_property
+    def survey(self) -> Survey | None:
+        """What decoding all frames once has found; None of pictures, which Pillow reads."""
+        return None if self.pictures or self._is_picture else surveyed(self.path)
 
     def __iter__(self) -> Iterator[Image.Image]:
         """Frames in order, mode RGB, upright; transparent parts are black."""
@@ -137,20 +151,6 @@ class Film:
         if curve is not None:
             note(f"{self.path} is of high dynamic range ({curve}); its colours are read as if they were of standard "
                  "range, and come out pale.")  # fmt: skip
-
-
-def pictures_in(folder: Path) -> list[Path]:
-    """The pictures of a folder in natural order, without hidden files."""
-    return sorted(
-        (file for file in folder.iterdir() if file.suffix.lower() in PICTURES and not file.name.startswith(".")),
-        key=natural,
-    )
-
-
-def natural(path: Path) -> tuple[list[tuple[str, int]], str]:
-    """Sorts names as people count: 2 before 10."""
-    parts = re.findall(r"([^0-9]*)([0-9]*)", path.name.lower())
-    return [(text, int(number or -1)) for text, number in parts], path.name
 
 
 def frames_of(source: Any, limit: int | None = None) -> Iterator[Image.Image]:

@@ -12,20 +12,17 @@ import hashlib
 import json
 import warnings
 from collections.abc import Mapping
+from contextlib import closing
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from PIL import ExifTags, Image, PngImagePlugin, UnidentifiedImageError
 
 from referencenet.inputs import read_json, regular_file
-from referencenet.later import later
+from referencenet.media.decoding import opened
 from referencenet.media.files import MAX_SETTINGS, settings_path
+from referencenet.media.images import FORMATS
 from referencenet.version import __version__
-
-if TYPE_CHECKING:
-    import av
-else:
-    (av,) = later("av")  # only films need it
 
 KEY = "referencenet"
 """Of the text in a PNG file; also what every record holds, with the version."""
@@ -117,7 +114,8 @@ def _picture_text(path: Path) -> str | None:
     try:
         with warnings.catch_warnings():
             warnings.filterwarnings("ignore", "Corrupt EXIF", UserWarning)  # opening a JPEG reads its resolution there
-            with Image.open(regular_file(path)) as image:
+            warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # nothing is decoded
+            with Image.open(regular_file(path), formats=FORMATS) as image:
                 text = _text_of(image)
     except (UnidentifiedImageError, Image.DecompressionBombError, OSError, ValueError, SyntaxError) as error:
         raise ValueError(f"{path.name} is not a picture or film that can be read ({str(error)[:100]}).") from error
@@ -141,10 +139,7 @@ def _text_of(image: Image.Image) -> str | None:
 
 
 def _film_text(path: Path) -> str | None:
-    try:
-        with av.open(str(regular_file(path))) as film:
-            said = {name.lower(): text for name, text in film.metadata.items()}
-    except (av.error.FFmpegError, OSError, ValueError) as error:
-        raise ValueError(f"{path.name} is not a film that can be read ({str(error)[:100]}).") from error
+    with closing(opened(path, "film", "give a film that refnet drew")) as film:
+        said = {name.lower(): text for name, text in film.metadata.items()}
     comment = said.get("comment", "")
     return comment if f'"{KEY}"' in comment else None

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from referencenet.later import later
+from referencenet.media.decoding import pictures
 from referencenet.media.records import as_text
 
 if TYPE_CHECKING:
@@ -71,8 +72,7 @@ def write_video(
 
 def read_video(path: str | os.PathLike[str]) -> np.ndarray:
     """Read all frames of a film; (frames, height, width, 3) uint8."""
-    with av.open(str(path)) as container:
-        return np.stack([frame.to_ndarray(format="rgb24") for frame in container.decode(video=0)])
+    return np.stack([np.asarray(frame) for frame in pictures(Path(path))])
 
 
 def write_wav(path: str | os.PathLike[str], audio: np.ndarray, sample_rate: int) -> Path:

@@ -15,7 +15,7 @@ from diffusers import DiffusionPipeline
 
 from referencenet.checkpoints.files import first_line
 from referencenet.checkpoints.keymap import CheckpointError
-from referencenet.checkpoints.library import check_networks, read_index, read_networks
+from referencenet.checkpoints.library import check_networks, local_folder, read_index, read_networks
 from referencenet.checkpoints.published import PublishedSet, find_files, read_component, snapshot_of
 from referencenet.pipelines.spec import Spec
 
@@ -77,11 +77,18 @@ class FolderPipeline(DiffusionPipeline):
             CheckpointError: If a network lacks a tensor, or has one of another shape or with what is no number.
             ValueError: If the folder holds another system's pipeline.
         """
-        index = Path(pretrained_model_name_or_path) / "model_index.json"
+        try:
+            place = local_folder(cls, pretrained_model_name_or_path, options)
+        except (OSError, CheckpointError):
+            raise
+        except Exception as error:  # whatever a library says of what the hub has
+            said = first_line(error)[:200]
+            raise CheckpointError(f"{pretrained_model_name_or_path} cannot be read ({said}); get it again.") from error
+        index = place / "model_index.json"
         parts = read_index(index.parent) if index.is_file() else {}
         cls._refuse_another(index.parent, parts, options)
         if not parts.keys() & cls.renamed.keys():
-            return cls._read(pretrained_model_name_or_path, options)
+            return cls._read(place, options)
         with TemporaryDirectory() as folder:
             for place in index.parent.iterdir():
                 if place != index:

@@ -18,7 +18,8 @@ import numpy as np
 from PIL import Image, ImageDraw
 
 from referencenet.inputs import as_numbers, read_json
-from referencenet.media.films import DEFAULT_RATE, natural
+from referencenet.media.films import DEFAULT_RATE
+from referencenet.media.folders import natural
 from referencenet.media.images import MAX_PIXELS
 
 SEEN = 0.3  # points of a lower score are not drawn, as published

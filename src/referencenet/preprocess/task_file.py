@@ -8,13 +8,15 @@ from typing import Any
 
 import numpy as np
 
+from referencenet.inputs import regular_file
 from referencenet.preprocess.face_mesh import NUM_LANDMARKS
 from referencenet.preprocess.metric_face import FaceBasis
-from referencenet.preprocess.model_files import LANDMARKER, model_file
+from referencenet.preprocess.model_files import LANDMARKER, MAX_NETWORK, model_file
 
 DETECTOR, LANDMARKS = "face_detector.tflite", "face_landmarks_detector.tflite"
 BLENDSHAPES, GEOMETRY = "face_blendshapes.tflite", "geometry_pipeline_metadata_landmarks.binarypb"
 VERTEX = 5  # numbers of a vertex: place and texture
+LEAST = 3  # points that say how a face is turned
 
 FIELDS = {
     "Point": (("landmark", 1, "UINT32", False), ("weight", 2, "FLOAT", False)),
@@ -38,12 +40,17 @@ def read_task(folder: str | Path) -> tuple[dict[str, bytes], FaceBasis]:
         ValueError: If it is no such bundle.
         ImportError: If protobuf is missing.
     """
-    file = model_file(folder, LANDMARKER)
+    file = regular_file(model_file(folder, LANDMARKER), "bundle")
+    found: dict[str, bytes] = {}
     try:
         with zipfile.ZipFile(file) as archive:
-            found = {name: archive.read(name) for name in (DETECTOR, LANDMARKS, BLENDSHAPES, GEOMETRY)}
-    except (zipfile.BadZipFile, KeyError) as error:
-        raise ValueError(f"{file} is not a bundle of the face landmarker with blendshapes ({error}).") from error
+            for name in (DETECTOR, LANDMARKS, BLENDSHAPES, GEOMETRY):
+                if (size := archive.getinfo(name).file_size) > MAX_NETWORK:
+                    raise ValueError(f"{name} unpacks to {size} bytes, at most {MAX_NETWORK} are read")
+                found[name] = archive.read(name)
+    except Exception as error:  # a damaged archive fails in every way there is
+        reason = " ".join(str(error).split())[:200]
+        raise ValueError(f"{file} is not a bundle of the face landmarker with blendshapes ({reason}).") from error
     return found, read_geometry(found.pop(GEOMETRY), str(file))
 
 
@@ -69,12 +76,18 @@ def read_geometry(content: bytes, file: str) -> FaceBasis:
         raise ValueError(f"{file} has no face geometry ({error}); get the file again.") from error
     vertices = np.array(message.mesh.vertices, dtype=np.float64)
     points = [(point.landmark, point.weight) for point in message.basis]
-    if vertices.size != VERTEX * NUM_LANDMARKS or not points:
+    if vertices.size != VERTEX * NUM_LANDMARKS or len(points) < LEAST:
         raise ValueError(
             f"{file} has a canonical face of {vertices.size} numbers and {len(points)} weighted points; expected "
-            f"{NUM_LANDMARKS} vertices of {VERTEX}, and some points: it is another bundle."
+            f"{NUM_LANDMARKS} vertices of {VERTEX}, and at least {LEAST} points: it is another bundle."
         )
     landmarks = np.array([landmark for landmark, _ in points])
+    values = np.array([*vertices, *(weight for _, weight in points)])
+    if landmarks.max() >= NUM_LANDMARKS or not np.isfinite(values).all():
+        raise ValueError(
+            f"{file} has a canonical face whose points reach to landmark {landmarks.max()} of {NUM_LANDMARKS}, or "
+            "whose numbers are not finite; get the file again."
+        )
     places = vertices.reshape(NUM_LANDMARKS, VERTEX)[landmarks, :3]
     return FaceBasis(landmarks=landmarks, places=places, weights=np.array([weight for _, weight in points]))
 

@@ -95,7 +95,7 @@ class StyleFollower:
         """
         pictures = given.rows // halves
         path = caller.kept(f"style of link {id(self.link)}", lambda: self._begun(caller, given, pictures))
-        scheduler = caller.pipe.scheduler
+        scheduler = caller.scheduler
         if self.style.how == "noised":
             shown = at_level(scheduler, path.clean, path.noise, given.timestep)
         else:

@@ -17,7 +17,11 @@ from dataclasses import MISSING, dataclass, field, fields, is_dataclass
 from pathlib import Path
 from typing import Any, Literal
 
+from referencenet.inputs import read_text
 from referencenet.telling import nearest
+
+LARGEST = 1e300
+"""Of a number: more is none."""
 
 Precision = Literal["fp32", "bf16", "fp16"]
 OptimizerName = Literal["adamw", "adamw8bit", "sgd"]
@@ -209,10 +213,11 @@ def read_tables(path: str | Path) -> dict[str, dict[str, Any]]:
     path = Path(path)
     if not path.is_file():
         raise FileNotFoundError(f"there is no configuration {path}; give a TOML file with a table for each stage.")
+    text = read_text(path, "a TOML file with a table for each stage")
     try:
-        tables = tomllib.loads(path.read_text(encoding="utf-8"))
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise ValueError(f"{path} is not TOML: {error}.") from error
+        tables = tomllib.loads(text)
+    except (ValueError, RecursionError) as error:
+        raise ValueError(f"{path} is not TOML: {' '.join(str(error).split())[:200]}.") from error
     loose = [key for key, value in tables.items() if not isinstance(value, dict)]
     if loose:
         raise ValueError(f"{path} has {loose[0]!r} outside of a stage; write it below [stage], as in [image].")
@@ -267,12 +272,20 @@ def _value(hint: Any, value: Any, source: str, place: str) -> Any:
         if not isinstance(value, Mapping):
             raise ValueError(f"{source}: {place} is {value!r}; expected a table, [{place}].")
         return {str(key): _value(parts[1], each, source, _dotted(place, key)) for key, each in value.items()}
-    if hint is float and isinstance(value, int) and not isinstance(value, bool):
-        return float(value)
+    if hint is float and isinstance(value, int | float) and not isinstance(value, bool):
+        return _finite(value, source, place)
     if not isinstance(value, hint) or (hint is int and isinstance(value, bool)):
         names = {int: "a whole number", float: "a number", str: "a text", bool: "true or false"}
         raise ValueError(f"{source}: {place} is {value!r}; expected {names[hint]}.")
     return value
+
+
+def _finite(value: float, source: str, place: str) -> float:
+    """A number that is one."""
+    if not abs(value) <= LARGEST:
+        raise ValueError(f"{source}: {place} is {value if isinstance(value, float) else 'enormous'}; expected a finite "
+                         "number.")  # fmt: skip
+    return float(value)
 
 
 def _several(parts: tuple[Any, ...], value: Any, source: str, place: str) -> tuple[Any, ...]:
@@ -291,7 +304,7 @@ def _change(table: dict[str, Any], change: str) -> None:
         raise ValueError(f"--set was {change!r}; it has the form KEY=VALUE, as in optimizer.learning_rate=2e-5.")
     try:
         value: Any = tomllib.loads(f"value = {text}")["value"]
-    except tomllib.TOMLDecodeError:
+    except (ValueError, RecursionError):
         value = text.strip()  # a bare word
     *tables, last = key.strip().split(".")
     for name in tables:

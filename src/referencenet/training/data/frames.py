@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Sequence
+from contextlib import closing
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
-import av
 import numpy as np
 import torch
 from PIL import Image
 
+from referencenet.media.decoding import opened_film, picture_stream, pixel_shape, upright
 from referencenet.media.films import Film
-from referencenet.media.images import read_image
+from referencenet.media.images import read_frame
 
 NEAR = 48
 """Frames that are sooner decoded than found by a seek to the key frame before them."""
@@ -22,11 +24,11 @@ NEAR = 48
 @functools.lru_cache(maxsize=65536)
 def num_frames(path: Path) -> int:
     """Frames of a film: a video file, or a folder of pictures."""
-    return len(Film(path))
+    return len(_film(path))
 
 
 def read_frames(path: Path, places: Sequence[int]) -> list[Image.Image]:
-    """Frames of a film, mode RGB.
+    """Frames of a film as a player shows them, mode RGB: those that `Film` has at these places.
 
     Args:
         path: A video file, a folder of pictures, or one picture, which is a film of one frame.
@@ -35,32 +37,59 @@ def read_frames(path: Path, places: Sequence[int]) -> list[Image.Image]:
     Raises:
         ValueError: If the film has no such frame.
     """
-    if path.is_dir():
-        pictures = Film(path).pictures
-        return [read_image(pictures[_inside(path, place, len(pictures))]) for place in places]
-    if path.suffix.lower() in (".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff"):
-        return [read_image(path) for _ in places]
+    film = _film(path)
+    if film.pictures:
+        return [read_frame(film.pictures[_inside(path, place, len(film.pictures))]) for place in places]
+    if film.survey is None and film.num_frames == 1:
+        return [next(iter(film))] * len(places)
+    if film.survey is None or film.survey.num_lost or not film.survey.is_steady or not film.survey.step:
+        return _one_by_one(film, places)  # their times do not tell their numbers
+    return _by_time(film, places, film.survey.step)
+
+
+@functools.lru_cache(maxsize=65536)
+def _film(path: Path) -> Film:
+    return Film(path)
+
+
+def _one_by_one(film: Film, places: Sequence[int]) -> list[Image.Image]:
+    """Frames by counting from the first one."""
+    wanted = {_inside(film.path, place, film.num_frames) for place in places}
+    found: dict[int, Image.Image] = {}
+    for place, frame in enumerate(film):
+        if place in wanted:
+            found[place] = frame
+        if len(found) == len(wanted):
+            break
+    return [found[place] for place in places]
+
+
+def _by_time(film: Film, places: Sequence[int], step: float) -> list[Image.Image]:
+    """Frames by the times at which they are shown, `step` seconds after each other."""
     found: list[Image.Image] = []
-    with av.open(str(path)) as container:
-        stream: Any = container.streams.video[0]
+    with closing(opened_film(film.path)) as container:
+        stream: Any = picture_stream(container)
         stream.thread_count = 1
-        rate, start = stream.average_rate, stream.start_time or 0
-        decoded: Any = iter(())
+        shape = pixel_shape(stream)
+        decoded: Any = container.decode(stream)
+        first = next(decoded)
+        decoded, start = chain([first], decoded), first.pts
         last = -1
         for place in places:
+            _inside(film.path, place, film.num_frames)
             if place == last:  # of a film that is shorter than the clip
                 found.append(found[-1])
                 continue
-            if last < 0 or place > last + NEAR:
-                container.seek(start + int(place / rate / stream.time_base), stream=stream)
+            if place > last + NEAR:
+                container.seek(start + int(place * step / stream.time_base), stream=stream)
                 decoded = container.decode(stream)
             for frame in decoded:
-                last = round((frame.pts - start) * stream.time_base * rate)
+                last = round(float((frame.pts - start) * stream.time_base) / step)
                 if last >= place:
-                    found.append(frame.to_image())
+                    found.append(upright(frame, shape))
                     break
             else:
-                raise ValueError(f"{path} has no frame {place}; it is shorter than it says, export it again.")
+                raise ValueError(f"{film.path} has no frame {place}; it is shorter than it says, export it again.")
     return found
 
 

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, fields
 from pathlib import Path
 
-from referencenet.media.films import PICTURES
+from referencenet.media.folders import PICTURES
 
 Place = tuple[float, float, float, float]
 """Left, top, right and bottom as shares of a picture's sides."""

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from referencenet.inputs import read_text
-from referencenet.media.films import PICTURES
+from referencenet.media.folders import pictures_in
 from referencenet.training.data.layouts.files import face_place, first_file, read_json
 from referencenet.training.data.sample import Place, Sample
 
@@ -19,7 +19,7 @@ def samples(root: Path, split: str) -> Iterator[Sample]:
     """Pictures of people with other pictures of the same ones."""
     folder = first_file(root, [split], "identity")
     for person in sorted(path for path in folder.iterdir() if path.is_dir()):
-        pictures = sorted(path for path in person.iterdir() if path.suffix.lower() in PICTURES)
+        pictures = pictures_in(person)
         boxes = {picture: face_beside(picture) for picture in pictures}
         for picture in pictures:
             others = [other for other in pictures if other != picture]

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from pathlib import Path
 
-from referencenet.media.films import PICTURES
+from referencenet.media.folders import pictures_in
 from referencenet.training.data.layouts.files import first_file
 from referencenet.training.data.sample import Sample
 
@@ -27,4 +27,4 @@ def samples(root: Path, split: str) -> Iterator[Sample]:
 
 
 def _pictures(folder: Path) -> list[Path]:
-    return sorted(path for path in folder.iterdir() if path.suffix.lower() in PICTURES) if folder.is_dir() else []
+    return pictures_in(folder) if folder.is_dir() else []
