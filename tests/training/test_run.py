@@ -162,6 +162,17 @@ def test_low_rank_weights_learn_alone_and_are_merged(viton: Path, tmp_path: Path
         torch.testing.assert_close(layer.base_layer.weight, after[name])
 
 
+def test_every_sample_that_is_left_out_is_named_in_the_run(viton: Path, tmp_path: Path) -> None:
+    root, told = shutil.copytree(viton, tmp_path / "viton"), list[str]()
+    garments = sorted((root / "train" / "cloth").iterdir())
+    for path in garments[:2]:
+        path.unlink()
+    train(order(root, tmp_path / "run", "data.workers=0", "steps=1", "batch=1"), tell=told.append)
+    assert told[0].startswith("tryon: 2 samples; 2 left out, as ")
+    named = json.loads((tmp_path / "run" / "left_out.json").read_text())
+    assert named == {"tryon": {path.name: ["garment (no such file)"] for path in garments[:2]}}
+
+
 @pytest.mark.slow
 def test_two_processes_of_the_command_are_one_with_twice_the_batch(viton: Path, tmp_path: Path) -> None:
     with socket.socket() as found:

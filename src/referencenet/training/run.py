@@ -114,6 +114,7 @@ def train(order: Order, tell: Tell = lambda _: None) -> None:
     pipe = start_pipeline(order.system, order.start, order.base, order.starts, tell).to(processes.device)
     if rank() == 0:
         _write_order(order)
+        _write_left_out(order, dict(zip(order.stages, all_found, strict=True)))
     for (name, config), found in zip(order.stages.items(), all_found, strict=True):
         recipe = recipe_class(pipe, name, config)
         recipe.hold_out(_held_out(order, config, name))
@@ -237,6 +238,14 @@ def _write_order(order: Order) -> None:
     order.out.mkdir(parents=True, exist_ok=True)
     with written_whole(path) as temporary:
         temporary.write_text(json.dumps(told, indent=2) + "\n", encoding="utf-8")
+
+
+def _write_left_out(order: Order, found: Mapping[str, Any]) -> None:
+    """Write `left_out.json`, where samples were: every one by its stage and name, with what it lacks."""
+    left_out = {name: each.left_out for name, each in found.items() if each.left_out}
+    if left_out:
+        with written_whole(order.out / "left_out.json") as temporary:
+            temporary.write_text(json.dumps(left_out, indent=2) + "\n", encoding="utf-8")
 
 
 def _samples(order: Order, config: RunConfig, stage: str, split: str) -> Any:
