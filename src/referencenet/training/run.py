@@ -171,6 +171,7 @@ def start_pipeline(
     """
     recipe = recipe_of(system)
     pipeline, begun = recipe.pipeline, recipe.start
+    starts = starts if recipe.has_built_in else {name: made for name, made in starts.items() if name in STARTS}
     if not start:
         raise ValueError(
             "nothing to begin with was named; give --from a folder of weights, released or saved, or one of the names "
