@@ -117,7 +117,7 @@ def train(order: Order, tell: Tell = lambda _: None) -> None:
         _write_left_out(order, dict(zip(order.stages, all_found, strict=True)))
     for (name, config), found in zip(order.stages.items(), all_found, strict=True):
         recipe = recipe_class(pipe, name, config)
-        recipe.hold_out(_held_out(order, config, name))
+        recipe.hold_out(_held_out(order, config, name, tell))
         coming = batches_of(recipe, found.samples, config, rank(), world_size())
         fit(recipe, order.out / name, config, batches=coming, quiet=order.quiet)
         for module in recipe.modules.values():
@@ -260,8 +260,13 @@ def _samples(order: Order, config: RunConfig, stage: str, split: str) -> Any:
     return found
 
 
-def _held_out(order: Order, config: RunConfig, stage: str) -> Sequence[Any]:
+def _held_out(order: Order, config: RunConfig, stage: str, tell: Tell) -> Sequence[Any]:
     """Samples of the split that is not learned from; none where the data set has none, or nothing is validated."""
     if not (config.validate_every and config.data.validation):
         return ()
-    return _samples(order, config, stage, config.data.validation).samples[: max(HELD_OUT, config.batch)]
+    try:
+        found = _samples(order, config, stage, config.data.validation)
+    except FileNotFoundError as error:  # what is learned from was found, so that the layout is right
+        tell(f"{stage}: nothing is held out to validate with ({error})")
+        return ()
+    return found.samples[: max(HELD_OUT, config.batch)]
