@@ -45,7 +45,7 @@ def inputs_for(recipe: Any, samples: int = 2, seed: int = 0) -> Inputs:
 WRITTEN = {
     "aniportrait": ("aniportrait", 1, {"train": 1}, ("frames", "landmarks")),
     "flat": ("flat", 10, {"train": 8, "test": 2}, ("target", "references", "pose", "dense", "caption")),
-    "hdtf": ("hdtf", 1, {"train": 1}, ("target", "audio", "face_mask", "speech", "speeds", "embedding")),
+    "hdtf": ("hdtf", 1, {"train": 1}, ("target", "audio", "face_mask", "speech", "speeds", "embedding", "track")),
     "identities": (
         "identities", 5, {"train": 20, "test": 5}, ("target", "references", "reference_boxes", "face_box", "caption")
     ),

@@ -18,6 +18,7 @@ from referencenet.checkpoints.audio2lmk import AUDIO2LMK
 from referencenet.media.films import Film, write_film
 from referencenet.methods.registry import named, names_of
 from referencenet.methods.systems import pipelines
+from referencenet.methods.tiny import tiny_pipeline as fresh_pipeline
 from referencenet.methods.tiny import tiny_speech_model, tiny_talking_face
 from referencenet.paperdoll.examples import SQUARE, write_examples
 from referencenet.paperdoll.layouts import write_dataset
@@ -133,7 +134,7 @@ def make_start(folder: Path, words: list[str], given: dict[str, str]) -> list[st
     """What a training begins with: a pipeline of tiny networks for released files, a folder for the data, a file."""
     start, data = given.get("--from", "tiny"), folder / given.get("--data", "data")
     if start != "tiny" and not (folder / start).exists():
-        tiny_pipeline(recipe_of(words[1]).pipeline).save_pretrained(folder / start)
+        fresh_pipeline(recipe_of(words[1]).pipeline).save_pretrained(folder / start)  # weight norm cannot be copied
     data.mkdir(parents=True, exist_ok=True)
     if words[2].endswith(".toml"):
         shutil.copy(configuration(words[1], "paperdoll"), folder / words[2])

@@ -37,9 +37,13 @@ QUICKLY = {
     "turn": "--steps 1 --size 64x64 --views 2",
     "paperdoll": "--count 20 --size 64",
     "paperdoll --out data/heads": "--count 2 --size 64",
+    "paperdoll --layout hdtf": "--count 2 --size 64",
+    "paperdoll --layout ubc": "--count 3 --size 64",
     "doctor": "--no-test",
     "train": "--dry-run",
     "train idm_vton paperdoll": "--set steps=1 --set data.workers=0",
+    "train animate_anyone paperdoll": "--set steps=1 --set data.workers=0",
+    "train audio2lmk paperdoll": "--set steps=1 --set data.workers=0 --set data.frames=9",
     "turn --cameras": "--steps 1 --size 64x64",
 }
 """What is appended to a command; the longest beginning counts."""

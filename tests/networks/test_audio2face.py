@@ -56,6 +56,21 @@ def test_each_frame_is_decoded_once() -> None:
     assert rows == [1] * 7 * 3
 
 
+def test_frames_that_are_taught_at_once_are_those_that_follow_each_other() -> None:
+    network = pose_network()
+    states = torch.randn(2, 9, 32, generator=torch.Generator().manual_seed(1))
+    with torch.no_grad():
+        followed = torch.cat([network(states[i : i + 1], identity) for i, identity in enumerate((3, 1))])
+        taught = network.taught(states, torch.tensor([3, 1]), followed)
+    assert relative_error(taught, followed) < 1e-5
+    other = followed.clone()
+    other[:, 4] += 1
+    with torch.no_grad():
+        changed = network.taught(states, torch.tensor([3, 1]), other) != taught
+    assert not changed[:, :5].any()
+    assert changed[:, 5:].any()
+
+
 def test_slopes_are_those_published() -> None:
     assert slopes(8).tolist() == [2.0**-i for i in range(1, 9)]
 

@@ -18,11 +18,13 @@ from referencenet.paperdoll.cameras import CAMERAS
 from referencenet.paperdoll.layouts import LAYOUTS as WRITERS
 from referencenet.paperdoll.layouts import write_dataset
 from referencenet.preprocess.face_mesh import draw_face_mesh
+from referencenet.training.config import read_config
 from referencenet.training.data.augment import Jitter, cut, draw_crop, moved
-from referencenet.training.data.frames import draw_clip, draw_pair, num_frames, read_frames
+from referencenet.training.data.frames import draw_clip, draw_one, draw_pair, num_frames, read_frames
 from referencenet.training.data.layouts.index import LAYOUTS, open_dataset
 from referencenet.training.data.sample import Sample, whole_ones
 from referencenet.training.data.sampler import StepSampler
+from referencenet.training.recipes.index import configuration
 from tiny import picture
 from trainings import WRITTEN
 
@@ -301,6 +303,18 @@ def test_references_are_far_and_clips_are_even() -> None:
         _, short = draw_clip(5, 8, 4, random)
         assert short[0] == 0
         assert short[-1] == 4
+
+
+def test_clips_draw_their_stride_where_there_are_several() -> None:
+    random = torch.Generator().manual_seed(0)
+    drawn = [draw_one((1, 4), random) for _ in range(200)]
+    assert 80 < drawn.count(1) < 120
+    assert drawn.count(1) + drawn.count(4) == 200
+    before = random.get_state()
+    assert draw_one((), random) is None
+    assert torch.equal(random.get_state(), before)
+    for name in ("published", "24gb"):  # 1 or 4 with equal chance, as AniPortrait's second stage
+        assert read_config(configuration("aniportrait", name), "video").data.strides == (1, 4)
 
 
 def test_crops_are_as_wide_as_nine_tenths_of_their_height_or_square() -> None:

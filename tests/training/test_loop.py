@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Generator
 from contextlib import contextmanager
 from pathlib import Path
@@ -245,6 +246,17 @@ def test_tensorboard_is_told_what_the_log_is_told(tmp_path: Path) -> None:
     for name in ("loss", "norm"):
         told = {event.step: event.value for event in found.Scalars(name)}
         assert told == pytest.approx({record["step"]: record[name] for record in records}, rel=1e-5)
+
+
+def test_a_bar_tells_the_loss_and_the_time_that_is_left(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("COLUMNS", "140")
+    fit(Line(), tmp_path, run_of(steps=4, log_every=1))
+    told = capsys.readouterr().out
+    assert re.search(r"line .* 4/4 0:00:\d\d 0:00:00 loss \d+\.\d{4}  \d+\.\d\d s/step", told), told
+    fit(Line(), tmp_path / "quiet", run_of(steps=1), quiet=True)
+    assert not capsys.readouterr().out
 
 
 @pytest.mark.parametrize("name", ["tensorbord", "wandb"])

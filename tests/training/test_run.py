@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 import socket
 import subprocess
@@ -160,6 +161,29 @@ def test_low_rank_weights_learn_alone_and_are_merged(viton: Path, tmp_path: Path
     for name in changed:
         layer = loaded.unet.get_submodule(name.removesuffix(".weight"))
         torch.testing.assert_close(layer.base_layer.weight, after[name])
+
+
+def test_every_sample_that_is_left_out_is_named_in_the_run(viton: Path, tmp_path: Path) -> None:
+    root, told = shutil.copytree(viton, tmp_path / "viton"), list[str]()
+    garments = sorted((root / "train" / "cloth").iterdir())
+    for path in garments[:2]:
+        path.unlink()
+    train(order(root, tmp_path / "run", "data.workers=0", "steps=1", "batch=1"), tell=told.append)
+    assert told[0].startswith("tryon: 2 samples; 2 left out, as ")
+    named = json.loads((tmp_path / "run" / "left_out.json").read_text())
+    assert named == {"tryon": {path.name: ["garment (no such file)"] for path in garments[:2]}}
+
+
+def test_a_handful_of_samples_without_a_test_split_is_learned_from(viton: Path, tmp_path: Path) -> None:
+    root, told = shutil.copytree(viton, tmp_path / "viton"), list[str]()
+    (root / "test_pairs.txt").unlink()
+    quick = ("data.workers=0", "steps=1", "batch=1", "validate_every=1")
+    train(order(root, tmp_path / "run", *quick), tell=told.append)
+    assert told[0] == "tryon: 4 samples"
+    assert re.fullmatch(r"tryon: nothing is held out to validate with \(.* it has no test_pairs.txt\.\)", told[1])
+    (record,) = RunFolder(tmp_path / "run" / "tryon").records()
+    assert "validation" not in record
+    assert not (tmp_path / "run" / "tryon" / "sheets").exists()
 
 
 @pytest.mark.slow

@@ -151,16 +151,40 @@ def test_the_estimate_of_24gb_is_below_24_gib(system: str, stage: str) -> None:
     [pytest.param(*case, marks=[] if case[1] == LAST[case[0]] else [pytest.mark.slow]) for case in CASES],
 )
 def test_every_system_learns_from_what_paperdoll_writes(system: str, stage: str, roots: dict[str, Path]) -> None:
+    recipe, samples = reading(system, stage, roots)
+    batch = recipe.batch_of(0, (0,), samples[:1])
+    gradients = step_of(recipe, recipe.drawn(batch))
+    assert all(bool(torch.isfinite(gradient).all()) for gradient in gradients.values())
+    assert any(bool(gradient.any()) for gradient in gradients.values())
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("system", "stage"), CASES)
+def test_the_gradient_of_a_batch_is_the_mean_of_its_samples(system: str, stage: str, roots: dict[str, Path]) -> None:
+    """So that processes which share a batch are one that has all of it: `fit` averages what each of them finds."""
+    recipe, samples = reading(system, stage, roots)
+    places = (0, 1)
+    both = [samples[place % len(samples)] for place in places]
+    whole = step_of(recipe, recipe.drawn(recipe.batch_of(0, places, both)))
+    for parameter in recipe.parameters.values():
+        parameter.grad = None
+    for place, sample in zip(places, both, strict=True):
+        shared = step_of(recipe, recipe.drawn(recipe.batch_of(0, (place,), [sample])))  # added to what was there
+    assert shared.keys() >= whole.keys()
+    most = max(float(gradient.norm()) for gradient in whole.values())
+    for name, gradient in whole.items():  # what a norm behind it takes away again has rounding for its gradient
+        apart = float((shared[name] / 2 - gradient).norm())
+        assert apart <= 1e-3 * float(gradient.norm()) + 1e-5 * most, name
+
+
+def reading(system: str, stage: str, roots: dict[str, Path]) -> tuple[Any, Any]:
+    """A tiny recipe, and samples of the drawn world that it reads."""
     kind = recipe_of(system)
     found = open_dataset(roots[kind.layout], kind.layout, "train", kind.stages[stage].needs)
     frames = {"views": 8}.get(stage, 3 if kind.stages[stage].frames > 1 else 0)
     side = 128 if system in SIDE else 64
     data = DataConfig(size=(side, side), frames=frames, stride=2, workers=0)
-    recipe = tiny_recipe(system, stage, data=data)
-    batch = recipe.batch_of(0, (0,), found.samples[:1])
-    gradients = step_of(recipe, recipe.drawn(batch))
-    assert all(bool(torch.isfinite(gradient).all()) for gradient in gradients.values())
-    assert any(bool(gradient.any()) for gradient in gradients.values())
+    return tiny_recipe(system, stage, data=data), found.samples
 
 
 def test_samples_that_go_without_the_reference_do_not_depend_on_it() -> None:
@@ -222,12 +246,9 @@ def test_every_stage_draws_what_is_held_out(
     system: str, stage: str, roots: dict[str, Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("referencenet.training.system.DRAWN_STEPS", 1)
-    kind = recipe_of(system)
-    found = open_dataset(roots[kind.layout], kind.layout, "train", kind.stages[stage].needs)
     side = 128 if system in SIDE else 64
-    frames = {"views": 8}.get(stage, 3 if kind.stages[stage].frames > 1 else 0)
-    recipe = tiny_recipe(system, stage, data=DataConfig(size=(side, side), frames=frames, stride=2, workers=0))
-    recipe.shown_samples = list(found.samples[:1])
+    recipe, samples = reading(system, stage, roots)
+    recipe.shown_samples = list(samples[:1])
     sheet = recipe.sheet()
     assert sheet is not None
     pictures = np.split(sheet, sheet.shape[1] // side, axis=1)

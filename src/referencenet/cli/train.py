@@ -16,7 +16,7 @@ from referencenet.later import later
 from referencenet.media.files import check_place
 from referencenet.methods.registry import named
 from referencenet.training.config import Precision, meant, read_config, read_tables
-from referencenet.training.recipes.index import CONFIGURATIONS, recipes
+from referencenet.training.recipes.index import CONFIGURATIONS, trainings
 
 if TYPE_CHECKING:
     import torch
@@ -54,7 +54,7 @@ def train_command() -> None:
 @app.command(hidden=True)
 def system(
     ctx: typer.Context,
-    name: Annotated[str, typer.Argument(metavar="SYSTEM", help=f"{', '.join(recipes())}.")],
+    name: Annotated[str, typer.Argument(metavar="SYSTEM", help=f"{', '.join(trainings())}.")],
     config: Annotated[
         str, typer.Argument(metavar="CONFIG", help=f"A TOML file, or {', '.join(CONFIGURATIONS)}, which are shipped.")
     ],
@@ -110,9 +110,9 @@ def check_order(name: str, config: str, stage: str | None, changes: Sequence[str
         FileNotFoundError: If there is no such file.
         ValueError: If there is no such system, or the file or a change of it is wrong.
     """
-    found = named(name, recipes())
+    found = named(name, trainings())
     if found is None:
-        raise ValueError(f"there is no recipe for {name!r}{meant(name, recipes())}")
+        raise ValueError(f"there is no recipe for {name!r}{meant(name, trainings())}")
     if config not in CONFIGURATIONS:
         for each in [stage] if stage else list(read_tables(config)):
             read_config(config, each, changes)

@@ -2,7 +2,7 @@
 
 Each has a wav2vec 2.0 encoder of its own and takes its last states, at 30 frames a second; `networks.wav2vec` makes
 them. The published decoder of head poses runs over its whole prefix for each frame; here each frame is decoded once,
-with the keys and values of those before it kept: the same poses. f frames, c channels, h heads.
+with the keys and values of those before it kept: the same poses. b sounds, f frames, c channels, h heads.
 """
 
 from __future__ import annotations
@@ -106,13 +106,32 @@ class PoseFromSpeech(nn.Module):
             poses.append(self.pose_map_r(token))
         return torch.cat(poses[1:], dim=1)
 
+    def taught(self, states: Tensor, identities: Tensor, poses: Tensor) -> Tensor:
+        """Poses of all frames at once, each from the true ones before it, as it learns.
+
+        Args:
+            states: Of the encoder, (b, f, its width).
+            identities: Which way each moves, (b,).
+            poses: The true ones, (b, f, 6).
+
+        Returns:
+            (b, f, 6). Of poses that are its own, what `forward` gives.
+        """
+        memory, frames = self.in_fn(states), states.shape[1]
+        before = functional.pad(poses[:, :-1], (0, 0, 1, 0))
+        tokens = self.pose_map(before) + positions(frames, memory.shape[-1]).to(memory)
+        tokens = tokens + self.id_embed(identities)[:, None]
+        for layer in self.transformer_decoder.layers:
+            tokens = _Layer(layer, memory).all(tokens)
+        return self.pose_map_r(tokens)
+
 
 class _Layer:
     """A layer of the decoder on its way through the frames.
 
     Args:
         layer: Post-norm; its memory mask lets a frame see its own memory alone, so that the attention is a linear map.
-        memory: (1, f, c).
+        memory: (b, f, c).
     """
 
     def __init__(self, layer: Any, memory: Tensor) -> None:
@@ -120,25 +139,43 @@ class _Layer:
         self.heads = layer.self_attn.num_heads
         cross = layer.multihead_attn
         weight, bias = cross.in_proj_weight.chunk(3)[2], cross.in_proj_bias.chunk(3)[2]
-        self.heard = cross.out_proj(functional.linear(memory, weight, bias))  # (1, f, c)
-        shape = (1, self.heads, memory.shape[1], memory.shape[2] // self.heads)
+        self.heard = cross.out_proj(functional.linear(memory, weight, bias))  # (b, f, c)
+        shape = (len(memory), self.heads, memory.shape[1], memory.shape[2] // self.heads)
         self.keys, self.values = memory.new_empty(shape), memory.new_empty(shape)
         self.slopes = slopes(self.heads).to(memory)[:, None]  # (h, 1)
 
     def next(self, token: Tensor, i: int) -> Tensor:
         """Frame i, (1, 1, c), through the layer; frames before it have been."""
-        layer, attention = self.layer, self.layer.self_attn
-        parts = functional.linear(token, attention.in_proj_weight, attention.in_proj_bias).chunk(3, dim=-1)
-        query, key, value = (part.unflatten(-1, (self.heads, -1)).transpose(1, 2) for part in parts)  # (1, h, 1, c / h)
+        query, key, value = self._parts(token)  # (1, h, 1, c / h)
         self.keys[:, :, i], self.values[:, :, i] = key[:, :, 0], value[:, :, 0]
         distance = torch.arange(i, -1, -1, device=token.device)
         bias = (-self.slopes * distance)[None, :, None]  # (1, h, 1, i + 1)
         read = functional.scaled_dot_product_attention(
             query, self.keys[:, :, : i + 1], self.values[:, :, : i + 1], attn_mask=bias
         )
-        token = layer.norm1(token + attention.out_proj(read.transpose(1, 2).flatten(2)))
-        token = layer.norm2(token + self.heard[:, i : i + 1])
-        return layer.norm3(token + layer.linear2(functional.relu(layer.linear1(token))))
+        return self._behind(token, read, self.heard[:, i : i + 1])
+
+    def all(self, tokens: Tensor) -> Tensor:
+        """All frames, (b, f, c), through the layer; each sees those before it and itself."""
+        places = torch.arange(tokens.shape[1], device=tokens.device)
+        distance = places[:, None] - places
+        bias = (-self.slopes[:, :, None] * distance).masked_fill(distance < 0, -math.inf)  # (h, f, f)
+        query, key, value = self._parts(tokens)
+        read = functional.scaled_dot_product_attention(query, key, value, attn_mask=bias.to(query.dtype))
+        return self._behind(tokens, read, self.heard)
+
+    def _parts(self, tokens: Tensor) -> tuple[Tensor, ...]:
+        """Query, key and value of frames (b, n, c), (b, h, n, c / h) each."""
+        attention = self.layer.self_attn
+        parts = functional.linear(tokens, attention.in_proj_weight, attention.in_proj_bias).chunk(3, dim=-1)
+        return tuple(part.unflatten(-1, (self.heads, -1)).transpose(1, 2) for part in parts)
+
+    def _behind(self, tokens: Tensor, read: Tensor, heard: Tensor) -> Tensor:
+        """What the layer gives of frames (b, n, c) that have read (b, h, n, c / h) of each other."""
+        layer = self.layer
+        tokens = layer.norm1(tokens + layer.self_attn.out_proj(read.transpose(1, 2).flatten(2)))
+        tokens = layer.norm2(tokens + heard)
+        return layer.norm3(tokens + layer.linear2(functional.relu(layer.linear1(tokens))))
 
 
 def slopes(heads: int) -> Tensor:

@@ -6,6 +6,8 @@ Those are all that AniPortrait's drawings of faces use. An absent point lies out
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 
@@ -17,6 +19,7 @@ from referencenet.paperdoll.landmarks import five_of, is_face_seen
 from referencenet.paperdoll.render import Size, picture_size, view_matrix
 from referencenet.paperdoll.scene import Scene
 from referencenet.paperdoll.skeleton import in_figure
+from referencenet.preprocess.face_geometry import perspective, pose_matrices
 
 NUM_POINTS = 478
 _OUTLINE = (
@@ -33,6 +36,14 @@ _LIPS = (  # upper and lower edge, from the right corner to the left one
     ((61, 185, 40, 39, 37, 0, 267, 269, 270, 409, 291), (61, 146, 91, 181, 84, 17, 314, 405, 321, 375, 291)),
     ((78, 191, 80, 81, 82, 13, 312, 311, 310, 415, 308), (78, 95, 88, 178, 87, 14, 317, 402, 318, 324, 308)),
 )
+NUM_VERTICES = 468
+"""Points of the mesh that has a third dimension: the irises are not among them."""
+DEPTH = 30.0
+"""Of a head before the camera, about that of a face in MediaPipe's space."""
+ABSENT = -1000.0
+"""Where points are that a drawn face has not: outside of every picture."""
+_CORNERS = 33, 263
+"""Of the eyes, outwards."""
 _LIP = 0.75  # units from the mouth's edge to the lips'
 
 
@@ -56,6 +67,39 @@ def face_mesh(scene: Scene, size: Size = 64) -> np.ndarray:
         px, py = (matrix[:, :2] @ in_figure(figure, (x, y)) + matrix[:, 2]) / (width, height)
         found[number] = px, py, 0
     return found
+
+
+def face_track(scenes: Sequence[Scene], size: Size, rate: float) -> dict[str, Any]:
+    """A talking head as a face tracker tells it: what `preprocess.face_track.read_track` reads of an npz.
+
+    A drawn face is flat: its head lies `DEPTH` before the camera, is turned in the picture alone and moved along it.
+
+    Args:
+        scenes: One for each frame; faces are seen in all.
+        size: As for `render`.
+        rate: Frames per second.
+
+    Returns:
+        `vertices` (frames, 468, 3) without head pose, `matrices` (frames, 4, 4), and `width`, `height` and `rate`.
+    """
+    width, height = picture_size(size)
+    shares = np.stack([face_mesh(scene, size)[:NUM_VERTICES, :2] for scene in scenes]).astype(np.float64)
+    table = perspective(width, height).astype(np.float64)
+    scale = -DEPTH * table[2, 3] / np.array([table[0, 0], table[1, 1]])  # from the picture, in [-1, 1], to the camera
+    points = (2 * shares - 1) * scale
+    right, left = points[:, _CORNERS[0]], points[:, _CORNERS[1]]
+    middle, across = (right + left) / 2, left - right
+    angles = np.arctan2(across[:, 1], across[:, 0])
+    poses = np.zeros((len(points), 6))
+    poses[:, 2], poses[:, 3:5], poses[:, 5] = np.degrees(angles), middle, -DEPTH
+    cosines, sines = np.cos(angles)[:, None], np.sin(angles)[:, None]
+    x, y = np.moveaxis(points - middle[:, None], -1, 0)
+    own = np.stack([x * cosines + y * sines, y * cosines - x * sines, np.zeros_like(x)], axis=-1)
+    own[np.broadcast_to((shares < 0).any(-1)[..., None], own.shape)] = ABSENT
+    told = {"vertices": own, "matrices": pose_matrices(poses)}
+    return {name: value.astype(np.float32) for name, value in told.items()} | {
+        "width": width, "height": height, "rate": rate,
+    }  # fmt: skip
 
 
 def _in_head(head: Head) -> dict[int, Point]:

@@ -13,7 +13,7 @@ from referencenet.paperdoll.film import Film, talk
 from referencenet.paperdoll.film_layouts import films
 from referencenet.paperdoll.landmarks import face_box
 from referencenet.paperdoll.maps import grown, part_mask, segmentation
-from referencenet.paperdoll.mesh import face_mesh
+from referencenet.paperdoll.mesh import face_mesh, face_track
 from referencenet.paperdoll.pose import Pose
 from referencenet.paperdoll.scene import Scene
 from referencenet.paperdoll.video import read_wav, write_video, write_wav
@@ -32,13 +32,15 @@ def _talking(entry: Entry, num_frames: int = NUM_FRAMES) -> Film:
 
 
 def _draw_hdtf(root: Path, entry: Entry) -> str:
-    """Write a talking head: film, sound, frames, masks and head speeds; its name."""
+    """Write a talking head: film, sound, frames, masks, head speeds and the face's track; its name."""
     name, film = f"{entry.number:04d}", _talking(entry)
     frames = _write_sounding(root, name, film, entry.size)
     _write_frames(root / "images" / name, frames)
     for kind, mask in head_masks(film.scenes, entry.size).items():
         save(mask, root / kind / f"{name}.png")
     save_array(head_speeds([scene.pose for scene in film.scenes]), root / "speed" / f"{name}.npy")
+    (root / "face_track").mkdir(exist_ok=True)
+    np.savez(root / "face_track" / f"{name}.npz", **face_track(film.scenes, entry.size, film.fps))
     return name
 
 

@@ -66,7 +66,8 @@ class EncodedCache:
         """Of a content, the weights that encode it, and the precision that they do it in."""
         if networks not in self._prints:
             self._prints[networks] = " ".join(map(weights_print, networks))
-        half = torch.get_autocast_dtype("cpu") if torch.is_autocast_enabled("cpu") else None
+        device = next(networks[0].parameters()).device.type
+        half = torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else None
         if isinstance(content, str):
             told, data = "text", content.encode()
         else:

@@ -77,6 +77,7 @@ class DataConfig:
         size: Width and height in pixels; (0, 0): those of the system.
         frames: Of a clip; 0: as many as the stage is published with.
         stride: Frames of the film from one of the clip's to the next; a shorter film is squeezed.
+        strides: In its place several, of which each clip draws one.
         margin: Least distance in frames between a picture and its reference, where the film is long enough.
         crop: Least share of the picture's area that a random crop keeps; 0: pictures are stretched to the size.
         augment: Probability of each of the system's own changes of a picture, such as mirroring.
@@ -90,6 +91,7 @@ class DataConfig:
     size: tuple[int, int] = (0, 0)
     frames: int = 0
     stride: int = 4
+    strides: tuple[int, ...] = ()
     margin: int = 30
     crop: float = 0.0
     augment: float = 0.0

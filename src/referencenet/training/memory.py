@@ -14,13 +14,14 @@ from diffusers.models.transformers.transformer_2d import Transformer2DModel
 from diffusers.models.unets.unet_motion_model import AnimateDiffTransformer3D
 from torch import nn
 from torch.utils.checkpoint import checkpoint
+from transformers.models.wav2vec2.modeling_wav2vec2 import Wav2Vec2EncoderLayer
 
 from referencenet.training.borrowed import passing
 
 HALF: Mapping[str, torch.dtype] = {"bf16": torch.bfloat16, "fp16": torch.float16}
 """Precision to its type, where it is a half one."""
 
-BLOCKS = ResnetBlock2D, Transformer2DModel, AnimateDiffTransformer3D, BasicTransformerBlock
+BLOCKS = ResnetBlock2D, Transformer2DModel, AnimateDiffTransformer3D, BasicTransformerBlock, Wav2Vec2EncoderLayer
 """What is computed again as one; a block inside of another is not wrapped by itself."""
 
 

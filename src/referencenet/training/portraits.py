@@ -17,7 +17,7 @@ from referencenet.media.images import to_tensor
 from referencenet.pipelines.encoders import IMAGE_TOKEN, clip_size
 from referencenet.pipelines.spec import Shown
 from referencenet.training.data.augment import cut, draw_crop, signed
-from referencenet.training.data.frames import draw_clip, draw_pair, num_frames, read_frames
+from referencenet.training.data.frames import draw_clip, draw_one, draw_pair, num_frames, read_frames
 from referencenet.training.data.sample import Sample
 from referencenet.training.drops import Drop
 from referencenet.training.stage import Stage, velocity_loss
@@ -84,7 +84,8 @@ class DrivenFilmRecipe(SystemRecipe):
             reference, target = draw_pair(count, self.config.data.margin, random)
             places = [target]
         else:
-            reference, places = draw_clip(count, self.frames, self.config.data.stride, random)
+            stride = draw_one(self.config.data.strides, random) or self.config.data.stride
+            reference, places = draw_clip(count, self.frames, stride, random)
         shown, drawn = self.frames_at(sample, places), self.drawings_at(sample, places)
         whole = self.frames_at(sample, [reference])[0]
         box = draw_crop(whole.size, self.config.data.crop, random) if self.config.data.crop else None

@@ -114,9 +114,10 @@ def train(order: Order, tell: Tell = lambda _: None) -> None:
     pipe = start_pipeline(order.system, order.start, order.base, order.starts, tell).to(processes.device)
     if rank() == 0:
         _write_order(order)
+        _write_left_out(order, dict(zip(order.stages, all_found, strict=True)))
     for (name, config), found in zip(order.stages.items(), all_found, strict=True):
         recipe = recipe_class(pipe, name, config)
-        recipe.hold_out(_held_out(order, config, name))
+        recipe.hold_out(_held_out(order, config, name, tell))
         coming = batches_of(recipe, found.samples, config, rank(), world_size())
         fit(recipe, order.out / name, config, batches=coming, quiet=order.quiet)
         for module in recipe.modules.values():
@@ -170,6 +171,7 @@ def start_pipeline(
     """
     recipe = recipe_of(system)
     pipeline, begun = recipe.pipeline, recipe.start
+    starts = starts if recipe.has_built_in else {name: made for name, made in starts.items() if name in STARTS}
     if not start:
         raise ValueError(
             "nothing to begin with was named; give --from a folder of weights, released or saved, or one of the names "
@@ -239,6 +241,14 @@ def _write_order(order: Order) -> None:
         temporary.write_text(json.dumps(told, indent=2) + "\n", encoding="utf-8")
 
 
+def _write_left_out(order: Order, found: Mapping[str, Any]) -> None:
+    """Write `left_out.json`, where samples were: every one by its stage and name, with what it lacks."""
+    left_out = {name: each.left_out for name, each in found.items() if each.left_out}
+    if left_out:
+        with written_whole(order.out / "left_out.json") as temporary:
+            temporary.write_text(json.dumps(left_out, indent=2) + "\n", encoding="utf-8")
+
+
 def _samples(order: Order, config: RunConfig, stage: str, split: str) -> Any:
     """A stage's samples of a split."""
     recipe = recipe_of(order.system)
@@ -250,8 +260,13 @@ def _samples(order: Order, config: RunConfig, stage: str, split: str) -> Any:
     return found
 
 
-def _held_out(order: Order, config: RunConfig, stage: str) -> Sequence[Any]:
+def _held_out(order: Order, config: RunConfig, stage: str, tell: Tell) -> Sequence[Any]:
     """Samples of the split that is not learned from; none where the data set has none, or nothing is validated."""
     if not (config.validate_every and config.data.validation):
         return ()
-    return _samples(order, config, stage, config.data.validation).samples[: max(HELD_OUT, config.batch)]
+    try:
+        found = _samples(order, config, stage, config.data.validation)
+    except FileNotFoundError as error:  # what is learned from was found, so that the layout is right
+        tell(f"{stage}: nothing is held out to validate with ({error})")
+        return ()
+    return found.samples[: max(HELD_OUT, config.batch)]

@@ -86,6 +86,8 @@ class SystemRecipe:
     """Of the data set that the system was trained on, as a name of `data.layouts`."""
     start: ClassVar[Start | None] = None
     """What it begins with where it was not trained yet; None: its pipeline's `from_published` reads that."""
+    has_built_in: ClassVar[bool] = True
+    """Whether it can begin with the built-in weights."""
     published_size: ClassVar[tuple[int, int]] = (512, 512)
     """(width, height) in pixels that the system was trained at."""
     stages: ClassVar[Mapping[str, Stage]]

@@ -117,5 +117,10 @@ def draw_clip(count: int, frames: int, stride: int, random: torch.Generator) -> 
     return _below(count, random), places
 
 
+def draw_one(choices: Sequence[int], random: torch.Generator) -> int | None:
+    """One of several numbers, all alike; None where there are none, and nothing is drawn."""
+    return choices[_below(len(choices), random)] if choices else None
+
+
 def _below(limit: int, random: torch.Generator) -> int:
     return int(torch.randint(max(1, limit), (1,), generator=random))

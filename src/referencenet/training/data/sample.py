@@ -34,6 +34,7 @@ class Sample:
         audio: Sound.
         speech: Features of the sound, `.npy` of (frames, layers, channels).
         speeds: Of the head, `.npy` of (frames,) in degrees a frame.
+        track: Of the face, as `preprocess.face_track.read_track` reads it.
         face_mask: White where the face may be; `border`, `face` and `lip` by name.
         face_box: Of the target: left, top, right and bottom as shares of its sides.
         reference_boxes: Of the references' faces, likewise.
@@ -59,6 +60,7 @@ class Sample:
     audio: Path | None = None
     speech: Path | None = None
     speeds: Path | None = None
+    track: Path | None = None
     face_mask: dict[str, Path] = field(default_factory=dict[str, Path])
     face_box: Place | None = None
     reference_boxes: tuple[Place, ...] = ()

@@ -13,21 +13,29 @@ from typing import Any
 from referencenet.training.config import meant
 
 CONFIGURATIONS = ("published", "24gb", "paperdoll")
+BESIDE = ("audio2lmk",)
+"""Trainings of networks that stand beside a system: AniPortrait's, from speech to a face."""
 
 
 def recipes() -> tuple[str, ...]:
     """Names of the systems that can be trained."""
-    return tuple(sorted(path.name for path in Path(__file__).parent.iterdir() if (path / "recipe.py").is_file()))
+    found = (path.name for path in Path(__file__).parent.iterdir() if (path / "recipe.py").is_file())
+    return tuple(sorted(name for name in found if name not in BESIDE))
+
+
+def trainings() -> tuple[str, ...]:
+    """Names of all that can be trained: the systems, and what stands beside them."""
+    return (*recipes(), *BESIDE)
 
 
 def recipe_of(system: str) -> Any:
-    """The recipe's class of a system.
+    """The recipe's class of a system, or of what stands beside one.
 
     Raises:
         ValueError: If there is none.
     """
-    if system not in recipes():
-        raise ValueError(f"there is no recipe for {system!r}{meant(system, recipes())}")
+    if system not in trainings():
+        raise ValueError(f"there is no recipe for {system!r}{meant(system, trainings())}")
     return import_module(f"{__package__}.{system}.recipe").RECIPE
 
 

@@ -13,7 +13,7 @@ MASKS = {"face": "sep_face_mask", "lip": "sep_lip_mask", "border": "sep_pose_mas
 
 
 def samples(root: Path, split: str) -> Iterator[Sample]:
-    """Talking heads: films with sound and masks; what is made of them lies in `face_emb`, `speech` and `speed`."""
+    """Talking heads: films with sound and masks; what is made of them lies in folders such as `speech`."""
     listing = first_file(root, [f"{split}_list.txt"], "HDTF")
     for name in read_names(listing):
         frames = root / "images" / name
@@ -21,6 +21,7 @@ def samples(root: Path, split: str) -> Iterator[Sample]:
             "embedding": root / "face_emb" / f"{name}.npy",
             "speech": root / "speech" / f"{name}.npy",
             "speeds": root / "speed" / f"{name}.npy",
+            "track": root / "face_track" / f"{name}.npz",
         }
         yield Sample(
             name=name,

@@ -1,0 +1,1 @@
+"""Audio2Lmk's training: `recipe.py` and its configurations."""
