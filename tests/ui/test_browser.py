@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import io
 import json
+import os
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
@@ -28,7 +29,7 @@ ARGUMENTS = [
     "--no-sandbox", "--enable-unsafe-swiftshader", "--disable-quic", "--no-first-run", "--disable-sync",
     "--disable-background-networking", "--disable-component-update",
 ]  # fmt: skip
-PATIENCE = 60_000  # milliseconds
+PATIENCE = 1000 * int(os.environ.get("REFNET_BROWSER_PATIENCE", "60"))  # milliseconds; a busy machine needs more
 
 
 @pytest.fixture(scope="module")

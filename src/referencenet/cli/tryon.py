@@ -157,7 +157,7 @@ def tryon(
     garments.check_masks(pictures["person"], white)
     size_of = (options["width"], options["height"])
     cuts = method.startswith("catvton")
-    usual = "its middle is cut out" if cuts else run.STRETCHED
+    usual = "its middle is kept" if cuts else run.STRETCHED
     persons = run.fitted_pictures({"person": pictures["person"], "mask": white}, size_of, fit, usual)
     worn = run.fitted_pictures({"garment": pictures["garment"]}, size_of, fit, "it gets a border" if cuts else usual)
     pictures = persons | worn

@@ -243,7 +243,7 @@ def _sampling(counts: bool) -> Inputs:
         found["seed"] = gr.Number(label="Seed", placeholder="random", precision=0, min_width=120)
         if counts:
             found["count"] = gr.Number(1, label="Pictures", precision=0, min_width=120)
-    fits = [("as the system does", ""), ("cut their middle out", "crop"), ("give them a border", "pad"),
+    fits = [("as the system does", ""), ("keep their middle", "crop"), ("give them a border", "pad"),
             ("stretch them", "stretch")]  # fmt: skip
     found["fit"] = gr.Dropdown(fits, value="", label="Pictures of other proportions")
     found["side_by_side"] = gr.Checkbox(label="Show what was given beside the result")
