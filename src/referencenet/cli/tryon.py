@@ -78,7 +78,7 @@ def tryon(
     ] = None,
     person_number: Annotated[
         int | None,
-        typer.Option(min=1, show_default="the only one", help="Who of several in --keypoints, from the left."),
+        typer.Option(min=1, show_default="the only one", help="Which person in --keypoints, from the left."),
     ] = None,
     fit: FitTo = None,
     category: Annotated[CategoryChoice, typer.Option(help="What the mask is made for.")] = "upper_body",
