@@ -173,6 +173,14 @@ def test_a_tab_goes_from_its_example_to_a_result_that_is_shown(visitor: Visitor,
     assert all((folder / name).is_file() for name in [*settings["files"], *settings["given"].values()])
 
 
+def test_a_photograph_that_was_given_is_shown_whole(visitor: Visitor) -> None:
+    visitor.fill_example("face")
+    shown, place = (
+        visitor.window.locator(f"{each} >> visible=true").first.bounding_box() for each in (".given img", ".given")
+    )
+    assert shown["y"] + shown["height"] <= place["y"] + place["height"]
+
+
 def test_cancel_ends_a_job_and_the_next_one_is_drawn(visitor: Visitor) -> None:
     before = visitor.served.results
     visitor.fill_example("refer")

@@ -218,7 +218,7 @@ def _film(label: str) -> Any:
 
 
 def _file(label: str, *endings: str) -> Any:
-    return gr.File(label=label, file_types=[*endings], height=120)
+    return gr.File(label=label, file_types=[*endings], height=160)
 
 
 def _who() -> Any:
