@@ -116,7 +116,7 @@ def dress() -> Inputs:
     """A person in a garment."""
     found: Inputs = {"person": painted("Person"), "garment": picture("Garment, lying flat")}
     with gr.Group() as shaped:
-        found["densepose"] = picture("DensePose of the person, on black")
+        found["densepose"] = picture("DensePose, on black")
     with gr.Group() as described:
         found["garment_description"] = _words("Garment description", "short sleeve shirt")
     with gr.Group(visible=False) as worded:
