@@ -94,6 +94,10 @@ def test_methods_lists_all_and_shows_one(typed):
     shown = typed("methods", "reference_only").output
     assert "methods.reference_only:reference" in shown
     assert "GPL-3.0" in shown
+    dressed = typed("methods", "IDM-VTON").output
+    assert "viton_hd: tryon" in dressed
+    assert "small weights for drawn figures" in dressed
+    assert not set("{}'") & {*dressed.partition("\n\n")[0]}, "as people read it, not as Python does"
 
 
 def test_paperdoll_writes_a_folder_and_refuses_to_write_twice(typed, tmp_path):

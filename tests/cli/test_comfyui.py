@@ -11,6 +11,8 @@ def test_the_pack_is_copied_and_not_over_another_unless_asked(tmp_path: Path) ->
     install = ["comfyui", "install", "--to", str(tmp_path)]
     done = CliRunner().invoke(app, install)
     assert done.exit_code == 0, done.output
+    assert done.stdout.strip() == str(tmp_path / "referencenet")
+    assert "Start ComfyUI anew" in done.stderr
     folder = tmp_path / "referencenet"
     assert [path.name for path in tmp_path.iterdir()] == ["referencenet"]
     assert {path.name for path in folder.iterdir()} == {"__init__.py", "pyproject.toml", "workflows"}

@@ -27,7 +27,7 @@ def test_it_finds_versions_extras_devices_memory_and_models_and_draws(tmp_path: 
 
 def test_a_package_that_is_missing_is_told_with_the_command_that_installs_it(monkeypatch, tmp_path: Path) -> None:
     monkeypatch.setattr("referencenet.cli.doctor.requires", lambda _: ["no-such-package>=1; extra == 'lora'"])
-    found = tmp_path / "found.json"
+    found = tmp_path / "new" / "found.json"
     result = CliRunner().invoke(app, ["doctor", "--no-test", "--json", str(found)])
     assert result.exit_code == 0, result.output
     missing = json.loads(found.read_text())["extras"]["lora"]

@@ -42,7 +42,11 @@ for typed in json.loads(sys.argv[1]):
 
 ERRORS = {
     "a typo of a command": ("gnerate", "Did you mean 'generate'?"),
-    "a typo of an option": ("tryon --persn hero.png", "--person"),
+    "a typo of an option": ("tryon --persn hero.png", "error: No such option: --persn. Did you mean '--person'?"),
+    "an option that is not near any": ("tryon --xyz hero.png", "error: No such option: --xyz"),
+    "an option that is missing": ("generate -r hero.png -p a", "error: Missing option '--out' / '-o'."),
+    "an option of an inner command that is missing": ("comfyui install", "error: Missing option '--to'."),
+    "an argument that is missing": ("verify", "error: Missing argument"),
     "a value out of its range": ("generate --strength 2 -p a -r hero.png -o out", "less than or equal to 1"),
     "a missing picture": ("generate -r none.png -p a -o out", "there is no picture"),
     "a picture at a web address": ("generate -r https://a.b/c.png -p a -o out", "web address"),
@@ -84,6 +88,14 @@ ERRORS = {
     "a scheduler": ("generate -r hero.png -p a -o out --scheduler eulr", "Did you mean 'euler'?"),
     "a LoRA": ("generate -r hero.png -p a -o out --lora no.safetensors", "there is no LoRA"),
     "a single file": ("generate -r hero.png -p a -o out -m no.safetensors", "there is no file no.safetensors"),
+    "a model that is no ReferenceNet": (
+        "generate -r hero.png -p a -o out -m other --link referencenet",
+        "--link referencenet needs a trained ReferenceNet, and other is a StableDiffusionPipeline",
+    ),
+    "a file that is no ReferenceNet": (
+        "generate -r hero.png -p a -o out -m hero.png --link referencenet --control pose=waving",
+        "--link referencenet needs a trained ReferenceNet, and hero.png is a single file",
+    ),
     "a pose": ("generate -r hero.png -p a -o out --control pose=wavin --link referencenet", "Did you mean 'waving'?"),
     "a condition's ending": ("preprocess hero.png --to person-mask -o a.json", "does not write .json"),
     "a film that is not there": (
@@ -107,9 +119,11 @@ ERRORS = {
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
-    """A folder with one picture."""
+    """A folder with a picture, and one of an ordinary model."""
     folder = tmp_path_factory.mktemp("fast")
     Image.new("RGB", (64, 64), "teal").save(folder / "hero.png")
+    (folder / "other").mkdir()
+    (folder / "other" / "model_index.json").write_text('{"_class_name": "StableDiffusionPipeline"}')
     return folder
 
 
@@ -149,7 +163,7 @@ def test_what_is_typed_wrongly_is_told_in_one_line_without_torch(folder):
         assert len(lines) == 1, (what, lines)
         assert not (HEAVY - {"av"}) & {*packages}, f"{what}: {sorted(HEAVY & {*packages})} are loaded"
     assert {command.split()[0] for command, _ in ERRORS.values()} >= COMMANDS.keys()
-    assert sorted(path.name for path in folder.iterdir()) == ["hero.png"]
+    assert sorted(path.name for path in folder.iterdir()) == ["hero.png", "other"]
 
 
 @pytest.mark.parametrize(

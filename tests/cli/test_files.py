@@ -56,7 +56,7 @@ def no_weights(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_fit_is_chosen_and_said(folder: Path) -> None:
     shown: dict[str, np.ndarray] = {}
-    done_by = {"crop": "its middle is cut out", "pad": "it gets a border"}
+    done_by = {"crop": "its middle is kept", "pad": "it gets a border"}
     for fit in ("", "crop", "pad", "stretch"):
         out = f"out-{fit}"
         result = animate(folder, *TINY, "--size", "32x32", "--frames", "1", *(("--fit", fit) if fit else ()), out=out)

@@ -16,6 +16,7 @@ from typer.testing import CliRunner
 
 from docs.desk import bring, commands_of, lay_out
 from house.source import ROOT
+from referencenet.batch import read_jobs
 from referencenet.checkpoints.audio2lmk import AUDIO2LMK
 from referencenet.cli.app import app
 from referencenet.paperdoll.examples import write_examples
@@ -122,6 +123,16 @@ def test_commands_run_as_they_are_typed(page: Path, tmp_path: Path, monkeypatch:
         out = out_of(words)
         if out is not None:
             assert "--dry-run" in (*words, *quick(words)) or Path(out).exists() or list(Path().glob(f"{out}*")), line
+
+
+def test_jobs_of_the_page_are_jobs_in_the_folder_of_the_demonstration(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write_examples(tmp_path)
+    monkeypatch.chdir(tmp_path)
+    lines = [line for block in blocks_of(ROOT / "docs" / "batch.md") for line in block.splitlines() if line[:1] == "{"]
+    Path("jobs.jsonl").write_text("\n".join(lines))
+    assert [job.command for job in read_jobs("jobs.jsonl")] == ["generate", "generate", "tryon"]
 
 
 @pytest.mark.parametrize("page", ["README.md", "docs/install.md"])

@@ -91,6 +91,21 @@ def test_links_lead_somewhere(page):
         assert "://" in target or (page.parent / target).exists(), f"{page}: nothing is at {target}"
 
 
+README_IN_ORDER = (
+    "in a film", "You have a Stable Diffusion model", "images/demo.jpg", "images/film.gif", "make demo",
+    "activate && cd demo", "pip install dist/", "git+", "refnet generate", "import reference", "refnet ui",
+    "comfyui install", "## What is different", "community pipelines |", "## The thirteen systems",
+)  # fmt: skip
+"""What it is and for whom, picture and film, set-up, three uses, what is different, the systems."""
+
+
+def test_readme_answers_in_the_order_in_which_people_ask():
+    text = (ROOT / "README.md").read_text(encoding="utf-8")
+    places = [text.find(words) for words in README_IN_ORDER]
+    assert -1 not in places
+    assert places == sorted(places)
+
+
 def test_every_public_name_is_documented():
     text = "".join(page.read_text(encoding="utf-8") for page in PAGES)
     reference = "".join(page.read_text(encoding="utf-8") for page in (ROOT / "docs" / "reference").glob("*.md"))

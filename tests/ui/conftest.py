@@ -13,6 +13,8 @@ from pathlib import Path
 
 import pytest
 
+PATIENCE = int(os.environ.get("REFNET_BROWSER_PATIENCE", "60"))
+"""Seconds that a browser waits for what the page does; a busy machine needs more."""
 LIMITS = ("--max-megabytes=1", "--max-megapixels=1", "--max-seconds=5", "--max-waiting=32")
 
 
@@ -43,7 +45,7 @@ class Page:
             typed, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=os.environ | {"TMPDIR": str(private)}
         )  # fmt: skip
         assert process.stdout is not None
-        ready, _, _ = select.select([process.stdout], [], [], 180)
+        ready, _, _ = select.select([process.stdout], [], [], 3 * PATIENCE)
         line = process.stdout.readline() if ready else ""
         if not line.startswith("http"):
             process.kill()
@@ -58,7 +60,7 @@ class Page:
     def close(self, number: int = signal.SIGTERM) -> tuple[int, str]:
         """Send a signal, and wait for the end: the exit status, and what was said on the error output."""
         self.process.send_signal(number)
-        said = self.process.communicate(timeout=120)[1]
+        said = self.process.communicate(timeout=2 * PATIENCE)[1]
         return self.process.returncode, said
 
 

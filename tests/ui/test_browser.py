@@ -18,7 +18,7 @@ import pytest
 from PIL import Image
 
 from referencenet.ui.models import TASKS, TabName
-from ui.conftest import Page
+from ui.conftest import PATIENCE, Page
 
 pytestmark = pytest.mark.browser
 sync_api = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
@@ -28,7 +28,6 @@ ARGUMENTS = [
     "--no-sandbox", "--enable-unsafe-swiftshader", "--disable-quic", "--no-first-run", "--disable-sync",
     "--disable-background-networking", "--disable-component-update",
 ]  # fmt: skip
-PATIENCE = 60_000  # milliseconds
 
 
 @pytest.fixture(scope="module")
@@ -36,7 +35,7 @@ def browser() -> Iterator[Any]:
     if CHROMIUM is None:
         pytest.skip("there is no chromium; install it by `apt-get install chromium`")
     with sync_api.sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=ARGUMENTS)
+        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=ARGUMENTS, timeout=1000 * PATIENCE)
         yield browser
         browser.close()
 
@@ -53,7 +52,7 @@ class Visitor:
     def __init__(self, browser: Any, page: Page, **options: Any) -> None:
         self.served = page
         self.window = browser.new_page(**({"viewport": {"width": 1280, "height": 900}} | options))
-        self.window.set_default_timeout(PATIENCE)
+        self.window.set_default_timeout(1000 * PATIENCE)
         self.wrong: list[str] = []
         self.asked: list[str] = []
         self.window.on("pageerror", lambda error: self.wrong.append(str(error)))
@@ -174,6 +173,14 @@ def test_a_tab_goes_from_its_example_to_a_result_that_is_shown(visitor: Visitor,
     assert all((folder / name).is_file() for name in [*settings["files"], *settings["given"].values()])
 
 
+def test_a_photograph_that_was_given_is_shown_whole(visitor: Visitor) -> None:
+    visitor.fill_example("face")
+    shown, place = (
+        visitor.window.locator(f"{each} >> visible=true").first.bounding_box() for each in (".given img", ".given")
+    )
+    assert shown["y"] + shown["height"] <= place["y"] + place["height"]
+
+
 def test_cancel_ends_a_job_and_the_next_one_is_drawn(visitor: Visitor) -> None:
     before = visitor.served.results
     visitor.fill_example("refer")
@@ -202,11 +209,15 @@ def test_what_a_link_needs_is_shown_with_it(visitor: Visitor) -> None:
 def test_what_moves_a_person_is_shown_for_the_systems_that_take_it(visitor: Visitor) -> None:
     visitor.go_to("animate")
     folded = visitor.window.get_by_role("button", name="Moved by something else")
-    for system, shown in (("aniportrait", True), ("magic_animate", False), ("animate_anyone", True)):
+    for system, shown in (("aniportrait", True), ("animate_anyone.reenact", False), ("magic_animate", True)):
         model = visitor.window.get_by_label("Model", exact=True).locator("visible=true").first
         model.click()
         visitor.window.get_by_role("option", name=f"{system} (tiny, random)", exact=True).click()
         folded.wait_for(state="visible" if shown else "hidden")
+    folded.click()
+    visitor.window.get_by_text("An ordinary film; poses, faces or DensePose are found in it").first.wait_for()
+    for numbers in ("Key points of the film", "Landmarks of the film"):  # it is moved by DensePose alone
+        assert not visitor.window.get_by_text(numbers).first.is_visible()
 
 
 def test_a_wrong_file_is_told_in_one_sentence(visitor: Visitor) -> None:
@@ -242,6 +253,8 @@ def test_the_page_fits_a_phone_and_follows_its_scheme(browser: Any, page: Page, 
         visitor.window.wait_for_timeout(300)
         assert visitor.window.evaluate("document.documentElement.scrollWidth") <= 390, tab
     assert visitor.window.evaluate("document.body.classList.contains('dark')") == (scheme == "dark")
+    left, right = (visitor.window.locator(each).bounding_box() for each in (".head small", ".dark-button"))
+    assert left["x"] + left["width"] <= right["x"], "the version runs into the button"
     visitor.window.get_by_role("button", name="Light or dark").click()
     assert visitor.window.evaluate("document.body.classList.contains('dark')") == (scheme == "light")
     visitor.window.close()

@@ -155,7 +155,6 @@ def load_referencenet(model: str, *, dtype: torch.dtype) -> ReferenceNetPipeline
 def _from_pretrained(kind: Any, option: str, name: str, index: str, dtype: torch.dtype) -> Any:
     """Load one thing, or say in one sentence why not."""
     path = check_model(option, name, index)
-    where = "is damaged or incomplete" if path.is_dir() else "is not in the local cache, and the hub gave no answer"
     parts: dict[str, Any] = {}
     try:
         place = str(path) if path.is_dir() else name
@@ -168,7 +167,12 @@ def _from_pretrained(kind: Any, option: str, name: str, index: str, dtype: torch
     except CheckpointError:
         raise
     except Exception as error:  # loaders of foreign files raise whatever their parsers do
-        raise ValueError(f"{option} {name} {where}: {first_line(error)}") from error
+        if path.is_dir():
+            raise ValueError(f"{option} {name} is damaged or incomplete: {first_line(error)}") from error
+        raise ValueError(
+            f"{option} {name} is not in the local cache, and the hub gave no answer; check the name and the network, "
+            "or download it elsewhere and give its folder (refnet --debug shows what the hub said)."
+        ) from error
     rest = {part: network for part, network in getattr(found, "components", {"it": found}).items() if part not in parts}
     check_networks(rest, name)
     return found

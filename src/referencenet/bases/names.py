@@ -5,6 +5,8 @@ from __future__ import annotations
 import math
 from pathlib import Path
 
+from referencenet.inputs import read_json
+
 BUILTIN = "builtin"
 
 WEIGHT_FILES = (".safetensors", ".ckpt", ".bin", ".pt", ".pth")
@@ -73,6 +75,31 @@ def check_base(model: str, config: str | None = None) -> None:
         )
     if config is not None:
         check_config(config)
+
+
+def check_trained(model: str) -> None:
+    """See that a model that lies here is not of another kind than a trained pose ReferenceNet.
+
+    Raises:
+        ValueError: If it is.
+    """
+    path = Path(model).expanduser()
+    index = path / "model_index.json"
+    found: str | None = None
+    if model == BUILTIN:
+        return
+    if path.is_file():
+        found = "a single file"
+    elif index.is_file():
+        kind = read_json(index, "the index of a saved pipeline")
+        name = kind.get("_class_name") if isinstance(kind, dict) else kind
+        name = name[-1] if isinstance(name, list) and name else name
+        found = None if name == "ReferenceNetPipeline" else f"a {name}"
+    if found is not None:
+        raise ValueError(
+            f"--link referencenet needs a trained ReferenceNet, and {path.name} is {found}; leave --model out for the "
+            "built-in one, or use --link attention."
+        )
 
 
 def check_config(config: str) -> None:

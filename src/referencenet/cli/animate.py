@@ -90,7 +90,7 @@ def animate(
     person: Annotated[
         int | None,
         typer.Option(min=1, rich_help_panel=SEEN, show_default="the largest",
-                     help="Who of several in --video, --driving or --keypoints, from the left."),
+                     help="Which person in --video, --driving or --keypoints, from the left."),
     ] = None,
     models: Annotated[
         Path | None,
@@ -135,7 +135,7 @@ def animate(
     size: Annotated[
         str | None, typer.Option(metavar="WIDTHxHEIGHT", show_default="that of the poses", help="In pixels.")
     ] = None,
-    frames: Annotated[int | None, typer.Option(min=1, show_default="all poses", help="Frames.")] = None,
+    frames: Annotated[int | None, typer.Option(min=1, show_default="all poses", help="At most so many.")] = None,
     fps: Annotated[float | None, typer.Option(min=0.1, show_default="the poses'", help="Frames per second.")] = None,
     steps: Steps = None,
     guidance: GuidanceScale = None,

@@ -15,7 +15,7 @@ import typer
 from rich.console import Console
 from typer.core import TyperGroup
 
-from referencenet.cli.console import logged, notices_told, tell, tell_error, tell_misuse
+from referencenet.cli.console import is_misuse, logged, notices_told, tell, tell_error, tell_misuse
 from referencenet.cli.metavars import show_plainly
 from referencenet.version import __version__
 
@@ -102,7 +102,7 @@ class Refnet(TyperGroup):
         except BrokenPipeError:  # whoever reads has enough, as `head` has
             raise
         except Exception as error:
-            if hasattr(error, "format_message") and getattr(error, "message", ""):  # of the command line's parser
+            if is_misuse(error):
                 raise typer.Exit(tell_misuse(error)) from error
             if is_debugging or hasattr(error, "exit_code"):  # what typer raises and prints itself: help, without words
                 raise
@@ -114,7 +114,7 @@ class Refnet(TyperGroup):
         try:
             return super().parse_args(ctx, args)
         except Exception as error:
-            if not hasattr(error, "format_message") or not getattr(error, "message", ""):
+            if not is_misuse(error):
                 raise
             raise typer.Exit(tell_misuse(error)) from error
 

@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
+from referencenet.cli.console import tell
 from referencenet.version import __version__
 
 PACK = Path(__file__).parent.parent / "comfyui" / "pack"
@@ -46,3 +47,4 @@ def install(
             folder.rename(Path(scratch) / "old")
         made.rename(folder)
     Console(highlight=False).print(str(folder), soft_wrap=True)
+    tell("Start ComfyUI anew; then drag one of its workflows/*.json onto the canvas.")

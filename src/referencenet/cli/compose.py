@@ -85,7 +85,7 @@ def compose(
                      "in place of all others and of the prompt."),
     ] = False,
     garment: Annotated[
-        Path | None, typer.Option("--garment", "-g", metavar="PICTURE", rich_help_panel=GARMENT, help="What is worn.")
+        Path | None, typer.Option("--garment", "-g", metavar="PICTURE", rich_help_panel=GARMENT, help="The garment.")
     ] = None,
     garment_prompt: Annotated[str, typer.Option(rich_help_panel=GARMENT, help="What the garment is.")] = "",
     style_fidelity: Annotated[

@@ -77,12 +77,20 @@ def logged(is_debugging: bool) -> Generator[None]:
         logger.setLevel(before)
 
 
+def is_misuse(error: Any) -> bool:
+    """Whether an error is of the parser of the command line, and has words; one that shows help has none."""
+    return hasattr(error, "format_message") and bool(error.format_message())
+
+
 def misuse_line(error: Any) -> str:
     """What was typed wrongly, and what may have been meant, in one line.
 
     Args:
         error: Of the parser of the command line.
     """
+    near = getattr(error, "possibilities", None)
+    if near:  # an option that there is not
+        return f"No such option: {error.option_name}.{did_you_mean(error.option_name, near)}"
     text = " ".join(str(error.format_message()).replace("Value error, ", "").split())
     wrong = error.__cause__ or error.__context__
     given = [repr(each["input"]) for each in wrong.errors()] if hasattr(wrong, "errors") else []

@@ -18,7 +18,7 @@ from rich.console import Console
 
 from referencenet.cli.console import tell
 from referencenet.later import later
-from referencenet.media.files import check_place
+from referencenet.media.files import check_place, written_whole
 from referencenet.preprocess.model_files import SUMS, are_fetched, default_folder
 from referencenet.version import __version__
 
@@ -77,7 +77,8 @@ def doctor(
         for what, value in rows.items():
             console.print(f"  {what:<14}{value}", markup=False)
     if json_file is not None:
-        json_file.write_text(json.dumps(findings, indent=2) + "\n", encoding="utf-8")
+        with written_whole(json_file) as file:
+            file.write_text(json.dumps(findings, indent=2) + "\n", encoding="utf-8")
     if test and findings["self-test"]["result"] != "passed":
         raise typer.Exit(1)
 

@@ -68,7 +68,7 @@ def face(
     ] = None,
     person: Annotated[
         int | None,
-        typer.Option(min=1, show_default="the only one", help="Whose face of several --detector takes, from the left."),
+        typer.Option(min=1, show_default="the only one", help="Which face --detector takes, counted from the left."),
     ] = None,
     fit: FitTo = None,
     place: Annotated[

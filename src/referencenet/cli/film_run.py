@@ -103,7 +103,7 @@ def run_film(
 def _tell_fit(pipe: Any, subject: Any, film: FrameSource, settings: FilmSettings) -> None:
     """Say what is done to pictures of other proportions than the film."""
     size = settings.width or 0, settings.height or 0
-    usual = "its middle is cut out" if pipe.fit is squared else STRETCHED
+    usual = "its middle is kept" if pipe.fit is squared else STRETCHED
     shown = {"a pose": next(iter(film))}
     if isinstance(subject, Image.Image):
         shown = {"the reference": subject, **shown}

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import click
 import typer
 
-from referencenet.bases.names import BUILTIN, check_base, check_model, parse_lora
+from referencenet.bases.names import BUILTIN, check_base, check_model, check_trained, parse_lora
 from referencenet.bases.schedulers import find_scheduler
 from referencenet.cli import styles
 from referencenet.cli.checks import check_apart, check_models
@@ -324,6 +324,7 @@ def _tell_unknown_words(settings: Settings) -> None:
 
 def _check_referencenet(settings: Settings, pictures: dict[str, str], nets: dict[str, str]) -> None:
     """Check that the trained ReferenceNet is asked for what it can do."""
+    check_trained(settings.model)
     if pictures.keys() != {"pose"} or nets:
         raise ValueError("--link referencenet follows one skeleton: give --control pose=PICTURE, and no other control.")
     published = Settings(prompt="", reference=())

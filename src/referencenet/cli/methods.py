@@ -1,5 +1,6 @@
 """`refnet methods`: the published systems and their true state here."""
 
+from collections.abc import Mapping
 from dataclasses import fields
 from typing import TYPE_CHECKING, Annotated
 
@@ -11,13 +12,15 @@ from referencenet.later import later
 from referencenet.methods.registry import METHODS, find_method
 
 if TYPE_CHECKING:
+    from referencenet.builtin import start
     from referencenet.cli import run
     from referencenet.methods import systems
     from referencenet.pipelines import drawing
 else:
-    run, systems, drawing = later(
-        "referencenet.cli.run", "referencenet.methods.systems", "referencenet.pipelines.drawing"
-    )
+    start, run, systems, drawing = later(
+        "referencenet.builtin.start", "referencenet.cli.run", "referencenet.methods.systems",
+        "referencenet.pipelines.drawing",
+    )  # fmt: skip
 
 WIDE = 120
 """Columns of a terminal in which what a system starts from has room, too."""
@@ -42,7 +45,9 @@ def methods(
     for field in fields(row):
         value = getattr(row, field.name)
         if value:
-            table.add_row(f"[bold]{field.name}[/]", "\n".join(value) if isinstance(value, tuple) else str(value))
+            table.add_row(f"[bold]{field.name.replace('_', ' ')}[/]", in_words(value))
+    if row.has_pipeline and start.is_shipped(row.name):
+        table.add_row("[bold]built in[/]", "small weights for drawn figures, used where no --checkpoint is given")
     console.print(table)
     if row.has_pipeline:
         console.print()
@@ -50,6 +55,13 @@ def methods(
         console.print(text, markup=False, highlight=False, soft_wrap=True)
         console.print()
         console.print(run.files_needed(systems.entry_of(row).published), soft_wrap=True, highlight=False)
+
+
+def in_words(value: object) -> str:
+    """A field of a row as people read it: no brackets, no quotes."""
+    if isinstance(value, Mapping):
+        return "\n".join(f"{key}: {in_words(each)}" for key, each in value.items())
+    return ", ".join(map(str, value)) if isinstance(value, tuple) else "yes" if value is True else str(value)
 
 
 def listed(width: int) -> Table:

@@ -56,7 +56,7 @@ VaeTiling = Annotated[
 FitTo = Annotated[
     Fit | None,
     typer.Option("--fit", show_default="as the system does", help="Pictures of other proportions than the result: "
-                 "their middle is cut out, they get a border, or are stretched."),
+                 "keep their middle, give them a border, or stretch them."),
 ]  # fmt: skip
 WhichPerson = Annotated[
     int | None,

@@ -34,7 +34,7 @@ app = typer.Typer(add_completion=False)
 @app.command()
 def preprocess(
     ctx: typer.Context,
-    source: Annotated[Path, typer.Argument(metavar="FILM|PICTURE|FOLDER", help="Who moves; a folder holds frames.")],
+    source: Annotated[Path, typer.Argument(metavar="FILM|PICTURE|FOLDER", help="A folder holds frames.")],
     to: Annotated[
         ConditionChoice,  # pyright: ignore[reportInvalidTypeForm] - the choices come from the table of conditions
         typer.Option("--to", help="What is made of it: skeletons, face meshes, faces in space, outlines of face and "
@@ -50,7 +50,7 @@ def preprocess(
         typer.Option(metavar="FOLDER", show_default="REFNET_MODELS, or the user's cache", help=MODELS_HELP),
     ] = None,
     person: Annotated[
-        int | None, typer.Option(min=1, show_default="the largest", help="Which of several, from the left.")
+        int | None, typer.Option(min=1, show_default="the largest", help="Which person, counted from the left.")
     ] = None,
     frames: Annotated[int | None, typer.Option(min=1, show_default="all", help="Only the first frames.")] = None,
     overwrite: Overwrite = False,

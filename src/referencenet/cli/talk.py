@@ -70,7 +70,7 @@ def talk(
     ctx: typer.Context,
     reference: Annotated[str, typer.Option("--reference", "-r", metavar="PICTURE|BANK", help="The portrait.")],
     audio: Annotated[
-        Path, typer.Option("--audio", "-a", metavar="SOUND|FILM", help="What is said; becomes the film's track.")
+        Path, typer.Option("--audio", "-a", metavar="SOUND|FILM", help="The speech; it becomes the film's sound.")
     ],
     out: Annotated[Path, typer.Option("--out", "-o", help="film.mp4, .webm, .gif, or a folder for PNG frames.")],
     vocals: Annotated[
@@ -104,8 +104,7 @@ def talk(
     ] = 0.5,
     person: Annotated[
         int | None,
-        typer.Option(min=1, rich_help_panel=CLIPS, show_default="the largest", help="Whose face of several, from "
-                     "the left."),
+        typer.Option(min=1, rich_help_panel=CLIPS, show_default="the largest", help="Which face, from the left."),
     ] = None,
     models: Annotated[
         Path | None,
@@ -125,8 +124,8 @@ def talk(
     speech: Annotated[
         str | None,
         typer.Option(metavar="builtin|FOLDER", show_default="that of --checkpoint, or of the built-in weights",
-                     help="What hears: wav2vec2-base-960h, or builtin, the small model of `refnet paperdoll --speech "
-                     "builtin`; for aniportrait where audio2mesh.pt and audio2pose.pt are."),
+                     help="The speech model: wav2vec2-base-960h, or builtin, the small model of `refnet paperdoll "
+                     "--speech builtin`; for aniportrait where audio2mesh.pt and audio2pose.pt are."),
     ] = None,
     every: Annotated[
         int,
@@ -146,7 +145,7 @@ def talk(
     base: Base = None,
     random_tiny: RandomTiny = False,
     size: Size = None,
-    frames: Annotated[int | None, typer.Option(min=1, show_default="the whole sound", help="Frames.")] = None,
+    frames: Annotated[int | None, typer.Option(min=1, show_default="the whole sound", help="At most so many.")] = None,
     fps: Annotated[
         float | None,
         typer.Option(min=1, show_default="the system's", help="Frames per second: 24, 25, 29.97, 30 or others."),

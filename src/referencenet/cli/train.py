@@ -136,12 +136,12 @@ def builtin(
         ),
     ] = None,
     device: Annotated[str, typer.Option(help="cpu, cuda.")] = "cpu",
-    precision: Annotated[Precision, typer.Option(help="What is computed in; weights are kept in fp32.")] = "fp32",
+    precision: Annotated[Precision, typer.Option(help="Precision of the computation; weights stay in fp32.")] = "fp32",
     stretch: Annotated[float, typer.Option(min=0.0001, help="Times as many steps as the shipped weights.")] = 1.0,
     characters: Annotated[int, typer.Option(min=10, help="To learn from.")] = 4000,
     batch: Annotated[int, typer.Option(min=2, help="Pictures of a step.")] = 16,
     workers: Annotated[int, typer.Option(min=1, help="Processes that draw.")] = 2,
-    seed: Annotated[int, typer.Option(min=0, help="Of everything.")] = 0,
+    seed: Annotated[int, typer.Option(min=0, help="Seed of all that is drawn at random.")] = 0,
 ) -> None:
     """Draw the pictures and train every stage: autoencoder, text to picture, pose guider, ReferenceNet, observer.
 

@@ -78,7 +78,7 @@ def tryon(
     ] = None,
     person_number: Annotated[
         int | None,
-        typer.Option(min=1, show_default="the only one", help="Who of several in --keypoints, from the left."),
+        typer.Option(min=1, show_default="the only one", help="Which person in --keypoints, from the left."),
     ] = None,
     fit: FitTo = None,
     category: Annotated[CategoryChoice, typer.Option(help="What the mask is made for.")] = "upper_body",
@@ -157,7 +157,7 @@ def tryon(
     garments.check_masks(pictures["person"], white)
     size_of = (options["width"], options["height"])
     cuts = method.startswith("catvton")
-    usual = "its middle is cut out" if cuts else run.STRETCHED
+    usual = "its middle is kept" if cuts else run.STRETCHED
     persons = run.fitted_pictures({"person": pictures["person"], "mask": white}, size_of, fit, usual)
     worn = run.fitted_pictures({"garment": pictures["garment"]}, size_of, fit, "it gets a border" if cuts else usual)
     pictures = persons | worn

@@ -21,7 +21,7 @@ def fitted(picture: Picture, size: tuple[int, int], how: Fit, ground: str = "whi
     Args:
         picture: As `read_image` takes it; a Pillow picture of mode L, a mask, stays one.
         size: Width and height in pixels.
-        how: "crop" cuts the middle out, "pad" puts a border beside or above and below, "stretch" keeps no proportions.
+        how: "crop" keeps the middle, "pad" puts a border beside or above and below, "stretch" keeps no proportions.
         ground: Colour of the border.
 
     Returns:
@@ -59,7 +59,7 @@ def fitting_told(name: str, size: tuple[int, int], wanted: tuple[int, int], how:
     """
     if not has_other_proportions(size, wanted):
         return None
-    done = {"crop": "its middle is cut out", "pad": "it gets a border", "stretch": "it is stretched"}
+    done = {"crop": "its middle is kept", "pad": "it gets a border", "stretch": "it is stretched"}
     choice = "" if how is not None else "; --fit crop, pad or stretch chooses"
     return (
         f"{name} is {size[0]} x {size[1]} pixels, the result {wanted[0]} x {wanted[1]}: "

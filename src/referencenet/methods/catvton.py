@@ -140,7 +140,7 @@ class CatVTONPipeline(PicturePipeline, UNetAdapters):
         """Dress persons. The whole picture is drawn anew, what lies outside of the mask too.
 
         Args:
-            person: Picture or pictures; the middle of the result's proportions is cut out.
+            person: Picture or pictures; its middle, in the result's proportions, is kept.
             garment: One picture for all persons, or one each; white is added to come to the result's proportions.
             mask: White (at least a half) = repaint; one per person, of its picture's proportions.
             options: See `PictureOptions`. `latents`, and those that a callback sees, have twice the result's height.

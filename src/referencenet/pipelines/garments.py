@@ -28,7 +28,7 @@ PROPORTIONS = 0.02
 def magnified(picture: Picture, size: tuple[int, int]) -> Image.Image:
     """A garment as the text-to-image script shows it, at (width, height).
 
-    Squeezed to the size, its shorter side brought to the longer one's length, its middle cut out: 384 x 512 magnifies
+    Squeezed to the size, its shorter side brought to the longer one's length, its middle kept: 384 x 512 magnifies
     by 4/3 and loses the border.
     """
     small = stretched(picture, size)

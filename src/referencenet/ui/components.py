@@ -37,7 +37,7 @@ def pictures(label: str) -> Any:
     """Where several pictures are dropped; gives their paths."""
     made: Any = gr.Gallery(
         label=label, sources=["upload", "clipboard"], type="filepath", file_types=["image"], columns=3, height=240,
-        object_fit="contain", interactive=True, buttons=[],
+        object_fit="contain", interactive=True, buttons=[], elem_classes="given",
     )  # fmt: skip
     made.preprocess = lambda payload: [item.image.path for item in payload.root] if payload is not None else None
     return made

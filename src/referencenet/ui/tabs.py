@@ -30,7 +30,7 @@ ABOUT: Mapping[TabName, tuple[str, str, str]] = {
         "A person from pictures of parts in a pose, or in a garment. Paint over each part.",
     ),
     "dress": ("Dress", "Dress", "The person of a picture in a garment. Paint over what is to be repainted."),
-    "face": ("Face", "Draw", "The person of some photographs, drawn after words. Crop them to the face."),
+    "face": ("Face", "Draw", "The person of some photographs, drawn from a prompt. Crop them to the face."),
     "animate": (
         "Animate",
         "Animate",
@@ -53,9 +53,9 @@ def refer(controlnets: Sequence[str] = ()) -> Inputs:
         controlnets: Kinds of those that are offered.
     """
     found: Inputs = {"reference": painted("Reference")}
-    found["prompt"] = _words("Prompt", "What the picture shows")
+    found["prompt"] = _words("Prompt", "what the picture shows")
     links = [(name, name) for name in NAMED_LINKS] + [("in a pose", POSED), ("its style alone", STYLED)]
-    found["link"] = gr.Radio(links, value="attention", label="How it is read")
+    found["link"] = gr.Radio(links, value="attention", label="Link: how the reference is read")
     with gr.Group(visible=False) as posed:
         found["pose"] = picture("Skeleton to follow")
     with gr.Group(visible=False) as styled:
@@ -63,7 +63,7 @@ def refer(controlnets: Sequence[str] = ()) -> Inputs:
         with gr.Row():
             ways = [("its latents are traced back", "inverted"), ("noise is put on it", "noised")]
             found["style_from"] = gr.Dropdown(ways, value="inverted", label="How the style is read")
-            found["style_weight"] = gr.Number(1, label="How many times it counts", step=0.5)
+            found["style_weight"] = gr.Number(1, label="Weight of the style", step=0.5)
     found["link"].change(
         lambda link: [gr.update(visible=link == POSED), gr.update(visible=link == STYLED)],
         found["link"], [posed, styled], api_visibility="private",
@@ -74,7 +74,7 @@ def refer(controlnets: Sequence[str] = ()) -> Inputs:
             found["control"] = picture("Picture that it follows")
     with gr.Accordion("More", open=False):
         found["others"] = pictures("Further references")
-        found["negative_prompt"] = _words("Negative prompt", "What it does not show")
+        found["negative_prompt"] = _words("Negative prompt", "what it should not show")
         found["strength"] = gr.Slider(0, 1, 1, step=0.05, label="Strength")
         found["style_fidelity"] = gr.Slider(0, 1, 0.5, step=0.05, label="Style fidelity")
         found |= _sampling(True)
@@ -103,10 +103,10 @@ def compose() -> Inputs:
         found["pose"] = picture("Pose: DensePose on black")
     with gr.Group(visible=False) as worn:
         found["garment"] = picture("Garment")
-        found["garment_prompt"] = _words("What the garment is", "a striped shirt")
-    found["prompt"] = _words("Prompt", "What the picture shows")
+        found["garment_prompt"] = _words("Garment description", "a striped shirt")
+    found["prompt"] = _words("Prompt", "what the picture shows")
     with gr.Accordion("More", open=False):
-        found["negative_prompt"] = _words("Negative prompt", "What it does not show")
+        found["negative_prompt"] = _words("Negative prompt", "what it should not show")
         found |= _sampling(True)
     found["_for"] = {"parts2whole": [parts], "stable_garment": [worn]}
     return found
@@ -116,15 +116,15 @@ def dress() -> Inputs:
     """A person in a garment."""
     found: Inputs = {"person": painted("Person"), "garment": picture("Garment, lying flat")}
     with gr.Group() as shaped:
-        found["densepose"] = picture("DensePose of the person, on black")
+        found["densepose"] = picture("DensePose, on black")
     with gr.Group() as described:
-        found["garment_description"] = _words("What the garment is", "short sleeve shirt")
+        found["garment_description"] = _words("Garment description", "short sleeve shirt")
     with gr.Group(visible=False) as worded:
         found["prompt"] = _words("Prompt", "a photo of a woman")
-        found["garment_prompt"] = _words("What the garment is", "a striped shirt")
+        found["garment_prompt"] = _words("Garment description", "a striped shirt")
     with gr.Accordion("More", open=False):
         found["mask"] = picture("Mask, instead of painting: white is repainted")
-        with gr.Accordion("Or a mask is made", open=False):
+        with gr.Accordion("Or make a mask", open=False):
             found["parsing"] = picture("Human parsing: grey, ATR's labels 0 to 18")
             found["keypoints"] = _file("Key points of the body, .json", ".json")
             found["category"] = gr.Dropdown([*CATEGORIES], value=CATEGORIES[0], label="For what")
@@ -140,7 +140,7 @@ def face() -> Inputs:
     found: Inputs = {"faces": pictures("Photographs of the face")}
     found["prompt"] = gr.Textbox("a portrait photograph", label="Prompt", lines=2, info="Name an age: it helps.")
     with gr.Accordion("More", open=False):
-        found["negative_prompt"] = _words("Negative prompt", "What it does not show")
+        found["negative_prompt"] = _words("Negative prompt", "what it should not show")
         found["strength"] = gr.Slider(0, 2, FaceGuidance.lambda_feat, step=0.05, label="Strength, usually 0.7 to 1.4")
         found["face_guidance"] = gr.Slider(
             1, 6, FaceGuidance.face_guidance, step=0.1, label="Face guidance, usually 1.8 to 4"
@@ -180,7 +180,7 @@ def talk() -> Inputs:
     found["face"] = _file("Face of the portrait, from refnet preprocess", ".npz", ".json")
     with gr.Accordion("More", open=False):
         with gr.Group(visible=False) as known:
-            found["embedding"] = _file("Numbers of the face: .npy, or glintr100.onnx", ".npy", ".onnx")
+            found["embedding"] = _file("Face embedding: .npy, or glintr100.onnx", ".npy", ".onnx")
         with gr.Group(visible=False) as looked_for:
             found["who"] = _who()
         found |= _timing("the whole sound", "the system's") | _sampling(False)
@@ -218,11 +218,11 @@ def _film(label: str) -> Any:
 
 
 def _file(label: str, *endings: str) -> Any:
-    return gr.File(label=label, file_types=[*endings], height=120)
+    return gr.File(label=label, file_types=[*endings], height=160)
 
 
 def _who() -> Any:
-    return gr.Number(label="Who of several, from the left", placeholder="the largest", precision=0)
+    return gr.Number(label="Which person, counted from the left", placeholder="the largest", precision=0)
 
 
 def _timing(frames: str, rate: str) -> Inputs:
@@ -243,7 +243,7 @@ def _sampling(counts: bool) -> Inputs:
         found["seed"] = gr.Number(label="Seed", placeholder="random", precision=0, min_width=120)
         if counts:
             found["count"] = gr.Number(1, label="Pictures", precision=0, min_width=120)
-    fits = [("as the system does", ""), ("cut their middle out", "crop"), ("give them a border", "pad"),
+    fits = [("as the system does", ""), ("keep their middle", "crop"), ("give them a border", "pad"),
             ("stretch them", "stretch")]  # fmt: skip
     found["fit"] = gr.Dropdown(fits, value="", label="Pictures of other proportions")
     found["side_by_side"] = gr.Checkbox(label="Show what was given beside the result")
