@@ -28,7 +28,6 @@ OWN_TEST = {"recipes.md": "of one's own models: tests/cli/test_recipes.py"}
 PAGES = [ROOT / "README.md", *(page for page in sorted((ROOT / "docs").rglob("*.md")) if page.name not in OWN_TEST)]
 
 QUICKLY = {
-    "demo": "--characters 1",
     "generate": "--steps 1 --count 1",
     "animate": "--steps 1 --frames 4 --size 64x64",
     "talk": "--steps 1 --frames 4 --size 64x64",
@@ -50,6 +49,7 @@ QUICKLY = {
 """What is appended to a command; the longest beginning counts."""
 
 ELSEWHERE = {
+    "demo": "draws for minutes, once in all: .ci/check_demo.py",
     "preprocess": "reads people in photographs by fetched networks: tests/cli/test_preprocess.py",
     "batch": "draws in processes of its own: tests/batch/test_run.py",
     "models fetch": "downloads: tests/preprocess/test_model_files.py",
