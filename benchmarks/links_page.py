@@ -1,4 +1,4 @@
-"""The page of the comparison of links, made of what was measured: `links.md`, `links.json` and `links.png`."""
+"""The page of the comparison of links, made of what was measured: `links.md`, `links.json` and `links.webp`."""
 
 from __future__ import annotations
 
@@ -71,7 +71,7 @@ def write_page(measured: Path, docs: Path) -> Path:
         raise FileNotFoundError(f"{measured} has no {COSTS}.json; run `links_compared.py measure`.")
     docs.mkdir(parents=True, exist_ok=True)
     if TRUTH in known:
-        write_image(_sheet(measured, known), docs / "links.png")
+        write_image(_sheet(measured, known), docs / "links.webp")
     _write(docs / "links.json", json.dumps(known, indent=1) + "\n")
     page = docs / "links.md"
     _write(page, text_of(known))
@@ -92,7 +92,7 @@ def text_of(known: Mapping[str, Any]) -> str:
     if {"none", TRUTH} <= set(known):
         parts += ["## Who it is\n", _identity(known, arms)]
     if TRUTH in known:
-        parts.append("![Rows of characters, columns of links](links.png)\n")
+        parts.append("![Rows of characters, columns of links](links.webp)\n")
     if arms:
         parts += ["## Error by noise level\n", _levels(known, arms)]
     if set(arms) - {"none"}:
