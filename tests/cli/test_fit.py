@@ -17,7 +17,7 @@ from tiny import picture
 
 GIVEN = (40, 64)  # width and height: of other proportions than every result here
 TINY = ("--random-tiny", "--steps", "1", "--device", "cpu")
-DONE = {"crop": "its middle is cut out", "pad": "it gets a border", "stretch": "it is stretched"}
+DONE = {"crop": "its middle is kept", "pad": "it gets a border", "stretch": "it is stretched"}
 SQUARE, TALL = (32, 32), (32, 96)
 
 TASKS: dict[str, tuple[str, tuple[int, int], dict[str, str]]] = {

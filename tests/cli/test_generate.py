@@ -11,6 +11,8 @@ from typer.testing import CliRunner
 from referencenet.cli.app import app
 from tiny import SIZE, half_mask, picture, tiny
 
+TRAINED = ["--link", "referencenet", "--model", "builtin"]
+
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
@@ -138,14 +140,14 @@ def test_controlnet_follows_its_picture(generate):
         (["--control", "pose=pose.png"], "Nothing follows --control pose; add --controlnet pose=FOLDER"),
         (["--controlnet", "pose=net"], "--controlnet pose has no picture to follow"),
         (["--control", "pose"], "it has the form KIND=PATH"),
-        (["--control", "depth=a.png", "--link", "referencenet"], "give --control pose=PICTURE"),
-        (["--link", "referencenet"], "give --control pose=PICTURE"),
-        (["--link", "referencenet", "--control", "pose=pose.png", "--strength", "0.5"], "does not take --strength"),
+        (["--control", "depth=a.png", *TRAINED], "give --control pose=PICTURE"),
+        (TRAINED, "give --control pose=PICTURE"),
+        ([*TRAINED, "--control", "pose=pose.png", "--strength", "0.5"], "does not take --strength"),
         (["--group-norm", "--no-adain-keys"], "--adain-keys, --group-norm is for --style PICTURE"),
         (["--link", "aligned", "-r", "b.png"], "--link aligned does not take more than one --reference"),
         (["--link", "aligned", "--mask", "mask.png"], "--link aligned does not take --mask"),
         (["--style", "b.png"], "--style and --reference were both given"),
-        (["--link", "referencenet", "--control", "pose=pose.png", "-r", "b.png"], "more than one --reference"),
+        ([*TRAINED, "--control", "pose=pose.png", "-r", "b.png"], "more than one --reference"),
         (["--link", "magic"], "magic"),
         (["--device", "toaster"], "--device toaster cannot be used"),
         (["--settings", "model/model_index.json"], "is not a settings.json of refnet generate"),

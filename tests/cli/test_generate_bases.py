@@ -161,7 +161,7 @@ def test_the_sheet_can_be_read(generate: Generate) -> None:
         (("--config", "sd"), "--config is for a model in a single file"),
         (("--control", "pose=wavin", "--controlnet", "pose=net"), "no such pose; poses are .*Did you mean 'waving'?"),
         (("--link", "aligned", "--image", "b.png"), "--link aligned does not take --image"),
-        (("--link", "referencenet", "--control", "pose=waving", "--end", "0.5"), "does not take --end"),
+        (("--link=referencenet", "--model=builtin", "--control=pose=waving", "--end=0.5"), "does not take --end"),
         (("--offload", "model", "--compile"), "give one of the two"),
     ],
 )
