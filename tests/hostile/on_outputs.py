@@ -292,7 +292,7 @@ told(
 told("a system misspelt", r"[Dd]id you mean.*magic_animate", *ANIMATE, "-o", "o.mp4", "--method", "magic_anmate")
 told("a system misspelt for conversion", r"[Dd]id you mean.*animate_anyone", "convert", "animate_anyon", "w", "-o", "o")
 told("a command misspelt", r"[Dd]id you mean.*animate", "anmate")
-told("an option misspelt", r"Possible options.*--poses", "animate", "-r", "hero.png", "--pose", "poses", "-o", "o.mp4")
+told("an option misspelt", r"[Dd]id you mean.*--poses", "animate", "-r", "hero.png", "--pose", "poses", "-o", "o.mp4")
 told("an option before its command", r"--nonsense", "--nonsense", "methods")
 told(
     "a device that is not there",

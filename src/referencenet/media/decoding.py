@@ -118,6 +118,9 @@ def opened_film(path: Path) -> Any:
     if stream is None:
         container.close()
         raise ValueError(f"{path} has no picture stream; give a film, not only sound.")
+    if stream.codec_context is None:
+        container.close()
+        raise ValueError(f"{path} holds pictures of an unknown kind; export it again as mp4 or webm.")
     width, height = stream.codec_context.width, stream.codec_context.height
     if width * height > MAX_PIXELS:
         container.close()
