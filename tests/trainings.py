@@ -42,6 +42,19 @@ def inputs_for(recipe: Any, samples: int = 2, seed: int = 0) -> Inputs:
     return replace(found, timesteps=torch.full_like(found.timesteps, 400))
 
 
+def losses_of_thirty_steps(recipe: Any, batch: Any, rate: float) -> list[float]:
+    """The loss of one batch before each of thirty steps of Adam."""
+    optimizer = torch.optim.Adam(recipe.parameters.values(), lr=rate)
+    losses: list[float] = []
+    for _ in range(30):
+        with recipe.losses(batch) as found:
+            found["loss"].backward()
+        losses.append(float(found["loss"].detach()))
+        optimizer.step()
+        optimizer.zero_grad()
+    return losses
+
+
 WRITTEN = {
     "aniportrait": ("aniportrait", 1, {"train": 1}, ("frames", "landmarks")),
     "flat": ("flat", 10, {"train": 8, "test": 2}, ("target", "references", "pose", "dense", "caption")),

@@ -25,6 +25,7 @@ from referencenet.training.recipes.audio2lmk.recipe import Audio2Lmk, Audio2LmkR
 from referencenet.training.recipes.index import CONFIGURATIONS, configuration, recipes, trainings
 from referencenet.training.run import Order, start_pipeline, train
 from sounds import tiny_wav2vec
+from trainings import losses_of_thirty_steps
 
 STAGES = tuple(Audio2LmkRecipe.stages)
 FRAMES = 9
@@ -77,15 +78,7 @@ def test_gradients_under_checkpointing_are_those_without(stage: str) -> None:
 @pytest.mark.parametrize("stage", STAGES)
 def test_the_loss_of_one_batch_falls_by_a_fifth_in_thirty_steps(stage: str) -> None:
     recipe = recipe_for(stage)
-    batch = batch_for(recipe)
-    optimizer = torch.optim.Adam(recipe.parameters.values(), lr=1e-2)
-    losses: list[float] = []
-    for _ in range(30):
-        with recipe.losses(batch) as found:
-            found["loss"].backward()
-        losses.append(float(found["loss"].detach()))
-        optimizer.step()
-        optimizer.zero_grad()
+    losses = losses_of_thirty_steps(recipe, batch_for(recipe), 1e-2)
     assert losses[-1] < 0.8 * losses[0], losses
 
 

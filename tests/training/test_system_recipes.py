@@ -19,7 +19,7 @@ from referencenet.training.drops import Drop, draw_drops, passes_of
 from referencenet.training.estimate import estimate
 from referencenet.training.full_size import full_pipeline
 from referencenet.training.recipes.index import CONFIGURATIONS, configuration, recipe_of, recipes
-from trainings import CASES, SIDE, inputs_for, tiny_recipe
+from trainings import CASES, SIDE, inputs_for, losses_of_thirty_steps, tiny_recipe
 
 LEARNS = {
     ("animate_anyone", "image"): {"unet", "reference_unet", "pose_guider"},
@@ -110,16 +110,8 @@ def test_gradients_under_checkpointing_are_those_without(system: str, stage: str
 @pytest.mark.parametrize(("system", "stage"), CASES)
 def test_the_loss_of_one_batch_falls_by_a_fifth_in_thirty_steps(system: str, stage: str) -> None:
     recipe = tiny_recipe(system, stage)
-    inputs = inputs_for(recipe)
     rate = 2e-3 if (system, stage) == ("stable_garment", "tryon") else 5e-3  # residuals of random ControlNets are large
-    optimizer = torch.optim.Adam(recipe.parameters.values(), lr=rate)
-    losses: list[float] = []
-    for _ in range(30):
-        with recipe.losses(inputs) as found:
-            found["loss"].backward()
-        losses.append(float(found["loss"].detach()))
-        optimizer.step()
-        optimizer.zero_grad()
+    losses = losses_of_thirty_steps(recipe, inputs_for(recipe), rate)
     assert losses[-1] < 0.8 * losses[0], losses
 
 

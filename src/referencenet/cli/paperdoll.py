@@ -50,8 +50,9 @@ def paperdoll(
     """
     if speech is not None and layout != "hdtf":
         raise ValueError(f"--speech is of --layout hdtf, but the layout is {layout}; leave one of them out.")
-    if sway != 1 and layout not in ("hdtf", "aniportrait"):
-        raise ValueError(f"--sway is of --layout hdtf and aniportrait, but the layout is {layout}; leave it out.")
+    if sway != 1 and layout not in layouts.TALKING:
+        talking = " and ".join(layouts.TALKING)
+        raise ValueError(f"--sway is of --layout {talking}, but the layout is {layout}; leave it out.")
     check_speech(speech)
     check_place(out, folder=True)
     features: dict[str, Any] = {}

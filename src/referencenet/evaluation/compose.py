@@ -17,7 +17,7 @@ from referencenet.evaluation.task import Drawing, Measure, Task, as_bytes, unsee
 from referencenet.paperdoll.captions import caption
 from referencenet.paperdoll.character import Character
 from referencenet.paperdoll.maps import PARTS, dense_map, dense_picture, part_mask, segmentation
-from referencenet.paperdoll.picture_layouts import PART_FIELDS, part_picture
+from referencenet.paperdoll.picture_layouts import part_picture, with_part
 from referencenet.paperdoll.pose import ARM_POSES
 from referencenet.paperdoll.render import render
 from referencenet.paperdoll.scene import Scene
@@ -98,11 +98,10 @@ def _target(sources: Mapping[str, int], seed: int) -> Scene:
     scene = Scene.from_seeds(
         face, Stream(f"benchmark compose {face}", seed).integer(2**31), view="front", shot="full body"
     )
-    taken: dict[str, Any] = {}
+    character = scene.character
     for part, source in sources.items():
-        character = Character.from_seed(source)
-        taken |= {name: getattr(character, name) for name in PART_FIELDS[part]}
-    return replace(scene, character=replace(scene.character, **taken))
+        character = with_part(character, Character.from_seed(source), part)
+    return replace(scene, character=character)
 
 
 def _parts(sources: Mapping[str, int], side: int, seed: int) -> list[PersonPart]:

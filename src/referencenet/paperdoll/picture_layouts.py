@@ -71,16 +71,16 @@ _CLOTHES = {
     "lower body clothes": ("lower garment",),
     "whole body clothes": ("upper garment", "lower garment"),
 }
-HAIR = "hair_style", "hair_colour", "hat", "hat_colour"
-UPPER = "upper", "upper_colour", "pattern", "pattern_colour", "emblem", "emblem_colour"
-LOWER = "lower", "lower_colour", "shoe_colour"
+_HAIR = "hair_style", "hair_colour", "hat", "hat_colour"
+_UPPER = "upper", "upper_colour", "pattern", "pattern_colour", "emblem", "emblem_colour"
+_LOWER = "lower", "lower_colour", "shoe_colour"
 PART_FIELDS: Mapping[str, tuple[str, ...]] = {
-    "hair or headwear": HAIR,
-    "face": tuple(field.name for field in fields(Character) if field.name not in {*HAIR, *UPPER, *LOWER}),
-    "shoes": LOWER,
-    "upper body clothes": UPPER,
-    "lower body clothes": LOWER,
-    "whole body clothes": (*UPPER, *LOWER),
+    "hair or headwear": _HAIR,
+    "face": tuple(field.name for field in fields(Character) if field.name not in {*_HAIR, *_UPPER, *_LOWER}),
+    "shoes": _LOWER,
+    "upper body clothes": _UPPER,
+    "lower body clothes": _LOWER,
+    "whole body clothes": (*_UPPER, *_LOWER),
 }
 """Part to what of a character it is; shoes come with the lower clothes."""
 MAX_DRAWN = 1024  # pixels: parts are cut out of a picture that is larger than they are
@@ -94,7 +94,7 @@ def _draw_parts(root: Path, entry: Entry) -> dict[str, Any]:
     row: dict[str, Any] = {"target": f"images/{name}.jpg", "appearance": {}, "mask": {}}
     for label in _HEAD | _CLOTHES:
         if label in _CLOTHES and (label == "whole body clothes") != is_dress:
-            part, mask = np.zeros((size[1], size[1], 3), dtype=np.uint8), np.zeros((size[1], size[1]), dtype=bool)
+            part, mask = _nothing(size[1])
         else:
             part, mask = part_picture(_wearer(target.character, entry.character, label, stream), label, size[1])
         folder = label.replace(" or ", "_").replace(" ", "_")
@@ -116,8 +116,12 @@ def _wearer(owner: Character, seed: int, label: str, stream: Stream) -> Scene:
     scene = Scene.from_seeds(
         other, stream.integer(2**31), view="front", pose=stream.choice(ARM_POSES), shot="full body"
     )
-    taken = {name: getattr(owner, name) for name in PART_FIELDS[label]}
-    return replace(scene, character=replace(scene.character, **taken))
+    return replace(scene, character=with_part(scene.character, owner, label))
+
+
+def with_part(character: Character, owner: Character, label: str) -> Character:
+    """A character who has one part of another."""
+    return replace(character, **{name: getattr(owner, name) for name in PART_FIELDS[label]})
 
 
 def part_picture(scene: Scene, label: str, side: int) -> tuple[np.ndarray, np.ndarray]:
@@ -126,9 +130,14 @@ def part_picture(scene: Scene, label: str, side: int) -> tuple[np.ndarray, np.nd
     return _cut_out(render(scene, drawn), part_mask(segmentation(scene, drawn), *(_HEAD | _CLOTHES)[label]), side)
 
 
+def _nothing(side: int) -> tuple[np.ndarray, np.ndarray]:
+    """Picture and mask of a part that there is not."""
+    return np.zeros((side, side, 3), dtype=np.uint8), np.zeros((side, side), dtype=bool)
+
+
 def _cut_out(picture: np.ndarray, seen: np.ndarray, side: int) -> tuple[np.ndarray, np.ndarray]:
     """The square around a mask, of picture and mask, at so many pixels a side; black outside of the picture."""
-    found_picture, found_mask = np.zeros((side, side, 3), dtype=np.uint8), np.zeros((side, side), dtype=bool)
+    found_picture, found_mask = _nothing(side)
     if not seen.any():
         return found_picture, found_mask
     rows, columns = np.nonzero(seen.any(axis=1))[0], np.nonzero(seen.any(axis=0))[0]

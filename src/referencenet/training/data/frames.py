@@ -21,7 +21,6 @@ NEAR = 48
 """Frames that are sooner decoded than found by a seek to the key frame before them."""
 
 
-@functools.lru_cache(maxsize=65536)
 def num_frames(path: Path) -> int:
     """Frames of a film: a video file, or a folder of pictures."""
     return len(_film(path))
