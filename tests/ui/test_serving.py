@@ -61,6 +61,14 @@ class Client:
         self.http.post("/gradio_api/queue/join", json=asked).raise_for_status()
         return asked["session_hash"]
 
+    def cancel(self, tab: str, session: str) -> list[Any]:
+        """Press the button beside, and give what is said at once."""
+        config = self.http.get("/config").json()
+        button = next(each["id"] for each in config["components"] if each["props"].get("elem_id") == f"{tab}-cancel")
+        number = next(each["id"] for each in config["dependencies"] if [button, "click"] in each["targets"])
+        asked = {"data": [], "fn_index": number, "session_hash": session}
+        return self.http.post("/gradio_api/run/predict", json=asked).raise_for_status().json()["data"]
+
     def hear(self, session: str) -> Generator[dict[str, Any]]:
         """What is said of a job; who stops listening has left."""
         with self.http.stream("GET", "/gradio_api/queue/data", params={"session_hash": session}) as lines:
@@ -180,6 +188,20 @@ def test_the_place_in_line_is_told_and_a_client_who_leaves_ends_its_job(page: Pa
     assert page.results == before
     quick = client.ask("refer", reference=painted(client.upload(png())), prompt="x", steps=1)
     assert "done" in client.answer(quick)[0]
+
+
+@pytest.mark.parametrize("begun", [True, False], ids=["drawn", "just asked for"])
+def test_cancel_ends_what_is_drawn_and_it_says_so_as_its_last_word(page: Page, client: Client, begun: bool) -> None:
+    before = page.results
+    session = client.ask("refer", reference=painted(client.upload(png())), prompt="x", steps=900)
+    heard = client.hear(session)
+    assert any(("of 900" if begun else "process_starts") in json.dumps(said) for said in heard)
+    client.cancel("refer", session)
+    last = [said for said in heard if said["msg"] in ("process_generating", "process_completed")][-2:]
+    assert "cancelled; nothing was kept." in json.dumps(last[0])
+    assert last[1]["output"]["error"] == "cancelled; nothing was kept."
+    assert page.results == before
+    assert "nothing is being drawn" in client.cancel("refer", session)[0]
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])

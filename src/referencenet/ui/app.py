@@ -11,7 +11,7 @@ import gradio as gr
 from referencenet.ui.examples import example_of
 from referencenet.ui.models import Model, TabName
 from referencenet.ui.office import FILMS, Office
-from referencenet.ui.running import remember, runner, said
+from referencenet.ui.running import Drawings, remember, runner, said
 from referencenet.ui.tabs import ABOUT, CONTENTS, Inputs
 from referencenet.version import __version__
 
@@ -86,15 +86,13 @@ def _tab(office: Office, name: TabName, examples: Mapping[str, dict[str, Any]], 
     fill.click(
         example, model, [status, *(inputs[key] for key in filled)], api_visibility="private", show_progress="hidden"
     )  # fmt: skip
+    drawings = Drawings()
     running = draw.click(
-        runner(office, name, ["model", *inputs]), [model, *inputs.values()], [status, result, settings, done],
+        runner(office, name, ["model", *inputs], drawings), [model, *inputs.values()], [status, result, settings, done],
         api_name=name, concurrency_limit=None, show_progress="hidden",
     )  # fmt: skip
     running.success(remember, [done, history], history, api_visibility="private", show_progress="hidden")
-    cancel.click(
-        lambda: said("cancelled; nothing was kept.", "note"), None, status, cancels=[running],
-        api_visibility="private", show_progress="hidden",
-    )  # fmt: skip
+    cancel.click(drawings.cancel, None, status, queue=False, api_visibility="private", show_progress="hidden")
 
 
 def about_model(model: Model) -> str:

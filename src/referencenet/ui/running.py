@@ -7,6 +7,7 @@ import html
 import inspect
 from collections.abc import AsyncGenerator, Callable, Sequence
 from concurrent.futures import CancelledError
+from dataclasses import dataclass, field
 from typing import Any
 
 import gradio as gr
@@ -20,26 +21,89 @@ REMEMBERED = 200
 """Results that a browser remembers."""
 
 
-def runner(office: Office, tab: TabName, names: Sequence[str]) -> Callable[..., AsyncGenerator[tuple[Any, ...]]]:
+@dataclass(eq=False)
+class Drawing:
+    """What a visitor has asked a tab for, from the click on; it may be cancelled before its job is there."""
+
+    job: Job | None = None
+    is_cancelled: bool = False
+
+    def begun(self, job: Job) -> None:
+        """It has become a job."""
+        self.job = job
+        if self.is_cancelled:
+            job.cancel()
+
+    def cancel(self) -> None:
+        """End it."""
+        self.is_cancelled = True
+        if self.job is not None:
+            self.job.cancel()
+
+
+@dataclass
+class Drawings:
+    """What is being drawn in a tab, by visitor."""
+
+    _of: dict[str | None, Drawing] = field(default_factory=dict[str | None, Drawing])
+
+    def begin(self, visitor: str | None) -> Drawing:
+        """A visitor has asked for something."""
+        self._of[visitor] = drawing = Drawing()
+        return drawing
+
+    def end(self, visitor: str | None, drawing: Drawing) -> None:
+        """It is drawn, or is no longer wanted."""
+        if self._of.get(visitor) is drawing:
+            del self._of[visitor]
+
+    def cancel(self, request: gr.Request) -> Any:
+        """What the button does: the job itself says that it was cancelled, so that nothing is said after it.
+
+        Returns:
+            The status, where there is nothing to cancel.
+        """
+        drawing = self._of.get(request.session_hash)
+        if drawing is None:
+            return said("nothing is being drawn.", "note")
+        drawing.cancel()
+        return gr.skip()
+
+
+def runner(
+    office: Office, tab: TabName, names: Sequence[str], drawings: Drawings
+) -> Callable[..., AsyncGenerator[tuple[Any, ...]]]:
     """What a tab's button does.
 
     Args:
         office: Shared.
         tab: Which.
         names: Of the values that it is called with.
+        drawings: Of this tab; each is there until it has ended.
 
     Returns:
         A generator of (status, result, settings, name of the run).
     """
 
-    async def run(*values: Any) -> AsyncGenerator[tuple[Any, ...]]:
+    async def run(request: gr.Request, *values: Any) -> AsyncGenerator[tuple[Any, ...]]:
+        visitor = request.session_hash
+        drawing = drawings.begin(visitor)
+        try:
+            async for now in draw(drawing, dict(zip(names, values, strict=True))):
+                yield now
+        finally:
+            drawing.cancel()  # whoever has left waits for nothing
+            drawings.end(visitor, drawing)
+
+    async def draw(drawing: Drawing, values: dict[str, Any]) -> AsyncGenerator[tuple[Any, ...]]:
         none = (gr.skip(),) * 3
         try:
-            job = await asyncio.to_thread(office.begin, tab, dict(zip(names, values, strict=True)))
+            job = await asyncio.to_thread(office.begin, tab, values)
         except Exception as error:
             sentence = office.sentence(error)
             yield said(sentence, "error"), *none
             raise gr.Error(sentence, visible=False, print_exception=False) from error
+        drawing.begun(job)
         shown = ""
         try:
             while not job.future.done():
@@ -55,13 +119,13 @@ def runner(office: Office, tab: TabName, names: Sequence[str]) -> Callable[..., 
             sentence = office.sentence(error)
             yield said(sentence, "error"), *none
             raise gr.Error(sentence, visible=False, print_exception=False) from error
-        finally:
-            job.cancel()  # whoever has left waits for nothing
         files = [str(path) for path in run.files]
         yield said(" ".join(job.notes) or "done.", "note"), files[0] if tab in FILMS else files, run.settings, run.name
 
     kind = inspect.Parameter.POSITIONAL_OR_KEYWORD
-    vars(run)["__signature__"] = inspect.Signature([inspect.Parameter(name, kind) for name in names])  # for the API
+    parameters = [inspect.Parameter(name, kind) for name in ("request", *names)]
+    vars(run)["__signature__"] = inspect.Signature(parameters)  # for the API
+    run.__annotations__ = {"request": gr.Request}  # gradio gives it by its kind
     return run
 
 
