@@ -88,6 +88,16 @@ def test_a_run_is_trained_resumed_with_workers_in_the_same_bits_and_exported(vit
         train(order(viton, tmp_path / "whole"))
 
 
+def test_a_run_knows_where_it_began_wherever_it_is_exported_from(
+    viton: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tiny_pipeline("idm_vton").save_pretrained(tmp_path / "begin")
+    monkeypatch.chdir(tmp_path)
+    train(order(viton.resolve(), Path("run"), "steps=1", "data.workers=0", start="begin"))
+    monkeypatch.chdir(viton)
+    assert (export(tmp_path / "run", tmp_path / "pipe") / "model_index.json").is_file()
+
+
 def test_a_run_from_the_built_in_weights_learns_their_velocity_and_is_exported_with_their_scheduler(
     viton: Path, tmp_path: Path
 ) -> None:

@@ -235,10 +235,16 @@ def _write_order(order: Order) -> None:
     path = order.out / "run.json"
     before: Mapping[str, Any] = read_order(order.out)["stages"] if path.is_file() else {}
     stages = {**before, **{name: asdict(config) for name, config in order.stages.items()}}
-    told = {"system": order.system, "start": order.start, "base": order.base, "stages": stages}
+    start = order.start if order.start in order.starts else _absolute(order.start)
+    told = {"system": order.system, "start": start, "base": order.base and _absolute(order.base), "stages": stages}
     order.out.mkdir(parents=True, exist_ok=True)
     with written_whole(path) as temporary:
         temporary.write_text(json.dumps(told, indent=2) + "\n", encoding="utf-8")
+
+
+def _absolute(folder: str) -> str:
+    """A folder as it is found from anywhere; what is no folder stays."""
+    return str(Path(folder).resolve()) if Path(folder).is_dir() else folder
 
 
 def _write_left_out(order: Order, found: Mapping[str, Any]) -> None:
