@@ -12,9 +12,12 @@ from referencenet.media.files import check_place
 
 if TYPE_CHECKING:
     from referencenet.builtin import starts
+    from referencenet.cli import quiet as hushing
     from referencenet.training import export as training
 else:
-    starts, training = later("referencenet.builtin.starts", "referencenet.training.export")
+    starts, hushing, training = later(
+        "referencenet.builtin.starts", "referencenet.cli.quiet", "referencenet.training.export"
+    )
 
 app = typer.Typer(add_completion=False)
 
@@ -51,6 +54,7 @@ def export(
         raise ValueError("--eight-bit is for what a stage has trained alone; give --trained STAGE with it.")
     check_given(ctx)
     check_place(out, folder=True)
+    hushing.quiet()
     form = "published" if published else "lora" if lora else "pipeline"
     folder = training.export(
         run, out, raw=raw, form=form, trained=trained or (), eight_bit=eight_bit, starts=starts.STARTS

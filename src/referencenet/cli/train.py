@@ -23,11 +23,13 @@ if TYPE_CHECKING:
 
     from referencenet.builtin import starts as beginnings
     from referencenet.builtin.training import stages
+    from referencenet.cli import quiet as hushing
     from referencenet.training import run
 else:
-    torch, beginnings, stages, run = later(
-        "torch", "referencenet.builtin.starts", "referencenet.builtin.training.stages", "referencenet.training.run"
-    )
+    torch, beginnings, stages, hushing, run = later(
+        "torch", "referencenet.builtin.starts", "referencenet.builtin.training.stages", "referencenet.cli.quiet",
+        "referencenet.training.run",
+    )  # fmt: skip
 
 STAGES = ("vae", "base", "guider", "referencenet", "observer", "image_encoder")
 """Of the built-in model, which a test compares."""
@@ -89,6 +91,7 @@ def system(
     check_given(ctx)
     if out is not None:
         check_place(out, folder=True)
+    hushing.quiet()
     where = device if device != "auto" else "cuda" if torch.cuda.is_available() else "cpu"
     order = run.Order(
         system=name, config=config, out=out or Path(), data=data, start=start, base=base, stage=stage,
@@ -153,6 +156,7 @@ def builtin(
         raise ValueError(f"--stage is {unknown[0]!r}{meant(unknown[0], STAGES)}")
     check_given(ctx)
     check_place(out, folder=True)
+    hushing.quiet()
     settings = stages.Settings(
         folder=out,
         characters=characters,
