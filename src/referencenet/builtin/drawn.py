@@ -13,8 +13,8 @@ from referencenet.sampling.windows import Windows
 from referencenet.training.config import read_config
 from referencenet.training.recipes.index import configuration, recipe_of
 
-SCALES: Mapping[str, float] = MappingProxyType({})
-"""Guidance of the small networks, which need less than the published ones; others have none."""
+SCALES: Mapping[str, float] = MappingProxyType({"magic_animate": 2.0, "parts2whole": 4.0})
+"""Guidance of small networks whose reference speaks too softly without it; others have none."""
 
 
 def drawn_spec(system: str) -> Spec:

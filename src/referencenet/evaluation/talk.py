@@ -83,8 +83,12 @@ class Talking(Task):
 
 
 def portrait_of(scene: Scene, size: Size, observer: Observer) -> Portrait:
-    """A drawn portrait with what is known of its face: its regions, and the observer's embedding."""
-    picture, masks = render(scene, size), head_masks([scene], size if isinstance(size, tuple) else (size, size))
+    """A drawn portrait with what is known of its face: its regions, and the observer's embedding.
+
+    The lips' region is where a mouth may be, closed and wide open, as in training, where it is that of a whole film.
+    """
+    picture, mouths = render(scene, size), [with_mouth(scene, opening) for opening in (0.0, 1.0)]
+    masks = head_masks(mouths, size if isinstance(size, tuple) else (size, size))
     levels = {name: mask.astype(np.uint8) * 255 for name, mask in masks.items()}
     regions = FaceRegions(
         place=levels["face_mask"],
