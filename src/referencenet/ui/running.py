@@ -5,8 +5,9 @@ from __future__ import annotations
 import asyncio
 import html
 import inspect
-from collections.abc import AsyncGenerator, Callable, Sequence
+from collections.abc import AsyncGenerator, Callable, Generator, Sequence
 from concurrent.futures import CancelledError
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -47,15 +48,16 @@ class Drawings:
 
     _of: dict[str | None, Drawing] = field(default_factory=dict[str | None, Drawing])
 
-    def begin(self, visitor: str | None) -> Drawing:
-        """A visitor has asked for something."""
+    @contextmanager
+    def asked_by(self, visitor: str | None) -> Generator[Drawing]:
+        """What a visitor has asked for, until it has ended; whoever leaves the block early waits for nothing."""
         self._of[visitor] = drawing = Drawing()
-        return drawing
-
-    def end(self, visitor: str | None, drawing: Drawing) -> None:
-        """It is drawn, or is no longer wanted."""
-        if self._of.get(visitor) is drawing:
-            del self._of[visitor]
+        try:
+            yield drawing
+        finally:
+            drawing.cancel()
+            if self._of.get(visitor) is drawing:
+                del self._of[visitor]
 
     def cancel(self, request: gr.Request) -> Any:
         """What the button does: the job itself says that it was cancelled, so that nothing is said after it.
@@ -86,14 +88,9 @@ def runner(
     """
 
     async def run(request: gr.Request, *values: Any) -> AsyncGenerator[tuple[Any, ...]]:
-        visitor = request.session_hash
-        drawing = drawings.begin(visitor)
-        try:
+        with drawings.asked_by(request.session_hash) as drawing:
             async for now in draw(drawing, dict(zip(names, values, strict=True))):
                 yield now
-        finally:
-            drawing.cancel()  # whoever has left waits for nothing
-            drawings.end(visitor, drawing)
 
     async def draw(drawing: Drawing, values: dict[str, Any]) -> AsyncGenerator[tuple[Any, ...]]:
         none = (gr.skip(),) * 3
