@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from copies import made_once
-from referencenet.builtin.graft import Graft, graft, with_second_attention
+from referencenet.builtin.graft import Graft, graft, with_reference_attention, with_second_attention
 from referencenet.builtin.load import WEIGHTS, load, load_observer
 from referencenet.builtin.start import NEW, TASKS, is_shipped, load_system, start_pipeline
 from referencenet.builtin.starts import STARTS
@@ -112,6 +112,25 @@ def test_a_second_attention_begins_as_the_first_in_the_middle_and_above() -> Non
     found = with_second_attention(given)
     assert found.keys() - given.keys() == {"mid_block.attentions.0.attn1.reference.to_q.weight"}
     assert float(found["mid_block.attentions.0.attn1.reference.to_q.weight"]) == 1
+
+
+def test_attention_to_a_reference_alone_begins_as_that_beside_own_tokens_and_each_gives_half() -> None:
+    block = "mid_block.attentions.0.transformer_blocks.0"
+    given = {f"{block}.{name}.weight": torch.full((2,), float(i)) for i, name in enumerate(
+        ["norm1", "attn1.to_q", "attn1.to_out.0", "norm2", "attn2.to_q", "attn2.to_out.0", "norm3"], start=1
+    )}  # fmt: skip
+    given |= {"mid_block.resnets.0.norm2.weight": torch.full((3,), 8.0)}
+    found = with_reference_attention(given)
+    assert [float(found[name][0]) for name in given] == [1.0, 2.0, 1.5, 1.0, 2.0, 1.5, 7.0, 8.0]
+
+
+def test_emo_reads_what_the_heads_self_attentions_read() -> None:
+    pipe, heads = STARTS["portrait"]("emo"), STARTS["portrait"]("hallo")
+    assert pipe.config.reference_feature == "norm1"
+    block = "mid_block.attentions.0.transformer_blocks.0"
+    read, own = pipe.unet.get_submodule(f"{block}.attn2"), heads.unet.get_submodule(f"{block}.attn1")
+    assert torch.equal(read.to_k.weight, own.to_k.weight)
+    assert torch.equal(read.to_out[0].weight * 2, own.to_out[0].weight)
 
 
 def test_what_is_new_is_drawn_from_a_seed() -> None:

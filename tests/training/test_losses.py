@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 import torch
 from diffusers import DDIMScheduler
 from torch import Tensor
+from torch.nn import functional
 
+from referencenet.media.images import read_mask, to_tensor
+from referencenet.training.data.layouts.index import open_dataset
 from referencenet.training.losses import TRAINING_SCHEDULER, NoiseLoss, VelocityLoss, as_velocity
 from referencenet.training.system import Batch
 from trainings import inputs_for, tiny_recipe
@@ -79,6 +84,19 @@ def test_a_mask_counts_where_a_system_paints_into_one() -> None:
     assert inputs["places"][0, 0, :, 0].tolist() == [1, 5, 5, 1, 1, 1, 1, 1]
     with pytest.raises(ValueError, match="has no mask of what matters most"):
         tiny_recipe("magicpose", "pose", mask_weight=5.0)
+
+
+@pytest.mark.parametrize(("stage", "region"), [("image", "face_mask"), ("video", "sep_lip_mask")])
+def test_a_face_or_a_mouth_counts_where_emo_learns_heads(stage: str, region: str, roots: dict[str, Path]) -> None:
+    (sample,) = open_dataset(roots["hdtf"], "hdtf", "train").samples
+    recipe = tiny_recipe("emo", stage, mask_weight=5.0)
+    batch = Batch.of(0, (0,), [recipe.read(sample, torch.Generator().manual_seed(0))])
+    inputs = recipe.inputs(batch, recipe.dropped(batch))
+    (path,) = (roots["hdtf"] / region).iterdir()
+    mask = to_tensor(read_mask(path).resize(recipe.size))
+    expected = 1 + 4 * functional.interpolate(mask[None], inputs["latents"].shape[-2:], mode="area").unsqueeze(2)
+    torch.testing.assert_close(inputs["places"], expected)
+    assert 1 < float(expected.mean()) < 5
 
 
 def _batch(tensors: dict[str, Tensor]) -> Batch:

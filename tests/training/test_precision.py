@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 import torch
 from torch import nn
 from torch.nn import functional as F
 
-from referencenet.training.config import Precision
-from referencenet.training.precision import safe_kernels
+from referencenet.telling import Notice
+from referencenet.training import precision
+from referencenet.training.config import Precision, RunConfig
+from referencenet.training.precision import computable, has_fast_bf16, safe_kernels
 
 
 class Small(nn.Module):
@@ -52,3 +56,21 @@ def test_afterwards_the_module_computes_as_before() -> None:
     with pytest.raises(RuntimeError, match="on purpose"), safe_kernels([module], torch.device("cpu")):
         raise RuntimeError("on purpose")
     assert torch.equal(module(x), before)
+
+
+@pytest.mark.filterwarnings("ignore::referencenet.telling.Notice")
+def test_bf16_is_computed_where_it_is_fast_or_saves_memory() -> None:
+    cpu, config = torch.device("cpu"), RunConfig(steps=1, precision="bf16")
+    fast = has_fast_bf16(cpu)
+    assert computable(config, cpu).precision == ("bf16" if fast else "fp32")
+    kept = replace(config, frozen="bf16")  # weights that lie in it need autocast
+    assert computable(kept, cpu) == kept
+    assert computable(config, torch.device("cuda")) == config
+    assert computable(replace(config, precision="fp32"), cpu).precision == "fp32"
+
+
+def test_a_cpu_without_fast_bf16_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(precision, "has_fast_bf16", lambda _: False)
+    with pytest.warns(Notice, match="no fast bfloat16"):
+        found = computable(RunConfig(steps=1, precision="bf16"), torch.device("cpu"))
+    assert found.precision == "fp32"

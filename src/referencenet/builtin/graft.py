@@ -70,6 +70,20 @@ def with_second_attention(weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
     return {**weights, **{f"{m[1]}reference.{m[2]}": weights[name] for name, m in found.items() if m}}
 
 
+def with_reference_attention(weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Weights in which attention to a reference alone begins as the self-attention that read it beside its own tokens.
+
+    That one softmax over both becomes two attentions, each of which begins with half of the output. What was there for
+    words falls away.
+    """
+    block = re.compile(r"(.*\.transformer_blocks\.\d+\.)(attn|norm)2(\..*)")
+    read = {name: block.sub(r"\g<1>\g<2>1\3", name) for name in weights}
+    return {
+        name: weights[source] * (0.5 if re.search(r"transformer_blocks\.\d+\.attn1\.to_out\.", source) else 1.0)
+        for name, source in read.items()
+    }
+
+
 def _fill(name: str, place: Tensor, weight: Tensor) -> None:
     """Copy a tensor to its place."""
     if place.shape == weight.shape:

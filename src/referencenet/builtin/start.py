@@ -21,7 +21,7 @@ from transformers import CLIPTextModel, CLIPTokenizer, CLIPVisionModelWithProjec
 
 from referencenet.builtin import toys
 from referencenet.builtin.drawn import drawn_spec
-from referencenet.builtin.graft import Graft, graft, with_second_attention
+from referencenet.builtin.graft import Graft, graft, with_reference_attention, with_second_attention
 from referencenet.builtin.load import WEIGHTS, load, load_image_encoder
 from referencenet.checkpoints.eight_bit import unpacked
 from referencenet.checkpoints.files import read_state
@@ -78,9 +78,20 @@ TASKS: Mapping[str, tuple[str, ...]] = MappingProxyType({
 UPON_HEADS: Mapping[str, tuple[str, ...]] = MappingProxyType({
     **{system: tasks[:-1] for system, tasks in TASKS.items() if len(tasks) > 1},
     "aniportrait": ("portrait",),
-    "emo": ("portrait/reference_unet",),
+    "emo": ("portrait/reference_unet", "portrait/unet"),
 })  # fmt: skip
 """System to what it takes of the weights that have learned heads, where it begins with those."""
+
+TURNED: Mapping[tuple[str, str], Callable[[Mapping[str, Tensor]], dict[str, Tensor]]] = MappingProxyType({
+    ("emo", "unet"): with_reference_attention,
+    ("flashface", "unet"): with_second_attention,
+})  # fmt: skip
+"""How weights of another form of link become those of a system's network."""
+
+CHOICES: Mapping[str, Mapping[str, Any]] = MappingProxyType({
+    "emo": {"reference_feature": "norm1"},  # what the shipped self-attentions read
+})  # fmt: skip
+"""Arguments of a pipeline beside its parts, where the shipped weights need others than the default."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -130,11 +141,13 @@ def start_pipeline(system: str, *, folder: Path = WEIGHTS, seed: int = 0, upon: 
         parts[name] = _part(pipeline, system, name, shipped, config, zlib.crc32(f"{seed}/{name}".encode()))
     for module in (part for part in parts.values() if isinstance(part, nn.Module)):
         module.eval().requires_grad_(False)
-    pipe = pipeline(**parts)
+    pipe = pipeline(**parts, **CHOICES.get(system, {}))
     for path in (path for task in upon for path in sorted((folder / task).rglob("model.safetensors"))):
         if hasattr(pipe, path.parent.name):  # another system of the same weights may have more parts
             left = LEFT.get((system, path.parent.name), "(?!)")
             weights = {key: value for key, value in unpacked(read_state(path)).items() if not re.fullmatch(left, key)}
+            if system == "emo" and path.parent.name == "unet":  # of heads that read beside their own tokens
+                weights = with_reference_attention(weights)
             _take(getattr(pipe, path.parent.name), weights, path)
     pipe.spec = drawn_spec(system)
     return pipe
@@ -174,12 +187,8 @@ def grown(system: str, name: str, network: nn.Module, shipped: Shipped) -> Graft
     """
     source = shipped.reference_unet if name == "reference_unet" else shipped.unet
     weights: Mapping[str, Tensor] = source.state_dict()
-    if system == "flashface" and name == "unet":
-        weights = with_second_attention(weights)
-    if system == "emo" and name == "unet":  # attention to the reference takes the place of attention to words
-        weights = {n: weights[n.replace(".attn2.to_k", ".attn1.to_k").replace(".attn2.to_v", ".attn1.to_v")]
-                   for n in weights}  # fmt: skip
-    found = graft(network, weights)
+    turned = TURNED.get((system, name), dict[str, Tensor])
+    found = graft(network, turned(weights))
     for told, given, expected in (("new", found.new, NEW), ("left", found.left, LEFT)):
         pattern = expected.get((system, name), "(?!)")
         strange = [key for key in given if not re.fullmatch(pattern, key)]

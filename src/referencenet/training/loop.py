@@ -28,7 +28,7 @@ from referencenet.training.average import MovingAverage
 from referencenet.training.checkpoint import RunFolder, State
 from referencenet.training.config import RunConfig, meant
 from referencenet.training.optimizers import make_optimizers
-from referencenet.training.precision import safe_kernels
+from referencenet.training.precision import computable, safe_kernels
 from referencenet.training.recipe import Recipe, running_statistics, trained_parameters
 
 WHOLE = DistributedType.NO, DistributedType.MULTI_CPU, DistributedType.MULTI_GPU
@@ -80,6 +80,7 @@ def fit(
     Raises:
         ValueError: If the folder's checkpoint is of another stage, or a loss is no number.
     """
+    config = computable(config, recipe.device)
     run, accelerator = RunFolder(folder), make_accelerator(config, recipe.device, folder)
     learner = Learner(recipe, config, accelerator)
     step = first = learner.resume(run)

@@ -14,6 +14,7 @@ import numpy as np
 import torch
 from PIL import Image
 from torch import Tensor
+from torch.nn import functional
 
 from referencenet.inputs import read_array
 from referencenet.media.images import read_mask, to_tensor
@@ -41,6 +42,7 @@ class EMORecipe(SystemRecipe):
     """`image`: single frames; `video`: movement and sound, on clips; `speed`: the head's speed, without the sound."""
 
     system, pipeline, layout = "emo", EMOPipeline, "hdtf"
+    has_mask = True
     stages = {
         "image": Stage(
             **LEARNS["image"]._asdict(), loss=LOSS, drops={"reference": HEARD["reference"]}, frames=1,
@@ -77,6 +79,8 @@ class EMORecipe(SystemRecipe):
             "reference": signed(cut(read_frames(sample.target, [reference])[0], None, self.size)),
             "place": (to_tensor(read_mask(sample.face_mask["whole"]).resize(self.size)) >= 0.5).float(),
         }
+        if self.config.mask_weight != 1:
+            read["matters"] = to_tensor(read_mask(sample.face_mask["lip" if before else "whole"]).resize(self.size))
         if before:
             read |= {"motion": shown[:before], "sound": _rows_of(sample.speech, seen)}
         return read | ({"speeds": _rows_of(sample.speeds, seen)} if self.kind == "speed" else {})
@@ -111,16 +115,23 @@ class EMORecipe(SystemRecipe):
         )
         all_kept = Kept.all(len(batch.places))
         kept = Kept(**{name: ~dropped.get(name, ~getattr(all_kept, name)) for name in DROPS})
-        return self._fields(clips, kept)
+        return self._fields(clips, kept) | {"places": self._counted(tensors, clips)}
 
     def _fields(self, clips: Clips, kept: Kept) -> dict[str, Any]:
         return {"latents": clips.latents, "shown": None, "given": {}, "further": {"clips": clips, "kept": kept}}
+
+    def _counted(self, tensors: Mapping[str, Tensor], clips: Clips) -> Tensor | None:
+        """How much the error counts where the mouth may be, or in the first stage the face, (b, 1, 1, h, w)."""
+        if "matters" not in tensors:
+            return None
+        mask = functional.interpolate(tensors["matters"], clips.latents.shape[-2:], mode="area")
+        return self.counted(mask.unsqueeze(2))
 
     @contextmanager
     def losses_of(self, inputs: Inputs) -> Generator[dict[str, Tensor]]:
         """The loss against what the pipeline's scheduler predicts: noise, or velocity with zero terminal SNR."""
         with self._predicted(inputs) as (prediction, target):
-            yield {"loss": self.loss(prediction, target, inputs.timesteps)}
+            yield {"loss": self.loss(prediction, target, inputs.timesteps, inputs.places)}
 
     @contextmanager
     def predicted(self, inputs: Inputs) -> Generator[Tensor]:
