@@ -58,7 +58,6 @@ def test_afterwards_the_module_computes_as_before() -> None:
     assert torch.equal(module(x), before)
 
 
-@pytest.mark.filterwarnings("ignore::referencenet.telling.Notice")
 def test_bf16_is_computed_where_it_is_fast_or_saves_memory() -> None:
     cpu, config = torch.device("cpu"), RunConfig(steps=1, precision="bf16")
     fast = has_fast_bf16(cpu)
