@@ -206,10 +206,11 @@ def test_steps_are_told_and_an_interrupted_film_ends_with_its_clip(pipe: HalloPi
     assert talk(pipe, frames=12, callback_on_step_end=interrupt).shape[2] == 4
 
 
-def test_several_films_of_several_clips_are_each_as_if_alone(pipe: HalloPipeline) -> None:
+def test_several_films_of_several_clips_are_each_as_if_alone() -> None:
+    pipe = make().to(torch.float64)  # in float32 a second clip turns rounding of 1e-7 into 2e-4 on some CPUs
     both = talk(pipe, num_films=2, generator=[torch.Generator().manual_seed(seed) for seed in (5, 6)])
     for row, seed in enumerate((5, 6)):
-        assert relative_error(both[row : row + 1], talk(pipe, seed=seed)) < 10 * ROUNDING  # two clips
+        assert relative_error(both[row : row + 1], talk(pipe, seed=seed)) < ROUNDING
 
 
 def test_a_bank_serves_one_clip_without_the_writer_and_asks_for_it_at_the_next(pipe: HalloPipeline) -> None:
