@@ -142,13 +142,17 @@ def start_pipeline(system: str, *, folder: Path = WEIGHTS, seed: int = 0, upon: 
     for module in (part for part in parts.values() if isinstance(part, nn.Module)):
         module.eval().requires_grad_(False)
     pipe = pipeline(**parts, **CHOICES.get(system, {}))
-    for path in (path for task in upon for path in sorted((folder / task).rglob("model.safetensors"))):
-        if hasattr(pipe, path.parent.name):  # another system of the same weights may have more parts
-            left = LEFT.get((system, path.parent.name), "(?!)")
-            weights = {key: value for key, value in unpacked(read_state(path)).items() if not re.fullmatch(left, key)}
-            if system == "emo" and path.parent.name == "unet":  # of heads that read beside their own tokens
-                weights = with_reference_attention(weights)
-            _take(getattr(pipe, path.parent.name), weights, path)
+    for task in upon:
+        own = task == TASKS.get(system, (system,))[-1]  # trained in the system's own form of link
+        for path in sorted((folder / task).rglob("model.safetensors")):
+            name = path.parent.name
+            if hasattr(pipe, name):  # another system of the same weights may have more parts
+                turned = dict[str, Tensor] if own else TURNED.get((system, name), dict[str, Tensor])
+                left = LEFT.get((system, name), "(?!)")
+                weights = {
+                    key: value for key, value in unpacked(read_state(path)).items() if not re.fullmatch(left, key)
+                }
+                _take(getattr(pipe, name), turned(weights), path)
     pipe.spec = drawn_spec(system)
     return pipe
 

@@ -17,6 +17,7 @@ from diffusers import DDIMScheduler
 from diffusers.utils.torch_utils import randn_tensor
 from PIL import Image
 from torch import Tensor, nn
+from torch.nn import functional
 
 from referencenet.checkpoints.start import Start
 from referencenet.pipelines.encoders import text_states
@@ -127,6 +128,15 @@ class SystemRecipe:
         """
         weight = self.config.mask_weight
         return None if weight == 1 else 1 + (weight - 1) * mask
+
+    def counted_in_film(self, mask: Tensor, latents: Tensor) -> Tensor | None:
+        """The same for all frames of a film, (b, 1, 1, h, w), by the share of each latent's area.
+
+        Args:
+            mask: Of pixels, (b, 1, H, W) in [0, 1].
+            latents: (b, channels, frames, h, w).
+        """
+        return self.counted(functional.interpolate(mask, latents.shape[-2:], mode="area").unsqueeze(2))
 
     def _prepared(self, pipe: Any, config: RunConfig) -> dict[str, nn.Module]:
         """Choose what learns, and cast what does not."""

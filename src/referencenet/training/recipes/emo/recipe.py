@@ -14,7 +14,6 @@ import numpy as np
 import torch
 from PIL import Image
 from torch import Tensor
-from torch.nn import functional
 
 from referencenet.inputs import read_array
 from referencenet.media.images import read_mask, to_tensor
@@ -115,17 +114,12 @@ class EMORecipe(SystemRecipe):
         )
         all_kept = Kept.all(len(batch.places))
         kept = Kept(**{name: ~dropped.get(name, ~getattr(all_kept, name)) for name in DROPS})
-        return self._fields(clips, kept) | {"places": self._counted(tensors, clips)}
+        matters = tensors.get("matters")  # where the mouth may be, or in the first stage the face
+        places = None if matters is None else self.counted_in_film(matters, clips.latents)
+        return self._fields(clips, kept) | {"places": places}
 
     def _fields(self, clips: Clips, kept: Kept) -> dict[str, Any]:
         return {"latents": clips.latents, "shown": None, "given": {}, "further": {"clips": clips, "kept": kept}}
-
-    def _counted(self, tensors: Mapping[str, Tensor], clips: Clips) -> Tensor | None:
-        """How much the error counts where the mouth may be, or in the first stage the face, (b, 1, 1, h, w)."""
-        if "matters" not in tensors:
-            return None
-        mask = functional.interpolate(tensors["matters"], clips.latents.shape[-2:], mode="area")
-        return self.counted(mask.unsqueeze(2))
 
     @contextmanager
     def losses_of(self, inputs: Inputs) -> Generator[dict[str, Tensor]]:

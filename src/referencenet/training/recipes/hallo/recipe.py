@@ -120,15 +120,11 @@ class HalloRecipe(SystemRecipe):
             motion = self.latents_of(tensors["motion"] * kept["motion"].view(-1, 1, 1, 1, 1), batch, 3)
             further |= {"motion": motion.transpose(1, 2), "regions": tensors["regions"], "sound": tensors["sound"]}
         latents, reference = (self.latents_of(tensors[k], batch, i) for i, k in ((1, "target"), (2, "reference")))
+        matters = tensors["regions"][:, -1:] if self.has_audio else tensors["place"][:, :1]  # the mouth, or the face
         return {
             "latents": latents, "shown": Shown(latents=reference, context=reference), "given": {}, "further": further,
-            "places": self.counted(self._matters(tensors, tuple(latents.shape[-2:]))),
+            "places": self.counted_in_film(matters, latents),
         }  # fmt: skip
-
-    def _matters(self, tensors: Mapping[str, Tensor], size: tuple[int, int]) -> Tensor:
-        """Where the mouth may be, or in the first stage the face, (b, 1, 1, h, w) of latents."""
-        mask = tensors["regions"][:, -1:] if self.has_audio else tensors["place"][:, :1]
-        return F.interpolate(mask, size, mode="area").unsqueeze(2)
 
     def told(self, inputs: Inputs) -> Inputs:
         """The face's tokens as the writer's context."""
