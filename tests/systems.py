@@ -148,4 +148,21 @@ def _systems() -> list[System]:
 
 
 SYSTEMS = _systems()
+OF_EACH_KIND = ("animate_anyone", "catvton", "diffportrait3d", "emo", "idm_vton", "parts2whole")
+"""Films of poses and of views, clips, pictures of SD and of SDXL; written once, at every step, or not at all."""
+
+
+def in_time(system: System, *case: Any) -> Any:
+    """A case that `make test` leaves out where another system runs the same lines."""
+    marks = () if system.name in OF_EACH_KIND else pytest.mark.slow
+    return pytest.param(system, *case, id="-".join((system.name, *case)), marks=marks)
+
+
 every_system = pytest.mark.parametrize("system", SYSTEMS, ids=lambda system: system.name)
+"""Where a test costs next to nothing."""
+every_system_in_time = pytest.mark.parametrize("system", [in_time(system) for system in SYSTEMS])
+"""Where it draws: most of them are slow."""
+one_of_each_kind = pytest.mark.parametrize(
+    "system", [system for system in SYSTEMS if system.name in OF_EACH_KIND], ids=lambda system: system.name
+)
+"""Where what is tested is the same code for all."""

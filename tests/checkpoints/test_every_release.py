@@ -21,13 +21,13 @@ from referencenet.cli.convert import run_convert
 from referencenet.methods.systems import pipelines
 from referencenet.methods.tiny import filled
 from released import released_states, write, write_released
-from systems import SYSTEMS, System
+from systems import SYSTEMS, System, in_time
 from tiny import CONTEXT
 
 RELEASED = [system for system in SYSTEMS if system.name != "emo"]
 """EMO has no release."""
 
-every_release = pytest.mark.parametrize("system", RELEASED, ids=lambda system: system.name)
+every_release = pytest.mark.parametrize("system", [in_time(system) for system in RELEASED])
 
 
 def published_of(system: System) -> PublishedSet:
@@ -221,7 +221,7 @@ EVERYWHERE = ("a tensor is missing", "a tensor is not finite", "away")
 """Faults that are tried on every system."""
 
 CASES = [
-    pytest.param(system, fault, id=f"{system.name}-{fault}")
+    pytest.param(system, fault, id=f"{system.name}-{fault}") if system in LAYOUTS else in_time(system, fault)
     for system in RELEASED
     for fault in FAULTS
     if system in LAYOUTS or fault in EVERYWHERE

@@ -21,7 +21,7 @@ from diffusers import (
 from PIL import Image
 
 from referencenet import BankSeries, ReferenceBank
-from systems import SIZE, System, every_system
+from systems import SIZE, System, every_system, every_system_in_time, one_of_each_kind
 from tiny import picture
 from tolerances import ROUNDING, relative_error
 from traces import pipeline_traces
@@ -29,7 +29,7 @@ from traces import pipeline_traces
 # --- results ----------------------------------------------------------------------------------------------------------
 
 
-@every_system
+@every_system_in_time
 def test_a_seed_decides_the_result_and_the_global_generator_stays_where_it_was(system: System) -> None:
     state = torch.get_rng_state()
     pipe = system.make()
@@ -40,7 +40,7 @@ def test_a_seed_decides_the_result_and_the_global_generator_stays_where_it_was(s
     assert torch.equal(torch.get_rng_state(), state)
 
 
-@every_system
+@every_system_in_time
 def test_noise_of_the_scheduler_comes_from_the_generator(system: System) -> None:
     state = torch.get_rng_state()
     pipe = system.make()
@@ -50,7 +50,7 @@ def test_noise_of_the_scheduler_comes_from_the_generator(system: System) -> None
     assert torch.equal(torch.get_rng_state(), state)
 
 
-@every_system
+@every_system_in_time
 def test_a_list_of_generators_makes_each_result_as_if_alone(system: System) -> None:
     pipe = system.make()
     generators = [torch.Generator().manual_seed(seed) for seed in (5, 6)]
@@ -69,7 +69,7 @@ def test_a_list_of_generators_of_another_length_is_refused(system: System) -> No
         system.call(pipe, generator=[torch.Generator()] * 3, **{system.several: 2})
 
 
-@every_system
+@every_system_in_time
 def test_several_results_of_a_call_differ_in_their_noise_only(system: System) -> None:
     pipe = system.make()
     results = system.call(pipe, **{system.several: 3})
@@ -78,7 +78,7 @@ def test_several_results_of_a_call_differ_in_their_noise_only(system: System) ->
     assert relative_error(results[2], results[1]) > 1e-2
 
 
-@every_system
+@one_of_each_kind
 def test_kinds_of_output_are_one_result(system: System) -> None:
     pipe = system.make()
     kinds = {kind: system.call(pipe, num_inference_steps=1, output_type=kind) for kind in ("pt", "np", "pil")}
@@ -91,7 +91,7 @@ def test_kinds_of_output_are_one_result(system: System) -> None:
     assert np.abs(np.asarray(pictures[0]) / 255 - array[0]).max() <= 0.5 / 255 + 1e-6
 
 
-@every_system
+@one_of_each_kind
 def test_the_outputs_object_holds_what_the_tuple_holds(system: System) -> None:
     pipe = system.make()
     options = {"width": system.size[0], "height": system.size[1], "num_inference_steps": 1, "output_type": "latent"}
@@ -100,7 +100,7 @@ def test_the_outputs_object_holds_what_the_tuple_holds(system: System) -> None:
     assert torch.equal(results, system.call(pipe, num_inference_steps=1))
 
 
-@every_system
+@one_of_each_kind
 def test_the_progress_bar_counts_the_timesteps(system: System, capsys: pytest.CaptureFixture[str]) -> None:
     pipe = system.make()
     system.call(pipe, num_inference_steps=6)
@@ -111,7 +111,7 @@ def test_the_progress_bar_counts_the_timesteps(system: System, capsys: pytest.Ca
     assert pipe.num_timesteps == len(pipe.scheduler.timesteps)
 
 
-@every_system
+@one_of_each_kind
 @pytest.mark.parametrize("form", [[picture(1, SIZE)], np.asarray(picture(1, SIZE))[None] / 255], ids=["list", "array"])
 def test_one_picture_in_a_list_or_an_array_of_one_is_that_picture(system: System, form: Any) -> None:
     if system.reference in ("parts", "portrait"):
@@ -124,7 +124,7 @@ def test_one_picture_in_a_list_or_an_array_of_one_is_that_picture(system: System
 # --- schedulers -------------------------------------------------------------------------------------------------------
 
 
-@every_system
+@one_of_each_kind
 @pytest.mark.parametrize("scheduler", [EulerAncestralDiscreteScheduler, UniPCMultistepScheduler])
 def test_schedulers_of_diffusers_serve(system: System, scheduler: Any) -> None:
     pipe = system.make()
@@ -150,7 +150,7 @@ def test_an_exchanged_scheduler_keeps_the_noise_schedule(system: System, schedul
 # --- while it runs ----------------------------------------------------------------------------------------------------
 
 
-@every_system
+@every_system_in_time
 def test_a_callback_sees_every_step_and_its_latents_are_taken(system: System) -> None:
     pipe = system.make()
     seen: list[int] = []
@@ -165,7 +165,7 @@ def test_a_callback_sees_every_step_and_its_latents_are_taken(system: System) ->
     assert torch.equal(changed * 2, system.call(pipe, num_inference_steps=2))
 
 
-@every_system
+@one_of_each_kind
 def test_an_interrupted_call_ends_early_and_the_next_is_whole(system: System) -> None:
     pipe = system.make()
     whole = system.call(pipe)
@@ -182,7 +182,7 @@ def test_an_interrupted_call_ends_early_and_the_next_is_whole(system: System) ->
     assert torch.equal(system.call(pipe), whole)
 
 
-@every_system
+@every_system_in_time
 def test_guidance_changed_by_a_callback_counts_from_the_next_step(system: System) -> None:
     pipe = system.make()
     assert pipe.guidance_scale == pipe.spec.scale
@@ -206,7 +206,7 @@ def test_guidance_changed_by_a_callback_counts_from_the_next_step(system: System
     assert pipe.guidance_scale == pipe.spec.scale
 
 
-@every_system
+@every_system_in_time
 def test_nothing_of_a_call_stays_on_the_networks_also_after_an_exception(system: System) -> None:
     pipe = system.make()
     system.call(pipe)
@@ -224,7 +224,7 @@ def test_nothing_of_a_call_stays_on_the_networks_also_after_an_exception(system:
 # --- references -------------------------------------------------------------------------------------------------------
 
 
-@every_system
+@every_system_in_time
 def test_what_write_wrote_is_saved_and_serves_as_the_reference(system: System, tmp_path: Path) -> None:
     pipe = system.make()
     if not system.writes:
@@ -245,7 +245,7 @@ def test_what_write_wrote_is_saved_and_serves_as_the_reference(system: System, t
         system.call(without)
 
 
-@every_system
+@every_system_in_time
 def test_a_bank_is_rounded_to_half_precision_where_that_is_asked(system: System) -> None:
     pipe = system.make()
     if not system.writes:

@@ -10,11 +10,11 @@ import torch
 from diffusers import AsymmetricAutoencoderKL, AutoencoderTiny, DPMSolverMultistepScheduler
 
 from referencenet.methods.tiny import filled
-from systems import SYSTEMS, System, every_system
+from systems import SYSTEMS, System, every_system_in_time, one_of_each_kind
 from tolerances import ROUNDING, relative_error
 
 
-@every_system
+@every_system_in_time
 @pytest.mark.parametrize(("dtype", "tolerance"), [(torch.float16, 0.03), (torch.bfloat16, 0.2)], ids=str)
 def test_half_precision_gives_nearly_the_same(system: System, dtype: torch.dtype, tolerance: float) -> None:
     """Also from noise in single precision, as everywhere in diffusers; guided steps amplify the rounding."""
@@ -27,7 +27,7 @@ def test_half_precision_gives_nearly_the_same(system: System, dtype: torch.dtype
     assert bool(system.call(pipe, num_inference_steps=1, output_type="pt").isfinite().all())
 
 
-@every_system
+@every_system_in_time
 def test_the_autoencoder_may_be_of_another_precision(system: System) -> None:
     pipe = system.make()
     expected = system.call(pipe, num_inference_steps=1, output_type="pt", latents=system.noise())
@@ -75,7 +75,7 @@ def _asymmetric_autoencoder() -> AsymmetricAutoencoderKL:
     )
 
 
-@every_system
+@one_of_each_kind
 @pytest.mark.parametrize("make", [_tiny_autoencoder, _asymmetric_autoencoder], ids=["tiny", "asymmetric"])
 def test_other_autoencoders_of_diffusers_serve(system: System, make: Any) -> None:
     with torch.random.fork_rng(devices=[]):
@@ -87,7 +87,7 @@ def test_other_autoencoders_of_diffusers_serve(system: System, make: Any) -> Non
     assert bool(pixels.isfinite().all())
 
 
-@every_system
+@one_of_each_kind
 def test_a_sliced_or_tiled_autoencoder_serves(system: System) -> None:
     pipe = system.make()
     options = {"num_inference_steps": 1, "output_type": "pt"}
@@ -101,7 +101,7 @@ def test_a_sliced_or_tiled_autoencoder_serves(system: System) -> None:
     assert 0 < relative_error(tiled, whole) < float("inf")
 
 
-@every_system
+@one_of_each_kind
 def test_an_attention_backend_is_taken(system: System) -> None:
     pipe = system.make()
     expected = system.call(pipe)

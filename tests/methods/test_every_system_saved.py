@@ -13,7 +13,7 @@ from peft import LoraConfig
 from peft.utils import get_peft_model_state_dict
 
 import referencenet
-from systems import System, every_system
+from systems import System, every_system_in_time
 from tolerances import ROUNDING, relative_error
 
 
@@ -26,7 +26,7 @@ def lora_state(network: Any) -> dict[str, torch.Tensor]:
     return state
 
 
-@every_system
+@every_system_in_time
 def test_a_lora_file_is_loaded_weighed_and_taken_away(system: System, tmp_path: Path) -> None:
     pipe = system.make()
     assert isinstance(pipe, StableDiffusionLoraLoaderMixin | StableDiffusionXLLoraLoaderMixin)
@@ -43,7 +43,7 @@ def test_a_lora_file_is_loaded_weighed_and_taken_away(system: System, tmp_path: 
     assert torch.equal(system.call(pipe), plain)
 
 
-@every_system
+@every_system_in_time
 def test_a_textual_inversion_gives_a_word_a_meaning(system: System) -> None:
     pipe = system.make()
     if "tokenizer" not in pipe.components or "tokenizer_2" in pipe.components:
@@ -54,7 +54,7 @@ def test_a_textual_inversion_gives_a_word_a_meaning(system: System) -> None:
     assert relative_error(system.call(pipe, prompt="a <hero>"), plain) > 1e-6
 
 
-@every_system
+@every_system_in_time
 def test_a_saved_folder_is_read_by_its_class_by_load_and_by_diffusers(system: System, tmp_path: Path) -> None:
     pipe = system.make()
     expected = system.call(pipe, num_inference_steps=1)

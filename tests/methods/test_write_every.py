@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from referencenet import Reference, reference
-from systems import System, every_system
+from systems import System, every_system_in_time
 from tiny import latents, picture, tiny
 from tolerances import relative_error
 
@@ -71,7 +71,7 @@ def test_less_than_one_is_refused(every: int) -> None:
         pass
 
 
-@every_system
+@every_system_in_time
 def test_a_systems_writer_may_run_at_every_kth_step(system: System) -> None:
     pipe = system.make()
     if not system.writes_each_step:

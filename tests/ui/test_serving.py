@@ -204,7 +204,7 @@ def test_cancel_ends_what_is_drawn_and_it_says_so_as_its_last_word(page: Page, c
     assert "nothing is being drawn" in client.cancel("refer", session)[0]
 
 
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+@pytest.mark.parametrize("number", [signal.SIGTERM, pytest.param(signal.SIGINT, marks=pytest.mark.slow)])
 def test_a_signal_ends_what_is_drawn_and_leaves_nothing_half_written(tmp_path: Path, number: int) -> None:
     page = Page.served(tmp_path)
     with Client(page) as client:

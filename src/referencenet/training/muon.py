@@ -15,6 +15,8 @@ from collections.abc import Callable, Iterable
 import torch
 from torch import Tensor, nn
 
+from referencenet.training.precision import has_fast_bf16
+
 _ITERATION = 3.4445, -4.7750, 2.0315
 """Coefficients of an iteration, published; they bring singular values near 1, not to it, and fast."""
 _SMALLEST = 64
@@ -78,10 +80,13 @@ def _channels_last(weight: Tensor) -> Tensor:
 
 
 def orthogonal(matrices: Tensor) -> Tensor:
-    """About the nearest matrices whose singular values are all 1: (b, m, n) float32 to the same."""
+    """About the nearest matrices whose singular values are all 1: (b, m, n) float32 to the same.
+
+    Computed in bfloat16, as published; where that is slow, in single precision.
+    """
     a, b, c = _ITERATION
     tall = matrices.shape[1] > matrices.shape[2]
-    x = (matrices.mT if tall else matrices).bfloat16()
+    x = (matrices.mT if tall else matrices).to(torch.bfloat16 if has_fast_bf16(matrices.device) else torch.float32)
     x = x / x.norm(dim=(1, 2), keepdim=True).clamp_min(1e-7)
     for _ in range(5):
         square = x @ x.mT
