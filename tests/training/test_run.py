@@ -98,6 +98,7 @@ def test_a_run_knows_where_it_began_wherever_it_is_exported_from(
     assert (export(tmp_path / "run", tmp_path / "pipe") / "model_index.json").is_file()
 
 
+@pytest.mark.slow
 def test_a_run_from_the_built_in_weights_learns_their_velocity_and_is_exported_with_their_scheduler(
     viton: Path, tmp_path: Path
 ) -> None:
