@@ -11,7 +11,7 @@ import pytest
 @pytest.mark.slow
 def test_every_system_is_measured_both_ways_and_they_agree(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     file = tmp_path / "gpu.json"
-    options = ["--tiny", "--device", "cpu", "--dtype", "float32", "--json", str(file)]
+    options = ["--tiny", "--device", "cpu", "--dtype", "float32", "--minutes", "60", "--json", str(file)]
     monkeypatch.setattr(sys, "argv", ["gpu_films.py", *options])
     gpu_films.main()
     found = json.loads(file.read_text())
