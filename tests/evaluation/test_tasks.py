@@ -27,7 +27,12 @@ def task(name: str) -> Task:
     return TASKS[system](2, 1, (64 * width // height, 64), load_observer())
 
 
-@pytest.mark.parametrize("name", KINDS)
+SLOWEST = "Talking"  # renders each frame with the mouth closed and open, too
+
+
+@pytest.mark.parametrize(
+    "name", [pytest.param(name, marks=pytest.mark.slow if name == SLOWEST else ()) for name in KINDS]
+)
 def test_scores_know_the_truth_from_its_copy_and_from_somebody_elses(name: str) -> None:
     cases = task(name)
     frames = cases.truth.reshape(-1, *cases.truth.shape[-3:])

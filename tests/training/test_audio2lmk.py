@@ -154,6 +154,7 @@ def test_a_clip_is_what_the_track_has_at_thirty_frames_a_second(roots: dict[str,
     assert not pose["target"][0].any() or pose["target"][0].abs().max() < 0.5  # pyright: ignore
 
 
+@pytest.mark.slow
 def test_runs_are_trained_resumed_in_the_same_bits_and_exported(tmp_path: Path) -> None:
     data = write_dataset(tmp_path / "heads", 5, "hdtf", 64, 3)
     quick = ("batch=2", "data.frames=9", "data.workers=0", "validate_every=2", "log_every=1", "optimizer.cooldown=0")
