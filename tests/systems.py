@@ -162,7 +162,3 @@ every_system = pytest.mark.parametrize("system", SYSTEMS, ids=lambda system: sys
 """Where a test costs next to nothing."""
 every_system_in_time = pytest.mark.parametrize("system", [in_time(system) for system in SYSTEMS])
 """Where it draws: most of them are slow."""
-one_of_each_kind = pytest.mark.parametrize(
-    "system", [system for system in SYSTEMS if system.name in OF_EACH_KIND], ids=lambda system: system.name
-)
-"""Where what is tested is the same code for all."""

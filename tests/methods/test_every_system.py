@@ -21,7 +21,7 @@ from diffusers import (
 from PIL import Image
 
 from referencenet import BankSeries, ReferenceBank
-from systems import SIZE, System, every_system, every_system_in_time, one_of_each_kind
+from systems import SIZE, System, every_system, every_system_in_time
 from tiny import picture
 from tolerances import ROUNDING, relative_error
 from traces import pipeline_traces
@@ -78,7 +78,7 @@ def test_several_results_of_a_call_differ_in_their_noise_only(system: System) ->
     assert relative_error(results[2], results[1]) > 1e-2
 
 
-@one_of_each_kind
+@every_system_in_time
 def test_kinds_of_output_are_one_result(system: System) -> None:
     pipe = system.make()
     kinds = {kind: system.call(pipe, num_inference_steps=1, output_type=kind) for kind in ("pt", "np", "pil")}
@@ -91,7 +91,7 @@ def test_kinds_of_output_are_one_result(system: System) -> None:
     assert np.abs(np.asarray(pictures[0]) / 255 - array[0]).max() <= 0.5 / 255 + 1e-6
 
 
-@one_of_each_kind
+@every_system_in_time
 def test_the_outputs_object_holds_what_the_tuple_holds(system: System) -> None:
     pipe = system.make()
     options = {"width": system.size[0], "height": system.size[1], "num_inference_steps": 1, "output_type": "latent"}
@@ -100,7 +100,7 @@ def test_the_outputs_object_holds_what_the_tuple_holds(system: System) -> None:
     assert torch.equal(results, system.call(pipe, num_inference_steps=1))
 
 
-@one_of_each_kind
+@every_system_in_time
 def test_the_progress_bar_counts_the_timesteps(system: System, capsys: pytest.CaptureFixture[str]) -> None:
     pipe = system.make()
     system.call(pipe, num_inference_steps=6)
@@ -111,7 +111,7 @@ def test_the_progress_bar_counts_the_timesteps(system: System, capsys: pytest.Ca
     assert pipe.num_timesteps == len(pipe.scheduler.timesteps)
 
 
-@one_of_each_kind
+@every_system_in_time
 @pytest.mark.parametrize("form", [[picture(1, SIZE)], np.asarray(picture(1, SIZE))[None] / 255], ids=["list", "array"])
 def test_one_picture_in_a_list_or_an_array_of_one_is_that_picture(system: System, form: Any) -> None:
     if system.reference in ("parts", "portrait"):
@@ -124,7 +124,7 @@ def test_one_picture_in_a_list_or_an_array_of_one_is_that_picture(system: System
 # --- schedulers -------------------------------------------------------------------------------------------------------
 
 
-@one_of_each_kind
+@every_system_in_time
 @pytest.mark.parametrize("scheduler", [EulerAncestralDiscreteScheduler, UniPCMultistepScheduler])
 def test_schedulers_of_diffusers_serve(system: System, scheduler: Any) -> None:
     pipe = system.make()
@@ -165,7 +165,7 @@ def test_a_callback_sees_every_step_and_its_latents_are_taken(system: System) ->
     assert torch.equal(changed * 2, system.call(pipe, num_inference_steps=2))
 
 
-@one_of_each_kind
+@every_system_in_time
 def test_an_interrupted_call_ends_early_and_the_next_is_whole(system: System) -> None:
     pipe = system.make()
     whole = system.call(pipe)

@@ -10,7 +10,7 @@ import torch
 from diffusers import AsymmetricAutoencoderKL, AutoencoderTiny, DPMSolverMultistepScheduler
 
 from referencenet.methods.tiny import filled
-from systems import SYSTEMS, System, every_system_in_time, one_of_each_kind
+from systems import SYSTEMS, System, every_system_in_time
 from tolerances import ROUNDING, relative_error
 
 
@@ -75,7 +75,7 @@ def _asymmetric_autoencoder() -> AsymmetricAutoencoderKL:
     )
 
 
-@one_of_each_kind
+@every_system_in_time
 @pytest.mark.parametrize("make", [_tiny_autoencoder, _asymmetric_autoencoder], ids=["tiny", "asymmetric"])
 def test_other_autoencoders_of_diffusers_serve(system: System, make: Any) -> None:
     with torch.random.fork_rng(devices=[]):
@@ -87,7 +87,7 @@ def test_other_autoencoders_of_diffusers_serve(system: System, make: Any) -> Non
     assert bool(pixels.isfinite().all())
 
 
-@one_of_each_kind
+@every_system_in_time
 def test_a_sliced_or_tiled_autoencoder_serves(system: System) -> None:
     pipe = system.make()
     options = {"num_inference_steps": 1, "output_type": "pt"}
@@ -101,7 +101,7 @@ def test_a_sliced_or_tiled_autoencoder_serves(system: System) -> None:
     assert 0 < relative_error(tiled, whole) < float("inf")
 
 
-@one_of_each_kind
+@every_system_in_time
 def test_an_attention_backend_is_taken(system: System) -> None:
     pipe = system.make()
     expected = system.call(pipe)

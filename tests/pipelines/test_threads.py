@@ -12,7 +12,7 @@ import torch
 from referencenet import BusyError, replica
 from referencenet.links.turns import waiting_threads
 from referencenet.pipelines.in_turn import COMPUTES_ONLY
-from systems import SYSTEMS, System, every_system_in_time, one_of_each_kind
+from systems import SYSTEMS, System, every_system, every_system_in_time
 from threads import all_of, in_thread, wait_until
 
 PICTURES, FILMS, CHEAPEST = (
@@ -44,8 +44,8 @@ def test_eight_threads_give_ten_times_what_each_gives_alone():
 
 
 @pytest.mark.slow
-@one_of_each_kind
-def test_eight_threads_of_every_kind_give_what_each_gives_alone(system: System):
+@every_system
+def test_eight_threads_of_every_system_give_what_each_gives_alone(system: System):
     eight_times_ten(system)
 
 

@@ -143,16 +143,9 @@ def start_pipeline(system: str, *, folder: Path = WEIGHTS, seed: int = 0, upon: 
         module.eval().requires_grad_(False)
     pipe = pipeline(**parts, **CHOICES.get(system, {}))
     for task in upon:
-        own = task == TASKS.get(system, (system,))[-1]  # trained in the system's own form of link
         for path in sorted((folder / task).rglob("model.safetensors")):
-            name = path.parent.name
-            if hasattr(pipe, name):  # another system of the same weights may have more parts
-                turned = dict[str, Tensor] if own else TURNED.get((system, name), dict[str, Tensor])
-                left = LEFT.get((system, name), "(?!)")
-                weights = {
-                    key: value for key, value in unpacked(read_state(path)).items() if not re.fullmatch(left, key)
-                }
-                _take(getattr(pipe, name), turned(weights), path)
+            if hasattr(pipe, path.parent.name):  # another system of the same weights may have more parts
+                _take(system, getattr(pipe, path.parent.name), path, own=task == _tasks(system)[-1])
     pipe.spec = drawn_spec(system)
     return pipe
 
@@ -168,7 +161,7 @@ def load_system(system: str, *, folder: Path = WEIGHTS) -> Any:
         FileNotFoundError: If the system's weights are not shipped.
         ValueError: If there is no such system.
     """
-    return start_pipeline(system, folder=folder, upon=TASKS.get(system, (system,)))
+    return start_pipeline(system, folder=folder, upon=_tasks(system))
 
 
 def is_shipped(system: str, *, folder: Path = WEIGHTS) -> bool:
@@ -241,8 +234,17 @@ STOCK: Mapping[str, Callable[[Shipped], Any]] = MappingProxyType({
 """Parts of diffusers and transformers by the component's name."""
 
 
-def _take(network: nn.Module, weights: Mapping[str, Tensor], path: Path) -> None:
-    """Load trained parameters of a network, which may be some of them."""
-    missing = network.load_state_dict(dict(weights), strict=False)
+def _tasks(system: str) -> tuple[str, ...]:
+    """The folders of a system's weights, the last one of its own; also of a system that ships none."""
+    return TASKS.get(system, (system,))
+
+
+def _take(system: str, network: nn.Module, path: Path, *, own: bool) -> None:
+    """Load trained parameters of a network, which may be some of them; those of other systems are turned."""
+    key = system, path.parent.name
+    left = LEFT.get(key, "(?!)")
+    weights = {name: value for name, value in unpacked(read_state(path)).items() if not re.fullmatch(left, name)}
+    turned = dict[str, Tensor] if own else TURNED.get(key, dict[str, Tensor])
+    missing = network.load_state_dict(turned(weights), strict=False)
     if missing.unexpected_keys:
         raise RuntimeError(f"{path} has {missing.unexpected_keys[0]}, which {type(network).__name__} has not.")
