@@ -5,7 +5,9 @@ from __future__ import annotations
 import re
 from collections.abc import Generator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -14,6 +16,7 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 from torch import Tensor, nn
 
 from referencenet.builtin.training.stepwise import Stepwise
+from referencenet.training import spread
 from referencenet.training.average import MovingAverage
 from referencenet.training.checkpoint import RunFolder, State
 from referencenet.training.config import OptimizerConfig, RunConfig
@@ -265,10 +268,33 @@ def test_trackers_that_are_not_there_are_refused_before_anything_runs(name: str,
         fit(Line(), tmp_path, run_of(trackers=(name,)), quiet=True)
 
 
-def test_weights_are_not_spread_over_processes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(
+    ("changes", "told", "said"),
+    [
+        ({"muon": ("layer",)}, {}, r"optimizer.muon needs whole matrices; set optimizer.muon=\[\]"),
+        ({"name": "adamw8bit"}, {}, "adamw8bit needs whole weights; set optimizer.name=adamw"),
+        ({}, {"FSDP_OFFLOAD_PARAMS": "true"}, "launch with --fsdp_offload_params false"),
+    ],
+)
+def test_what_needs_whole_weights_is_refused_where_they_are_spread(
+    changes: dict[str, Any], told: dict[str, str], said: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv(spread.ASKED, "false")
+    for key, value in {"ACCELERATE_USE_FSDP": "true", **told}.items():
+        monkeypatch.setenv(key, value)
+    config = run_of()
+    with pytest.raises(ValueError, match=f"launched with FSDP, which spreads weights over processes, but .*{said}"):
+        fit(Line(), tmp_path, replace(config, optimizer=replace(config.optimizer, **changes)), quiet=True)
+
+
+def test_a_process_alone_has_nobody_to_share_with(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(spread.ASKED, "false")
     monkeypatch.setenv("ACCELERATE_USE_FSDP", "true")
-    with pytest.raises(ValueError, match="launched with FSDP, which spreads weights over processes, but links call"):
-        fit(Line(), tmp_path, run_of(), quiet=True)
+    alone, shared = Line(), Line()
+    fit(shared, tmp_path / "shared", run_of(), quiet=True)
+    monkeypatch.setenv(spread.ASKED, "false")
+    fit(alone, tmp_path / "alone", run_of(), quiet=True)
+    assert torch.equal(alone.layer.weight, shared.layer.weight)
 
 
 def test_half_precision_on_a_cpu_is_refused(tmp_path: Path) -> None:

@@ -1,4 +1,7 @@
-"""Two processes that train together, told who they are as `torchrun` tells them: they are one with twice the batch."""
+"""Two processes that train together, told who they are as `torchrun` tells them: they are one with twice the batch.
+
+Each holds all weights, or its share of them.
+"""
 
 from __future__ import annotations
 
@@ -24,25 +27,37 @@ from referencenet.training.parallel import join, rank, world_size
 class Line(Stepwise):
     name, device = "line", torch.device("cpu")
     def __init__(self):
-        self.layer, self.idle = nn.Linear(2, 1), nn.Linear(2, 1)
-        for layer in (self.layer, self.idle):
+        self.modules = {"layer": nn.Linear(2, 1), "idle": nn.Linear(2, 1), "first": nn.Linear(2, 3)}
+        for layer in self.modules.values():
             nn.init.constant_(layer.weight, 0.5)
             nn.init.zeros_(layer.bias)
-        self.modules = {"layer": self.layer, "idle": self.idle}
     def loss(self, step):
         x = torch.randn(6, 2, generator=torch.Generator().manual_seed(step))
         mine = x if self.alone else x[3 * rank() :][:3]
-        return {"loss": (self.layer(mine) - 3 * mine.sum(dim=1, keepdim=True)).square().mean()}
+        loss = (self.modules["layer"](mine) - 3 * mine.sum(dim=1, keepdim=True)).square().mean()
+        if self.alone:
+            loss = loss + self.modules["first"](x[:3]).square().mean() / 2
+        elif rank() == 0:  # the second process has no use for it
+            loss = loss + self.modules["first"](mine).square().mean()
+        return {"loss": loss}
 
 processes = join("cpu")
 assert (rank(), world_size()) == (0 if first else 1, 2)
 config = RunConfig(steps=12, average=0.9, optimizer=OptimizerConfig(learning_rate=0.05))
-both, alone = Line(), Line()
-both.alone, alone.alone = False, True
+both, alone, broken, later = Line(), Line(), Line(), Line()
+both.alone = broken.alone = later.alone = False
+alone.alone = True
 fit(both, sys.argv[1], config, quiet=True)
 fit(alone, sys.argv[1] + "-alone", config, quiet=True)
-torch.testing.assert_close(both.layer.weight, alone.layer.weight)
-assert torch.equal(both.idle.weight, torch.full((1, 2), 0.5)), "nobody learned it"
+fit(broken, sys.argv[1] + "-broken", config, quiet=True, stop_after=5)
+fit(later, sys.argv[1] + "-broken", config, quiet=True)
+for name in both.modules:
+    ours, other, resumed = (line.modules[name].weight for line in (both, alone, later))
+    assert type(ours) is nn.Parameter
+    torch.testing.assert_close(ours, other)
+    assert torch.equal(ours, resumed), name
+assert torch.equal(both.modules["idle"].weight, torch.full((1, 2), 0.5)), "nobody learned it"
+assert not torch.equal(both.modules["first"].weight, torch.full((3, 2), 0.5))
 processes.destroy_process_group()
 if first:
     assert os.waitpid(first, 0)[1] == 0
@@ -57,8 +72,10 @@ def free_port() -> int:
 
 
 @pytest.mark.slow
-def test_two_processes_are_one_with_twice_the_batch(tmp_path: Path) -> None:
+@pytest.mark.parametrize("is_spread", ["false", "true"])
+def test_two_processes_are_one_with_twice_the_batch(is_spread: str, tmp_path: Path) -> None:
     told = {"WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(free_port())}
+    told["ACCELERATE_USE_FSDP"] = is_spread
     command = [sys.executable, "-W", "ignore", "-c", PROGRAM, str(tmp_path / "run")]
     done = subprocess.run(command, env=os.environ | told, capture_output=True, text=True, timeout=300)
     assert done.stdout == "agreed\n", done.stderr

@@ -198,7 +198,8 @@ def test_a_handful_of_samples_without_a_test_split_is_learned_from(viton: Path, 
 
 
 @pytest.mark.slow
-def test_two_processes_of_the_command_are_one_with_twice_the_batch(viton: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize("is_spread", ["false", "true"])
+def test_two_processes_of_the_command_are_one_with_twice_the_batch(is_spread: str, viton: Path, tmp_path: Path) -> None:
     with socket.socket() as found:
         found.bind(("127.0.0.1", 0))
         port = found.getsockname()[1]
@@ -206,7 +207,7 @@ def test_two_processes_of_the_command_are_one_with_twice_the_batch(viton: Path, 
     words += ["--data", str(viton), "--device", "cpu"]
     for change in (*QUICK, "data.workers=0", "drops.guidance=0.3"):
         words += ["--set", change]
-    told = {"WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
+    told = {"WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port), "ACCELERATE_USE_FSDP": is_spread}
     both = [
         subprocess.Popen(
             [*words, "--out", str(tmp_path / "both"), "--set", "batch=1"],

@@ -8,6 +8,9 @@ from contextlib import contextmanager
 import torch
 from diffusers.training_utils import EMAModel
 from torch import Tensor
+from torch.distributed.tensor import DTensor
+
+from referencenet.training.spread import share
 
 
 class MovingAverage:
@@ -23,7 +26,8 @@ class MovingAverage:
             raise ValueError(f"decay is {decay}; expected a number in [0, 1), such as 0.999.")
         self.parameters = dict(parameters)
         first = -1  # counts the updates as above
-        self.ema = EMAModel(self.parameters.values(), decay=decay, update_after_step=first, foreach=True)  # pyright: ignore[reportArgumentType]
+        at_once = not any(isinstance(parameter, DTensor) for parameter in self.parameters.values())
+        self.ema = EMAModel(self.parameters.values(), decay=decay, update_after_step=first, foreach=at_once)  # pyright: ignore[reportArgumentType]
 
     def update(self) -> None:
         """Take one step towards the parameters as they are now."""
@@ -50,4 +54,4 @@ class MovingAverage:
         self.ema.optimization_step = updates
         with torch.no_grad():
             for name, own in zip(self.parameters, self.ema.shadow_params, strict=True):
-                own.copy_(state[name])
+                own.copy_(share(state[name], own))

@@ -13,17 +13,18 @@ from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager, nullcontext
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any
 
 import torch
 from accelerate import Accelerator, DistributedDataParallelKwargs, DistributedType
 from accelerate.state import AcceleratorState
 from accelerate.tracking import LOGGER_TYPE_TO_CLASS
-from accelerate.utils import parse_flag_from_env
 from PIL import Image
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
-from torch import Tensor, nn
+from torch import Tensor, distributed, nn
+from torch.distributed.fsdp import FSDPModule
 
+from referencenet.training import spread
 from referencenet.training.average import MovingAverage
 from referencenet.training.checkpoint import RunFolder, State
 from referencenet.training.config import RunConfig, meant
@@ -31,8 +32,8 @@ from referencenet.training.optimizers import make_optimizers
 from referencenet.training.precision import computable, safe_kernels
 from referencenet.training.recipe import Recipe, running_statistics, trained_parameters
 
-WHOLE = DistributedType.NO, DistributedType.MULTI_CPU, DistributedType.MULTI_GPU
-"""Kinds of processes that each hold all weights."""
+KINDS = DistributedType.NO, DistributedType.MULTI_CPU, DistributedType.MULTI_GPU
+"""How processes may be launched."""
 
 Batches = Callable[[int], Iterable[Any]]
 """From the number of a batch to that batch and all later ones."""
@@ -52,7 +53,10 @@ class Whole(nn.Module):
 
     def forward(self, batch: Any, stack: ExitStack) -> dict[str, Tensor]:
         """The batch's losses; what they need until `backward` is left to the stack."""
-        return stack.enter_context(self.recipe.losses(batch))
+        losses = stack.enter_context(self.recipe.losses(batch))
+        if isinstance(self, FSDPModule):
+            losses = {**losses, "loss": spread.agreed(losses["loss"].float(), self.parts)}
+        return losses
 
 
 def fit(
@@ -104,7 +108,7 @@ def fit(
                 if config.validate_every and (step % config.validate_every == 0 or step == end):
                     learner.validate(run, step)
         except KeyboardInterrupt:  # weights and optimizers are those of the last whole step
-            if step > saved:
+            if step > saved and not learner.is_spread:  # processes may have been stopped at different steps
                 learner.save(run, step)
             raise
     return step
@@ -121,12 +125,18 @@ class Learner:
 
     def __init__(self, recipe: Recipe, config: RunConfig, accelerator: Accelerator) -> None:
         self.recipe, self.config, self.accelerator = recipe, config, accelerator
+        self.is_spread = spread.is_asked() and accelerator.num_processes > 1
+        self.whole: Any = Whole(recipe)
+        if self.is_spread:
+            spread.spread(self.whole, recipe.device)
         self.parameters = trained_parameters(recipe.modules)
-        self.saved: dict[str, Tensor] = {**self.parameters, **running_statistics(recipe.modules)}
+        self.statistics = running_statistics(recipe.modules)
+        self.saved: dict[str, Tensor] = {**self.parameters, **self.statistics}
         optimizers = make_optimizers(recipe.modules, config.optimizer)
         self.average = MovingAverage(self.parameters, config.average) if config.average else None
-        self.whole, *prepared = accelerator.prepare(Whole(recipe), *optimizers.values())
-        self.optimizers: dict[str, Any] = dict(zip(optimizers, prepared, strict=True))
+        if not self.is_spread:
+            self.whole = accelerator.prepare_model(self.whole)
+        self.optimizers = {name: accelerator.prepare_optimizer(each) for name, each in optimizers.items()}
 
     def step(self, step: int, coming: Iterator[Any]) -> list[dict[str, Tensor]]:
         """One optimizer step from the next batches; the losses of each."""
@@ -148,7 +158,11 @@ class Learner:
             stack.enter_context(self.accelerator.accumulate(self.whole))
             if self.config.precision == "bf16":
                 stack.enter_context(safe_kernels(self.recipe.modules.values(), self.recipe.device))
-            losses = self.whole(batch, stack)
+            if self.is_spread:
+                for buffer in self.statistics.values():  # those of the first process hold, as with DDP
+                    distributed.broadcast(buffer, 0)
+            with self.accelerator.autocast():
+                losses = self.whole(batch, stack)
             if not math.isfinite(float(losses["loss"].detach())):
                 raise ValueError("the loss is no longer finite; lower optimizer.learning_rate, or compute in fp32.")
             self.accelerator.backward(losses["loss"])
@@ -176,15 +190,12 @@ class Learner:
 
     def save(self, run: RunFolder, step: int) -> None:
         """Write a checkpoint, by the first process."""
+        average = None if self.average is None else self.average.state()
+        optimizers = {name: optimizer.state_dict() for name, optimizer in self.optimizers.items()}
+        weights, average, optimizers = spread.in_full((self.saved, average, optimizers))
         if self.accelerator.is_main_process:
-            scaler = self.accelerator.scaler
-            state = State(
-                step=step,
-                weights=self.saved,
-                average=None if self.average is None else self.average.state(),
-                optimizers={name: optimizer.state_dict() for name, optimizer in self.optimizers.items()},
-                scaler=None if scaler is None else scaler.state_dict(),
-            )
+            scaler = None if self.accelerator.scaler is None else self.accelerator.scaler.state_dict()
+            state = State(step=step, weights=weights, average=average, optimizers=optimizers, scaler=scaler)
             run.save(state, keep=self.config.keep)
 
     def resume(self, run: RunFolder) -> int:
@@ -205,7 +216,7 @@ class Learner:
                 f"{', '.join(sorted(self.optimizers))}; give another folder or remove it."
             )
         for name, optimizer in self.optimizers.items():
-            optimizer.load_state_dict(saved[name])
+            optimizer.load_state_dict(spread.shares(saved[name], optimizer))
         if self.average is not None:
             if state.average is None:
                 raise ValueError(f"{where} has no moving average, but this stage keeps one; set average = 0 to go on.")
@@ -216,10 +227,12 @@ class Learner:
 
     def validate(self, run: RunFolder, step: int) -> None:
         """Write the recipe's sheet as a PNG named by the step, and its scores, of the averaged weights."""
-        if not self.accelerator.is_main_process:
+        if not (self.accelerator.is_main_process or self.is_spread):
             return
         applied = nullcontext() if self.average is None else self.average.applied()
-        with applied, torch.no_grad(), self.accelerator.autocast():
+        with applied, spread.gathered(self.whole), torch.no_grad(), self.accelerator.autocast():
+            if not self.accelerator.is_main_process:
+                return
             picture, scores = self.recipe.sheet(), self.recipe.scores()
         if picture is not None:
             sheets = run.path / "sheets"
@@ -239,6 +252,7 @@ class Learner:
                 tracker.finish()
         if self.average is not None:
             self.average.ema.copy_to(self.parameters.values())  # pyright: ignore[reportArgumentType]
+        spread.gather(self.whole)
         for module in self.recipe.modules.values():
             module.to(memory_format=torch.contiguous_format)
 
@@ -252,13 +266,12 @@ def make_accelerator(config: RunConfig, device: torch.device, folder: str | Path
         folder: Where trackers write.
 
     Raises:
-        ValueError: If half precision is asked for on a CPU, or weights shall be spread over processes.
+        ValueError: If half precision is asked for on a CPU, or what needs whole weights where they are to be spread.
     """
     if config.precision == "fp16" and device.type == "cpu":
         raise ValueError("precision is fp16, which CPUs do not train in; use bf16 or fp32.")
     check_trackers(config.trackers)
-    if parse_flag_from_env("ACCELERATE_USE_FSDP"):  # on CPUs accelerate would forget that it was asked for
-        _refuse_spreading("FSDP")
+    spread.refuse_what_is_whole(config)
     AcceleratorState._reset_state()  # pyright: ignore[reportPrivateUsage] - there is no other way to start again
     accelerator = Accelerator(
         mixed_precision="no" if config.precision == "fp32" else config.precision,
@@ -268,20 +281,14 @@ def make_accelerator(config: RunConfig, device: torch.device, folder: str | Path
         project_dir=str(folder),
         kwargs_handlers=[DistributedDataParallelKwargs(find_unused_parameters=True)],  # what is dropped learns nothing
     )
-    if accelerator.distributed_type not in WHOLE:
-        _refuse_spreading(accelerator.distributed_type.value)
+    if accelerator.distributed_type not in KINDS:
+        raise ValueError(
+            f"accelerate was launched with {accelerator.distributed_type.value}, by which links cannot be trained; "
+            "launch processes that each hold all weights (--multi_gpu), or a share of them (--use_fsdp)."
+        )
     if config.trackers:
         accelerator.init_trackers("tracked")
     return accelerator
-
-
-def _refuse_spreading(kind: str) -> NoReturn:
-    """Say why weights are not spread over processes."""
-    raise ValueError(
-        f"accelerate was launched with {kind}, which spreads weights over processes, but links call layers of blocks "
-        "by themselves, where spread weights are not together, and checkpoints hold whole tensors. Launch processes "
-        "that each hold all weights (accelerate launch --multi_gpu)."
-    )
 
 
 def check_trackers(names: Iterable[str]) -> None:
@@ -327,7 +334,7 @@ def load_weights(parameters: Mapping[str, Tensor], weights: Mapping[str, Tensor]
             )
     with torch.no_grad():
         for name, parameter in parameters.items():
-            parameter.copy_(weights[name])
+            parameter.copy_(spread.share(weights[name], parameter))
 
 
 def _bar(quiet: bool) -> Progress:

@@ -30,6 +30,7 @@ from referencenet.training.loop import fit
 from referencenet.training.memory import in_single
 from referencenet.training.parallel import join, rank, world_size
 from referencenet.training.recipes.index import CONFIGURATIONS, configuration, recipe_of
+from referencenet.training.spread import refuse_what_is_whole
 
 Starts = Mapping[str, Callable[[str], Any]]
 """Names that stand in the place of a folder to begin with, and what makes a system's pipeline of them."""
@@ -102,9 +103,12 @@ def train(order: Order, tell: Tell = lambda _: None) -> None:
     Raises:
         FileExistsError: If there is a run already, and it shall not go on.
         FileNotFoundError: If there are no data.
-        ValueError: If the run that is there is of another system.
+        ValueError: If the run that is there is of another system, or a stage cannot be spread over processes that are
+            launched so.
     """
     _check_folder(order)
+    for config in order.stages.values():
+        refuse_what_is_whole(config)
     if order.data is None:
         raise FileNotFoundError("no data set was given; give its folder with --data.")
     recipe_class, processes = recipe_of(order.system), join(order.device)
