@@ -72,7 +72,7 @@ class Budget:
 
 
 BUDGET = Budget()
-TINY = Budget(characters=6, scenes=4, base_steps=4, base_rows=4, steps=4, references=2, unseen=3, drawing_steps=2)
+TINY = Budget(characters=6, scenes=4, base_steps=2, base_rows=4, steps=2, references=2, unseen=2, drawing_steps=2)
 """For the test that this file runs."""
 
 OPTIMIZER = OptimizerConfig(learning_rate=1e-3, warmup=50, cooldown=0.5, betas=(0.9, 0.99), muon=("unet",))

@@ -24,8 +24,6 @@ from referencenet.batch.team import Processes, attempt
 from referencenet.cli.app import app
 from referencenet.cli.loaded import LastModel
 
-MANY = 1000
-
 
 class Here:
     """One worker, in this process."""
@@ -184,13 +182,13 @@ TEAMS = {
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("kind", TEAMS)
+@pytest.mark.parametrize(("kind", "many"), [("processes", 1000), ("ray", 200)], ids=TEAMS)
 @pytest.mark.filterwarnings("ignore::ResourceWarning", "ignore::FutureWarning")  # ray's own
-def test_a_thousand_jobs_and_a_worker_killed_in_the_middle(kind, job, written, tmp_path):
+def test_many_jobs_and_a_worker_killed_in_the_middle(kind, many, job, written, tmp_path):
     if kind == "ray" and find_spec("ray") is None:
         pytest.skip("ray is not installed")
-    jobs = read_jobs(written(*[job(seed=seed, reference=[f"p{seed % 3}.png"]) for seed in range(MANY)]))
-    assert len({job.address for job in jobs}) == MANY
+    jobs = read_jobs(written(*[job(seed=seed, reference=[f"p{seed % 3}.png"]) for seed in range(many)]))
+    assert len({job.address for job in jobs}) == many
     out, teams, ended = tmp_path / "out", [], 0
 
     def team(most: int) -> Any:
@@ -200,16 +198,16 @@ def test_a_thousand_jobs_and_a_worker_killed_in_the_middle(kind, job, written, t
     def done(_: Any) -> None:
         nonlocal ended
         ended += 1
-        if ended == MANY // 2:
+        if ended == many // 2:
             assert deaths(teams[0]) == 2
 
     results = run_batch(jobs, out, team, done=done)
-    assert Counter(result.state for result in results) == {"drawn": MANY}
-    assert sum(result.attempts for result in results) == MANY + 1, "only the job of the killed worker was drawn again"
+    assert Counter(result.state for result in results) == {"drawn": many}
+    assert sum(result.attempts for result in results) == many + 1, "only the job of the killed worker was drawn again"
     assert {path.name for path in (out / "results").iterdir()} == {job.address for job in jobs}
     for job_, result in zip(jobs, results, strict=True):
         assert (result.folder / f"seed-{job_.settings['seed']}.png").is_file()
-    assert [line["line"] for line in report(out)] == list(range(1, MANY + 1))
+    assert [line["line"] for line in report(out)] == list(range(1, many + 1))
     assert {result.state for result in run_batch(jobs, out, never)} == {"kept"}
 
 

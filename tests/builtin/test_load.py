@@ -39,7 +39,8 @@ def test_base_draws_something() -> None:
 
 
 @pytest.mark.slow
-def test_demo_shows_that_the_reference_is_referred_to() -> None:
+def test_demo_shows_that_the_reference_is_referred_to(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(benchmark, "STEPS", 6)
     shown = demo(2, seed=3)
     assert tuple(shown.scores) == HEADINGS
     assert all(part.std() > 10 for pictures in shown.pictures.values() for part in pictures)
@@ -49,6 +50,7 @@ def test_demo_shows_that_the_reference_is_referred_to() -> None:
 @pytest.mark.slow
 def test_benchmark_is_made_by_its_seed(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(benchmark, "NUM_OBSERVED", 4)  # of pictures for each of three accuracies
+    monkeypatch.setattr(benchmark, "STEPS", 2)
     first, second = benchmark_builtin(2, seed=1), benchmark_builtin(2, seed=1)
     assert first == second
     assert set(first["gap_closed"]) == {"attention", "adain", "both", "referencenet"}

@@ -65,8 +65,10 @@ def ended(process: BaseProcess, when: Callable[[], bool], how: signal.Signals) -
     assert process.pid is not None
     os.kill(process.pid, how)
     process.join(WAIT)
-    assert process.exitcode is not None
-    return process.exitcode
+    code = process.exitcode
+    process.kill()  # what a signal did not end would run for ever
+    assert code is not None, f"it did not end by {how.name}"
+    return code
 
 
 def of_command(*typed: str) -> str:

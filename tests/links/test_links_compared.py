@@ -21,7 +21,7 @@ def test_the_whole_comparison_runs(tmp_path: Path) -> None:
     assert set(found) == {*ARMS, "base", "truth", "costs"}
     for name, arm in ARMS.items():
         run = RunFolder(folder / "runs" / name)
-        assert [path.name for path in run.checkpoints()] == ["step-00000004"]
+        assert [path.name for path in run.checkpoints()] == ["step-00000002"]
         assert len(run.records()) == 1
         assert set(found[name]["errors"]) == ({"linked", "cut", "wrong"} if arm.written else {"linked"})
     flops = {name: cost["flops"] for name, cost in found["costs"]["arms"].items()}
