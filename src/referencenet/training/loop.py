@@ -192,8 +192,9 @@ class Learner:
         """Write a checkpoint, by the first process."""
         average = None if self.average is None else self.average.state()
         optimizers = {name: optimizer.state_dict() for name, optimizer in self.optimizers.items()}
-        weights, average, optimizers = spread.in_full((self.saved, average, optimizers))
-        if self.accelerator.is_main_process:
+        is_main = self.accelerator.is_main_process
+        weights, average, optimizers = spread.in_full((self.saved, average, optimizers), wanted=is_main)
+        if is_main:
             scaler = None if self.accelerator.scaler is None else self.accelerator.scaler.state_dict()
             state = State(step=step, weights=weights, average=average, optimizers=optimizers, scaler=scaler)
             run.save(state, keep=self.config.keep)

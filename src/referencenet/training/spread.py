@@ -126,9 +126,19 @@ def _reached(loss: Tensor) -> set[int]:
     return leaves
 
 
-def in_full(tree: Any) -> Any:
-    """The same with whole tensors in the place of shares; every process must ask."""
-    return pytree.tree_map_only(DTensor, lambda tensor: tensor.full_tensor(), tree)
+def in_full(tree: Any, *, wanted: bool) -> Any:
+    """The same with whole tensors on the CPU in the place of shares.
+
+    Args:
+        tree: Tensors in dictionaries and the like; every process must give its own.
+        wanted: Whether this process has a use for them; the others keep nothing.
+    """
+
+    def gathered_one(tensor: DTensor) -> Tensor | None:
+        full = tensor.full_tensor()  # one after the other: a device need not hold all of them
+        return full.cpu() if wanted else None
+
+    return pytree.tree_map_only(DTensor, gathered_one, tree)
 
 
 def share(value: Tensor, like: Tensor) -> Tensor:
