@@ -205,7 +205,9 @@ def test_scale_makes_latents_of_unit_variance(pictures: PictureSet) -> None:
 
 
 @pytest.mark.slow
-def test_everything_is_trained_resumed_and_exported(tmp_path: Path) -> None:
+def test_everything_is_trained_resumed_and_exported(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for module in ("base", "pose_referencenet"):
+        monkeypatch.setattr(f"referencenet.builtin.training.{module}.DRAWN_STEPS", 1)
     settings = Settings(folder=tmp_path, characters=4, scenes=9, batch=4, stretch=0.0001, workers=1, quiet=True)
     with pytest.raises(FileNotFoundError, match="needs the stage vae"):
         train(settings, ["base"])

@@ -11,6 +11,7 @@ al., 2023).
 from __future__ import annotations
 
 from dataclasses import dataclass, fields
+from typing import Any
 
 import numpy as np
 import torch
@@ -83,6 +84,8 @@ def make_pipeline(
 
 CORRESPONDENCE = 0.3
 """Weight of `correspondence`, attention on another picture, beside the error."""
+DRAWN_STEPS = 20
+"""Of what a sheet shows."""
 CAPTION = 0.1
 """Weight of `caption`, attention on words; smaller, since one head may well look at the whole sentence."""
 FIGURE, GARMENT = 3.0, 10.0
@@ -191,7 +194,8 @@ class BaseRecipe(Stepwise):
     def sheet(self) -> np.ndarray:
         """Above single pictures of the prompts, below sheets without any telling of who."""
         generator = torch.Generator().manual_seed(1)
-        options = {"guidance_scale": 3.0, "num_inference_steps": 20, "output_type": "np", "generator": generator}
+        options: dict[str, Any] = {"num_inference_steps": DRAWN_STEPS, "output_type": "np", "generator": generator}
+        options["guidance_scale"] = 3.0
         singles = self.pipe(self.prompts, height=64, width=64, **options).images
         twins = self.pipe(self.prompts[: len(self.prompts) // 2], height=64, width=128, **options).images
         rows = [np.concatenate(list(singles), axis=1), np.concatenate(list(twins), axis=1)]

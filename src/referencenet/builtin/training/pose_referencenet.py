@@ -11,6 +11,7 @@ away from.
 from __future__ import annotations
 
 import copy
+from typing import Any
 
 import numpy as np
 import torch
@@ -39,6 +40,8 @@ from referencenet.methods.referencenet import ReferenceNetPipeline
 from referencenet.networks.pose_guider import PoseGuider, added_after_first_convolution
 from referencenet.training.draws import step_generator, step_kind
 
+DRAWN_STEPS = 12
+"""Of what a sheet shows."""
 UNREAD = 0.25
 """Share of the rows that read no reference: there words tell who it is, of a figure whose place the pose gives."""
 INSTEAD = (0.1, 0.0, 0.9)
@@ -203,7 +206,8 @@ class ReferenceNetRecipe(Stepwise):
         references, truth = self.shown.pictures.pictures[index], self.shown.pictures.pictures[index + 1]
         poses = self.shown.pictures.skeletons[index + 1]
         prompts = [self.shown.pictures.records[i + 1]["plain"] for i in index.tolist()]
-        options = {"generator": torch.Generator().manual_seed(1), "num_inference_steps": 12, "output_type": "np"}
+        generator = torch.Generator().manual_seed(1)
+        options: dict[str, Any] = {"num_inference_steps": DRAWN_STEPS, "output_type": "np", "generator": generator}
         drawn = self.pipe(references, poses, prompts, **options).images
         told = [self.shown.pictures.records[i + 1]["caption"] for i in index.tolist()]
         plain = self.base.pipe(told, height=64, width=64, guidance_scale=3.0, **options).images
