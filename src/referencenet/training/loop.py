@@ -10,7 +10,7 @@ import itertools
 import math
 import time
 from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
-from contextlib import ExitStack, contextmanager, nullcontext
+from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -22,7 +22,6 @@ from accelerate.tracking import LOGGER_TYPE_TO_CLASS
 from PIL import Image
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from torch import Tensor, distributed, nn
-from torch.distributed.fsdp import FSDPModule
 
 from referencenet.training import spread
 from referencenet.training.average import MovingAverage
@@ -53,10 +52,29 @@ class Whole(nn.Module):
 
     def forward(self, batch: Any, stack: ExitStack) -> dict[str, Tensor]:
         """The batch's losses; what they need until `backward` is left to the stack."""
-        losses = stack.enter_context(self.recipe.losses(batch))
-        if isinstance(self, FSDPModule):
-            losses = {**losses, "loss": spread.agreed(losses["loss"].float(), self.parts)}
-        return losses
+        return stack.enter_context(self.recipe.losses(batch))
+
+
+class Shared(Whole):
+    """The same where processes hold shares of it; a pass does what DDP and accelerate do around one of a whole.
+
+    Args:
+        recipe: Whose losses a pass gives.
+        autocast: Accelerate's.
+    """
+
+    def __init__(self, recipe: Recipe, autocast: Callable[[], AbstractContextManager[None]]) -> None:
+        super().__init__(recipe)
+        self.autocast = autocast
+        self.statistics = list(running_statistics(recipe.modules).values())
+
+    def forward(self, batch: Any, stack: ExitStack) -> dict[str, Tensor]:
+        """The batch's losses, by the running statistics of the first process."""
+        for buffer in self.statistics:
+            distributed.broadcast(buffer, 0)
+        with self.autocast():
+            losses = super().forward(batch, stack)
+        return {**losses, "loss": spread.agreed(losses["loss"].float(), self.parts)}
 
 
 def fit(
@@ -126,16 +144,15 @@ class Learner:
     def __init__(self, recipe: Recipe, config: RunConfig, accelerator: Accelerator) -> None:
         self.recipe, self.config, self.accelerator = recipe, config, accelerator
         self.is_spread = spread.is_asked() and accelerator.num_processes > 1
-        self.whole: Any = Whole(recipe)
-        if self.is_spread:
-            spread.spread(self.whole, recipe.device)
-        self.parameters = trained_parameters(recipe.modules)
-        self.statistics = running_statistics(recipe.modules)
-        self.saved: dict[str, Tensor] = {**self.parameters, **self.statistics}
+        self.whole: Any = (
+            spread.spread(Shared(recipe, accelerator.autocast), recipe.device)
+            if self.is_spread
+            else accelerator.prepare_model(Whole(recipe))
+        )
+        self.parameters = trained_parameters(recipe.modules)  # behind that: what is spread are other parameters
+        self.saved: dict[str, Tensor] = {**self.parameters, **running_statistics(recipe.modules)}
         optimizers = make_optimizers(recipe.modules, config.optimizer)
         self.average = MovingAverage(self.parameters, config.average) if config.average else None
-        if not self.is_spread:
-            self.whole = accelerator.prepare_model(self.whole)
         self.optimizers = {name: accelerator.prepare_optimizer(each) for name, each in optimizers.items()}
 
     def step(self, step: int, coming: Iterator[Any]) -> list[dict[str, Tensor]]:
@@ -158,11 +175,7 @@ class Learner:
             stack.enter_context(self.accelerator.accumulate(self.whole))
             if self.config.precision == "bf16":
                 stack.enter_context(safe_kernels(self.recipe.modules.values(), self.recipe.device))
-            if self.is_spread:
-                for buffer in self.statistics.values():  # those of the first process hold, as with DDP
-                    distributed.broadcast(buffer, 0)
-            with self.accelerator.autocast():
-                losses = self.whole(batch, stack)
+            losses = self.whole(batch, stack)
             if not math.isfinite(float(losses["loss"].detach())):
                 raise ValueError("the loss is no longer finite; lower optimizer.learning_rate, or compute in fp32.")
             self.accelerator.backward(losses["loss"])
@@ -253,7 +266,7 @@ class Learner:
                 tracker.finish()
         if self.average is not None:
             self.average.ema.copy_to(self.parameters.values())  # pyright: ignore[reportArgumentType]
-        spread.gather(self.whole)
+        spread.whole_again(self.whole)
         for module in self.recipe.modules.values():
             module.to(memory_format=torch.contiguous_format)
 

@@ -84,7 +84,7 @@ def gathered(whole: nn.Module) -> Generator[None]:
         whole.reshard()
 
 
-def gather(whole: nn.Module) -> None:
+def whole_again(whole: nn.Module) -> None:
     """Give every process all weights for good, as plain parameters; where nothing is spread, nothing happens."""
     if not isinstance(whole, FSDPModule):
         return
@@ -134,11 +134,11 @@ def in_full(tree: Any, *, wanted: bool) -> Any:
         wanted: Whether this process has a use for them; the others keep nothing.
     """
 
-    def gathered_one(tensor: DTensor) -> Tensor | None:
+    def one(tensor: DTensor) -> Tensor | None:
         full = tensor.full_tensor()  # one after the other: a device need not hold all of them
         return full.cpu() if wanted else None
 
-    return pytree.tree_map_only(DTensor, gathered_one, tree)
+    return pytree.tree_map_only(DTensor, one, tree)
 
 
 def share(value: Tensor, like: Tensor) -> Tensor:

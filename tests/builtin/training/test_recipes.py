@@ -208,7 +208,7 @@ def test_scale_makes_latents_of_unit_variance(pictures: PictureSet) -> None:
 def test_everything_is_trained_resumed_and_exported(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     for module in ("base", "pose_referencenet"):
         monkeypatch.setattr(f"referencenet.builtin.training.{module}.DRAWN_STEPS", 1)
-    settings = Settings(folder=tmp_path, characters=4, scenes=9, batch=4, stretch=0.0001, workers=1, quiet=True)
+    settings = Settings(folder=tmp_path, characters=4, scenes=9, batch=4, stretch=0.0003, workers=1, quiet=True)
     with pytest.raises(FileNotFoundError, match="needs the stage vae"):
         train(settings, ["base"])
     told: list[str] = []

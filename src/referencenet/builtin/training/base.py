@@ -11,7 +11,6 @@ al., 2023).
 from __future__ import annotations
 
 from dataclasses import dataclass, fields
-from typing import Any
 
 import numpy as np
 import torch
@@ -194,8 +193,12 @@ class BaseRecipe(Stepwise):
     def sheet(self) -> np.ndarray:
         """Above single pictures of the prompts, below sheets without any telling of who."""
         generator = torch.Generator().manual_seed(1)
-        options: dict[str, Any] = {"num_inference_steps": DRAWN_STEPS, "output_type": "np", "generator": generator}
-        options["guidance_scale"] = 3.0
+        options = {
+            "guidance_scale": 3.0,
+            "num_inference_steps": DRAWN_STEPS,
+            "output_type": "np",
+            "generator": generator,
+        }
         singles = self.pipe(self.prompts, height=64, width=64, **options).images
         twins = self.pipe(self.prompts[: len(self.prompts) // 2], height=64, width=128, **options).images
         rows = [np.concatenate(list(singles), axis=1), np.concatenate(list(twins), axis=1)]

@@ -11,7 +11,6 @@ away from.
 from __future__ import annotations
 
 import copy
-from typing import Any
 
 import numpy as np
 import torch
@@ -207,7 +206,7 @@ class ReferenceNetRecipe(Stepwise):
         poses = self.shown.pictures.skeletons[index + 1]
         prompts = [self.shown.pictures.records[i + 1]["plain"] for i in index.tolist()]
         generator = torch.Generator().manual_seed(1)
-        options: dict[str, Any] = {"num_inference_steps": DRAWN_STEPS, "output_type": "np", "generator": generator}
+        options = {"num_inference_steps": DRAWN_STEPS, "output_type": "np", "generator": generator}
         drawn = self.pipe(references, poses, prompts, **options).images
         told = [self.shown.pictures.records[i + 1]["caption"] for i in index.tolist()]
         plain = self.base.pipe(told, height=64, width=64, guidance_scale=3.0, **options).images
